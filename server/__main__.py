@@ -1,0 +1,5 @@
+"""`python -m server` is `steerzo`."""
+
+from server.cli import main
+
+main()

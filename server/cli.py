@@ -1,0 +1,55 @@
+"""The `steerzo` command line, whole: the engine's commands and those that need a server."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steerzo_edge.cli.app import app
+from steerzo_edge.cli.output import plain_errors
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind; 127.0.0.1 by default.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to bind; 8000 by default, 0 lets the system choose.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept; ~/.steerzo by default.")] = None,
+    base: Annotated[str | None, typer.Option(help="Hub id or path; the bundled base by default.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="nf4, fp4, int8 or none.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Take the base model from this profile.")] = None,
+) -> None:
+    """Serve the HTTP API. Every option is also an environment variable: STEERZO_HOST, STEERZO_BASE, ..."""
+    from server.serving import serve_command
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with plain_errors():
+        serve_command(
+            os.environ,
+            profile=profile,
+            host=host,
+            port=port,
+            data_dir=data_dir,
+            base=base,
+            quantization=quantization,
+        )
+
+
+@app.command()
+def demo(
+    data_dir: Annotated[Path, typer.Option(help="Where the demo's server keeps its data.")] = Path("demo-data"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps for a quick look.")] = None,
+) -> None:
+    """Run the main job: start a server, upload the bundled data, train, and compare base and adapter."""
+    from server.demo import demo_command
+
+    with plain_errors():
+        demo_command(data_dir, steps)
+
+
+def main() -> None:
+    """Entry point of the `steerzo` command."""
+    app()

@@ -1,0 +1,63 @@
+"""A small HTTP client for the server's own routes, used by the demo and the tests."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from steerzo_edge.errors import SteerzoError
+
+
+class Client:
+    """Talks to a running server.
+
+    Args:
+        url: Such as "http://127.0.0.1:8000".
+        key: The API key, if the server asks for one.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(120, read=120))
+
+    def ready(self) -> bool:
+        """Whether the server can work."""
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def upload(self, path: Path, name: str | None = None) -> dict[str, Any]:
+        """Uploads a dataset file."""
+        with path.open("rb") as file:
+            data = {} if name is None else {"name": name}
+            return _checked(self.http.post("/datasets", files={"file": (path.name, file)}, data=data))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Posts JSON and returns JSON."""
+        return _checked(self.http.post(path, json=body))
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Gets JSON."""
+        return _checked(self.http.get(path))
+
+    def events(self, job: str, last_event_id: int | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """A job's events as (kind, data), until it ends."""
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        with self.http.stream("GET", f"/jobs/{job}/events", headers=headers) as response:
+            kind = ""
+            for line in response.iter_lines():
+                field, _, value = line.partition(": ")
+                if field == "event":
+                    kind = value
+                elif field == "data":
+                    yield kind, json.loads(value)
+
+
+def _checked(response: httpx.Response) -> dict[str, Any]:
+    body: dict[str, Any] = response.json()
+    if response.is_error:
+        raise SteerzoError(f"{response.status_code}: {body.get('detail')}", hint=body.get("hint"))
+    return body

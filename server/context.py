@@ -1,0 +1,58 @@
+"""What routes share, handed to them by dependency injection."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from transformers import PreTrainedTokenizerBase
+
+from server.jobs.bell import Bell
+from server.jobs.device import Device
+from server.jobs.library import Library
+from server.jobs.runner import Runner
+from server.jobs.store import JobRow, Store
+from server.settings import Settings
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts of a running server.
+
+    Args:
+        failure: Why the base could not be loaded, once that is known.
+    """
+
+    settings: Settings
+    library: Library
+    store: Store
+    bell: Bell
+    runner: Runner
+    device: Device
+    failure: Exception | None = None
+    _tokenizer: PreTrainedTokenizerBase | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """A tokenizer for the web's threads; the base's own belongs to the device's thread.
+
+        Raises:
+            NotReadyError: If the base is still loading.
+        """
+        if self._tokenizer is None:
+            self._tokenizer = deepcopy(self.device.base.tokenizer)
+        return self._tokenizer
+
+
+def _context(request: Request) -> Context:
+    return request.app.state.context  # type: ignore[no-any-return]
+
+
+Server = Annotated[Context, Depends(_context)]
+
+
+def _job(job_id: str, server: Server) -> JobRow:
+    return server.store.job(job_id)
+
+
+Job = Annotated[JobRow, Depends(_job)]

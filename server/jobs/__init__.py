@@ -1,0 +1,1 @@
+"""Jobs: how they are stored, run, watched and survived."""

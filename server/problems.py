@@ -1,0 +1,129 @@
+"""Errors as RFC 9457 problem documents. The only place that knows both error classes and HTTP status."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from steerzo_edge.config import fault_of
+from steerzo_edge.errors import (
+    BusyError,
+    CapacityError,
+    ConflictError,
+    Fault,
+    InputError,
+    NotFoundError,
+    SteerzoError,
+)
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+TOO_LARGE = 413
+
+
+class TooLargeError(InputError):
+    """A body above the server's limit."""
+
+    code = "too-large"
+    hint = "Split the data, or raise the server's limit (max_upload_bytes, max_body_bytes)."
+
+
+class UnauthorizedError(SteerzoError):
+    """A request without the key."""
+
+    code = "unauthorized"
+    hint = "Send the header `Authorization: Bearer KEY`."
+
+
+class NotReadyError(BusyError):
+    """The base model is still loading."""
+
+    code = "not-ready"
+    hint = "Ask GET /readyz until it answers 200."
+
+
+STATUS: dict[type[SteerzoError], int] = {
+    TooLargeError: TOO_LARGE,
+    InputError: 422,
+    NotFoundError: 404,
+    ConflictError: 409,
+    NotReadyError: 503,
+    BusyError: 429,
+    CapacityError: 507,
+    UnauthorizedError: 401,
+    SteerzoError: 500,
+}
+
+
+def problem_of(error: SteerzoError) -> dict[str, Any]:
+    """The problem document of an error."""
+    faults: Sequence[Fault] = getattr(error, "faults", ())
+    status = status_of(error)
+    document = {
+        "type": f"urn:steerzo:problem:{error.code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": str(error),
+        "code": error.code,
+        "hint": error.hint,
+    }
+    return document | ({"errors": [fault.as_dict() for fault in faults]} if faults else {})
+
+
+def status_of(error: SteerzoError) -> int:
+    """The status of the nearest class in the error's MRO."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def respond(error: SteerzoError) -> Response:
+    """The error as a response."""
+    document = problem_of(error)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if document["status"] in (429, 503) else {}
+    if document["status"] == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(document, document["status"], headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of an app a problem document."""
+
+    async def steerzo(request: Request, error: Exception) -> Response:
+        assert isinstance(error, SteerzoError)
+        if status_of(error) >= 500 and not isinstance(error, BusyError | CapacityError):
+            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return respond(error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        faults = [fault_of(detail) for detail in error.errors()]
+        return respond(InputError("; ".join(map(str, faults)), faults=faults))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == TOO_LARGE:
+            return respond(TooLargeError(str(error.detail)))
+        document = {
+            "type": "about:blank",
+            "title": HTTPStatus(error.status_code).phrase,
+            "status": error.status_code,
+            "detail": str(error.detail),
+            "code": HTTPStatus(error.status_code).name.lower().replace("_", "-"),
+            "hint": "GET /docs lists every route and method.",
+        }
+        return JSONResponse(document, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return respond(SteerzoError("an unexpected error; the server's log has the details"))
+
+    app.add_exception_handler(SteerzoError, steerzo)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,229 @@
+"""Fine-tuning jobs: posted, watched, cancelled, and their adapters fetched."""
+
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import FileResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from server.context import Context, Job, Server
+from server.jobs.library import new_id
+from server.jobs.store import Event, JobRow
+from server.routes.datasets import keep_rows
+from server.schemas import JobBody
+from steerzo_edge.assemble import split, tokenized
+from steerzo_edge.errors import BusyError, ConflictError, InputError
+from steerzo_edge.profile import Profile, load_profile, resolve
+
+router = APIRouter(tags=["jobs"])
+SPEED_STEPS = 50
+
+
+@router.post("/jobs", status_code=202)
+def create_job(
+    body: JobBody,
+    server: Server,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> dict[str, Any]:
+    """Checks everything that can be checked, then puts the job into the queue."""
+    base = server.device.base
+    if body.model not in (None, base.name):
+        raise ConflictError(
+            f"this server holds {base.name!r}, the job asks for {body.model!r}",
+            hint=f"Start a server with --base {body.model}, or leave model out.",
+        )
+    if len(server.store.jobs("queued")) >= server.settings.max_waiting_jobs:
+        raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
+    profile = _profile(server, body)
+    ids = [
+        keep_rows(server, rows, None).id if isinstance(rows, list) else rows
+        for rows in (body.dataset, body.validation)
+    ]
+    _check(server, body, profile, ids)
+    spec = {
+        "dataset": ids[0],
+        "validation": ids[1],
+        "profile": profile.model_dump(mode="json"),
+        "task": None if body.task is None else body.task.model_dump(mode="json"),
+        "seed": body.seed,
+    }
+    job = server.store.add_job(new_id("job"), body.name, spec, idempotency_key)
+    server.device.wake()
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return shown(server, job)
+
+
+@router.get("/jobs")
+def list_jobs(server: Server) -> dict[str, Any]:
+    """All jobs, newest first."""
+    return {"jobs": [shown(server, job) for job in reversed(server.store.jobs())]}
+
+
+@router.get("/jobs/{job_id}")
+def show_job(job: Job, server: Server) -> dict[str, Any]:
+    """One job, by id or by name."""
+    return shown(server, job)
+
+
+@router.post("/jobs/{job_id}/cancel", status_code=202)
+def cancel_job(job: Job, server: Server) -> dict[str, Any]:
+    """Ends a job within one step; what it has learned so far is kept as its adapter."""
+    server.runner.cancel(job)
+    return shown(server, server.store.job(job.id))
+
+
+@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
+async def watch_job(
+    job: Job, server: Server, last_event_id: Annotated[str | None, Header()] = None
+) -> AsyncIterator[ServerSentEvent]:
+    """Everything that happened and happens: `step`, `eval`, `state`, `log`. Ends when the job ends.
+
+    A step's id is its index. Last-Event-ID goes on behind that step; without it all events come.
+    """
+    after = 0
+    if last_event_id is not None:
+        step = int(last_event_id) if last_event_id.isdecimal() else -1
+        after = await run_in_threadpool(server.store.seq_of_step, job.id, step)
+    while True:
+        rung = server.bell.listen(job.id)
+        try:
+            ended = (await run_in_threadpool(server.store.job, job.id)).is_final
+            events = await run_in_threadpool(server.store.events, job.id, after=after)
+            for event in events:
+                after = event.seq
+                yield _sse(event)
+            if events:
+                continue
+            if ended:
+                return
+            await rung.wait()
+        finally:
+            server.bell.leave(job.id, rung)
+
+
+@router.get("/jobs/{job_id}/metrics")
+def job_metrics(
+    job: Job,
+    server: Server,
+    points: Annotated[
+        int | None, Query(ge=2, le=100_000, description="At most so many steps, evenly spread.")
+    ] = None,
+) -> dict[str, Any]:
+    """The whole series of steps and evaluations."""
+    steps = [event.data for event in server.store.events(job.id, kinds=("step",), limit=-1)]
+    evaluations = [event.data for event in server.store.events(job.id, kinds=("eval",), limit=-1)]
+    if points is not None and len(steps) > points:
+        last = len(steps) - 1
+        steps = [steps[round(index * last / (points - 1))] for index in range(points)]
+    return {"job": job.id, "steps": steps, "evals": evaluations}
+
+
+@router.get("/jobs/{job_id}/journal", response_class=FileResponse)
+def job_journal(job: Job, server: Server) -> FileResponse:
+    """The journal as it is now: every step's seeds and weights, enough to replay the run."""
+    path = server.library.job(job.id) / "journal"
+    if not path.exists():
+        raise ConflictError(f"job {job.id} is {job.state} and has no journal yet")
+    return FileResponse(path, media_type="text/plain", filename=f"{job.id}.journal")
+
+
+@router.get("/jobs/{job_id}/adapter", response_class=Response)
+async def job_adapter(job: Job, server: Server) -> Response:
+    """The finished adapter: a PEFT directory as a zip."""
+    if job.result is None:
+        raise ConflictError(f"job {job.id} is {job.state} and has no adapter yet", hint="Wait until it has ended.")
+    directory = anyio.Path(server.library.job(job.id) / "adapter")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        async for path in directory.iterdir():
+            archive.writestr(path.name, await path.read_bytes())
+    headers = {
+        "Content-Disposition": f'attachment; filename="{job.id}.zip"',
+        "X-Adapter-SHA256": job.result["sha256"],
+    }
+    return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
+
+
+def shown(server: Context, job: JobRow) -> dict[str, Any]:
+    """A job as the API gives it."""
+    steps = server.store.last_events(job.id, "step", SPEED_STEPS)
+    evaluation = next(iter(server.store.last_events(job.id, "eval", 1)), None)
+    last = steps[-1].data if steps else None
+    total = job.spec["profile"]["steps"]
+    done = 0 if last is None else last["step"] + 1
+    kept = None if job.result is None else job.result["after"]
+    metrics = kept or (None if evaluation is None else evaluation.data)
+    return {
+        "id": job.id,
+        "name": job.name,
+        "state": job.state,
+        "created": job.created,
+        "dataset": job.spec["dataset"],
+        "validation": job.spec["validation"],
+        "step": done,
+        "steps": total,
+        "loss": None if last is None else last["loss"],
+        "forwards": 0 if last is None else last["forwards"],
+        "seconds_left": None if job.is_final else _seconds_left(steps, total - done),
+        "metrics": {}
+        if metrics is None
+        else {key: metrics[key] for key in ("loss", "accuracy", "examples", "step")},
+        "before": None if job.result is None else job.result["before"],
+        "adapter": None if job.result is None else {"sha256": job.result["sha256"], "step": job.result["step"]},
+        "waiting_for": _waiting_for(server, job),
+        "error": job.error,
+        "profile": job.spec["profile"],
+        "seed": job.spec["seed"],
+        "task": job.spec["task"],
+    }
+
+
+def _seconds_left(steps: list[Event], left: int) -> float | None:
+    if len(steps) < 2:
+        return None
+    return round((steps[-1].at - steps[0].at) / (len(steps) - 1) * left, 1)
+
+
+def _waiting_for(server: Context, job: JobRow) -> str | None:
+    if job.state != "queued":
+        return None
+    ahead = sum(other.number < job.number for other in server.store.jobs("queued", "running"))
+    return f"{ahead} jobs ahead" if ahead else "the device"
+
+
+def _profile(server: Context, body: JobBody) -> Profile:
+    """The resolved profile, on the base that this server holds."""
+    if isinstance(body.profile, str):
+        if body.profile.endswith((".yaml", ".yml")):
+            raise InputError("profile: a request names a profile, it cannot name a file")
+        profile = load_profile(body.profile, body.overrides)
+    else:
+        profile = resolve(body.profile, body.overrides)
+    return profile.model_copy(update={"model": server.settings.model})
+
+
+def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | None]) -> None:
+    """Reads and tokenizes the rows as the run will, so that their errors come now and not later."""
+    train, validation = (
+        None if id is None else server.library.read(server.store.dataset(id), body.task) for id in ids
+    )
+    if train is None:
+        raise InputError("dataset is missing")
+    if body.task is not None and train.format != "classification":
+        raise InputError(f"a task needs text/label rows; the dataset is {train.format}")
+    if validation is None:
+        train, validation = split(train, profile, body.seed)
+    base = server.device.base
+    profile.subset.chosen(base)
+    tokenized(server.tokenizer, base.context_length, profile, train, validation, body.seed)
+
+
+def _sse(event: Event) -> ServerSentEvent:
+    id = str(event.step) if event.kind == "step" else None
+    return ServerSentEvent(event=event.kind, id=id, data=event.data)

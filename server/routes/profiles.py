@@ -1,0 +1,21 @@
+"""The settings that ship with the package."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from steerzo_edge.profile import load_profile, profile_names
+
+router = APIRouter(tags=["profiles"])
+
+
+@router.get("/profiles")
+def list_profiles() -> dict[str, Any]:
+    """Every profile, defaults filled in."""
+    return {"profiles": [load_profile(name).model_dump(mode="json") for name in profile_names()]}
+
+
+@router.get("/profiles/{name}")
+def show_profile(name: str) -> dict[str, Any]:
+    """One profile, defaults filled in."""
+    return load_profile(name).model_dump(mode="json")

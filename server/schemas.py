@@ -1,0 +1,64 @@
+"""Bodies of requests and responses."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from steerzo_edge.config import Config
+from steerzo_edge.data.task import Task
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")]
+
+
+class RowsBody(Config):
+    """A dataset sent as JSON instead of a file."""
+
+    rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, description="One object a row.")
+    name: Name | None = Field(None, description="What to call it.")
+
+
+class JobBody(Config):
+    """A fine-tuning job."""
+
+    dataset: str | list[dict[str, Any]] = Field(description="A dataset's id, or the rows themselves.")
+    profile: str | dict[str, Any] = Field("cpu-demo", description="A profile's name, or a whole profile.")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description='Settings to change: {"steps": 300} or {"method.pool": 4}.'
+    )
+    task: Task | None = Field(None, description="How labelled rows are put to the model.")
+    validation: str | list[dict[str, Any]] | None = Field(
+        None, description="Rows to be judged by; by default some of the dataset's are set aside."
+    )
+    model: str | None = Field(None, description="The base the job is meant for; refused if another is loaded.")
+    name: Name | None = Field(None, description="What to call the job and its adapter.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Of everything random.")
+
+
+class MessageBody(Config):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
+class GenerateBody(Config):
+    """A prompt or a conversation to answer."""
+
+    prompt: str | None = Field(None, min_length=1, description="Text to go on with.")
+    messages: list[MessageBody] | None = Field(None, min_length=1, description="Turns of a conversation.")
+    adapter: str | None = Field(
+        None, description='A job\'s id or name, or "latest" for the job that ran last; none is the bare base.'
+    )
+    max_new_tokens: int = Field(128, ge=1, le=4096)
+    temperature: float = Field(0.0, ge=0, le=10, description="0 takes the likeliest token.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 keeps all.")
+    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=8)
+    seed: int = Field(0, ge=0, lt=2**63)
+    stream: bool = Field(False, description="Server-sent events: token, token, ..., done.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "GenerateBody":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("send either prompt or messages")
+        return self

@@ -1,0 +1,61 @@
+"""How a server is set up: options of `steerzo serve`, or STEERZO_* environment variables."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from steerzo_edge.config import Config
+from steerzo_edge.sections import ModelConfig
+
+PREFIX = "STEERZO_"
+
+
+class Settings(Config):
+    """Everything a server is told at its start."""
+
+    host: str = Field("127.0.0.1", description="Address to bind; loopback unless told otherwise.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to bind; 0 lets the system choose.")
+    data_dir: Path = Field(
+        Path.home() / ".steerzo", description="Database, uploads, journals and adapters live here."
+    )
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
+    api_key: SecretStr | None = Field(None, description="Asked for in `Authorization: Bearer`, if set.")
+    max_upload_bytes: int = Field(256 << 20, ge=1, description="Largest dataset.")
+    max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
+    max_waiting_prompts: int = Field(64, ge=1, description="Prompts that may wait; more are answered 429.")
+    max_waiting_jobs: int = Field(256, ge=1, description="Jobs that may wait; more are answered 429.")
+    snapshot_every: int = Field(50, ge=1, description="Steps between snapshots of a job.")
+
+    @property
+    def is_public(self) -> bool:
+        """Whether others than this machine can reach the address."""
+        if self.host == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return True
+
+
+def from_environment(environment: Mapping[str, str], **options: Any) -> Settings:
+    """Settings from STEERZO_* variables; options that are not None come first.
+
+    Args:
+        environment: For example `os.environ`. STEERZO_BASE and STEERZO_QUANTIZATION name the model.
+        options: By field name; `base`, `quantization` and `compute_dtype` name the model's.
+
+    Raises:
+        ProfileError: Naming every setting that is wrong.
+    """
+    names = [*Settings.model_fields, "base", "quantization", "compute_dtype"]
+    found = {name: environment[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in environment}
+    found |= {name: value for name, value in options.items() if value is not None}
+    model = {
+        key: found.pop(name)
+        for name, key in (("base", "id"), ("quantization", "quantization"), ("compute_dtype", "compute_dtype"))
+        if name in found
+    }
+    return Settings.parse({**found, "model": model} if model else found, where="settings")

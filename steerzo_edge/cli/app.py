@@ -1,0 +1,133 @@
+"""The commands that need no server, one function each."""
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steerzo_edge import __version__
+from steerzo_edge.cli.output import plain_errors
+
+app = typer.Typer(
+    help="Fine-tune quantized language models with forward passes only, and serve them from the same base.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+profiles_app = typer.Typer(help="The settings that ship with the package.", no_args_is_help=True)
+app.add_typer(profiles_app, name="profiles")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set method.pool=4.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"steerzo-edge {__version__} (torch {metadata.version('torch')})")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Option(help="JSON lines or CSV to learn from.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run; one that exists is gone on with.")],
+    profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
+    base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Rows to be judged by.")] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
+    options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune an adapter without a server; killed and called again, it goes on where it was."""
+    from steerzo_edge.cli.train import train_command
+
+    with plain_errors():
+        train_command(
+            dataset=dataset,
+            out=out,
+            profile=profile,
+            base=base,
+            validation=validation,
+            template=template,
+            options=options,
+            seed=seed,
+            settings=set_ or [],
+            as_json=as_json,
+        )
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to go on with; - reads standard input.")],
+    adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
+    base: Annotated[str, typer.Option(help='Hub id, path, or "bundled".')] = "bundled",
+    quantization: Annotated[str, typer.Option(help="nf4, fp4, int8 or none.")] = "nf4",
+    chat: Annotated[bool, typer.Option(help="Put the prompt as a user's turn of a conversation.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[float, typer.Option(min=0, max=10, help="0 takes the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0 keeps all.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a prompt, with or without an adapter."""
+    from steerzo_edge.cli.generate import generate_command
+    from steerzo_edge.generation import Sampling
+
+    with plain_errors():
+        generate_command(
+            prompt=prompt,
+            adapter=adapter,
+            base=base,
+            quantization=quantization,
+            chat=chat,
+            sampling=Sampling(max_new_tokens, temperature, top_p, top_k, tuple(stop or ()), seed),
+            as_json=as_json,
+        )
+
+
+@profiles_app.command("list")
+def list_profiles(as_json: AsJson = False) -> None:
+    """Names and what they are for."""
+    from steerzo_edge.profile import load_profile, profile_names
+
+    with plain_errors():
+        for name in profile_names():
+            profile = load_profile(name)
+            if as_json:
+                typer.echo(json.dumps({"name": name, "description": profile.description}))
+            else:
+                typer.echo(f"{name:18} {profile.description}")
+
+
+@profiles_app.command("show")
+def show_profile(name: str, set_: Set = None, as_json: AsJson = False) -> None:
+    """Every setting of a profile, defaults filled in."""
+    import yaml
+
+    from steerzo_edge.cli.train import parsed_settings
+    from steerzo_edge.profile import load_profile
+
+    with plain_errors():
+        settings = load_profile(name, parsed_settings(set_ or [])).model_dump(mode="json")
+        typer.echo(json.dumps(settings) if as_json else yaml.safe_dump(settings, sort_keys=False).rstrip())
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check the device, a real 4-bit product, memory, disk and versions."""
+    from steerzo_edge.cli.doctor import doctor_command
+
+    with plain_errors():
+        doctor_command(as_json=as_json)

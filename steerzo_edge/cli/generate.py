@@ -1,0 +1,44 @@
+"""`steerzo generate`: one answer, streamed to the terminal."""
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from steerzo_edge.data.examples import Message
+from steerzo_edge.errors import InputError
+from steerzo_edge.generation import Sampling, generate
+from steerzo_edge.model.adapter_file import load_adapter
+from steerzo_edge.model.load import load_base
+from steerzo_edge.sections import ModelConfig
+
+
+def generate_command(
+    *,
+    prompt: str,
+    adapter: Path | None,
+    base: str,
+    quantization: str,
+    chat: bool,
+    sampling: Sampling,
+    as_json: bool,
+) -> None:
+    """Loads the base, activates the adapter, prints the answer as it comes."""
+    if adapter is not None and not adapter.is_dir():
+        raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
+    model = ModelConfig.parse({"id": base, "quantization": quantization}, where="options")
+    text = sys.stdin.read() if prompt == "-" else prompt
+    loaded = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype)
+    answer = generate(
+        loaded,
+        [Message("user", text)] if chat else text,
+        None if adapter is None else load_adapter(adapter, loaded),
+        sampling,
+        on_text=(lambda piece: None) if as_json else (lambda piece: typer.echo(piece, nl=False)),
+    )
+    if as_json:
+        usage = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+        typer.echo(json.dumps({"text": answer.text, "finish_reason": answer.finish_reason, "usage": usage}))
+    else:
+        typer.echo()

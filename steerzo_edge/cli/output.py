@@ -1,0 +1,163 @@
+"""What a run looks like to a person, to a pipe, and to a script.
+
+A terminal gets a progress bar, a pipe gets one plain line every so often, `--json` gets one record a line.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from steerzo_edge.errors import InputError, NotFoundError, SteerzoError
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+PLAIN_SECONDS = 5.0
+
+
+class Display(Protocol):
+    """Shows records as they come."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, kind: str, record: Mapping[str, Any]) -> None:
+        """One record: kind "step" or "eval", and its fields as the API names them."""
+        ...
+
+
+def display(steps: int, *, as_json: bool, done: int = 0) -> Display:
+    """The display that fits where the output goes.
+
+    Args:
+        steps: Length of the run.
+        as_json: One JSON object a line, whatever the output is.
+        done: Steps finished in an earlier life of the run.
+    """
+    if as_json:
+        return _Json()
+    return _Bar(steps, done) if sys.stdout.isatty() else _Plain(steps, done)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """One line and an exit code instead of a stack trace: 2 for bad input, 1 for all else."""
+    try:
+        yield
+    except SteerzoError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        for fault in getattr(error, "faults", ())[:20]:
+            typer.echo(f"  {fault}", err=True)
+        typer.echo(f"hint: {error.hint}", err=True)
+        bad_input = isinstance(error, InputError | NotFoundError)
+        raise typer.Exit(EXIT_BAD_INPUT if bad_input else EXIT_FAILED) from None
+    except OSError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def sentence(kind: str, record: Mapping[str, Any]) -> str:
+    """A record in words, for a line of its own."""
+    if kind == "eval":
+        accuracy = "" if record["accuracy"] is None else f"accuracy {record['accuracy']:.3f}, "
+        best = " (best so far)" if record.get("best") else ""
+        return f"after {record['step']} steps: {accuracy}loss {record['loss']:.4f}{best}"
+    if record["skipped"]:
+        return f"step {record['step']}: skipped, {record['skipped']}"
+    return (
+        f"step {record['step']}: loss {record['loss']:.4f}, slope {record['slope']:+.3f}, "
+        f"{record['forwards']} forwards"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 4:05 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Json:
+    """One object a line."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def show(self, kind: str, record: Mapping[str, Any]) -> None:
+        """See `Display.show`."""
+        typer.echo(json.dumps({"event": kind, **record}))
+
+
+class _Plain(_Json):
+    """A line every few seconds, every evaluation, and the last step."""
+
+    def __init__(self, steps: int, done: int) -> None:
+        self._steps = steps
+        self._first = done
+        self._started = time.monotonic()
+        self._shown = 0.0
+
+    def show(self, kind: str, record: Mapping[str, Any]) -> None:
+        """See `Display.show`."""
+        now = time.monotonic()
+        last = kind == "step" and record["step"] + 1 == self._steps
+        if kind == "eval" or record["skipped"] or last:
+            typer.echo(sentence(kind, record))
+        elif now - self._shown >= PLAIN_SECONDS:
+            self._shown = now
+            done = record["step"] + 1
+            rate = (done - self._first) / max(now - self._started, 1e-9)
+            left = clock((self._steps - done) / rate)
+            typer.echo(f"{sentence(kind, record)}, {rate:.1f} steps/s, {left} left")
+
+
+class _Bar:
+    """A progress bar with the latest loss; evaluations scroll above it."""
+
+    def __init__(self, steps: int, done: int) -> None:
+        self._console = Console()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("steps", total=steps, completed=done, note="")
+        self._started = time.monotonic()
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, kind: str, record: Mapping[str, Any]) -> None:
+        """See `Display.show`."""
+        if kind == "eval" or record["skipped"]:
+            self._progress.print(sentence(kind, record))
+            return
+        self._done += 1
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        note = f"loss {record['loss']:.4f}  {record['forwards']} forwards  {rate:.1f} steps/s"
+        self._progress.update(self._task, completed=record["step"] + 1, note=note)

@@ -1,0 +1,117 @@
+"""`steerzo train`: the same engine as the server's, in the foreground."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from steerzo_edge.cli.output import display, sentence
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.reading import read_dataset
+from steerzo_edge.data.task import Task
+from steerzo_edge.errors import InputError, ProfileError, TaskError
+from steerzo_edge.model.load import load_base
+from steerzo_edge.profile import Profile, load_profile
+from steerzo_edge.run import Result, Run
+
+
+def train_command(
+    *,
+    dataset: Path,
+    out: Path,
+    profile: str,
+    base: str | None,
+    validation: Path | None,
+    template: str | None,
+    options: Path | None,
+    seed: int,
+    settings: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Reads everything first, so that bad input is found before the base is loaded; then runs."""
+    chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
+    task = _task(template, options)
+    train = _read(dataset, task)
+    judged = None if validation is None else _read(validation, task)
+    loaded = load_base(
+        chosen.model.id,
+        quantization=chosen.model.quantization,
+        compute_dtype=chosen.model.dtype,
+        revision=chosen.model.revision,
+    )
+    run = Run(out, loaded, chosen, train, judged, seed=seed)
+    if not as_json:
+        _introduce(run, chosen, len(train), out)
+    with display(chosen.steps, as_json=as_json, done=run.progress.step) as shown:
+        try:
+            for record in run.records():
+                shown.show(record.kind, record.as_dict())
+        finally:
+            run.close()
+    _conclude(run.finish(), as_json)
+
+
+def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """["method.pool=4"] as {"method.pool": 4}; values are YAML.
+
+    Raises:
+        ProfileError: If one is not key=value.
+    """
+    parsed = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise ProfileError(f"--set {setting!r} is not key=value", hint="For example --set method.pool=4.")
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ProfileError(f"--set {setting!r}: the value is not YAML") from None
+    return parsed
+
+
+def _task(template: str | None, options: Path | None) -> Task | None:
+    if template is None and options is None:
+        return None
+    fields: dict[str, Any] = {} if template is None else {"template": template.replace("\\n", "\n")}
+    if options is not None:
+        try:
+            fields["options"] = json.loads(options.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise TaskError(f"{options}: not a JSON object of label and word: {error}") from None
+    return Task.parse(fields, where="task")
+
+
+def _read(path: Path, task: Task | None) -> Dataset:
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}", hint="Check the path.")
+    return read_dataset(path.read_bytes(), name=path.name, task=task)
+
+
+def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
+    parts = [
+        f"{rows} rows from the dataset, {run.size:,} trained parameters",
+        f"method {profile.method.kind}, {profile.steps} steps of {profile.method.build().cost} forwards",
+        f"run directory {out}",
+    ]
+    if run.progress.step:
+        parts.append(f"going on at step {run.progress.step}")
+    if run.data.train.truncated:
+        parts.append(f"{run.data.train.truncated} rows were cut on the left to {profile.batch.max_tokens} tokens")
+    for part in parts:
+        typer.echo(part)
+
+
+def _conclude(result: Result, as_json: bool) -> None:
+    before, after = result.before, result.after
+    if as_json:
+        metrics = None if after is None else after.as_dict()
+        body = {"adapter": str(result.adapter), "sha256": result.sha256, "step": result.step}
+        typer.echo(json.dumps({"result": {**body, "forwards": result.forwards, "metrics": metrics}}))
+        return
+    if before is not None and after is not None:
+        typer.echo(f"before: {sentence('eval', before.as_dict())}")
+        typer.echo(f"after:  {sentence('eval', after.as_dict())}")
+    typer.echo(f"adapter {result.adapter} (sha256 {result.sha256[:16]}...), step {result.step}")

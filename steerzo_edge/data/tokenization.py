@@ -1,0 +1,210 @@
+"""Text to token ids, once for a dataset: which tokens are read, and which count in the loss.
+
+Rows that do not fit are cut on the left of the prompt, never in the target, and counted. What the prompt ends
+with (the question, the template's last words) is what the answer hangs on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from steerzo_edge.data.examples import Chat, Completion, Dataset, Labelled, Message
+from steerzo_edge.errors import DatasetError, Fault, InputError
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A sequence and the tokens of it that count.
+
+    Args:
+        tokens: The whole sequence.
+        counted: For each token, whether it is a target; never the first one.
+    """
+
+    tokens: Tokens
+    counted: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A prompt and which of the dataset's options is right."""
+
+    prompt: Tokens
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Completion and chat rows, ready for batches.
+
+    Args:
+        rows: One sequence each.
+        truncated: How many were cut to fit.
+    """
+
+    rows: tuple[Target, ...]
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Classification rows, ready for batches.
+
+    Args:
+        rows: One prompt each.
+        options: The tokens of each option, shared by all rows.
+        labels: The label each option stands for.
+        truncated: How many prompts were cut to fit.
+    """
+
+    rows: tuple[Choice, ...]
+    options: tuple[Tokens, ...]
+    labels: tuple[str, ...]
+    truncated: int = 0
+
+
+Tokenized = Targets | Choices
+
+
+def tokenize(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int, labels: Sequence[str] = ()
+) -> Tokenized:
+    """Tokenizes every row.
+
+    Args:
+        dataset: What to tokenize.
+        tokenizer: Of the base.
+        max_tokens: Longest sequence, prompt and target together.
+        labels: The classes to choose from, where the rows at hand may not show all of them; by default
+            those that occur.
+
+    Raises:
+        DatasetError: Naming every row whose target alone does not fit, or is empty.
+        TaskError: If the task's options do not fit the labels.
+    """
+    if dataset.task is not None:
+        return _choices(dataset, tokenizer, max_tokens, labels or dataset.labels)
+    rows: list[Target] = []
+    faults: list[Fault] = []
+    truncated = 0
+    for line, example in zip(dataset.lines, dataset.examples, strict=True):
+        pieces = _pieces(example, tokenizer)
+        target = _fit(pieces, max_tokens)
+        if target is None:
+            length = sum(len(tokens) for tokens, counted in pieces if counted)
+            found = f"{length} target tokens" if length else "no target tokens"
+            faults.append(Fault(f"line {line}", "", found, f"at most {max_tokens - 1} fit beside the prompt"))
+            continue
+        rows.append(target)
+        truncated += len(target.tokens) < sum(len(tokens) for tokens, _ in pieces)
+    if faults:
+        raise DatasetError(
+            f"{len(faults)} rows have a target that does not fit into {max_tokens} tokens; {faults[0]}",
+            faults=faults[:100],
+            hint="Shorten the targets or raise batch.max_tokens.",
+        )
+    return Targets(tuple(rows), truncated)
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
+    """A prompt's tokens, with the marks the tokenizer puts at the start of a text."""
+    return tuple(tokenizer(text).input_ids)
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
+    """The tokens of a text that goes on behind others."""
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer_next: bool) -> str:
+    """A conversation in the tokenizer's own chat template.
+
+    Args:
+        tokenizer: Of the base.
+        messages: The turns so far.
+        answer_next: Whether to end where the assistant begins to speak.
+
+    Raises:
+        InputError: If the base has no chat template, or it refuses these turns.
+    """
+    if not tokenizer.chat_template:
+        raise InputError(
+            "this base model has no chat template",
+            hint="Use prompt/completion rows, or a base that was trained on conversations.",
+        )
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next)
+    except Exception as error:  # templates raise what they like, TemplateError among it
+        raise InputError(f"the chat template refuses these messages: {error}") from error
+    return str(text)
+
+
+def _choices(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int, labels: Sequence[str]
+) -> Choices:
+    assert dataset.task is not None
+    answers = dataset.task.answers(labels)
+    options = tuple(answer_tokens(tokenizer, answer) for answer in answers.values())
+    room = max_tokens - max(len(option) for option in options)
+    if room < 1:
+        raise DatasetError(
+            f"an option of {max_tokens - room} tokens leaves no room for a prompt in {max_tokens} tokens",
+            hint="Use shorter option words or raise batch.max_tokens.",
+        )
+    order = {label: index for index, label in enumerate(answers)}
+    rows, truncated = [], 0
+    for line, example in zip(dataset.lines, dataset.examples, strict=True):
+        assert isinstance(example, Labelled)
+        if example.label not in order:
+            raise DatasetError(
+                f"label {example.label!r} does not occur in the training rows",
+                faults=[Fault(f"line {line}", "label", repr(example.label), f"one of {', '.join(order)}")],
+            )
+        prompt = prompt_tokens(tokenizer, dataset.task.prompt(example.text))
+        truncated += len(prompt) > room
+        rows.append(Choice(prompt[-room:], order[example.label]))
+    return Choices(tuple(rows), options, tuple(answers), truncated)
+
+
+def _pieces(example: Completion | Chat | Labelled, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Tokens, bool]]:
+    """A row as runs of tokens, each counted or not."""
+    end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+    if isinstance(example, Completion):
+        prompt = prompt_tokens(tokenizer, example.prompt)
+        return [(prompt, False), (answer_tokens(tokenizer, example.completion) + end, True)]
+    assert isinstance(example, Chat)
+    pieces: list[tuple[Tokens, bool]] = []
+    written = ""
+    for index, message in enumerate(example.messages):
+        if message.role != "assistant":
+            continue
+        before = chat_text(tokenizer, example.messages[:index], answer_next=True)
+        after = chat_text(tokenizer, example.messages[: index + 1], answer_next=False)
+        if not (before.startswith(written) and after.startswith(before)):
+            # Templates that rewrite earlier turns cannot be cut this way: only the last answer counts then.
+            pieces, before = [], chat_text(tokenizer, example.messages[:-1], answer_next=True)
+            after, written = before + example.messages[-1].content, ""
+            pieces.append((answer_tokens(tokenizer, before), False))
+            pieces.append((answer_tokens(tokenizer, example.messages[-1].content) + end, True))
+            return pieces
+        pieces.append((answer_tokens(tokenizer, before[len(written) :]), False))
+        pieces.append((answer_tokens(tokenizer, after[len(before) :]), True))
+        written = after
+    return pieces
+
+
+def _fit(pieces: Sequence[tuple[Tokens, bool]], max_tokens: int) -> Target | None:
+    """One sequence of at most `max_tokens`, cut on the left; None if a target would have to go."""
+    tokens = tuple(token for run, _ in pieces for token in run)
+    counted = tuple(flag for run, flag in pieces for _ in run)
+    if not any(counted):
+        return None
+    excess = max(0, len(tokens) - max_tokens)
+    # The first token of all cannot be a target: nothing stands before it.
+    if any(counted[: excess + 1]):
+        return None
+    return Target(tokens[excess:], counted[excess:])

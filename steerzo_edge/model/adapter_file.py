@@ -1,0 +1,120 @@
+"""Adapters on disk, in PEFT's own format: what comes out loads in `peft`, what `peft` wrote loads here.
+
+adapter_config.json           rank, alpha, target modules
+adapter_model.safetensors     float32; equal adapters give equal bytes
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from steerzo_edge.errors import AdapterFileError
+from steerzo_edge.files import sync_directory, write_json, write_whole
+from steerzo_edge.model.bank import LoraPatch, Patch, Patches, WeightPatch
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.subset import Subset
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+_NAME = re.compile(r"^base_model\.model\.(?P<layer>.+?)\.(?P<part>lora_A|lora_B|weight)(\.weight)?$")
+
+
+def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
+    """Writes a PEFT directory.
+
+    Args:
+        directory: Made if missing; files in it are replaced whole.
+        subset: What was trained.
+        base: What it was trained on.
+
+    Returns:
+        sha256 of the weights file.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    write_whole(directory / WEIGHTS, lambda path: save_file(subset.export(), path, metadata={"format": "pt"}))
+    write_json(
+        directory / CONFIG,
+        {
+            **subset.peft_config(),
+            "base_model_name_or_path": base.name,
+            "revision": None,
+        },
+    )
+    sync_directory(directory.parent)
+    return file_sha256(directory / WEIGHTS)
+
+
+def load_adapter(directory: Path, base: Base) -> Patches:
+    """Reads a PEFT directory as patches of one version.
+
+    Args:
+        directory: With `adapter_config.json` and `adapter_model.safetensors`.
+        base: Whose layers it must fit.
+
+    Raises:
+        AdapterFileError: If a file is missing or damaged, or a tensor fits no layer of the base.
+    """
+    config = _config(directory)
+    try:
+        tensors = load_file(directory / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise AdapterFileError(f"{WEIGHTS} cannot be read: {error}") from None
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        found = _NAME.match(key)
+        if found is None or found["layer"] not in base.bank.layers:
+            raise AdapterFileError(f"tensor {key!r} fits no linear layer of base model {base.name!r}")
+        parts.setdefault(found["layer"], {})[found["part"]] = tensor
+    return {layer: _patch(layer, own, config, base) for layer, own in parts.items()}
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AdapterFileError(f"{CONFIG} cannot be read: {error}") from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise AdapterFileError(f"{CONFIG} does not describe a LoRA")
+    if config.get("use_dora") or config.get("bias", "none") != "none":
+        raise AdapterFileError("LoRA with trained biases or DoRA is not served")
+    return config
+
+
+def _patch(layer: str, parts: dict[str, Tensor], config: dict[str, Any], base: Base) -> Patch:
+    target = base.bank.layers[layer]
+    shape = (target.out_features, target.in_features)
+    made = {name: tensor.to(base.device, base.compute_dtype).unsqueeze(0) for name, tensor in parts.items()}
+    if "weight" in made:
+        _expect(layer, parts["weight"], shape)
+        bias = target.bias
+        return WeightPatch(made["weight"], None if bias is None else bias.to(base.compute_dtype))
+    if "lora_A" not in made or "lora_B" not in made:
+        raise AdapterFileError(f"layer {layer!r} has only one of lora_A and lora_B")
+    rank = parts["lora_A"].shape[0]
+    _expect(layer, parts["lora_A"], (rank, shape[1]))
+    _expect(layer, parts["lora_B"], (shape[0], rank))
+    return LoraPatch(made["lora_A"], made["lora_B"], _scale(layer, config, rank))
+
+
+def _scale(layer: str, config: dict[str, Any], rank: int) -> float:
+    if config.get("rank_pattern") or config.get("alpha_pattern"):
+        raise AdapterFileError(f"layer {layer!r}: rank_pattern and alpha_pattern are not served")
+    alpha = float(config["lora_alpha"])
+    return alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+
+
+def _expect(layer: str, tensor: Tensor, shape: tuple[int, int]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise AdapterFileError(f"layer {layer!r}: found shape {tuple(tensor.shape)}, the base needs {shape}")

@@ -1,0 +1,218 @@
+"""The adapter bank: one mechanism for K probes of one adapter and for K adapters of many users.
+
+Every linear layer of the base is wrapped once. What is added to its product is a `Patch`, found by the layer's
+name in the bank's active route; without one, the layer is the base itself.
+
+    uniform(adapter)      all rows, one adapter                             evaluation, a single prompt
+    stacked(copies)       K equal groups of rows, copy k on group k         the oracle: K probes in ONE forward
+    rows([a, None, b])    every row its own adapter, or none                many users in one batch
+
+A route is set around a forward and taken back after it, also when the forward raises. Not thread-safe: one
+thread owns the model.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from steerzo_edge.model.layers import features, linear_layers
+from steerzo_edge.model.quantization import Linear, dequantized, frozen_linear
+
+
+class Patch(Protocol):
+    """What an adapter does to one linear layer, for G equal groups of rows."""
+
+    @property
+    def groups(self) -> int:
+        """G: how many equal, consecutive groups the rows are cut into."""
+        ...
+
+    def __call__(self, base: Linear, x: Tensor) -> Tensor:
+        """(G * n, ..., D) to (G * n, ..., O)."""
+        ...
+
+
+Patches = Mapping[str, Patch]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPatch:
+    """base(x) + scale * (x A^T) B^T, with a pair (A, B) for each group.
+
+    Args:
+        a: (G, R, D), or (1, R, D) shared by all groups.
+        b: (G, O, R).
+        scale: alpha / R.
+    """
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.b.shape[0]
+
+    def __call__(self, base: Linear, x: Tensor) -> Tensor:
+        """See `Patch`; the base layer runs once over all rows."""
+        out = base(x)
+        groups, width, _ = self.b.shape
+        if self.a.shape[0] == 1:
+            low = nn.functional.linear(x, self.a[0]).view(groups, -1, self.a.shape[1])  # (G, n, R)
+        else:
+            low = torch.bmm(x.reshape(groups, -1, x.shape[-1]), self.a.transpose(1, 2))  # (G, n, R)
+        return torch.baddbmm(out.view(groups, -1, width), low, self.b.transpose(1, 2), alpha=self.scale).view(
+            out.shape
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPatch:
+    """x W^T + bias with a whole weight for each group; the base layer does not run.
+
+    Args:
+        weight: (G, O, D).
+        bias: (O,) of the frozen layer, or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.weight.shape[0]
+
+    def __call__(self, base: Linear, x: Tensor) -> Tensor:
+        """See `Patch`."""
+        groups, width, _ = self.weight.shape
+        if groups == 1:
+            return nn.functional.linear(x, self.weight[0], self.bias)
+        out = torch.bmm(x.reshape(groups, -1, x.shape[-1]), self.weight.transpose(1, 2))  # (G, n, O)
+        out = out.view(*x.shape[:-1], width)
+        return out if self.bias is None else out + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class MixedPatch:
+    """A patch of its own (or none) for each row, where they do not stack into one LoraPatch.
+
+    Args:
+        patches: One for each row of the batch, each of one group.
+    """
+
+    patches: tuple[Patch | None, ...]
+
+    @property
+    def groups(self) -> int:
+        """One group a row."""
+        return len(self.patches)
+
+    def __call__(self, base: Linear, x: Tensor) -> Tensor:
+        """See `Patch`; rows that share a patch go through it together."""
+        grouped = x.view(self.groups, -1, x.shape[-1])
+        parts: dict[int, list[int]] = {}
+        for row, patch in enumerate(self.patches):
+            parts.setdefault(id(patch), []).append(row)
+        out: Tensor | None = None
+        for rows in parts.values():
+            patch = self.patches[rows[0]]
+            part = base(grouped[rows]) if patch is None else patch(base, grouped[rows])
+            if out is None:
+                out = part.new_empty(self.groups, *part.shape[1:])
+            out[rows] = part
+        assert out is not None
+        return out.view(*x.shape[:-1], out.shape[-1])
+
+
+class BankLinear(nn.Module):
+    """A frozen linear layer that asks the bank what to add.
+
+    Args:
+        name: Dotted name in the model; the key of its patch.
+        base: The frozen layer.
+        bank: Whose active route is asked.
+    """
+
+    def __init__(self, name: str, base: nn.Module, bank: "AdapterBank") -> None:
+        super().__init__()
+        self.base = base
+        self.name = name
+        self.in_features, self.out_features = features(base)
+        self._bank = [bank]  # in a list, so that torch does not take the bank for a submodule
+        self._multiply = frozen_linear(base)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., O), through the active patch if there is one."""
+        patch = self._bank[0].active.get(self.name)
+        return self._multiply(x) if patch is None else patch(self._multiply, x)
+
+    def weight_like_base(self, dtype: torch.dtype) -> Tensor:
+        """The frozen weight, dequantized: (O, D)."""
+        return dequantized(self.base, dtype)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(O,) bias of the frozen layer, or None."""
+        return self.base.bias  # type: ignore[return-value]
+
+
+class AdapterBank:
+    """All patchable layers of a model and the route that is active.
+
+    Args:
+        model: Its linear decoder layers are wrapped in place.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.active: Patches = {}
+        self.layers: dict[str, BankLinear] = {}
+        for name, module in linear_layers(model).items():
+            self.layers[name] = BankLinear(name, module, self)
+            model.set_submodule(name, self.layers[name])
+
+    @contextmanager
+    def route(self, patches: Patches) -> Iterator[None]:
+        """Makes `patches` active for the forwards inside the block."""
+        before, self.active = self.active, patches
+        try:
+            yield
+        finally:
+            self.active = before
+
+
+def uniform(adapter: Patches | None) -> Patches:
+    """The route where all rows use one adapter, or the bare base for None."""
+    return {} if adapter is None else adapter
+
+
+def rows(adapters: Sequence[Patches | None]) -> Patches:
+    """The route where row i uses adapters[i], or the bare base for None.
+
+    Args:
+        adapters: One for each row of the batch; patches of one group each. Ranks and targets may differ.
+    """
+    names = dict.fromkeys(name for adapter in adapters if adapter for name in adapter)
+    return {name: _of_rows([None if a is None else a.get(name) for a in adapters]) for name in names}
+
+
+def _of_rows(patches: Sequence[Patch | None]) -> Patch:
+    if any(not isinstance(patch, LoraPatch) for patch in patches if patch is not None):
+        return MixedPatch(tuple(patches))
+    loras = [patch for patch in patches if isinstance(patch, LoraPatch)]
+    rank = max(lora.a.shape[1] for lora in loras)
+    width, depth = loras[0].b.shape[1], loras[0].a.shape[2]
+    a = loras[0].a.new_zeros(len(patches), rank, depth)
+    b = loras[0].b.new_zeros(len(patches), width, rank)
+    for row, patch in enumerate(patches):
+        if isinstance(patch, LoraPatch):
+            own = patch.a.shape[1]
+            a[row, :own] = patch.a[0]
+            b[row, :, :own] = patch.b[0] * patch.scale
+    return LoraPatch(a, b, 1.0)

@@ -1,0 +1,92 @@
+"""The output head, asked for no more than is needed, always in float32.
+
+A bf16 logit near 16 is rounded to steps of 1/8, and probes differ by about 1e-3: products here run in float32
+whatever the base computes in. The full vocabulary is walked in blocks, so that no (K, B, T, V) tensor exists.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+BLOCK_BYTES = 64 << 20
+
+
+class Head:
+    """Hidden states to logits or log-likelihoods.
+
+    Args:
+        layer: The model's output embedding; frozen, not quantized.
+        config: Where families with scaled or soft-capped logits say so.
+        block_bytes: Bound on the temporary memory of `log_likelihoods`.
+    """
+
+    def __init__(self, layer: nn.Module, config: PretrainedConfig, block_bytes: int = BLOCK_BYTES) -> None:
+        weight: Any = layer.weight
+        self._weight: Tensor = weight.detach()
+        bias = getattr(layer, "bias", None)
+        self._bias: Tensor | None = None if bias is None else bias.detach().float()
+        self._finish = _finish(config)
+        self._block_bytes = block_bytes
+
+    def logits(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
+        """Logits of some tokens.
+
+        Args:
+            hidden: (P, D) last hidden states.
+            token_ids: (C,) int64.
+
+        Returns:
+            (P, C) float32.
+        """
+        bias = None if self._bias is None else self._bias[token_ids]
+        return self._finish(nn.functional.linear(hidden.float(), self._weight[token_ids].float(), bias))
+
+    def log_likelihoods(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
+        """log p(token) for one token at each position, over the whole vocabulary.
+
+        Args:
+            hidden: (P, D).
+            token_ids: (P,) int64.
+
+        Returns:
+            (P,) float32, in nats.
+        """
+        vocabulary, width = self._weight.shape
+        # Half of the budget goes to the float32 weight block, half to its logits.
+        columns = max(1, min(vocabulary, self._block_bytes // (8 * width)))
+        positions = max(1, self._block_bytes // (8 * columns))
+        parts = [
+            self._block(part, ids, columns)
+            for part, ids in zip(
+                torch.split(hidden.float(), positions), torch.split(token_ids, positions), strict=True
+            )
+        ]
+        return torch.cat(parts)
+
+    def _block(self, hidden: Tensor, token_ids: Tensor, columns: int) -> Tensor:
+        normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+        chosen = torch.zeros_like(normalizer)
+        for start in range(0, len(self._weight), columns):
+            weight = self._weight[start : start + columns].float()
+            bias = None if self._bias is None else self._bias[start : start + columns]
+            logits = self._finish(nn.functional.linear(hidden, weight, bias))  # (P, block)
+            normalizer = torch.logaddexp(normalizer, logits.logsumexp(-1))
+            local = token_ids - start
+            inside = (local >= 0) & (local < len(weight))
+            found = logits.gather(1, local.clamp(0, len(weight) - 1).unsqueeze(1)).squeeze(1)
+            chosen = torch.where(inside, found, chosen)
+        return chosen - normalizer
+
+
+def _finish(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
+    """What a family does to its logits after the product."""
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2 and later
+        return lambda logits: torch.tanh(logits / cap) * cap
+    if divisor := getattr(config, "logits_scaling", None):  # Granite
+        return lambda logits: logits / divisor
+    if factor := getattr(config, "logit_scale", None):  # Cohere
+        return lambda logits: logits * factor
+    return lambda logits: logits

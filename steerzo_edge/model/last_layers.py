@@ -1,0 +1,68 @@
+"""The linear weights of the last n decoder layers, trained whole ("bf16 layers").
+
+The quantized base stays as it is, and keeps serving: the subset starts from its dequantized weights, so step 0
+computes what the base computes, and each version replaces those products instead of adding to them.
+
+Memory: 4 bytes a weight for the master, 2 for each copy in bf16. Norms and embeddings are not trained.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from steerzo_edge.model.bank import BankLinear, Patches, WeightPatch
+from steerzo_edge.model.subset import lay_out
+
+
+class LastLayers:
+    """Whole weights of the given layers, as a trainable subset.
+
+    Args:
+        layers: The bank's layers that are trained, by dotted name.
+        compute_dtype: The type the layers compute in.
+        device: Where the master copy lives.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, BankLinear],
+        *,
+        compute_dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.compute_dtype = compute_dtype
+        self._slots = lay_out(
+            [(name, "W", (layer.out_features, layer.in_features)) for name, layer in layers.items()]
+        )
+        self._biases = {
+            name: None if layer.bias is None else layer.bias.to(compute_dtype) for name, layer in layers.items()
+        }
+        size = sum(layer.out_features * layer.in_features for layer in layers.values())
+        self.parameters: Tensor = torch.empty(size, device=device)
+        for slot in self._slots:
+            slot.of(self.parameters).copy_(layers[slot.layer].weight_like_base(torch.float32))
+
+    def patches(self, flat: Tensor) -> Patches:
+        """See `Subset.patches`."""
+        return {slot.layer: WeightPatch(slot.of(flat), self._biases[slot.layer]) for slot in self._slots}
+
+    def export(self) -> dict[str, Tensor]:
+        """See `Subset.export`: whole weights, as PEFT stores `modules_to_save`."""
+        return {
+            f"base_model.model.{slot.layer}.weight": slot.of(self.parameters).cpu().clone() for slot in self._slots
+        }
+
+    def peft_config(self) -> dict[str, object]:
+        """See `Subset.peft_config`: a LoRA of no layers plus modules saved whole."""
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "inference_mode": True,
+            "r": 1,
+            "lora_alpha": 1,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": [],
+            "modules_to_save": sorted(slot.layer for slot in self._slots),
+        }

@@ -1,0 +1,118 @@
+"""Loading a base: safetensors only, no remote code, frozen, quiet."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from steerzo_edge.errors import BaseModelError
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.quantization import Quantization, quantization_config
+
+BUNDLED = "bundled"
+_ASSETS = Path(__file__).parent.parent / "assets"
+
+
+def load_base(
+    name: str = BUNDLED,
+    *,
+    quantization: Quantization = "nf4",
+    compute_dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str | None = None,
+    revision: str | None = None,
+) -> Base:
+    """Loads and freezes a causal language model.
+
+    Args:
+        name: A hub id, the path of a directory, or "bundled" for the model that ships with the package.
+        quantization: "nf4", "fp4", "int8" or "none".
+        compute_dtype: The type of activations and of expanded weights.
+        device: Where to load it; by default CUDA if there is any, else the CPU.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        BaseModelError: If it cannot be found, holds no safetensors, needs remote code, or has a head that
+            this engine does not understand.
+    """
+    where = torch.device(device or default_device())
+    source = str(_ASSETS / "base") if name == BUNDLED else name
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                revision=revision,
+                quantization_config=quantization_config(quantization, compute_dtype),
+                dtype=compute_dtype,
+                device_map={"": where},
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+    except (OSError, ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BaseModelError(f"base model {name!r} cannot be loaded: {first}") from error
+    model.requires_grad_(False).eval()
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    base = Base(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        quantization=quantization,
+        compute_dtype=compute_dtype,
+        fingerprint=fingerprint(model),
+    )
+    _check_head(base)
+    return base
+
+
+def default_device() -> str:
+    """ "cuda" where there is a usable GPU, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Hash of a model's tensors: names, shapes, types, and up to 64 KiB of each.
+
+    Note:
+        Taken before the first forward: bitsandbytes repacks 4-bit weights in place on some CPUs.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        sample = tensor.detach().flatten()
+        sample = sample[:: max(1, sample.numel() * sample.element_size() // 65536)].contiguous().cpu()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_head(base: Base) -> None:
+    """One short forward: the engine's head must give the model's own logits."""
+    ids = torch.arange(4, 12, device=base.device).unsqueeze(0) % base.model.config.vocab_size
+    with torch.inference_mode():
+        own = base.model(input_ids=ids).logits[0].float()
+        ours = base.head.logits(base.hidden(ids)[0], torch.arange(own.shape[-1], device=base.device))
+    # The model's own head rounds to the compute type; a wrong scale or cap is off by far more.
+    if not torch.allclose(ours, own, rtol=0.05, atol=0.05 * float(own.abs().max())):
+        raise BaseModelError(f"{type(base.model).__name__} finishes its logits in a way this engine does not know")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading bars belong to the caller; warnings of `transformers` go to the log."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,93 @@
+"""LoRA adapters: y + scale * (x A^T) B^T on chosen linear layers. Source: arXiv:2106.09685.
+
+With `freeze_a` (LoRA-FA, arXiv:2308.03303) only B is trained. At B = 0 the derivative with respect to A is
+zero, so a random perturbation of A spends its forward passes on nothing; freezing A also shrinks d.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from steerzo_edge.model.bank import BankLinear, LoraPatch, Patches
+from steerzo_edge.model.subset import lay_out
+
+
+class Lora:
+    """LoRA on the given layers, as a trainable subset.
+
+    Args:
+        layers: The bank's layers it adapts, by dotted name.
+        rank: R.
+        alpha: The product is scaled by alpha / R.
+        freeze_a: Train B only.
+        seed: A is uniform in +-1 / sqrt(D) from this seed (as PEFT starts it); B starts at zero.
+        compute_dtype: The type the layers compute in.
+        device: Where the master copy lives.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, BankLinear],
+        *,
+        rank: int,
+        alpha: float,
+        freeze_a: bool,
+        seed: int,
+        compute_dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.rank = rank
+        self.alpha = alpha
+        self.freeze_a = freeze_a
+        self.compute_dtype = compute_dtype
+        shapes_a = [(name, "A", (rank, layer.in_features)) for name, layer in layers.items()]
+        shapes_b = [(name, "B", (layer.out_features, rank)) for name, layer in layers.items()]
+        generator = torch.Generator().manual_seed(seed)
+        start = [
+            ((torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(shape[1])).flatten()
+            for _, _, shape in shapes_a
+        ]
+        first = torch.cat(start) if start else torch.empty(0)
+        zeros = torch.zeros(sum(math.prod(shape) for _, _, shape in shapes_b))
+        self._frozen = first.to(device) if freeze_a else torch.empty(0, device=device)
+        self._frozen_slots = lay_out(shapes_a) if freeze_a else []
+        self._slots = lay_out(shapes_b) if freeze_a else lay_out(shapes_a + shapes_b)
+        self._compute_frozen = self._frozen.to(compute_dtype).unsqueeze(0)  # (1, d_A)
+        self.parameters: Tensor = (zeros if freeze_a else torch.cat([first, zeros])).to(device)
+
+    def patches(self, flat: Tensor) -> Patches:
+        """See `Subset.patches`."""
+        a = {slot.layer: slot.of(self._compute_frozen) for slot in self._frozen_slots}
+        a |= {slot.layer: slot.of(flat) for slot in self._slots if slot.part == "A"}
+        b = {slot.layer: slot.of(flat) for slot in self._slots if slot.part == "B"}
+        return {name: LoraPatch(a[name], b[name], self.alpha / self.rank) for name in b}
+
+    def export(self) -> dict[str, Tensor]:
+        """See `Subset.export`."""
+        parts = [(slot, self._frozen) for slot in self._frozen_slots]
+        parts += [(slot, self.parameters) for slot in self._slots]
+        return {
+            f"base_model.model.{slot.layer}.lora_{slot.part}.weight": slot.of(flat).cpu().clone()
+            for slot, flat in parts
+        }
+
+    def peft_config(self) -> dict[str, object]:
+        """See `Subset.peft_config`."""
+        return lora_config(self.rank, self.alpha, [slot.layer for slot in self._slots if slot.part == "B"])
+
+
+def lora_config(rank: int, alpha: float, layers: Sequence[str]) -> dict[str, object]:
+    """`adapter_config.json` of a LoRA, with the keys that every peft version knows."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "target_modules": sorted(layers),
+    }

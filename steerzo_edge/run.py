@@ -1,0 +1,226 @@
+"""A run and its directory: started, killed, gone on with, finished. The same for the server and `steerzo train`.
+
+    journal                 header and one line a step; the truth
+    snapshot.safetensors    parameters and rule state some steps back; saves replaying from the start
+    best.safetensors        parameters at the best evaluation
+    adapter/                the result, a PEFT directory
+
+Only the journal is needed: everything else can be made from it again, bit for bit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import Tensor
+
+from steerzo_edge import __version__
+from steerzo_edge.assemble import assemble, split, tokenized
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.errors import JournalError
+from steerzo_edge.files import write_whole
+from steerzo_edge.finetuning import Progress, finetune, replay
+from steerzo_edge.model.adapter_file import save_adapter
+from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.subset import Copies
+from steerzo_edge.profile import Profile
+from steerzo_edge.records import EvalRecord, Record, StepRecord
+from steerzo_edge.zo.journal import Header, Journal
+
+SNAPSHOT_EVERY = 50
+# What a journal and the run that goes on with it must share. Versions are only noted: it is the noise that counts.
+MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run.
+
+    Args:
+        adapter: Directory of the adapter.
+        sha256: Of its weights file.
+        step: Finished steps at the version that was kept.
+        before: Evaluation of the untouched base, if there was one.
+        after: Evaluation of the version that was kept, if there was one.
+        forwards: Forward passes spent.
+    """
+
+    adapter: Path
+    sha256: str
+    step: int
+    before: EvalRecord | None
+    after: EvalRecord | None
+    forwards: int
+
+
+class Run:
+    """A run in a directory, new or gone on with.
+
+    Args:
+        directory: Made if missing. If it holds a journal, the run goes on where that ends.
+        base: The frozen model.
+        profile: The settings.
+        train: Rows to learn from; some are set aside where `validation` is None.
+        validation: Rows to be judged by.
+        seed: Of everything random.
+        snapshot_every: Steps between snapshots.
+
+    Raises:
+        JournalError: If the directory belongs to a run of another base, data, profile or machine.
+        InputError: If data and profile do not fit the base.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        base: Base,
+        profile: Profile,
+        train: Dataset,
+        validation: Dataset | None = None,
+        *,
+        seed: int = 0,
+        snapshot_every: int = SNAPSHOT_EVERY,
+    ) -> None:
+        if validation is None:
+            train, validation = split(train, profile, seed)
+        self.directory = directory
+        self._base = base
+        self._profile = profile
+        self._snapshot_every = snapshot_every
+        self.data = tokenized(base.tokenizer, base.context_length, profile, train, validation, seed)
+        self._seed = seed
+        self._build()
+        header = Header(
+            seed=seed,
+            size=self._parts.noise.size,
+            base=base.fingerprint,
+            data=train.fingerprint,
+            validation=None if validation is None else validation.fingerprint,
+            noise=self._parts.noise.fingerprint(),
+            device=_device_kind(base.device),
+            profile=profile.model_dump(mode="json"),
+            versions={
+                "steerzo-edge": __version__,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+        self._journal = self._open(header)
+        self.progress = Progress.of(self._journal.entries)
+        self._catch_up(self.progress.step)
+
+    @property
+    def recorded(self) -> list[Record]:
+        """Every record in the journal, earlier lives of the run included."""
+        return [entry.record for entry in self._journal.entries]
+
+    @property
+    def size(self) -> int:
+        """d, the number of trained parameters."""
+        return self._parts.noise.size
+
+    def records(self) -> Iterator[Record]:
+        """Goes on to the end, yielding each new record. Stop iterating to pause or cancel."""
+        for record in finetune(self._parts, journal=self._journal.append, progress=self.progress):
+            if isinstance(record, EvalRecord) and record.best and self._profile.evaluate.keep == "best":
+                self._save("best.safetensors", record.step, {})
+            if isinstance(record, StepRecord) and self.progress.step % self._snapshot_every == 0:
+                self._save("snapshot.safetensors", self.progress.step, self._parts.rule.state())
+            yield record
+
+    def patches(self) -> Patches:
+        """The adapter at the last finished step, ready to be made active; valid until the next call."""
+        return self._serving.hold()
+
+    def finish(self) -> Result:
+        """Writes the adapter: the best evaluation's, or the last step's. May be called at any step.
+
+        Raises:
+            OSError: If the disk is full or fails.
+        """
+        best = self.progress.best
+        step = self.progress.step
+        if best is not None and self._profile.evaluate.keep == "best":
+            step = best.step
+            self._restore_best(best)
+        directory = self.directory / "adapter"
+        sha256 = save_adapter(directory, self._parts.subset, self._base)
+        evaluations = [record for record in self.recorded if isinstance(record, EvalRecord)]
+        return Result(
+            adapter=directory,
+            sha256=sha256,
+            step=step,
+            before=next((record for record in evaluations if record.step == 0), None),
+            after=next((record for record in evaluations if record.step == step), None),
+            forwards=self.progress.forwards,
+        )
+
+    def close(self) -> None:
+        """Closes the journal."""
+        self._journal.close()
+
+    def _build(self) -> None:
+        self._parts = assemble(self._base, self._profile, self.data, self._seed)
+        self._serving = Copies(self._parts.subset, 1)
+
+    def _open(self, header: Header) -> Journal:
+        path = self.directory / "journal"
+        if not path.exists():
+            return Journal.create(path, header)
+        journal = Journal.reopen(path)
+        other = [name for name in MUST_AGREE if getattr(journal.header, name) != getattr(header, name)]
+        if other:
+            journal.close()
+            raise JournalError(
+                f"{path} was written with another {other[0]}; the run would not be the same any more",
+                hint="Finish it with the same base, data, profile and kind of device, or use a new directory.",
+            )
+        return journal
+
+    def _catch_up(self, step: int) -> None:
+        """Brings parameters and rule from their start to `step`: snapshot, then replay."""
+        loaded = _load(self.directory / "snapshot.safetensors", at_most=step)
+        start = 0
+        if loaded is not None:
+            start, tensors = loaded
+            self._parts.subset.parameters.copy_(tensors.pop("parameters"))
+            self._parts.rule.restore({name.removeprefix("rule."): tensor for name, tensor in tensors.items()})
+        entries = [
+            entry
+            for entry in self._journal.entries
+            if isinstance(entry.record, StepRecord) and start <= entry.record.step < step
+        ]
+        replay(entries, self._parts.subset, self._parts.rule, self._parts.noise)
+
+    def _restore_best(self, best: EvalRecord) -> None:
+        loaded = _load(self.directory / "best.safetensors", at_most=best.step)
+        if loaded is not None and loaded[0] == best.step:
+            self._parts.subset.parameters.copy_(loaded[1]["parameters"])
+            return
+        # The file was lost, or a crash came between the journal's line and the file: replay from the start.
+        self._build()
+        self._catch_up(best.step)
+
+    def _save(self, name: str, step: int, rule_state: dict[str, Tensor]) -> None:
+        tensors = {"parameters": self._parts.subset.parameters}
+        tensors |= {f"rule.{key}": value for key, value in rule_state.items()}
+        write_whole(self.directory / name, lambda path: save_file(tensors, path, metadata={"step": str(step)}))
+
+
+def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:
+    """Step and tensors of a snapshot; None if there is none, or it lies ahead of the journal."""
+    if not path.exists():
+        return None
+    with safetensors.safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+        return (step, {name: file.get_tensor(name) for name in file.keys()}) if step <= at_most else None  # noqa: SIM118
+
+
+def _device_kind(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

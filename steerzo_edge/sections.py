@@ -1,0 +1,232 @@
+"""The sections of a profile: closed, described, bounded.
+
+A choice is a union discriminated on `kind`, so a new method is one class here and one file in
+`zo/strategies`. `build` hands flat values to classes that know nothing of settings.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from steerzo_edge.config import Config
+from steerzo_edge.model.bank import BankLinear
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.last_layers import LastLayers
+from steerzo_edge.model.layers import select
+from steerzo_edge.model.load import BUNDLED
+from steerzo_edge.model.lora import Lora
+from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.model.subset import Subset
+from steerzo_edge.zo.rule import Rule
+from steerzo_edge.zo.rules import SGD, Adam, Momentum
+from steerzo_edge.zo.schedule import Schedule
+from steerzo_edge.zo.strategies import AllLosses, Greedy, GuidingVector, TwoPoint
+from steerzo_edge.zo.strategy import Strategy
+
+Epsilon = Annotated[float, Field(gt=0, le=1, description="Probe radius, in units of the parameters.")]
+Pool = Annotated[int, Field(ge=2, le=256, description="Candidates a step.")]
+
+
+class ModelConfig(Config):
+    """The base model."""
+
+    id: str = Field(BUNDLED, min_length=1, description='A hub id, a local path, or "bundled".')
+    revision: str | None = Field(None, description="Commit, tag or branch of a hub model.")
+    quantization: Quantization = Field("nf4", description="nf4, fp4, int8 or none.")
+    compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="The type of activations and of expanded weights."
+    )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute type as torch knows it."""
+        return getattr(torch, self.compute_dtype)  # type: ignore[no-any-return]
+
+
+class LoraConfig(Config):
+    """LoRA adapters on linear layers."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(8, ge=1, le=256, description="R.")
+    alpha: float = Field(16, gt=0, le=4096, description="The adapter's product is scaled by alpha / rank.")
+    targets: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description='"all-linear", or last parts of layer names such as [q_proj, v_proj].'
+    )
+    last_layers: int | None = Field(None, ge=1, description="Only the topmost so many decoder layers.")
+    freeze_a: bool = Field(True, description="Train B only (LoRA-FA): half the parameters, no wasted directions.")
+
+    def chosen(self, base: Base) -> dict[str, BankLinear]:
+        """The layers it adapts.
+
+        Raises:
+            ProfileError: If a target matches nothing.
+        """
+        return _chosen(base, self.targets, self.last_layers)
+
+    def build(self, base: Base, seed: int) -> Subset:
+        """The subset on a base."""
+        return Lora(
+            self.chosen(base),
+            rank=self.rank,
+            alpha=self.alpha,
+            freeze_a=self.freeze_a,
+            seed=seed,
+            compute_dtype=base.compute_dtype,
+            device=base.device,
+        )
+
+
+class LastLayersConfig(Config):
+    """The linear weights of the last decoder layers, trained whole in bf16."""
+
+    kind: Literal["last-n-layers"] = "last-n-layers"
+    layers: int = Field(1, ge=1, description="How many decoder layers, from the top.")
+
+    def chosen(self, base: Base) -> dict[str, BankLinear]:
+        """The layers it trains.
+
+        Raises:
+            ProfileError: If the base has fewer.
+        """
+        return _chosen(base, "all-linear", self.layers)
+
+    def build(self, base: Base, seed: int) -> Subset:
+        """The subset on a base; it starts from the base's own weights, so the seed is not used."""
+        return LastLayers(self.chosen(base), compute_dtype=base.compute_dtype, device=base.device)
+
+
+class TwoPointConfig(Config):
+    """MeZO: 2 forwards a step."""
+
+    kind: Literal["two-point"] = "two-point"
+    epsilon: Epsilon = 1e-3
+
+    def build(self) -> Strategy:
+        """The strategy."""
+        return TwoPoint(self.epsilon)
+
+
+class GuidingVectorConfig(Config):
+    """MeZO-GV: pool + 2 forwards a step."""
+
+    kind: Literal["guiding-vector"] = "guiding-vector"
+    epsilon: Epsilon = 1e-3
+    pool: Pool = 2
+    elite: float = Field(0.5, gt=0, lt=1, description="Share of the pool that counts as good.")
+    history: Literal["fresh", "keep-best"] = Field(
+        "fresh", description="keep-best lets the last step's best candidate compete again."
+    )
+    normalize: bool = Field(True, description="Scale the guide to norm sqrt(d); false is the paper's listing.")
+
+    def build(self) -> Strategy:
+        """The strategy."""
+        return GuidingVector(self.epsilon, self.pool, self.elite, self.history, self.normalize)
+
+
+class GreedyConfig(Config):
+    """MeZO-Greedy: pool + 1 forwards a step."""
+
+    kind: Literal["greedy"] = "greedy"
+    epsilon: Epsilon = 1e-3
+    pool: Pool = 4
+
+    def build(self) -> Strategy:
+        """The strategy."""
+        return Greedy(self.epsilon, self.pool)
+
+
+class AllLossesConfig(Config):
+    """One-sided multi-query: pool forwards a step, every loss is used."""
+
+    kind: Literal["all-losses"] = "all-losses"
+    epsilon: Epsilon = 1e-3
+    pool: Pool = 8
+
+    def build(self) -> Strategy:
+        """The strategy."""
+        return AllLosses(self.epsilon, self.pool)
+
+
+class SGDConfig(Config):
+    """Plain gradient descent."""
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak rate.")
+
+    def build(self, size: int, device: torch.device) -> Rule:
+        """The rule for d parameters."""
+        return SGD()
+
+
+class MomentumConfig(Config):
+    """Heavy-ball momentum."""
+
+    kind: Literal["momentum"] = "momentum"
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak rate.")
+    beta: float = Field(0.9, ge=0, lt=1, description="Decay of the running sum.")
+    dampening: float = Field(0.9, ge=0, lt=1, description="Share of each gradient that is left out.")
+
+    def build(self, size: int, device: torch.device) -> Rule:
+        """The rule for d parameters."""
+        return Momentum(size, device, beta=self.beta, dampening=self.dampening)
+
+
+class AdamConfig(Config):
+    """Adam on the estimated gradient."""
+
+    kind: Literal["adam"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak rate.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the running mean.")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the running square.")
+    stability: float = Field(1e-8, gt=0, description="Added to the root of the running square.")
+
+    def build(self, size: int, device: torch.device) -> Rule:
+        """The rule for d parameters."""
+        return Adam(size, device, beta1=self.beta1, beta2=self.beta2, stability=self.stability)
+
+
+class ScheduleConfig(Config):
+    """The learning rate over the steps."""
+
+    kind: Literal["constant", "linear", "cosine"] = Field("linear", description="Decay after the warm-up.")
+    warmup: int = Field(0, ge=0, description="Steps of linear rise.")
+    floor: float = Field(0.0, ge=0, le=1, description="Share of the peak rate that is left at the end.")
+
+    def build(self, learning_rate: float, steps: int) -> Schedule:
+        """The schedule of a run."""
+        return Schedule(learning_rate, steps, self.kind, self.warmup, self.floor)
+
+
+class BatchConfig(Config):
+    """What a forward pass sees."""
+
+    examples: int = Field(16, ge=1, le=4096, description="Rows a step.")
+    max_tokens: int = Field(512, ge=8, le=131072, description="Longest row; the context length caps it.")
+    probes_per_forward: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto", description="Probes stacked in one forward; 1 needs the least memory."
+    )
+
+
+class EvaluateConfig(Config):
+    """Evaluation on rows that are not trained on."""
+
+    every: int = Field(100, ge=1, description="Steps between evaluations.")
+    examples: int = Field(200, ge=1, description="Most rows evaluated.")
+    holdout: float = Field(
+        0.1, ge=0, le=0.5, description="Share of the rows set aside where no validation data is given; 0: none."
+    )
+    early_stop: int | None = Field(None, ge=1, description="Evaluations without a new best that end the run.")
+    keep: Literal["best", "last"] = Field("best", description="Which version becomes the adapter.")
+
+
+SubsetConfig = Annotated[LoraConfig | LastLayersConfig, Field(discriminator="kind")]
+MethodConfig = Annotated[
+    TwoPointConfig | GuidingVectorConfig | GreedyConfig | AllLossesConfig, Field(discriminator="kind")
+]
+RuleConfig = Annotated[SGDConfig | MomentumConfig | AdamConfig, Field(discriminator="kind")]
+
+
+def _chosen(base: Base, targets: str | list[str], last_layers: int | None) -> dict[str, BankLinear]:
+    names = select(list(base.bank.layers), targets, last_layers)
+    return {name: base.bank.layers[name] for name in names}

@@ -1,0 +1,183 @@
+"""The journal: a header, and one checksummed line for each step and each evaluation.
+
+    3f1c09aa {"kind": "step", "gradient": [[2938471, 0.25], ...], "learning_rate": 0.004, "loss": 1.71, ...}
+
+A line is on the disk before the update rule moves anything. A run is its header plus these lines: replaying
+them gives the same parameters bit for bit, without one forward pass. A process killed in mid-write leaves at
+most one torn line at the end, which is dropped when the file is opened again.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import Field
+
+from steerzo_edge.config import Config
+from steerzo_edge.errors import JournalError, ProfileError
+from steerzo_edge.files import write_whole
+from steerzo_edge.records import EvalRecord, Record, StepRecord
+from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.strategy import Memory
+
+FORMAT = 1
+
+
+class Header(Config):
+    """What a replay needs, and what must be the same for a run to go on."""
+
+    format: int = Field(FORMAT, description="Version of this file format.")
+    seed: int = Field(description="Of the run: candidates, batches and the adapter's start derive from it.")
+    size: int = Field(description="d, the number of trained parameters.")
+    base: str = Field(description="Fingerprint of the frozen base.")
+    data: str = Field(description="Fingerprint of the training rows and the task.")
+    validation: str | None = Field(description="Fingerprint of the validation rows.")
+    noise: str = Field(description="Fingerprint of the noise: another device or library may draw other numbers.")
+    device: str = Field(description="What the noise was made on.")
+    profile: dict[str, Any] = Field(description="The resolved profile.")
+    versions: dict[str, str] = Field(description="Of the libraries that make noise and products.")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line.
+
+    Args:
+        record: What the world was told.
+        gradient: What the rule was given; empty for evaluations and skipped steps.
+        memory: What the strategy wants to be told next.
+    """
+
+    record: Record
+    gradient: Direction = field(default_factory=Direction)
+    memory: Memory = field(default_factory=dict)
+
+
+class Journal:
+    """An open journal. Make one with `create` or `reopen`.
+
+    Args:
+        path: Of the file.
+        header: As read or written.
+        entries: Those already in it.
+    """
+
+    def __init__(self, path: Path, header: Header, entries: list[Entry]) -> None:
+        self.path = path
+        self.header = header
+        self.entries = entries
+        self._file = path.open("ab")
+
+    @classmethod
+    def create(cls, path: Path, header: Header) -> Self:
+        """Starts a new journal; the file appears whole, with its header."""
+        line = _line({"kind": "header", **header.model_dump(mode="json")})
+        write_whole(path, lambda temporary: _write(temporary, line))
+        return cls(path, header, [])
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Opens a journal to go on with it; a torn last line is cut off.
+
+        Raises:
+            JournalError: If it cannot be read.
+        """
+        header, entries, length = _read(path)
+        with path.open("r+b") as file:
+            file.truncate(length)
+            os.fsync(file.fileno())
+        return cls(path, header, entries)
+
+    @staticmethod
+    def read(path: Path) -> tuple[Header, list[Entry]]:
+        """Header and entries of a journal, which is left as it is.
+
+        Raises:
+            JournalError: If it cannot be read.
+        """
+        header, entries, _ = _read(path)
+        return header, entries
+
+    def append(self, entry: Entry) -> None:
+        """Writes one line and waits until it is on the disk.
+
+        Raises:
+            OSError: If the disk is full or fails; a torn line is dropped at the next opening.
+        """
+        self._file.write(_line(_as_json(entry)))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.entries.append(entry)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    text = json.dumps(value, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    line = {"kind": entry.record.kind, **entry.record.as_dict()}
+    if isinstance(entry.record, StepRecord):
+        line |= {"gradient": entry.gradient.terms, "memory": dict(entry.memory)}
+    return line
+
+
+def _read(path: Path) -> tuple[Header, list[Entry], int]:
+    """Header, entries, and the length in bytes of what is whole."""
+    values: list[dict[str, Any]] = []
+    length = 0
+    torn: int | None = None
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        value = _parsed(line)
+        if value is None:
+            torn = torn or number
+        elif torn is not None:
+            raise JournalError(f"{path.name}: line {torn} is damaged, but whole lines follow it")
+        else:
+            values.append(value)
+            length += len(line) + 1
+    if not values or values[0].pop("kind", None) != "header":
+        raise JournalError(f"{path.name}: the header is missing or damaged")
+    if values[0].get("format") != FORMAT:
+        raise JournalError(f"{path.name}: format {values[0].get('format')!r}; this version reads {FORMAT}")
+    try:
+        return Header.parse(values[0], where=path.name), [_entry(value) for value in values[1:]], length
+    except (KeyError, TypeError, ProfileError) as error:
+        raise JournalError(f"{path.name}: a line lacks what it should hold: {error}") from error
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    checksum, _, text = line.partition(b" ")
+    if len(checksum) != 8 or b"%08x" % zlib.crc32(text) != checksum:
+        return None
+    value = json.loads(text)
+    return value if isinstance(value, dict) else None
+
+
+def _entry(value: dict[str, Any]) -> Entry:
+    if value.pop("kind") == "eval":
+        return Entry(EvalRecord(**value))
+    gradient = Direction(tuple((int(seed), float(weight)) for seed, weight in value.pop("gradient")))
+    memory = value.pop("memory")
+    return Entry(StepRecord(**value), gradient, memory)

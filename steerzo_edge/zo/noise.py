@@ -1,0 +1,64 @@
+"""Seeded, order-free noise: z(seed) as a pure function of (seed, position).
+
+The parameter vector is cut into fixed segments; each (seed, segment) has a generator of its own, so any
+part of any z can be had again at any time, in any order, without the others. That is what lets a journal
+of seeds stand for a whole run, and lets bf16 layers be perturbed without a second copy of them.
+
+What it does not promise: the same z on a CPU and on a GPU, or on two kinds of GPU; torch's generators
+differ there. A journal names the kind of device it was written on.
+"""
+
+import hashlib
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+
+from steerzo_edge.seeds import derive_seed
+
+SEGMENT = 1 << 20
+CACHE_BYTES = 256 << 20
+
+
+class Noise:
+    """Standard normal vectors of `size` numbers, drawn segment by segment.
+
+    Args:
+        size: d, the length of the parameter vector.
+        device: Where the numbers are made and kept.
+        cache_bytes: How much of what was drawn last is kept, so that a step makes each z once.
+    """
+
+    def __init__(self, size: int, device: torch.device | str = "cpu", cache_bytes: int = CACHE_BYTES) -> None:
+        self.size = size
+        self.device = torch.device(device)
+        self.segments = [slice(start, min(start + SEGMENT, size)) for start in range(0, size, SEGMENT)]
+        self._generator = torch.Generator(self.device)
+        self._cache: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self._cache_entries = cache_bytes // (4 * min(SEGMENT, max(size, 1)))
+
+    def draw(self, seed: int, segment: int) -> Tensor:
+        """z(seed) on one segment: (length,) float32. Read it, never write to it."""
+        key = (seed, segment)
+        found = self._cache.get(key)
+        if found is not None:
+            self._cache.move_to_end(key)
+            return found
+        self._generator.manual_seed(derive_seed("noise", seed, segment))
+        bounds = self.segments[segment]
+        drawn = torch.randn(bounds.stop - bounds.start, generator=self._generator, device=self.device)
+        if self._cache_entries > 0:
+            self._cache[key] = drawn
+            while len(self._cache) > self._cache_entries:
+                self._cache.popitem(last=False)
+        return drawn
+
+    def fingerprint(self) -> str:
+        """Hash of a sample of z(0): equal where seeds mean the same numbers."""
+        sample = self.draw(0, 0)[:4096].cpu()
+        return hashlib.sha256(sample.numpy().tobytes()).hexdigest()
+
+    def zeros(self, segment: int) -> Tensor:
+        """A fresh (length,) float32 vector of zeros for the segment."""
+        bounds = self.segments[segment]
+        return torch.zeros(bounds.stop - bounds.start, device=self.device)

@@ -1,0 +1,21 @@
+"""Plain stochastic gradient descent: theta -= rate * g. No state."""
+
+from torch import Tensor
+
+from steerzo_edge.zo.rule import Gradient
+
+
+class SGD:
+    """theta -= rate * g, as `torch.optim.SGD` without momentum."""
+
+    def step(self, parameters: Tensor, gradient: Gradient, learning_rate: float) -> None:
+        """See `Rule.step`."""
+        for segment, g in gradient:
+            parameters[segment].add_(g, alpha=-learning_rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing to keep."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Nothing to take back."""
