@@ -113,13 +113,13 @@ def _server(data_dir: Path) -> Iterator[Client]:
     log = data_dir / "server.log"
     with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
-            client = Client(f"http://127.0.0.1:{port}")
-            deadline = time.monotonic() + START_S
-            while not client.ready():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SteerzoError("the server did not start", hint=f"Its log is {log}.")
-                time.sleep(0.2)
-            yield client
+            with Client(f"http://127.0.0.1:{port}") as client:
+                deadline = time.monotonic() + START_S
+                while not client.ready():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise SteerzoError("the server did not start", hint=f"Its log is {log}.")
+                    time.sleep(0.2)
+                yield client
         finally:
             process.terminate()
             process.wait(30)

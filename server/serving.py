@@ -2,6 +2,8 @@
 
 import logging
 import secrets
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,8 @@ def serve_command(environment: Mapping[str, str], *, profile: str | None, **opti
         failures.append(error)
         server.should_exit = True
 
+    # uvicorn shuts down in order, then raises the signal again: what it finds then should be an exit code of 0.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     app = create_app(settings, give_up=give_up)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -63,6 +63,6 @@ class LastLayers:
             "lora_alpha": 1,
             "lora_dropout": 0.0,
             "bias": "none",
-            "target_modules": [],
+            "target_modules": "dummy-target-modules",  # peft: nothing to adapt, only modules saved whole
             "modules_to_save": sorted(slot.layer for slot in self._slots),
         }

@@ -15,6 +15,7 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.quantization import Quantization, quantization_config
 
 BUNDLED = "bundled"
+_UNLIMITED = 1 << 30
 _ASSETS = Path(__file__).parent.parent / "assets"
 
 
@@ -57,6 +58,7 @@ def load_base(
         first = str(error).strip().splitlines()[0]
         raise BaseModelError(f"base model {name!r} cannot be loaded: {first}") from error
     model.requires_grad_(False).eval()
+    tokenizer.model_max_length = _UNLIMITED  # rows are cut here, by the rules of `data.tokenization`
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     base = Base(

@@ -148,7 +148,8 @@ def _read(path: Path) -> tuple[Header, list[Entry], int]:
     values: list[dict[str, Any]] = []
     length = 0
     torn: int | None = None
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    *lines, _tail = path.read_bytes().split(b"\n")  # a line without its newline is torn
+    for number, line in enumerate(lines, 1):
         value = _parsed(line)
         if value is None:
             torn = torn or number

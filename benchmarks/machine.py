@@ -1,0 +1,37 @@
+"""What this machine can do: the limit that step times are held against."""
+
+import platform
+import time
+from statistics import median
+
+import torch
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device, size: int = 2048, repeats: int = 12) -> float:
+    """Measured rate of a large square matrix product, in floating-point operations a second."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
+    seconds = []
+    for _ in range(repeats + 2):
+        started = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / median(seconds[2:])
+
+
+def description(device: torch.device) -> str:
+    """The machine in a line."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{_cpu_name()}, {threads} threads, torch {torch.__version__}"
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()

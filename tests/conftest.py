@@ -1,0 +1,115 @@
+"""A tiny random Llama, a byte-level tokenizer, a few rows: everything a test needs, without a download."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from steerzo_edge.data.examples import Completion, Dataset, Labelled
+from steerzo_edge.data.task import Task
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.load import load_base
+from steerzo_edge.model.quantization import Quantization
+
+SPECIAL = ("<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>")
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+Loader = Callable[..., Base]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, and a handful of special ones."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: index for index, piece in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the tiny model, as `load_base` takes it."""
+    path = tmp_path_factory.mktemp("tiny")
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        tie_word_embeddings=False,
+    )
+    generator = torch.Generator().manual_seed(0)
+    model = LlamaForCausalLM(config)
+    for name, tensor in model.state_dict().items():
+        if "norm" not in name:
+            # Larger than usual, so that a random model answers differently to different prompts.
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * (2.0 / tensor.shape[-1] ** 0.5))
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Path) -> Loader:
+    """Loads the tiny base, each kind once; its bank must be left without an active route."""
+    loaded: dict[tuple[Quantization, torch.dtype], Base] = {}
+
+    def load(quantization: Quantization = "none", dtype: torch.dtype = torch.float32) -> Base:
+        key = (quantization, dtype)
+        if key not in loaded:
+            loaded[key] = load_base(str(tiny_path), quantization=quantization, compute_dtype=dtype, device="cpu")
+        assert not loaded[key].bank.active
+        return loaded[key]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Base:
+    """The base that ships with the package, in nf4."""
+    return load_base(device="cpu")
+
+
+def labelled_rows(count: int = 20) -> Dataset:
+    """Sentences of two classes, of different lengths."""
+    texts = ["good and warm", "bad", "cold, wet and bad", "so good"]
+    examples = [Labelled(f"{texts[i % 4]} {i}", "no" if "bad" in texts[i % 4] else "ok") for i in range(count)]
+    task = Task(template="{text} => ", options={"ok": "y", "no": "n"})
+    return Dataset("classification", tuple(examples), tuple(range(1, count + 1)), task)
+
+
+def phrase_rows(count: int = 20) -> Dataset:
+    """The same rows with options of several tokens, of different lengths."""
+    task = Task(template="{text} =>", options={"ok": "yes, it is", "no": "never"})
+    rows = labelled_rows(count)
+    return Dataset(rows.format, rows.examples, rows.lines, task)
+
+
+def completion_rows(count: int = 20) -> Dataset:
+    """Prompts and completions of different lengths."""
+    examples = [Completion(f"item {'x' * (i % 7)}:", f" {i} and {'y' * (i % 5)}") for i in range(count)]
+    return Dataset("completion", tuple(examples), tuple(range(1, count + 1)))
+
+
+DATASETS = {"single-token": labelled_rows, "phrases": phrase_rows, "completion": completion_rows}

@@ -1,0 +1,196 @@
+"""What every strategy, rule, oracle, subset and quantization must keep, in all combinations."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.finetuning import Parts, Progress, converse, finetune, replay
+from steerzo_edge.model.base import Base
+from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.records import StepRecord
+from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.strategy import Probe
+from tests.conftest import DATASETS, Loader, labelled_rows
+
+QUANTIZATIONS = ("nf4", "int8", "none")
+SUBSETS = {
+    "lora-frozen-a": {"kind": "lora", "rank": 4, "alpha": 8, "freeze_a": True},
+    "lora": {"kind": "lora", "rank": 2, "alpha": 3, "freeze_a": False, "targets": ["q_proj", "down_proj"]},
+    "last-n-layers": {"kind": "last-n-layers", "layers": 1},
+}
+METHODS = {
+    "two-point": ({"kind": "two-point"}, 2),
+    "guiding-vector": ({"kind": "guiding-vector", "pool": 4}, 6),
+    "keep-best": ({"kind": "guiding-vector", "pool": 3, "history": "keep-best"}, 5),
+    "greedy": ({"kind": "greedy", "pool": 3}, 4),
+    "all-losses": ({"kind": "all-losses", "pool": 4}, 4),
+}
+RULES = {"sgd": {"kind": "sgd"}, "momentum": {"kind": "momentum"}, "adam": {"kind": "adam"}}
+
+
+def profile_of(method: str, rule: str, subset: str, probes: int, steps: int = 3) -> Profile:
+    return resolve(
+        {
+            "subset": SUBSETS[subset],
+            "method": {**METHODS[method][0], "epsilon": 0.01},
+            "rule": {**RULES[rule], "learning_rate": 0.01},
+            "batch": {"examples": 4, "max_tokens": 64, "probes_per_forward": probes},
+            "steps": steps,
+        }
+    )
+
+
+def parts_of(base: Base, profile: Profile, rows: str = "single-token") -> Parts:
+    data = tokenized(base.tokenizer, base.context_length, profile, DATASETS[rows](), None, seed=5)
+    return assemble(base, profile, data, seed=5)
+
+
+def run(parts: Parts) -> tuple[list[StepRecord], list[Entry]]:
+    entries: list[Entry] = []
+    records = list(finetune(parts, journal=entries.append))
+    assert all(isinstance(record, StepRecord) for record in records)
+    return records, entries  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("probes", [1, 3, 8], ids=["sequential", "chunks", "batched"])
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize(
+    ("method", "rule", "subset"), list(product(METHODS, RULES, SUBSETS)), ids=lambda value: value
+)
+def test_a_run_keeps_its_promises(
+    tiny: Loader, method: str, rule: str, subset: str, quantization: str, probes: int
+) -> None:
+    base = tiny(quantization, torch.bfloat16)
+    parts = parts_of(base, profile_of(method, rule, subset, probes))
+    start = parts.subset.parameters.clone()
+
+    # Probes leave the parameters bitwise untouched.
+    batch = parts.batches(0)
+    estimate, forwards = converse(parts, Progress(), batch)
+    assert torch.equal(parts.subset.parameters, start)
+    assert forwards == METHODS[method][1] == parts.strategy.cost
+    assert estimate.skipped is None
+
+    # Every step costs exactly what the strategy says, and moves the parameters.
+    records, entries = run(parts)
+    assert [record.step for record in records] == [0, 1, 2]
+    assert [record.forwards for record in records] == [parts.strategy.cost * n for n in (1, 2, 3)]
+    assert not torch.equal(parts.subset.parameters, start)
+
+    # The journal's lines alone give the same bytes.
+    again = parts_of(base, profile_of(method, rule, subset, probes))
+    assert torch.equal(again.subset.parameters, start)
+    replay(entries, again.subset, again.rule, again.noise)
+    assert torch.equal(again.subset.parameters, parts.subset.parameters)
+    for name, state in parts.rule.state().items():
+        assert torch.equal(again.rule.state()[name], state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "f32"])
+@pytest.mark.parametrize("rows", DATASETS)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_batched_probes_equal_sequential_ones(
+    tiny: Loader, subset: str, quantization: str, rows: str, dtype: torch.dtype
+) -> None:
+    base = tiny(quantization, dtype)
+    answers = []
+    for probes in (1, 3, 8):
+        parts = parts_of(base, profile_of("all-losses", "sgd", subset, probes), rows)
+        asked = [Probe(Direction.seeded(seed), 0.02 * (-1) ** seed) for seed in range(7)]
+        answers.append(torch.tensor(parts.oracle.evaluate(asked, parts.batches(1))))
+    assert len({float(loss) for loss in answers[0]}) == 7
+    # Rows are independent, but a matrix product over more rows may be cut into other blocks, and a stack of
+    # products (bmm) sums in another order than a single one: a few roundings of the compute type, averaged
+    # over the batch. The losses themselves are near 1 and the probes' differences near 1e-2.
+    tolerance = 3e-3 if dtype is torch.bfloat16 else 2e-6
+    for stacked in answers[1:]:
+        torch.testing.assert_close(stacked, answers[0], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("probes", [1, 8], ids=["sequential", "batched"])
+def test_an_exception_in_a_forward_leaves_everything_as_it_was(
+    tiny: Loader, monkeypatch: pytest.MonkeyPatch, probes: int
+) -> None:
+    base = tiny("none", torch.float32)
+    parts = parts_of(base, profile_of("two-point", "sgd", "lora", probes))
+    start = parts.subset.parameters.clone()
+
+    def fail(*args: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(type(base), "hidden", fail)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        converse(parts, Progress(), parts.batches(0))
+    assert torch.equal(parts.subset.parameters, start)
+    assert not base.bank.active
+
+
+def test_memory_that_runs_out_halves_the_chunk_and_keeps_the_step(
+    tiny: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny("none", torch.float32)
+    parts = parts_of(base, profile_of("all-losses", "sgd", "lora-frozen-a", 4))
+    calm = converse(parts, Progress(), parts.batches(0))[0]
+    whole = type(base).hidden
+    sizes: list[int] = []
+
+    def small_memory(self: Base, input_ids: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(input_ids))
+        if len(input_ids) > 4:
+            raise torch.OutOfMemoryError("as if")
+        return whole(self, input_ids)
+
+    monkeypatch.setattr(type(base), "hidden", small_memory)
+    estimate = converse(parts, Progress(), parts.batches(0))[0]
+    assert sizes == [16, 8, 4, 4, 4, 4]
+    assert estimate.loss == pytest.approx(calm.loss, rel=1e-5)
+
+
+def test_a_run_can_stop_and_go_on_anywhere(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4", torch.bfloat16)
+    whole = parts_of(base, profile_of("keep-best", "adam", "lora", 8, steps=6))
+    run(whole)
+
+    first = parts_of(base, profile_of("keep-best", "adam", "lora", 8, steps=6))
+    entries: list[Entry] = []
+    stopped = finetune(first, journal=entries.append)
+    for _ in range(3):
+        next(stopped)
+    stopped.close()
+
+    second = parts_of(base, profile_of("keep-best", "adam", "lora", 8, steps=6))
+    replay(entries, second.subset, second.rule, second.noise)
+    rest = list(finetune(second, journal=entries.append, progress=Progress.of(entries)))
+    assert [record.step for record in rest] == [3, 4, 5]
+    assert torch.equal(second.subset.parameters, whole.subset.parameters)
+
+
+def test_training_lowers_the_loss(tiny: Loader) -> None:
+    base = tiny("none", torch.float32)
+    profile = resolve(
+        {
+            "subset": {"kind": "lora", "rank": 4},
+            "method": {"kind": "all-losses", "pool": 8, "epsilon": 0.01},
+            "rule": {"kind": "sgd", "learning_rate": 0.01},
+            "batch": {"examples": 8, "max_tokens": 64},
+            "steps": 60,
+            "evaluate": {"every": 60, "holdout": 0},
+        }
+    )
+    data = tokenized(base.tokenizer, 256, profile, labelled_rows(), labelled_rows(), seed=0)
+    records = list(finetune(assemble(base, profile, data, seed=0)))
+    before, after = (record for record in records if record.kind == "eval")
+    assert after.loss < 0.6 * before.loss
+
+
+@pytest.fixture(autouse=True)
+def _no_route_is_left_active(tiny: Loader) -> Iterator[None]:
+    yield
+    for quantization in QUANTIZATIONS:
+        tiny(quantization, torch.bfloat16)

@@ -1,0 +1,134 @@
+"""Killed with SIGKILL in the middle, started again: the same bytes. And how a server starts and stops."""
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import PROFILE, TASK
+from tests.server.process import ServerProcess, finished
+
+METHODS = {
+    "all-losses, momentum": {"method": {"kind": "all-losses", "pool": 4}, "rule": {"kind": "momentum"}},
+    "keep-best, adam": {
+        "method": {"kind": "guiding-vector", "pool": 4, "history": "keep-best"},
+        "rule": {"kind": "adam"},
+    },
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_server_ends_with_the_same_adapter(
+    tiny_path: Path, tmp_path: Path, rows_file: Path, method: str
+) -> None:
+    settings: dict[str, Any] = {
+        "overrides": {**METHODS[method], "steps": 120, "evaluate.every": 10, "method.epsilon": 0.01},
+        "profile": PROFILE,
+        "task": TASK,
+    }
+    settings["overrides"]["rule"] = {**settings["overrides"]["rule"], "learning_rate": 0.01}
+
+    with ServerProcess(tiny_path, tmp_path / "calm", SNAPSHOT_EVERY="7") as calm:
+        client = calm.start()
+        posted = client.post("/jobs", {"dataset": client.upload(rows_file)["id"], **settings})
+        undisturbed = finished(client, posted["id"])
+        assert undisturbed["state"] == "succeeded", undisturbed["error"]
+        assert calm.stop() == 0
+
+    with ServerProcess(tiny_path, tmp_path / "rough", SNAPSHOT_EVERY="7") as rough:
+        _kill_and_compare(rough, rows_file, settings, undisturbed, random.Random(method))
+
+
+def _kill_and_compare(
+    rough: ServerProcess, rows_file: Path, settings: dict[str, Any], undisturbed: Any, dice: random.Random
+) -> None:
+    client = rough.start()
+    posted = client.post("/jobs", {"dataset": client.upload(rows_file)["id"], **settings})
+    kills = 0
+    for target in sorted(dice.sample(range(3, 110), 5)):
+        while client.get(f"/jobs/{posted['id']}")["step"] < target:
+            time.sleep(0.005)
+        time.sleep(dice.random() * 0.02)
+        if client.get(f"/jobs/{posted['id']}")["state"] == "running":
+            rough.kill()
+            kills += 1
+            client = rough.start()
+    job: Any = finished(client, posted["id"])
+    assert kills >= 3
+    assert job["state"] == "succeeded", job["error"]
+    assert job["adapter"] == undisturbed["adapter"]
+    assert job["metrics"] == undisturbed["metrics"]
+
+    events = list(client.events(posted["id"]))
+    assert sorted(data["step"] for kind, data in events if kind == "step") == list(range(120))
+    states = [data["state"] for kind, data in events if kind == "state"]
+    assert states == ["queued", "running", *["interrupted", "queued", "running"] * kills, "succeeded"]
+    losses = {data["step"]: data["loss"] for kind, data in events if kind == "step"}
+    assert len(losses) == 120
+    assert rough.stop() == 0
+
+
+def test_a_job_survives_being_stopped_politely(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
+    with ServerProcess(tiny_path, tmp_path / "data") as server:
+        client = server.start()
+        posted = client.post(
+            "/jobs",
+            {
+                "dataset": client.upload(rows_file)["id"],
+                "profile": PROFILE,
+                "task": TASK,
+                "overrides": {"steps": 300},
+            },
+        )
+        while client.get(f"/jobs/{posted['id']}")["step"] < 3:
+            time.sleep(0.01)
+        assert server.stop() == 0
+        client = server.start()
+        assert finished(client, posted["id"])["state"] == "succeeded"
+        server.stop()
+
+
+def test_a_base_that_does_not_exist_ends_the_server_with_a_reason(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "nothing", tmp_path / "data") as server:
+        server.start(wait=False)
+        deadline = time.monotonic() + 60
+        while server.exit_code is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.exit_code == 2
+        log = server.log.read_text()
+        assert "cannot be loaded" in log
+        assert "hint:" in log
+        assert "Traceback" not in log
+
+
+def test_a_key_is_asked_for_where_one_is_set(tiny_path: Path, tmp_path: Path) -> None:
+    with ServerProcess(tiny_path, tmp_path / "data", API_KEY="secret") as server:
+        client = server.start()
+        assert client.get("/jobs") == {"jobs": []}
+        bare = client.http.build_request("GET", "/jobs")
+        for given in (None, "Bearer wrong", "secret", "Basic secret"):
+            bare.headers.pop("Authorization", None)
+            if given is not None:
+                bare.headers["Authorization"] = given
+            response = client.http.send(bare)
+            assert response.status_code == 401
+            assert response.json()["code"] == "unauthorized"
+        bare.headers.pop("Authorization")
+        for path in ("/healthz", "/readyz"):
+            assert client.http.get(path, headers={"Authorization": ""}).status_code == 200
+        server.stop()
+
+
+def test_a_public_address_is_never_open(tmp_path: Path) -> None:
+    from server.serving import with_key
+    from server.settings import Settings
+
+    public = Settings(host="0.0.0.0", data_dir=tmp_path)
+    keyed = with_key(public)
+    assert keyed.api_key is not None
+    assert keyed.api_key.get_secret_value() == (tmp_path / "api-key").read_text().strip()
+    assert (tmp_path / "api-key").stat().st_mode & 0o077 == 0
+    assert with_key(public) == keyed
+    assert with_key(Settings(host="127.0.0.1")).api_key is None

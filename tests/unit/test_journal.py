@@ -1,0 +1,79 @@
+"""The journal: durable, checksummed, torn at most at its end."""
+
+from pathlib import Path
+
+import pytest
+
+from steerzo_edge.errors import JournalError
+from steerzo_edge.records import EvalRecord, StepRecord
+from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.journal import Entry, Header, Journal
+
+HEADER = Header(
+    seed=1, size=10, base="b", data="d", validation=None, noise="n", device="cpu", profile={"steps": 3}, versions={}
+)
+
+
+def step(index: int) -> Entry:
+    record = StepRecord(index, 1.5 / (index + 1), -0.1, 1e-3, 1e-2, 2 * index, 7, 0.25, 0)
+    return Entry(record, Direction(((4_000_000_000, 0.1 + index), (2, -1 / 3))), {"best": 2**32 - 1})
+
+
+def written(path: Path, count: int = 3) -> list[Entry]:
+    entries: list[Entry] = [step(index) for index in range(count)]
+    entries.append(Entry(EvalRecord(count, 0.5, 0.25, 8, True)))
+    with Journal.create(path, HEADER) as journal:
+        for entry in entries:
+            journal.append(entry)
+    return entries
+
+
+def test_what_was_written_is_read_again_exactly(tmp_path: Path) -> None:
+    entries = written(tmp_path / "journal")
+    assert Journal.read(tmp_path / "journal") == (HEADER, entries)
+
+
+def test_a_skipped_step_is_kept_with_its_reason(tmp_path: Path) -> None:
+    entry = Entry(StepRecord(0, None, 0.0, 1e-3, 1e-2, 2, 7, 0.1, 2, "no number"), Direction())
+    with Journal.create(tmp_path / "journal", HEADER) as journal:
+        journal.append(entry)
+    assert Journal.read(tmp_path / "journal")[1] == [entry]
+
+
+def test_every_truncation_loses_at_most_the_torn_record(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    entries = written(path)
+    whole = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    for length in range(ends[0], len(whole) + 1):
+        path.write_bytes(whole[:length])
+        kept = sum(end <= length for end in ends) - 1
+        with Journal.reopen(path) as journal:
+            assert journal.entries == entries[:kept]
+            journal.append(step(9))
+        assert Journal.read(path)[1] == [*entries[:kept], step(9)]
+
+
+def test_damage_in_the_middle_is_an_error_not_a_guess(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\n") + 30] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(JournalError, match="line 2 is damaged"):
+        Journal.reopen(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"no journal\n", b"00000000 {}\n"])
+def test_a_file_that_is_no_journal(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match="header"):
+        Journal.reopen(path)
+
+
+def test_another_format_is_named(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / "journal", HEADER.model_copy(update={"format": 9})):
+        pass
+    with pytest.raises(JournalError, match="format 9"):
+        Journal.read(tmp_path / "journal")

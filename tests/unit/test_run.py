@@ -1,0 +1,122 @@
+"""A run and its directory: whatever is lost but the journal, the result has the same bytes."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from steerzo_edge.errors import JournalError
+from steerzo_edge.model.base import Base
+from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.records import EvalRecord
+from steerzo_edge.run import Result, Run
+from tests.conftest import Loader, labelled_rows
+
+STEPS = 13
+
+
+def profile(**changes: object) -> Profile:
+    document = {
+        "subset": {"kind": "lora", "rank": 2},
+        "method": {"kind": "guiding-vector", "pool": 3, "history": "keep-best", "epsilon": 0.01},
+        "rule": {"kind": "adam", "learning_rate": 0.02},
+        "batch": {"examples": 4, "max_tokens": 64},
+        "steps": STEPS,
+        "evaluate": {"every": 3, "holdout": 0.3},
+    }
+    return resolve(document, changes)
+
+
+def open_run(path: Path, base: Base, **changes: object) -> Run:
+    return Run(path, base, profile(**changes), labelled_rows(), seed=1, snapshot_every=4)
+
+
+def finished(path: Path, base: Base, **changes: object) -> Result:
+    run = open_run(path, base, **changes)
+    list(run.records())
+    run.close()
+    return run.finish()
+
+
+def test_a_run_writes_the_best_version(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    run = open_run(tmp_path, base)
+    evaluations = [record for record in run.records() if isinstance(record, EvalRecord)]
+    result = run.finish()
+    run.close()
+    assert [record.step for record in evaluations] == [0, 3, 6, 9, 12, 13]
+    best = max(evaluations, key=lambda record: (record.accuracy or 0, -record.loss))
+    assert result.step == best.step
+    assert result.before == evaluations[0]
+    assert result.after == best
+    assert sorted(path.name for path in result.adapter.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("stop", range(0, 19, 3))
+@pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "best.safetensors", "both"])
+def test_stopped_anywhere_it_ends_with_the_same_bytes(tiny: Loader, tmp_path: Path, stop: int, lost: str) -> None:
+    base = tiny("nf4")
+    expected = finished(tmp_path / "whole", base)
+
+    run = open_run(tmp_path / "stopped", base)
+    list(islice(run.records(), stop))
+    run.close()
+    for name in ("snapshot.safetensors", "best.safetensors"):
+        if lost in (name, "both"):
+            (tmp_path / "stopped" / name).unlink(missing_ok=True)
+
+    again = finished(tmp_path / "stopped", base)
+    assert again.sha256 == expected.sha256
+    assert (again.step, again.forwards, again.after) == (expected.step, expected.forwards, expected.after)
+
+
+def test_keep_last_takes_the_last_step(tiny: Loader, tmp_path: Path) -> None:
+    result = finished(tmp_path, tiny("nf4"), **{"evaluate.keep": "last"})
+    assert result.step == STEPS
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_early_stopping_ends_the_run(tiny: Loader, tmp_path: Path) -> None:
+    changes = {"evaluate.early_stop": 1, "rule.learning_rate": 1e-9, "evaluate.every": 1}
+    run = open_run(tmp_path, tiny("nf4"), **changes)
+    records = [record for record in run.records() if isinstance(record, EvalRecord)]
+    run.close()
+    assert len(records) < STEPS
+    assert not records[-1].best
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "seed", "rows"),
+    [("seed", {}, 2, 20), ("data", {}, 1, 19), ("profile", {"steps": 14}, 1, 20)],
+)
+def test_another_run_in_the_same_directory_is_refused(
+    tiny: Loader, tmp_path: Path, what: str, changes: dict[str, object], seed: int, rows: int
+) -> None:
+    base = tiny("nf4")
+    run = open_run(tmp_path, base)
+    next(run.records())
+    run.close()
+    with pytest.raises(JournalError, match=f"another {what}"):
+        Run(tmp_path, base, profile(**changes), labelled_rows(rows), seed=seed)
+
+
+def test_another_base_is_refused(tiny: Loader, tmp_path: Path) -> None:
+    run = open_run(tmp_path, tiny("nf4"))
+    run.close()
+    with pytest.raises(JournalError, match="another base"):
+        open_run(tmp_path, tiny("int8"))
+
+
+def test_the_served_adapter_is_the_last_finished_steps(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    run = open_run(tmp_path, base)
+    seen = []
+    for record in run.records():
+        if not isinstance(record, EvalRecord):
+            (patch,) = islice(run.patches().values(), 1)
+            seen.append(patch.b.clone())  # type: ignore[attr-defined]
+    run.close()
+    assert len({tensor.float().numpy().tobytes() for tensor in seen}) == STEPS
