@@ -91,7 +91,9 @@ class Reference:
                 losses = [self._probe(loss, {s: 1.0}) for s in seeds]
                 ranked = [s for _, s in sorted(zip(losses, seeds, strict=True))]
                 half = max(1, len(ranked) // 2)
-                guide = dict.fromkeys(ranked[:half], 1 / half) | {s: -1 / (len(ranked) - half) for s in ranked[half:]}
+                guide = dict.fromkeys(ranked[:half], 1 / half) | {
+                    s: -1 / (len(ranked) - half) for s in ranked[half:]
+                }
                 self._two_point(loss, {ranked[0]: 1.0} if kind == "greedy" else guide)
 
     def _two_point(self, loss: Loss, direction: dict[int, float]) -> None:

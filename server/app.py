@@ -24,6 +24,7 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 
 log = logging.getLogger(__name__)
+JOIN_S = 5.0
 
 
 def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lambda error: None) -> FastAPI:
@@ -52,8 +53,10 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         try:
             yield
         finally:
-            await asyncio.to_thread(device.stop)
-            store.close()
+            context.close()
+            await asyncio.to_thread(device.join, JOIN_S)
+            if not device.is_alive:
+                store.close()
 
     app = FastAPI(
         title="steerzo-edge",

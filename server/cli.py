@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,10 @@ def serve(
     profile: Annotated[str | None, typer.Option(help="Take the base model from this profile.")] = None,
 ) -> None:
     """Serve the HTTP API. Every option is also an environment variable: STEERZO_HOST, STEERZO_BASE, ..."""
+    # First of all: the imports below take seconds, and process number 1 ignores what it has no handler for.
+    # Later, uvicorn shuts down in order and then raises the signal again: that too should end with exit code 0.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+
     from server.serving import serve_command
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from steerzo_edge.config import Config
+from steerzo_edge.profile import load_profile
 from steerzo_edge.sections import ModelConfig
 
 PREFIX = "STEERZO_"
+_MODEL = {"base": "id", "quantization": "quantization", "compute_dtype": "compute_dtype"}
 
 
 class Settings(Config):
@@ -22,7 +24,9 @@ class Settings(Config):
         Path.home() / ".steerzo", description="Database, uploads, journals and adapters live here."
     )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
-    api_key: SecretStr | None = Field(None, description="Asked for in `Authorization: Bearer`, if set.")
+    api_key: SecretStr | None = Field(
+        None, min_length=8, description="Asked for in `Authorization: Bearer`, if set."
+    )
     max_upload_bytes: int = Field(256 << 20, ge=1, description="Largest dataset.")
     max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
     max_waiting_prompts: int = Field(64, ge=1, description="Prompts that may wait; more are answered 429.")
@@ -44,18 +48,19 @@ def from_environment(environment: Mapping[str, str], **options: Any) -> Settings
     """Settings from STEERZO_* variables; options that are not None come first.
 
     Args:
-        environment: For example `os.environ`. STEERZO_BASE and STEERZO_QUANTIZATION name the model.
-        options: By field name; `base`, `quantization` and `compute_dtype` name the model's.
+        environment: For example `os.environ`.
+        options: By field name; `profile` is one whose model is taken, `base`, `quantization` and
+            `compute_dtype` name the model or change the profile's.
 
     Raises:
-        ProfileError: Naming every setting that is wrong.
+        InputError: Naming every setting that is wrong.
+        NotFoundError: If there is no such profile.
     """
-    names = [*Settings.model_fields, "base", "quantization", "compute_dtype"]
-    found = {name: environment[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in environment}
+    names = [*Settings.model_fields, *_MODEL, "profile"]
+    # A variable that is set to nothing is not set: compose files do that with variables they do not know.
+    found: dict[str, Any] = {name: value for name in names if (value := environment.get(PREFIX + name.upper()))}
     found |= {name: value for name, value in options.items() if value is not None}
-    model = {
-        key: found.pop(name)
-        for name, key in (("base", "id"), ("quantization", "quantization"), ("compute_dtype", "compute_dtype"))
-        if name in found
-    }
+    profile = found.pop("profile", None)
+    model = {} if profile is None else load_profile(profile).model.model_dump()
+    model |= {key: found.pop(name) for name, key in _MODEL.items() if name in found}
     return Settings.parse({**found, "model": model} if model else found, where="settings")

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from steerzo_edge.errors import Fault, ProfileError
+from steerzo_edge.errors import Fault, InputError
 
 
 class Config(BaseModel):
@@ -33,22 +33,23 @@ class Config(BaseModel):
         return data
 
     @classmethod
-    def parse(cls, data: Any, *, where: str) -> Self:
-        """Validates `data`, or raises one ProfileError that lists every fault.
+    def parse(cls, data: Any, *, where: str, error: type[InputError] = InputError) -> Self:
+        """Validates `data`, or raises one error that lists every fault.
 
         Args:
             data: What a YAML file or a request body held.
             where: What to call the document in the message ("profile 'gpu-8gb'").
+            error: What to raise.
 
         Raises:
-            ProfileError: With one Fault for each wrong setting.
+            InputError: Of the class `error`, with one Fault for each wrong setting.
         """
         try:
             return cls.model_validate(data)
-        except ValidationError as error:
-            faults = [fault_of(detail) for detail in error.errors(include_url=False)]
+        except ValidationError as found:
+            faults = [fault_of(detail) for detail in found.errors(include_url=False)]
             listed = "; ".join(str(fault) for fault in faults)
-            raise ProfileError(f"{where}: {listed}", faults=faults) from None
+            raise error(f"{where}: {listed}", faults=faults) from None
 
 
 def fault_of(detail: ErrorDetails) -> Fault:

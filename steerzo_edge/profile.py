@@ -70,7 +70,7 @@ def resolve(document: Any, overrides: Mapping[str, Any] | None = None, *, where:
     """
     if not isinstance(document, Mapping):
         raise ProfileError(f"{where}: found {type(document).__name__}; a profile is a mapping of settings")
-    return Profile.parse(_merged(document, _nested(overrides or {}), where), where=where)
+    return Profile.parse(_merged(document, _nested(overrides or {}), where), where=where, error=ProfileError)
 
 
 def _document(name: str | Path) -> Any:

@@ -14,6 +14,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -26,6 +27,13 @@ class Bell:
             with suppress(RuntimeError):  # the loop has closed: nobody watches any more
                 self._loop.call_soon_threadsafe(self._wake, job)
 
+    def close(self) -> None:
+        """Wakes everybody, for the last time."""
+        self.closed = True
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake_all)
+
     def listen(self, job: str) -> asyncio.Event:
         """An event that is set at the next ring. Call this BEFORE reading, so that nothing falls between."""
         event = asyncio.Event()
@@ -37,6 +45,10 @@ class Bell:
         self._waiting[job].discard(event)
         if not self._waiting[job]:
             del self._waiting[job]
+
+    def _wake_all(self) -> None:
+        for job in list(self._waiting):
+            self._wake(job)
 
     def _wake(self, job: str) -> None:
         for event in self._waiting.pop(job, ()):

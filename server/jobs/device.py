@@ -74,12 +74,18 @@ class Device:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 30.0) -> None:
-        """Ends after the present quantum; waiting prompts are answered with an error."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
+    def stop(self) -> None:
+        """Ends after the present quantum; waiting prompts are answered with an error. Returns at once."""
+        self._stopping = True  # no lock: a signal handler may have interrupted its holder
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for the end."""
         self._thread.join(timeout_s)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread is still at work."""
+        return self._thread.is_alive()
 
     def wake(self) -> None:
         """Tells the thread that a job may be waiting."""
@@ -147,7 +153,7 @@ class Device:
     def _wait(self) -> None:
         with self._wake:
             if not self._prompts and not self._stopping:
-                self._wake.wait(timeout=1.0)
+                self._wake.wait(timeout=0.5)
 
     def _give_up_waiting(self) -> None:
         with self._wake:

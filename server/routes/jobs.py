@@ -100,7 +100,7 @@ async def watch_job(
                 yield _sse(event)
             if events:
                 continue
-            if ended:
+            if ended or server.bell.closed:
                 return
             await rung.wait()
         finally:

@@ -81,7 +81,7 @@ def _task(template: str | None, options: Path | None) -> Task | None:
             fields["options"] = json.loads(options.read_text(encoding="utf-8"))
         except ValueError as error:
             raise TaskError(f"{options}: not a JSON object of label and word: {error}") from None
-    return Task.parse(fields, where="task")
+    return Task.parse(fields, where="task", error=TaskError)
 
 
 def _read(path: Path, task: Task | None) -> Dataset:

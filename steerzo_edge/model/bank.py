@@ -67,9 +67,9 @@ class LoraPatch:
             low = nn.functional.linear(x, self.a[0]).view(groups, -1, self.a.shape[1])  # (G, n, R)
         else:
             low = torch.bmm(x.reshape(groups, -1, x.shape[-1]), self.a.transpose(1, 2))  # (G, n, R)
-        return torch.baddbmm(out.view(groups, -1, width), low, self.b.transpose(1, 2), alpha=self.scale).view(
-            out.shape
-        )
+        # The base's product is ours alone, so the adapter's is added in place.
+        out.view(groups, -1, width).baddbmm_(low, self.b.transpose(1, 2), alpha=self.scale)
+        return out
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from steerzo_edge.config import Config
-from steerzo_edge.errors import JournalError, ProfileError
+from steerzo_edge.errors import InputError, JournalError
 from steerzo_edge.files import write_whole
 from steerzo_edge.records import EvalRecord, Record, StepRecord
 from steerzo_edge.zo.direction import Direction
@@ -163,8 +163,8 @@ def _read(path: Path) -> tuple[Header, list[Entry], int]:
     if values[0].get("format") != FORMAT:
         raise JournalError(f"{path.name}: format {values[0].get('format')!r}; this version reads {FORMAT}")
     try:
-        return Header.parse(values[0], where=path.name), [_entry(value) for value in values[1:]], length
-    except (KeyError, TypeError, ProfileError) as error:
+        return Header.parse(values[0], where="header"), [_entry(value) for value in values[1:]], length
+    except (KeyError, TypeError, InputError) as error:
         raise JournalError(f"{path.name}: a line lacks what it should hold: {error}") from error
 
 

@@ -62,11 +62,10 @@ class ServerProcess:
         """SIGTERM; the exit code."""
         return self._signal(signal.SIGTERM)
 
-    @property
-    def exit_code(self) -> int | None:
-        """Of the process, or None while it runs."""
+    def wait(self, timeout_s: float) -> int:
+        """The exit code of a process that ends by itself."""
         assert self._process is not None
-        return self._process.poll()
+        return self._process.wait(timeout_s)
 
     def _signal(self, number: int) -> int:
         assert self._process is not None

@@ -1,6 +1,7 @@
 """Killed with SIGKILL in the middle, started again: the same bytes. And how a server starts and stops."""
 
 import random
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,7 @@ def test_a_job_survives_being_stopped_politely(tiny_path: Path, tmp_path: Path, 
 def test_a_base_that_does_not_exist_ends_the_server_with_a_reason(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "nothing", tmp_path / "data") as server:
         server.start(wait=False)
-        deadline = time.monotonic() + 60
-        while server.exit_code is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert server.exit_code == 2
+        assert server.wait(60) == 2
         log = server.log.read_text()
         assert "cannot be loaded" in log
         assert "hint:" in log
@@ -104,11 +102,11 @@ def test_a_base_that_does_not_exist_ends_the_server_with_a_reason(tmp_path: Path
 
 
 def test_a_key_is_asked_for_where_one_is_set(tiny_path: Path, tmp_path: Path) -> None:
-    with ServerProcess(tiny_path, tmp_path / "data", API_KEY="secret") as server:
+    with ServerProcess(tiny_path, tmp_path / "data", API_KEY="secret-key") as server:
         client = server.start()
         assert client.get("/jobs") == {"jobs": []}
         bare = client.http.build_request("GET", "/jobs")
-        for given in (None, "Bearer wrong", "secret", "Basic secret"):
+        for given in (None, "Bearer wrong", "Bearer", "secret-key", "Basic secret-key"):
             bare.headers.pop("Authorization", None)
             if given is not None:
                 bare.headers["Authorization"] = given
@@ -132,3 +130,53 @@ def test_a_public_address_is_never_open(tmp_path: Path) -> None:
     assert (tmp_path / "api-key").stat().st_mode & 0o077 == 0
     assert with_key(public) == keyed
     assert with_key(Settings(host="127.0.0.1")).api_key is None
+
+
+def test_watchers_do_not_hold_up_the_end(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
+    with ServerProcess(tiny_path, tmp_path / "data") as server:
+        client = server.start()
+        body = {"dataset": client.upload(rows_file)["id"], "profile": PROFILE, "task": TASK}
+        posted = client.post("/jobs", {**body, "overrides": {"steps": 100_000}})
+        events = client.events(posted["id"])
+        while next(events)[0] != "step":
+            pass
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 5
+        events.close()
+
+
+def test_a_port_that_is_taken_is_said_before_the_base_is_loaded(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with ServerProcess("bundled", tmp_path / "data", PORT=port) as server:
+            server.start(wait=False)
+            assert server.wait(60) == 2
+            assert f"cannot bind 127.0.0.1:{port}" in server.log.read_text()
+            assert "loading base" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("after_s", [0.3, 1.5, 4.0])
+def test_a_signal_at_any_time_ends_in_order(tiny_path: Path, tmp_path: Path, after_s: float) -> None:
+    with ServerProcess(tiny_path, tmp_path / "data") as server:
+        server.start(wait=False)
+        time.sleep(after_s)
+        code = server.stop()
+        # Before Python has reached our first line, the signal's own default applies.
+        assert code == 0 or (after_s < 1 and code == -15)
+
+
+def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
+    from server.settings import from_environment
+    from steerzo_edge.errors import InputError
+
+    with pytest.raises(InputError, match="port"):
+        from_environment({"STEERZO_PORT": "99999"})
+    with pytest.raises(InputError, match="api_key"):
+        from_environment({"STEERZO_API_KEY": "short"})
+    assert from_environment({"STEERZO_API_KEY": ""}).api_key is None
+    found = from_environment({"STEERZO_PROFILE": "gpu-8gb", "STEERZO_QUANTIZATION": "int8"})
+    assert (found.model.id, found.model.quantization) == ("Qwen/Qwen3-1.7B", "int8")
+    assert from_environment({"STEERZO_BASE": "a"}, base="b").model.id == "b"

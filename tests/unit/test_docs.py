@@ -1,0 +1,81 @@
+"""What the documents say is so: their code runs, their commands and routes exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from server.app import create_app
+from server.cli import app
+from server.settings import Settings
+from steerzo_edge.errors import SteerzoError
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_blocks_run(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_commands_and_options_exist() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    lines = re.findall(r"^\s*`?(?:\$ )?steerzo ([^`\n|]+)|`steerzo ([^`\n]+)`", README, re.M)
+    assert len(lines) >= 5
+    for pair in lines:
+        name, *words = next(filter(None, pair)).split()
+        command = commands[name]
+        if hasattr(command, "commands") and words:
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, (name, words)
+
+
+def test_routes_exist(tmp_path: Path) -> None:
+    routes = {
+        (method.upper(), path)
+        for path, methods in create_app(Settings(data_dir=tmp_path)).openapi()["paths"].items()
+        for method in methods
+    }
+    named = re.findall(r"^\| `((?:GET|POST|DELETE) [^|]+)\|", README, re.M)
+    assert len(named) >= 7
+    for cell in named:
+        method, _, paths = cell.partition(" ")
+        parts = [part.strip().strip("`") for part in paths.split(",")]
+        for part in parts:
+            *own, path = part.split(" ")
+            method = own[0] if own else method
+            whole = (
+                path
+                if path.startswith(("/jobs", "/datasets", "/generate", "/profiles", "/healthz", "/readyz"))
+                else f"/jobs/{{id}}{path}"
+            )
+            if path != "/docs":
+                assert (method, whole.replace("{id}", "{job_id}")) in routes, part
+
+
+def test_every_error_has_a_code_of_its_own_and_a_hint() -> None:
+    classes = [SteerzoError]
+    for kind in classes:
+        classes += kind.__subclasses__()
+    codes = [kind.code for kind in classes]
+    assert len(set(codes)) == len(codes)
+    assert all(kind.hint.endswith((".", "}.", '"}}.')) for kind in classes), [k.hint for k in classes]
+    tree = (ROOT / "steerzo_edge" / "errors.py").read_text().split('"""')[1]
+    for kind in classes:
+        if kind.__module__ == "steerzo_edge.errors":
+            assert kind.__name__ in tree
+
+
+def test_the_bundled_files_carry_their_licences() -> None:
+    assets = ROOT / "steerzo_edge" / "assets"
+    assert "CC0" in (assets / "intents" / "README.md").read_text()
+    card = (assets / "base" / "README.md").read_text()
+    assert "license: cc-by-sa-4.0" in card
+    for target in re.findall(r"\]\((attribution/[^)]+)\)", card):
+        assert (assets / "base" / target).exists()
