@@ -2,25 +2,27 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from steerzo_edge.data.batches import Batch, batch_rows, collate
+from steerzo_edge.data.batches import Batch, batch_rows, collate, forks
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.tokenization import Choices, Tokenized, tokenize
+from steerzo_edge.data.tokenization import Tokenized, tokenize
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.evaluation import evaluate
 from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.profile import Profile
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.zo.batched import BatchedOracle
+from steerzo_edge.zo.blocks import cut
 from steerzo_edge.zo.noise import Noise
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.sequential import SequentialOracle
-from steerzo_edge.zo.strategy import Strategy
 
 # What `probes_per_forward: auto` stays under: tokens of one forward, and bytes of perturbed copies.
 STACKED_TOKENS = 65_536
@@ -94,7 +96,7 @@ def tokenized(
     )
 
 
-def assemble(base: Base, profile: Profile, data: Data, seed: int) -> Parts:
+def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path | None = None) -> Parts:
     """Builds everything a run is made of.
 
     Args:
@@ -102,24 +104,32 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int) -> Parts:
         profile: The settings.
         data: Tokenized rows.
         seed: Of the run.
+        scratch: A directory that may be filled with what can be computed again.
 
     Raises:
         ProfileError: If the subset's targets do not fit the base.
     """
     subset = profile.subset.build(base, derive_seed("adapter", seed))
-    noise = Noise(subset.parameters.numel(), base.device)
+    blocks = cut(
+        subset.slots,
+        base.device,
+        layers=profile.subset.block_layers,
+        order=profile.subset.block_order,
+        seed=derive_seed("blocks", seed),
+    )
     strategy = profile.method.build()
+    prefix = _prefix(base, profile, data, subset, scratch)
     judge = None
     if data.validation is not None:
         serving = Copies(subset, 1)
         rows = data.validation
-        judge = lambda: evaluate(base, rows, serving.hold())  # noqa: E731 - closes over the two above
+        judge = lambda: evaluate(base, rows, serving.hold(), prefix=prefix)  # noqa: E731 - closes over these
     return Parts(
         subset=subset,
-        noise=noise,
+        blocks=blocks,
         strategy=strategy,
-        oracle=_oracle(base, profile, data.train, subset, noise, strategy),
-        rule=profile.rule.build(noise.size, base.device),
+        oracle=_oracle(base, profile, data.train, subset, blocks.noise, prefix, strategy.cost),
+        rule=profile.rule.build(blocks.noise.size, base.device),
         schedule=profile.schedule.build(profile.rule.learning_rate, profile.steps),
         batches=partial(_batch, base, data.train, seed, profile.batch.examples),
         seed=seed,
@@ -132,25 +142,43 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int) -> Parts:
 
 def _batch(base: Base, data: Tokenized, seed: int, size: int, step: int) -> Batch:
     rows = batch_rows(seed, step, len(data.rows), size)
-    return collate(data, rows, base.tokenizer.pad_token_id, base.device)
+    return collate(data, rows, base.device)
+
+
+def _prefix(base: Base, profile: Profile, data: Data, subset: Subset, scratch: Path | None) -> PrefixStore | None:
+    first = base.bank.lowest({slot.layer for slot in subset.slots})
+    if first == 0:
+        return None
+    rows = forks(data.train) + ([] if data.validation is None else forks(data.validation))
+    return PrefixStore(
+        base,
+        rows,
+        first,
+        memory_bytes=profile.batch.prefix_memory_mib << 20,
+        disk_bytes=profile.batch.prefix_disk_mib << 20,
+        directory=None if scratch is None else scratch / "prefix",
+    )
 
 
 def _oracle(
-    base: Base, profile: Profile, data: Tokenized, subset: Subset, noise: Noise, strategy: Strategy
+    base: Base,
+    profile: Profile,
+    data: Tokenized,
+    subset: Subset,
+    noise: Noise,
+    prefix: PrefixStore | None,
+    probes: int,
 ) -> Oracle:
     asked = profile.batch.probes_per_forward
-    chunk = min(strategy.cost, _chunk(base, profile, data, subset) if asked == "auto" else asked)
+    chunk = min(probes, _chunk(base, profile, data, subset) if asked == "auto" else asked)
     if chunk == 1:
-        return SequentialOracle(base, subset, noise)
-    return BatchedOracle(base, subset, noise, chunk=chunk)
+        return SequentialOracle(base, subset, noise, prefix)
+    return BatchedOracle(base, subset, noise, prefix, chunk=chunk)
 
 
 def _chunk(base: Base, profile: Profile, data: Tokenized, subset: Subset) -> int:
     """As many probes as stay under both bounds, at least one."""
-    longest = max(len(row.prompt if hasattr(row, "prompt") else row.tokens) for row in data.rows)
-    sequences = profile.batch.examples
-    if isinstance(data, Choices) and any(len(option) > 1 for option in data.options):
-        sequences *= len(data.options)
-    by_tokens = STACKED_TOKENS // (longest * sequences)
+    longest = max(len(row.tokens) for row in forks(data))
+    by_tokens = STACKED_TOKENS // (longest * profile.batch.examples)
     by_bytes = STACKED_BYTES // (subset.parameters.numel() * base.compute_dtype.itemsize)
     return max(1, min(by_tokens, by_bytes))

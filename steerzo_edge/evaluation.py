@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from steerzo_edge.data.batches import TargetBatch, collate
+from steerzo_edge.data.batches import TargetBatch, collate, forks
 from steerzo_edge.data.tokenization import Target, Tokenized
 from steerzo_edge.model.bank import Patches, uniform
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.objectives import losses, option_loss, option_scores
 
 TOKENS = 4096
@@ -28,23 +29,32 @@ class Evaluation:
     examples: int
 
 
-def evaluate(base: Base, data: Tokenized, adapter: Patches | None = None, *, tokens: int = TOKENS) -> Evaluation:
+def evaluate(
+    base: Base,
+    data: Tokenized,
+    adapter: Patches | None = None,
+    *,
+    prefix: PrefixStore | None = None,
+    tokens: int = TOKENS,
+) -> Evaluation:
     """Mean loss, and accuracy where there are options.
 
     Args:
         base: The frozen model.
         data: Rows to evaluate.
         adapter: Patches of one version; None is the bare base.
-        tokens: Most padded tokens in one forward.
+        prefix: What enters the adapter's lowest layer, if that is above the first.
+        tokens: Most tokens in one forward.
     """
     loss, right = 0.0, 0
     with torch.inference_mode(), base.bank.route(uniform(adapter)):
         for indices in _chunks(data, tokens):
-            batch = collate(data, indices, base.tokenizer.pad_token_id, base.device)
+            batch = collate(data, indices, base.device)
+            entering = None if prefix is None else prefix.of(batch.packed)
             if isinstance(batch, TargetBatch):
-                loss += float(losses(base, batch)) * len(indices)
+                loss += float(losses(base, batch, 1, entering)) * len(indices)
                 continue
-            scores = option_scores(base, batch)  # (1, B, C)
+            scores = option_scores(base, batch, 1, entering)  # (1, B, C)
             loss += float(option_loss(scores, batch.answers)) * len(indices)
             right += int((scores[0].argmax(-1) == batch.answers).sum())
     count = len(data.rows)
@@ -53,12 +63,14 @@ def evaluate(base: Base, data: Tokenized, adapter: Patches | None = None, *, tok
 
 
 def _chunks(data: Tokenized, tokens: int) -> list[list[int]]:
-    """Rows of like length together, so that little is padded."""
-    lengths = [len(row.tokens) if isinstance(row, Target) else len(row.prompt) for row in data.rows]
-    widest = 1 if isinstance(data.rows[0], Target) else max(1, len(getattr(data, "options", ())))
+    """Rows of like length together, so that attention pads little."""
+    lengths = [len(row.tokens) for row in forks(data)]
     chunks: list[list[int]] = [[]]
+    filled = 0
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if chunks[-1] and (len(chunks[-1]) + 1) * lengths[index] * widest > tokens:
+        if chunks[-1] and filled + lengths[index] > tokens:
             chunks.append([])
+            filled = 0
         chunks[-1].append(index)
+        filled += lengths[index]
     return chunks

@@ -15,8 +15,8 @@ from steerzo_edge.evaluation import Evaluation
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.records import EvalRecord, Record, StepRecord
 from steerzo_edge.seeds import step_seeds
+from steerzo_edge.zo.blocks import Blocks
 from steerzo_edge.zo.journal import Entry
-from steerzo_edge.zo.noise import Noise
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.rule import Rule
 from steerzo_edge.zo.schedule import Schedule
@@ -31,7 +31,7 @@ class Parts:
 
     Args:
         subset: Whose parameters are trained.
-        noise: Of the subset's size.
+        blocks: What the steps perturb in turn; usually one block, which is everything.
         strategy: Decides what to probe.
         oracle: Evaluates probes on the same subset.
         rule: Moves the parameters.
@@ -45,7 +45,7 @@ class Parts:
     """
 
     subset: Subset
-    noise: Noise
+    blocks: Blocks
     strategy: Strategy
     oracle: Oracle
     rule: Rule
@@ -155,9 +155,9 @@ def finetune(
             dropped=estimate.dropped,
             skipped=estimate.skipped,
         )
-        entry = Entry(record, estimate.gradient, estimate.memory)
+        entry = Entry(record, estimate.gradient, estimate.memory, parts.blocks.of(progress.step).index)
         journal(entry)
-        apply(entry, parts.subset, parts.rule, parts.noise)
+        apply(entry, parts.subset, parts.rule, parts.blocks)
         progress.add(entry)
         yield record
         if progress.skipped >= PATIENCE:
@@ -171,10 +171,11 @@ def converse(parts: Parts, progress: Progress, batch: Batch) -> tuple[Estimate, 
         The estimate, and the number of forward passes it took.
     """
     forwards = 0
+    block = parts.blocks.of(progress.step)
     dialogue = parts.strategy.propose(step_seeds(parts.seed, progress.step), progress.memory)
     probes = next(dialogue)
     while True:
-        losses = parts.oracle.evaluate(probes, batch)
+        losses = parts.oracle.evaluate(probes, batch, block)
         forwards += len(probes)
         try:
             probes = dialogue.send(losses)
@@ -182,18 +183,22 @@ def converse(parts: Parts, progress: Progress, batch: Batch) -> tuple[Estimate, 
             return end.value, forwards
 
 
-def apply(entry: Entry, subset: Subset, rule: Rule, noise: Noise) -> None:
+def apply(entry: Entry, subset: Subset, rule: Rule, blocks: Blocks) -> None:
     """Moves the parameters as one line of the journal says; a skipped step moves nothing."""
     if not isinstance(entry.record, StepRecord) or entry.record.skipped:
         return
-    gradient = ((segment, entry.gradient.materialize(noise, index)) for index, segment in enumerate(noise.segments))
+    noise = blocks.noise
+    gradient = (
+        (noise.segments[index], entry.gradient.materialize(noise, index))
+        for index in blocks.blocks[entry.block].segments
+    )
     rule.step(subset.parameters, gradient, entry.record.learning_rate)
 
 
-def replay(entries: Sequence[Entry], subset: Subset, rule: Rule, noise: Noise) -> None:
+def replay(entries: Sequence[Entry], subset: Subset, rule: Rule, blocks: Blocks) -> None:
     """Applies journal lines to parameters that stand where the first of them begins. No forward pass."""
     for entry in entries:
-        apply(entry, subset, rule, noise)
+        apply(entry, subset, rule, blocks)
 
 
 def _evaluation_due(parts: Parts, progress: Progress) -> bool:

@@ -7,28 +7,28 @@ Where all options are single tokens the vocabulary's normaliser cancels: one row
 is all that is computed.
 """
 
-import torch
 from torch import Tensor
 
 from steerzo_edge.data.batches import Batch, ChoiceBatch, PhraseBatch, TargetBatch
-from steerzo_edge.model.base import Base
+from steerzo_edge.model.base import Base, Entering
 
 
-def losses(base: Base, batch: Batch, copies: int = 1) -> Tensor:
+def losses(base: Base, batch: Batch, copies: int = 1, entering: Entering | None = None) -> Tensor:
     """The loss of each of K stacked versions, under the bank's active route.
 
     Args:
         base: Whose bank has the K versions active.
         batch: One batch, the same for all versions.
         copies: K.
+        entering: Hidden states that enter a layer not above the route's fan, if they are at hand.
 
     Returns:
         (K,) float32, in nats (per target token, or over the options).
     """
     if isinstance(batch, TargetBatch):
-        found = _target_log_likelihoods(base, batch, copies)  # (K, P)
+        found = _log_likelihoods(base, batch, copies, entering)  # (K, P)
         return -(found * batch.weights).sum(-1)
-    return option_loss(option_scores(base, batch, copies), batch.answers)
+    return option_loss(option_scores(base, batch, copies, entering), batch.answers)
 
 
 def option_loss(scores: Tensor, answers: Tensor) -> Tensor:
@@ -45,32 +45,25 @@ def option_loss(scores: Tensor, answers: Tensor) -> Tensor:
     return -chosen.squeeze(-1).mean(-1)
 
 
-def option_scores(base: Base, batch: ChoiceBatch | PhraseBatch, copies: int = 1) -> Tensor:
+def option_scores(
+    base: Base, batch: ChoiceBatch | PhraseBatch, copies: int = 1, entering: Entering | None = None
+) -> Tensor:
     """How likely each option is, up to a constant per example.
 
     Returns:
         (K, B, C) float32: log-likelihood per token of each option.
     """
+    examples = len(batch.answers)
     if isinstance(batch, ChoiceBatch):
-        hidden = _hidden(base, batch.input_ids, copies)  # (K, B, T, D)
-        examples = torch.arange(len(batch.columns), device=hidden.device)
-        last = hidden[:, examples, batch.columns]  # (K, B, D)
-        return base.head.logits(last.flatten(0, 1), batch.options).view(copies, -1, len(batch.options))
-    sequences = batch.sequences
-    found = _target_log_likelihoods(base, sequences, copies)  # (K, P)
-    count = len(sequences.input_ids)
+        last = base.hidden(batch.packed, copies, entering)[:, batch.places]  # (K, B, D)
+        return base.head.logits(last.flatten(0, 1), batch.options).view(copies, examples, -1)
+    found = _log_likelihoods(base, batch, copies, entering)  # (K, P)
     # A product instead of index_add_, whose sums on CUDA come out in a different order every time.
-    owner = (sequences.rows.unsqueeze(1) == torch.arange(count, device=found.device)).float()  # (P, B * C)
-    totals = (found * sequences.weights * count) @ owner  # (K, B * C)
-    return totals.view(copies, -1, batch.options)
+    return (found @ batch.shares).view(copies, examples, -1)
 
 
-def _target_log_likelihoods(base: Base, batch: TargetBatch, copies: int) -> Tensor:
-    hidden = _hidden(base, batch.input_ids, copies)  # (K, N, T, D)
-    places = hidden[:, batch.rows, batch.columns]  # (K, P, D)
+def _log_likelihoods(
+    base: Base, batch: TargetBatch | PhraseBatch, copies: int, entering: Entering | None
+) -> Tensor:
+    places = base.hidden(batch.packed, copies, entering)[:, batch.places]  # (K, P, D)
     return base.head.log_likelihoods(places.flatten(0, 1), batch.targets.repeat(copies)).view(copies, -1)
-
-
-def _hidden(base: Base, input_ids: Tensor, copies: int) -> Tensor:
-    hidden = base.hidden(input_ids.repeat(copies, 1))  # (K * N, T, D)
-    return hidden.view(copies, *input_ids.shape, -1)

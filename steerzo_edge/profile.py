@@ -70,7 +70,7 @@ def resolve(document: Any, overrides: Mapping[str, Any] | None = None, *, where:
     """
     if not isinstance(document, Mapping):
         raise ProfileError(f"{where}: found {type(document).__name__}; a profile is a mapping of settings")
-    return Profile.parse(_merged(document, _nested(overrides or {}), where), where=where, error=ProfileError)
+    return Profile.parse(_merged(document, _nested(overrides or {})), where=where, error=ProfileError)
 
 
 def _document(name: str | Path) -> Any:
@@ -116,8 +116,13 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _merged(document: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with changes; sections that name no kind are of the default kind."""
     merged = dict(document)
+    for section in _UNIONS:
+        if isinstance(merged.get(section, {}), Mapping):
+            default = Profile.model_fields[section].get_default(call_default_factory=True)
+            merged[section] = {"kind": default.kind, **merged.get(section, {})}
     for key, value in changes.items():
         old = merged.get(key)
         if not isinstance(value, Mapping) or not isinstance(old, Mapping):

@@ -94,14 +94,15 @@ class Run:
         self._snapshot_every = snapshot_every
         self.data = tokenized(base.tokenizer, base.context_length, profile, train, validation, seed)
         self._seed = seed
+        directory.mkdir(parents=True, exist_ok=True)
         self._build()
         header = Header(
             seed=seed,
-            size=self._parts.noise.size,
+            size=self._parts.blocks.noise.size,
             base=base.fingerprint,
             data=train.fingerprint,
             validation=None if validation is None else validation.fingerprint,
-            noise=self._parts.noise.fingerprint(),
+            noise=self._parts.blocks.noise.fingerprint(),
             device=_device_kind(base.device),
             profile=profile.model_dump(mode="json"),
             versions={
@@ -110,7 +111,6 @@ class Run:
                 "transformers": transformers.__version__,
             },
         )
-        directory.mkdir(parents=True, exist_ok=True)
         self._journal = self._open(header)
         self.progress = Progress.of(self._journal.entries)
         self._catch_up(self.progress.step)
@@ -123,7 +123,7 @@ class Run:
     @property
     def size(self) -> int:
         """d, the number of trained parameters."""
-        return self._parts.noise.size
+        return self._parts.blocks.noise.size
 
     def records(self) -> Iterator[Record]:
         """Goes on to the end, yielding each new record. Stop iterating to pause or cancel."""
@@ -166,7 +166,7 @@ class Run:
         self._journal.close()
 
     def _build(self) -> None:
-        self._parts = assemble(self._base, self._profile, self.data, self._seed)
+        self._parts = assemble(self._base, self._profile, self.data, self._seed, self.directory)
         self._serving = Copies(self._parts.subset, 1)
 
     def _open(self, header: Header) -> Journal:
@@ -196,7 +196,7 @@ class Run:
             for entry in self._journal.entries
             if isinstance(entry.record, StepRecord) and start <= entry.record.step < step
         ]
-        replay(entries, self._parts.subset, self._parts.rule, self._parts.noise)
+        replay(entries, self._parts.subset, self._parts.rule, self._parts.blocks)
 
     def _restore_best(self, best: EvalRecord) -> None:
         loaded = _load(self.directory / "best.safetensors", at_most=best.step)

@@ -44,7 +44,16 @@ class ModelConfig(Config):
         return getattr(torch, self.compute_dtype)  # type: ignore[no-any-return]
 
 
-class LoraConfig(Config):
+class BlocksConfig(Config):
+    """Block-coordinate steps: each perturbs and moves some decoder layers only."""
+
+    block_layers: int | None = Field(
+        None, ge=1, description="Decoder layers that a step perturbs, taken in turn; null perturbs all."
+    )
+    block_order: Literal["cycle", "random"] = Field("cycle", description="Whose turn it is.")
+
+
+class LoraConfig(BlocksConfig):
     """LoRA adapters on linear layers."""
 
     kind: Literal["lora"] = "lora"
@@ -77,7 +86,7 @@ class LoraConfig(Config):
         )
 
 
-class LastLayersConfig(Config):
+class LastLayersConfig(BlocksConfig):
     """The linear weights of the last decoder layers, trained whole in bf16."""
 
     kind: Literal["last-n-layers"] = "last-n-layers"
@@ -203,6 +212,10 @@ class BatchConfig(Config):
 
     examples: int = Field(16, ge=1, le=4096, description="Rows a step.")
     max_tokens: int = Field(512, ge=8, le=131072, description="Longest row; the context length caps it.")
+    prefix_memory_mib: int = Field(
+        512, ge=0, description="Memory for what the frozen layers below the lowest trained one make of the rows."
+    )
+    prefix_disk_mib: int = Field(4096, ge=0, description="The same on disk, beside the run's other files.")
     probes_per_forward: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
         "auto", description="Probes stacked in one forward; 1 needs the least memory."
     )

@@ -1,7 +1,4 @@
-"""Batches: which rows a step sees, and the tensors it is given.
-
-Rows are padded on the right. A causal model never looks ahead, so padding needs no mask and changes nothing.
-"""
+"""Batches: which rows a step sees, and the tensors it is given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steerzo_edge.data.packing import Fork, Packed, pack, starts
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
 from steerzo_edge.seeds import derive_seed
 
@@ -18,60 +16,70 @@ class TargetBatch:
     """Sequences with target tokens.
 
     Args:
-        input_ids: (N, T) int64, padded on the right.
-        rows: (P,) row of each target's predecessor.
-        columns: (P,) its position: the hidden state there predicts the target.
+        packed: N rows of S tokens in all.
+        places: (P,) index into S of each target's predecessor: the hidden state there predicts the target.
         targets: (P,) int64 token ids.
         weights: (P,) float32; 1 / (targets of its row * N), so that the weighted sum is the mean over
             rows of the mean over target tokens.
-        tokens: Real tokens in the batch.
     """
 
-    input_ids: Tensor
-    rows: Tensor
-    columns: Tensor
+    packed: Packed
+    places: Tensor
     targets: Tensor
     weights: Tensor
-    tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """S, the tokens that go through the model; all of them are real."""
+        return self.packed.input_ids.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceBatch:
-    """Prompts whose options are all single tokens: one sequence an example.
+    """Prompts whose options are all single tokens: one sequence and one row of option logits an example.
 
     Args:
-        input_ids: (B, T) int64 prompts, padded on the right.
-        columns: (B,) position of each prompt's last token.
+        packed: B prompts.
+        places: (B,) index into S of each prompt's last token.
         options: (C,) int64, one token an option.
         answers: (B,) int64 index of the right option.
-        tokens: Real tokens in the batch.
     """
 
-    input_ids: Tensor
-    columns: Tensor
+    packed: Packed
+    places: Tensor
     options: Tensor
     answers: Tensor
-    tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """S, the tokens that go through the model; all of them are real."""
+        return self.packed.input_ids.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
 class PhraseBatch:
-    """Prompts with options of several tokens: one sequence for each pair of example and option.
+    """Prompts with options of several tokens: the prompt once, forked into its options.
 
     Args:
-        sequences: The B * C sequences, options innermost; their target tokens are the options'.
+        packed: B forked rows.
+        places: (P,) index into S of the predecessor of each option token; all options of an example begin
+            at its prompt's last token.
+        targets: (P,) int64 option tokens.
+        shares: (P, B * C) float32; 1 / (length of the option) in the column of the token's option, so that a
+            product with it gives every option's mean log-likelihood.
         answers: (B,) int64 index of the right option.
-        options: C.
     """
 
-    sequences: TargetBatch
+    packed: Packed
+    places: Tensor
+    targets: Tensor
+    shares: Tensor
     answers: Tensor
-    options: int
 
     @property
     def tokens(self) -> int:
-        """Real tokens in the batch."""
-        return self.sequences.tokens
+        """S, the tokens that go through the model; all of them are real."""
+        return self.packed.input_ids.shape[1]
 
 
 Batch = TargetBatch | ChoiceBatch | PhraseBatch
@@ -93,65 +101,94 @@ def batch_rows(seed: int, step: int, rows: int, size: int) -> list[int]:
     return stream[first : first + size]
 
 
-def collate(data: Tokenized, indices: Sequence[int], pad: int, device: torch.device | str = "cpu") -> Batch:
+def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
+    """Rows as they go through the model.
+
+    Args:
+        data: A tokenized dataset.
+        indices: Which rows; None for all.
+    """
+    chosen = range(len(data.rows)) if indices is None else indices
+    if isinstance(data, Targets):
+        return [Fork(data.rows[index].tokens) for index in chosen]
+    # The last token of an option predicts nothing that counts, so it is not read.
+    branches = () if _single(data) else tuple(option[:-1] for option in data.options)
+    return [Fork(data.rows[index].prompt, branches) for index in chosen]
+
+
+def collate(data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
     """The tensors of some rows.
 
     Args:
         data: A tokenized dataset.
         indices: Which rows.
-        pad: Token id to fill up with; any will do.
         device: Where the model is.
     """
     if isinstance(data, Targets):
-        chosen = [data.rows[i] for i in indices]
-        return _targets([row.tokens for row in chosen], [row.counted for row in chosen], pad, device)
-    prompts = [data.rows[i].prompt for i in indices]
-    answers = torch.tensor([data.rows[i].answer for i in indices], device=device)
-    if _single_tokens(data):
-        return ChoiceBatch(
-            _padded(prompts, pad).to(device),
-            torch.tensor([len(prompt) - 1 for prompt in prompts], device=device),
-            torch.tensor([option[0] for option in data.options], device=device),
-            answers,
-            sum(map(len, prompts)),
-        )
-    pairs = [(prompt, option) for prompt in prompts for option in data.options]
-    sequences = _targets(
-        [prompt + option for prompt, option in pairs],
-        [(False,) * len(prompt) + (True,) * len(option) for prompt, option in pairs],
-        pad,
-        device,
+        return _target_batch(data, indices, device)
+    if _single(data):
+        return _choice_batch(data, indices, device)
+    return _phrase_batch(data, indices, device)
+
+
+def _target_batch(data: Targets, indices: Sequence[int], device: torch.device | str) -> TargetBatch:
+    chosen = [data.rows[index] for index in indices]
+    rows = forks(data, indices)
+    found = [
+        (start + place - 1, row.tokens[place], 1 / (sum(row.counted) * len(chosen)))
+        for start, row in zip(starts(rows), chosen, strict=True)
+        for place, counted in enumerate(row.counted)
+        if counted
+    ]
+    places, targets, weights = zip(*found, strict=True)
+    return TargetBatch(
+        pack(rows, device),
+        torch.tensor(places, device=device),
+        torch.tensor(targets, device=device),
+        torch.tensor(weights, device=device, dtype=torch.float32),
     )
-    return PhraseBatch(sequences, answers, len(data.options))
 
 
-def _single_tokens(data: Choices) -> bool:
+def _choice_batch(data: Choices, indices: Sequence[int], device: torch.device | str) -> ChoiceBatch:
+    rows = forks(data, indices)
+    last = [start + len(row.stem) - 1 for start, row in zip(starts(rows), rows, strict=True)]
+    return ChoiceBatch(
+        pack(rows, device),
+        torch.tensor(last, device=device),
+        torch.tensor([option[0] for option in data.options], device=device),
+        torch.tensor([data.rows[index].answer for index in indices], device=device),
+    )
+
+
+def _phrase_batch(data: Choices, indices: Sequence[int], device: torch.device | str) -> PhraseBatch:
+    rows = forks(data, indices)
+    places: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    for example, (start, row) in enumerate(zip(starts(rows), rows, strict=True)):
+        last = start + len(row.stem) - 1
+        behind = last + 1
+        for index, option in enumerate(data.options):
+            places += [last, *range(behind, behind + len(option) - 1)]
+            targets += option
+            owners += [example * len(data.options) + index] * len(option)
+            behind += len(option) - 1
+    return PhraseBatch(
+        pack(rows, device),
+        torch.tensor(places, device=device),
+        torch.tensor(targets, device=device),
+        _shares(owners, len(rows) * len(data.options)).to(device),
+        torch.tensor([data.rows[index].answer for index in indices], device=device),
+    )
+
+
+def _single(data: Choices) -> bool:
     return all(len(option) == 1 for option in data.options)
 
 
-def _targets(
-    tokens: Sequence[Sequence[int]], counted: Sequence[Sequence[bool]], pad: int, device: torch.device | str
-) -> TargetBatch:
-    places = [
-        (row, column - 1, tokens[row][column], 1 / (sum(flags) * len(tokens)))
-        for row, flags in enumerate(counted)
-        for column, flag in enumerate(flags)
-        if flag
-    ]
-    rows, columns, targets, weights = zip(*places, strict=True)
-    return TargetBatch(
-        _padded(tokens, pad).to(device),
-        torch.tensor(rows, device=device),
-        torch.tensor(columns, device=device),
-        torch.tensor(targets, device=device),
-        torch.tensor(weights, device=device, dtype=torch.float32),
-        sum(map(len, tokens)),
-    )
-
-
-def _padded(sequences: Sequence[Sequence[int]], pad: int) -> Tensor:
-    width = max(map(len, sequences))
-    return torch.tensor([list(sequence) + [pad] * (width - len(sequence)) for sequence in sequences])
+def _shares(owners: Sequence[int], options: int) -> Tensor:
+    member = torch.nn.functional.one_hot(torch.tensor(owners), options).float()
+    return member / member.sum(0)
 
 
 def _permutation(seed: int, epoch: int, rows: int) -> list[int]:

@@ -11,7 +11,7 @@ A route is set around a forward and taken back after it, also when the forward r
 thread owns the model.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from steerzo_edge.model.layers import features, linear_layers
-from steerzo_edge.model.quantization import Linear, dequantized, frozen_linear
+from steerzo_edge.model.layers import features, layer_index, linear_layers
+from steerzo_edge.model.quantization import FrozenLinear, Linear, dequantized
 
 
 class Patch(Protocol):
@@ -146,12 +146,14 @@ class BankLinear(nn.Module):
         self.name = name
         self.in_features, self.out_features = features(base)
         self._bank = [bank]  # in a list, so that torch does not take the bank for a submodule
-        self._multiply = frozen_linear(base)
+        self._frozen = FrozenLinear(base)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) to (..., O), through the active patch if there is one."""
-        patch = self._bank[0].active.get(self.name)
-        return self._multiply(x) if patch is None else patch(self._multiply, x)
+        bank = self._bank[0]
+        patch = bank.active.get(self.name)
+        multiply = self._frozen.many if bank.many_rows else self._frozen.few
+        return multiply(x) if patch is None else patch(multiply, x)
 
     def weight_like_base(self, dtype: torch.dtype) -> Tensor:
         """The frozen weight, dequantized: (O, D)."""
@@ -168,23 +170,43 @@ class AdapterBank:
 
     Args:
         model: Its linear decoder layers are wrapped in place.
+
+    Attributes:
+        layers: The wrapped layers by dotted name, lowest first.
+        active: The route of the forward that runs now.
+        fan: The decoder layer from which on the active route has rows that differ; 0 without a route.
+        many_rows: Whether the forward that runs now is one of the engine's, with many tokens at once.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.active: Patches = {}
+        self.fan = 0
+        self.many_rows = False
         self.layers: dict[str, BankLinear] = {}
         for name, module in linear_layers(model).items():
             self.layers[name] = BankLinear(name, module, self)
             model.set_submodule(name, self.layers[name])
+        self._index = {name: layer_index(name) for name in self.layers}
 
     @contextmanager
-    def route(self, patches: Patches) -> Iterator[None]:
-        """Makes `patches` active for the forwards inside the block."""
-        before, self.active = self.active, patches
+    def route(self, patches: Patches, fan: int | None = None) -> Iterator[None]:
+        """Makes `patches` active for the forwards inside the block.
+
+        Args:
+            patches: By layer name.
+            fan: The decoder layer from which on they have rows that differ; by default the lowest of theirs.
+        """
+        before = self.active, self.fan
+        self.active = patches
+        self.fan = self.lowest(patches) if fan is None else fan
         try:
             yield
         finally:
-            self.active = before
+            self.active, self.fan = before
+
+    def lowest(self, names: Iterable[str]) -> int:
+        """The lowest decoder layer among some linear layers; 0 if there are none."""
+        return min((self._index[name] for name in names), default=0)
 
 
 def uniform(adapter: Patches | None) -> Patches:

@@ -1,12 +1,31 @@
 """One frozen base model: its weights, its tokenizer, its adapter bank. Training and serving share it."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from steerzo_edge.data.packing import Packed
+from steerzo_edge.model.attention import packed_attention
 from steerzo_edge.model.bank import AdapterBank
+from steerzo_edge.model.fan import Fan, Plan
 from steerzo_edge.model.head import Head
+from steerzo_edge.model.layers import decoder_layers
 from steerzo_edge.model.quantization import Quantization
+
+
+@dataclass(frozen=True, slots=True)
+class Entering:
+    """Hidden states that enter a decoder layer.
+
+    Args:
+        layer: The layer, from 0.
+        states: (1, S, D) in the compute type.
+    """
+
+    layer: int
+    states: Tensor
 
 
 class Base:
@@ -38,6 +57,7 @@ class Base:
         self.compute_dtype = compute_dtype
         self.fingerprint = fingerprint
         self.bank = AdapterBank(model)
+        self._fan = Fan(decoder_layers(model)[1])
         self.head = Head(model.get_output_embeddings(), model.config)
 
     @property
@@ -50,15 +70,41 @@ class Base:
         """Most tokens the model can take."""
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
 
-    def hidden(self, input_ids: Tensor) -> Tensor:
-        """Last hidden states under the bank's active route.
+    def hidden(self, packed: Packed, copies: int = 1, entering: Entering | None = None) -> Tensor:
+        """Last hidden states of K versions under the bank's active route.
 
         Args:
-            input_ids: (N, T) int64, padded on the right. A causal model never looks ahead, so what
-                stands behind the last real token does not matter and needs no mask.
+            packed: S tokens, the same for all versions.
+            copies: K. Patches of the route from its `fan` on expect K groups of rows, those below one.
+            entering: What `self.reaching` gave for these tokens, for a layer not above the route's fan.
 
         Returns:
-            (N, T, D) in the compute type.
+            (K, S, D) in the compute type.
         """
-        output = self.model.base_model(input_ids=input_ids, use_cache=False)
+        enter, states = (0, None) if entering is None else (entering.layer, entering.states)
+        return self._forward(packed, Plan(self.bank.fan, copies, states, enter))
+
+    def reaching(self, layer: int, packed: Packed, entering: Entering | None = None) -> Entering:
+        """Hidden states that enter a layer, under the bank's active route.
+
+        Args:
+            layer: The layer, from 0.
+            packed: S tokens.
+            entering: What enters a lower layer, if it is at hand.
+        """
+        enter, states = (0, None) if entering is None else (entering.layer, entering.states)
+        plan = Plan(layer, 1, states, enter, stop=True)
+        self._forward(packed, plan)
+        assert plan.reached is not None
+        return Entering(layer, plan.reached)
+
+    def _forward(self, packed: Packed, plan: Plan) -> Tensor:
+        self.bank.many_rows = True
+        try:
+            with packed_attention(self.model.config, packed), self._fan.under(plan):
+                output = self.model.base_model(
+                    input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False
+                )
+        finally:
+            self.bank.many_rows = False
         return output.last_hidden_state  # type: ignore[no-any-return]

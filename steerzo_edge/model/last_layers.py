@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.model.bank import BankLinear, Patches, WeightPatch
-from steerzo_edge.model.subset import lay_out
+from steerzo_edge.model.subset import inside, lay_out
 
 
 class LastLayers:
@@ -32,7 +32,7 @@ class LastLayers:
         device: torch.device | str = "cpu",
     ) -> None:
         self.compute_dtype = compute_dtype
-        self._slots = lay_out(
+        self.slots = lay_out(
             [(name, "W", (layer.out_features, layer.in_features)) for name, layer in layers.items()]
         )
         self._biases = {
@@ -40,17 +40,18 @@ class LastLayers:
         }
         size = sum(layer.out_features * layer.in_features for layer in layers.values())
         self.parameters: Tensor = torch.empty(size, device=device)
-        for slot in self._slots:
+        for slot in self.slots:
             slot.of(self.parameters).copy_(layers[slot.layer].weight_like_base(torch.float32))
 
-    def patches(self, flat: Tensor) -> Patches:
+    def patches(self, flat: Tensor, span: slice | None = None) -> Patches:
         """See `Subset.patches`."""
-        return {slot.layer: WeightPatch(slot.of(flat), self._biases[slot.layer]) for slot in self._slots}
+        own = inside(self.slots, span)
+        return {slot.layer: WeightPatch(slot.of(flat), self._biases[slot.layer]) for slot in own}
 
     def export(self) -> dict[str, Tensor]:
         """See `Subset.export`: whole weights, as PEFT stores `modules_to_save`."""
         return {
-            f"base_model.model.{slot.layer}.weight": slot.of(self.parameters).cpu().clone() for slot in self._slots
+            f"base_model.model.{slot.layer}.weight": slot.of(self.parameters).cpu().clone() for slot in self.slots
         }
 
     def peft_config(self) -> dict[str, object]:
@@ -64,5 +65,5 @@ class LastLayers:
             "lora_dropout": 0.0,
             "bias": "none",
             "target_modules": "dummy-target-modules",  # peft: nothing to adapt, only modules saved whole
-            "modules_to_save": sorted(slot.layer for slot in self._slots),
+            "modules_to_save": sorted(slot.layer for slot in self.slots),
         }

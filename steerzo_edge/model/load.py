@@ -10,6 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from steerzo_edge.allocator import keep_large_blocks
+from steerzo_edge.data.packing import Fork, pack
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.quantization import Quantization, quantization_config
@@ -41,6 +43,8 @@ def load_base(
             this engine does not understand.
     """
     where = torch.device(device or default_device())
+    if where.type == "cpu":
+        keep_large_blocks()
     source = str(_ASSETS / "base") if name == BUNDLED else name
     try:
         with _quiet():
@@ -94,14 +98,16 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def _check_head(base: Base) -> None:
-    """One short forward: the engine's head must give the model's own logits."""
-    ids = torch.arange(4, 12, device=base.device).unsqueeze(0) % base.model.config.vocab_size
+    """One short forward: the engine's packed rows and head must give the model's own logits."""
+    ids = [token % base.model.config.vocab_size for token in range(4, 12)]
+    packed = pack([Fork(tuple(ids[:5])), Fork(tuple(ids))], base.device)
     with torch.inference_mode():
-        own = base.model(input_ids=ids).logits[0].float()
-        ours = base.head.logits(base.hidden(ids)[0], torch.arange(own.shape[-1], device=base.device))
+        own = base.model(input_ids=torch.tensor([ids], device=base.device)).logits[0].float()
+        hidden = base.hidden(packed)[0, 5:]
+        ours = base.head.logits(hidden, torch.arange(own.shape[-1], device=base.device))
     # The model's own head rounds to the compute type; a wrong scale or cap is off by far more.
     if not torch.allclose(ours, own, rtol=0.05, atol=0.05 * float(own.abs().max())):
-        raise BaseModelError(f"{type(base.model).__name__} finishes its logits in a way this engine does not know")
+        raise BaseModelError(f"{type(base.model).__name__} computes its logits in a way this engine does not know")
 
 
 @contextmanager

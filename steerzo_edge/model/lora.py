@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.model.bank import BankLinear, LoraPatch, Patches
-from steerzo_edge.model.subset import lay_out
+from steerzo_edge.model.subset import inside, lay_out
 
 
 class Lora:
@@ -42,32 +42,34 @@ class Lora:
         self.alpha = alpha
         self.freeze_a = freeze_a
         self.compute_dtype = compute_dtype
-        shapes_a = [(name, "A", (rank, layer.in_features)) for name, layer in layers.items()]
-        shapes_b = [(name, "B", (layer.out_features, rank)) for name, layer in layers.items()]
+        frozen: list[tuple[str, str, tuple[int, int]]] = []
+        trained: list[tuple[str, str, tuple[int, int]]] = []
+        for name, layer in layers.items():
+            (frozen if freeze_a else trained).append((name, "A", (rank, layer.in_features)))
+            trained.append((name, "B", (layer.out_features, rank)))
+        self.slots = lay_out(trained)
+        self.parameters: Tensor = torch.zeros(self.slots[-1].stop, device=device)
+        self._frozen_slots = lay_out(frozen)
+        self._frozen = torch.zeros(self._frozen_slots[-1].stop if frozen else 0, device=device)
         generator = torch.Generator().manual_seed(seed)
-        start = [
-            ((torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(shape[1])).flatten()
-            for _, _, shape in shapes_a
-        ]
-        first = torch.cat(start) if start else torch.empty(0)
-        zeros = torch.zeros(sum(math.prod(shape) for _, _, shape in shapes_b))
-        self._frozen = first.to(device) if freeze_a else torch.empty(0, device=device)
-        self._frozen_slots = lay_out(shapes_a) if freeze_a else []
-        self._slots = lay_out(shapes_b) if freeze_a else lay_out(shapes_a + shapes_b)
+        for slot in self._frozen_slots or self.slots:
+            if slot.part == "A":
+                uniform = torch.rand(slot.shape, generator=generator) * 2 - 1
+                slot.of(self._frozen if freeze_a else self.parameters).copy_(uniform / math.sqrt(slot.shape[1]))
         self._compute_frozen = self._frozen.to(compute_dtype).unsqueeze(0)  # (1, d_A)
-        self.parameters: Tensor = (zeros if freeze_a else torch.cat([first, zeros])).to(device)
 
-    def patches(self, flat: Tensor) -> Patches:
+    def patches(self, flat: Tensor, span: slice | None = None) -> Patches:
         """See `Subset.patches`."""
+        own = inside(self.slots, span)
         a = {slot.layer: slot.of(self._compute_frozen) for slot in self._frozen_slots}
-        a |= {slot.layer: slot.of(flat) for slot in self._slots if slot.part == "A"}
-        b = {slot.layer: slot.of(flat) for slot in self._slots if slot.part == "B"}
+        a |= {slot.layer: slot.of(flat) for slot in own if slot.part == "A"}
+        b = {slot.layer: slot.of(flat) for slot in own if slot.part == "B"}
         return {name: LoraPatch(a[name], b[name], self.alpha / self.rank) for name in b}
 
     def export(self) -> dict[str, Tensor]:
         """See `Subset.export`."""
         parts = [(slot, self._frozen) for slot in self._frozen_slots]
-        parts += [(slot, self.parameters) for slot in self._slots]
+        parts += [(slot, self.parameters) for slot in self.slots]
         return {
             f"base_model.model.{slot.layer}.lora_{slot.part}.weight": slot.of(flat).cpu().clone()
             for slot, flat in parts
@@ -75,7 +77,7 @@ class Lora:
 
     def peft_config(self) -> dict[str, object]:
         """See `Subset.peft_config`."""
-        return lora_config(self.rank, self.alpha, [slot.layer for slot in self._slots if slot.part == "B"])
+        return lora_config(self.rank, self.alpha, [slot.layer for slot in self.slots if slot.part == "B"])
 
 
 def lora_config(rank: int, alpha: float, layers: Sequence[str]) -> dict[str, object]:

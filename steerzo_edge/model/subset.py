@@ -5,7 +5,7 @@ compute type, made from it and thrown away, so that no evaluation can ever chang
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -30,9 +30,14 @@ class Slot:
     shape: tuple[int, int]
     start: int
 
+    @property
+    def stop(self) -> int:
+        """Offset behind its last number."""
+        return self.start + math.prod(self.shape)
+
     def of(self, flat: Tensor) -> Tensor:
         """The matrix in (..., d) vectors: (..., rows, columns), a view."""
-        part = flat[..., self.start : self.start + math.prod(self.shape)]
+        part = flat[..., self.start : self.stop]
         return part.view(*flat.shape[:-1], *self.shape)
 
 
@@ -54,15 +59,21 @@ class Subset(Protocol):
         ...
 
     @property
+    def slots(self) -> list[Slot]:
+        """Every matrix of the vector, lowest decoder layer first, without gaps."""
+        ...
+
+    @property
     def compute_dtype(self) -> torch.dtype:
         """The type layers compute in."""
         ...
 
-    def patches(self, flat: Tensor) -> Patches:
-        """Patches that read K parameter vectors.
+    def patches(self, flat: Tensor, span: slice | None = None) -> Patches:
+        """Patches that read K parameter vectors, or the same part of K of them.
 
         Args:
-            flat: (K, d) in the compute type; the patches are views of it.
+            flat: (K, d) in the compute type, or (K, length of the span); the patches are views of it.
+            span: Which part of d `flat` holds, in whole decoder layers; None for all.
         """
         ...
 
@@ -76,17 +87,21 @@ class Subset(Protocol):
 
 
 class Copies:
-    """Room for K versions of a subset, to be stacked in one forward.
+    """Room for K versions of a subset, or of a part of it, to be stacked in one forward.
 
     Args:
         subset: Whose master copy they start from.
         count: K.
+        span: Which part of d; None for all.
     """
 
-    def __init__(self, subset: Subset, count: int) -> None:
+    def __init__(self, subset: Subset, count: int, span: slice | None = None) -> None:
         parameters = subset.parameters
+        self.span = span or slice(0, parameters.numel())
         self._subset = subset
-        self._flat = torch.empty(count, parameters.numel(), dtype=subset.compute_dtype, device=parameters.device)
+        self._flat = torch.empty(
+            count, self.span.stop - self.span.start, dtype=subset.compute_dtype, device=parameters.device
+        )
         self._patches: dict[int, Patches] = {}
 
     @property
@@ -95,8 +110,8 @@ class Copies:
         return self._flat.shape[0]
 
     def hold(self) -> Patches:
-        """Copies the master into slot 0; returns the patches of that one version."""
-        self._flat[0].copy_(self._subset.parameters)
+        """Copies the master into the first version; returns the patches of that one."""
+        self._flat[0].copy_(self._subset.parameters[self.span])
         return self.stacked(1)
 
     def write(self, index: int, segment: slice, values: Tensor) -> None:
@@ -107,10 +122,22 @@ class Copies:
             segment: Where in d.
             values: (length,) float32.
         """
-        self._flat[index, segment].copy_(values)
+        start = self.span.start
+        self._flat[index, segment.start - start : segment.stop - start].copy_(values)
 
     def stacked(self, count: int) -> Patches:
-        """The route where the first `count` versions take one group of rows each."""
+        """Patches where the first `count` versions take one group of rows each."""
         if count not in self._patches:
-            self._patches[count] = self._subset.patches(self._flat[:count])
+            self._patches[count] = self._subset.patches(self._flat[:count], self.span)
         return self._patches[count]
+
+
+def inside(slots: list[Slot], span: slice | None) -> list[Slot]:
+    """The slots that lie in a part of the vector, as slots of that part."""
+    if span is None:
+        return slots
+    return [
+        replace(slot, start=slot.start - span.start)
+        for slot in slots
+        if span.start <= slot.start and slot.stop <= span.stop
+    ]

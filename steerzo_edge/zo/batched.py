@@ -1,7 +1,7 @@
 """The batched oracle: K probes in one forward, each on its own copy of the batch's rows.
 
-The frozen layers run once over all K * N rows: their weights are read and dequantized once for the round.
-Memory: inference on K batches, plus K copies of the subset. Too much? Then the chunk is halved and tried
+The frozen layers run once over all K * S tokens: their weights are read and expanded once for the round.
+Memory: inference on K batches, plus K copies of what is perturbed. Too much? Then the chunk is halved and tried
 again; the step is not lost.
 """
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.data.batches import Batch
-from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.subset import Copies, Subset
-from steerzo_edge.objectives import losses
+from steerzo_edge.model.prefix import PrefixStore
+from steerzo_edge.model.subset import Subset
+from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.noise import Noise
-from steerzo_edge.zo.oracle import Perturbation
+from steerzo_edge.zo.oracle import Bench
 from steerzo_edge.zo.strategy import Probe
 
 
@@ -27,21 +27,21 @@ class BatchedOracle:
         base: The frozen model.
         subset: What is perturbed.
         noise: Where directions get their numbers.
+        prefix: What enters the lowest trained layer, if that is above the first.
         chunk: Most probes a forward; it shrinks when memory runs out.
     """
 
-    def __init__(self, base: Base, subset: Subset, noise: Noise, *, chunk: int) -> None:
-        self._base = base
-        self._subset = subset
-        self._perturbation = Perturbation(subset, noise)
-        self._copies = Copies(subset, chunk)
+    def __init__(
+        self, base: Base, subset: Subset, noise: Noise, prefix: PrefixStore | None = None, *, chunk: int
+    ) -> None:
+        self._bench = Bench(base, subset, noise, prefix, count=chunk)
 
     @property
     def chunk(self) -> int:
         """Most probes that are put into one forward now."""
-        return self._copies.count
+        return self._bench.count
 
-    def evaluate(self, probes: Sequence[Probe], batch: Batch) -> list[float]:
+    def evaluate(self, probes: Sequence[Probe], batch: Batch, block: Block) -> list[float]:
         """See `Oracle.evaluate`."""
         answers: list[Tensor] = []
         done = 0
@@ -49,21 +49,9 @@ class BatchedOracle:
             while done < len(probes):
                 part = probes[done : done + self.chunk]
                 try:
-                    answers.append(self._forward(part, batch))
+                    answers.append(self._bench.losses(part, batch, block))
                 except torch.OutOfMemoryError as error:
-                    self._shrink(error)
+                    self._bench.shrink(error)
                     continue
                 done += len(part)
             return [float(loss) for loss in torch.cat(answers).tolist()]
-
-    def _forward(self, probes: Sequence[Probe], batch: Batch) -> Tensor:
-        self._perturbation.write(self._copies, probes)
-        with self._base.bank.route(self._copies.stacked(len(probes))):
-            return losses(self._base, batch, len(probes))  # (K,)
-
-    def _shrink(self, error: torch.OutOfMemoryError) -> None:
-        if self.chunk == 1:
-            raise CapacityError("one probe does not fit into the device's memory") from error
-        self._copies = Copies(self._subset, self.chunk // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

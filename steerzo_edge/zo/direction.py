@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from steerzo_edge.zo.noise import Noise
@@ -82,9 +83,26 @@ class Direction:
             (length of the segment,) float32; summed in the order of the terms, so that the same Direction
             gives the same bits every time.
         """
-        total = noise.zeros(segment)
-        for seed, weight in self.terms:
-            total.add_(noise.draw(seed, segment), alpha=weight)
+        return self.added_to(noise.zeros(segment), 1.0, noise, segment)
+
+    def added_to(self, start: Tensor, factor: float, noise: Noise, segment: int) -> Tensor:
+        """start + factor * direction on one segment.
+
+        Args:
+            start: (length of the segment,) float32; not changed.
+            factor: Such as a probe's radius.
+            noise: Where z comes from.
+            segment: Index into `noise.segments`.
+
+        Returns:
+            (length of the segment,) float32, fresh.
+        """
+        if not self.terms:
+            return start.clone()
+        (seed, weight), *others = self.terms
+        total = torch.add(start, noise.draw(seed, segment), alpha=factor * weight)
+        for seed, weight in others:
+            total.add_(noise.draw(seed, segment), alpha=factor * weight)
         return total
 
 

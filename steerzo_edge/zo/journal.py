@@ -51,11 +51,13 @@ class Entry:
         record: What the world was told.
         gradient: What the rule was given; empty for evaluations and skipped steps.
         memory: What the strategy wants to be told next.
+        block: Index of the block that was perturbed.
     """
 
     record: Record
     gradient: Direction = field(default_factory=Direction)
     memory: Memory = field(default_factory=dict)
+    block: int = 0
 
 
 class Journal:
@@ -139,7 +141,7 @@ def _write(path: Path, data: bytes) -> None:
 def _as_json(entry: Entry) -> dict[str, Any]:
     line = {"kind": entry.record.kind, **entry.record.as_dict()}
     if isinstance(entry.record, StepRecord):
-        line |= {"gradient": entry.gradient.terms, "memory": dict(entry.memory)}
+        line |= {"block": entry.block, "gradient": entry.gradient.terms, "memory": dict(entry.memory)}
     return line
 
 
@@ -180,5 +182,5 @@ def _entry(value: dict[str, Any]) -> Entry:
     if value.pop("kind") == "eval":
         return Entry(EvalRecord(**value))
     gradient = Direction(tuple((int(seed), float(weight)) for seed, weight in value.pop("gradient")))
-    memory = value.pop("memory")
-    return Entry(StepRecord(**value), gradient, memory)
+    memory, block = value.pop("memory"), value.pop("block")
+    return Entry(StepRecord(**value), gradient, memory, block)

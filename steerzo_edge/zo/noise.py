@@ -10,6 +10,8 @@ differ there. A journal names the kind of device it was written on.
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -27,12 +29,28 @@ class Noise:
         size: d, the length of the parameter vector.
         device: Where the numbers are made and kept.
         cache_bytes: How much of what was drawn last is kept, so that a step makes each z once.
+        cuts: Places in 0 .. d where a segment must end; a segment ends after 2**20 numbers anyway.
+
+    Attributes:
+        segments: The segments as slices of d, in order.
     """
 
-    def __init__(self, size: int, device: torch.device | str = "cpu", cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        size: int,
+        device: torch.device | str = "cpu",
+        cache_bytes: int = CACHE_BYTES,
+        *,
+        cuts: Iterable[int] = (),
+    ) -> None:
         self.size = size
         self.device = torch.device(device)
-        self.segments = [slice(start, min(start + SEGMENT, size)) for start in range(0, size, SEGMENT)]
+        bounds = sorted({0, size, *cuts})
+        self.segments = [
+            slice(start, min(start + SEGMENT, stop))
+            for low, stop in pairwise(bounds)
+            for start in range(low, stop, SEGMENT)
+        ]
         self._generator = torch.Generator(self.device)
         self._cache: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
         self._cache_entries = cache_bytes // (4 * min(SEGMENT, max(size, 1)))

@@ -4,8 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
 from steerzo_edge.data.batches import Batch
+from steerzo_edge.data.packing import Packed
+from steerzo_edge.errors import CapacityError
+from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.base import Base, Entering
+from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
+from steerzo_edge.objectives import losses
+from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.noise import Noise
 from steerzo_edge.zo.strategy import Probe
 
@@ -13,12 +23,13 @@ from steerzo_edge.zo.strategy import Probe
 class Oracle(Protocol):
     """Evaluates probes on a batch."""
 
-    def evaluate(self, probes: Sequence[Probe], batch: Batch) -> list[float]:
+    def evaluate(self, probes: Sequence[Probe], batch: Batch, block: Block) -> list[float]:
         """The batch loss at parameters + radius * direction, for each probe.
 
         Args:
             probes: One round of a strategy.
             batch: The same rows for all of them, in the same shape.
+            block: The part of the parameters that is perturbed.
 
         Returns:
             Losses in nats, in the order of the probes; nan or inf where the model gave that.
@@ -32,27 +43,98 @@ class Oracle(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Perturbation:
-    """Writes perturbed versions of a subset into copies.
+@dataclass(slots=True)
+class _Ground:
+    """What all probes of a step stand on.
 
     Args:
-        subset: Whose master copy is perturbed, and never written to.
-        noise: Where directions get their numbers.
+        packed: The batch's rows.
+        block: The block that is perturbed.
+        resting: Patches of the other blocks, at the master's values.
+        entering: Hidden states that enter the block's lowest layer, or None to begin at the embedding.
     """
 
-    subset: Subset
-    noise: Noise
+    packed: Packed
+    block: Block
+    resting: Patches
+    entering: Entering | None
 
-    def write(self, copies: Copies, probes: Sequence[Probe]) -> None:
-        """Version k becomes parameters + radius_k * direction_k, summed in float32, then cast.
 
-        Args:
-            copies: Room for at least as many versions as probes.
-            probes: At most `copies.count`.
+class Bench:
+    """Where probes are laid out and measured; shared by the oracles.
+
+    Args:
+        base: The frozen model.
+        subset: What is perturbed.
+        noise: Where directions get their numbers.
+        prefix: What enters the lowest trained layer, if that is above the first.
+        count: Most probes in one forward.
+    """
+
+    def __init__(self, base: Base, subset: Subset, noise: Noise, prefix: PrefixStore | None, *, count: int) -> None:
+        self._base = base
+        self._subset = subset
+        self._noise = noise
+        self._prefix = prefix
+        self._count = count
+        self._copies: dict[int, Copies] = {}
+        self._master: Copies | None = None
+        self._ground: _Ground | None = None
+
+    @property
+    def count(self) -> int:
+        """Most probes that go into one forward now."""
+        return self._count
+
+    def shrink(self, error: torch.OutOfMemoryError) -> None:
+        """Halves the number of probes in one forward.
+
+        Raises:
+            CapacityError: If it is one already.
         """
-        for index, segment in enumerate(self.noise.segments):
-            master = self.subset.parameters[segment]
+        if self._count == 1:
+            raise CapacityError("one probe does not fit into the device's memory") from error
+        self._count //= 2
+        self._copies.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def losses(self, probes: Sequence[Probe], batch: Batch, block: Block) -> Tensor:
+        """The losses of at most `count` probes: (K,) float32, on the device."""
+        ground = self._stand_on(batch, block)
+        copies = self._written(probes, block)
+        with self._base.bank.route({**ground.resting, **copies.stacked(len(probes))}, block.first_layer):
+            return losses(self._base, batch, len(probes), ground.entering)
+
+    def _written(self, probes: Sequence[Probe], block: Block) -> Copies:
+        """Version k: parameters + radius_k * direction_k, summed in float32, then cast."""
+        copies = self._copies.get(block.index)
+        if copies is None:
+            self._copies.clear()  # blocks take turns; room for one is enough
+            copies = self._copies[block.index] = Copies(self._subset, self._count, block.span)
+        for index in block.segments:
+            segment = self._noise.segments[index]
+            master = self._subset.parameters[segment]
             for k, probe in enumerate(probes):
-                values = probe.direction.materialize(self.noise, index)
-                copies.write(k, segment, values.mul_(probe.radius).add_(master))
+                copies.write(k, segment, probe.direction.added_to(master, probe.radius, self._noise, index))
+        return copies
+
+    def _stand_on(self, batch: Batch, block: Block) -> _Ground:
+        """Made once a step: a batch is one object, and the parameters rest while it is looked at."""
+        if self._ground is None or self._ground.packed is not batch.packed or self._ground.block is not block:
+            self._ground = self._prepared(batch.packed, block)
+        return self._ground
+
+    def _prepared(self, packed: Packed, block: Block) -> _Ground:
+        entering = None if self._prefix is None else self._prefix.of(packed)
+        whole = block.span.stop - block.span.start == self._subset.parameters.numel()
+        if whole:
+            return _Ground(packed, block, {}, entering)
+        if self._master is None:
+            self._master = Copies(self._subset, 1)
+        resting = {name: patch for name, patch in self._master.hold().items() if name not in block.layers}
+        below = entering.layer if entering is not None else 0
+        if block.first_layer > below:
+            with self._base.bank.route(resting):
+                entering = self._base.reaching(block.first_layer, packed, entering)
+        return _Ground(packed, block, resting, entering)

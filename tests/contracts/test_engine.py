@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.data.packing import Packed
 from steerzo_edge.finetuning import Parts, Progress, converse, finetune, replay
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
@@ -85,7 +86,7 @@ def test_a_run_keeps_its_promises(
     # The journal's lines alone give the same bytes.
     again = parts_of(base, profile_of(method, rule, subset, probes))
     assert torch.equal(again.subset.parameters, start)
-    replay(entries, again.subset, again.rule, again.noise)
+    replay(entries, again.subset, again.rule, again.blocks)
     assert torch.equal(again.subset.parameters, parts.subset.parameters)
     for name, state in parts.rule.state().items():
         assert torch.equal(again.rule.state()[name], state)
@@ -103,7 +104,7 @@ def test_batched_probes_equal_sequential_ones(
     for probes in (1, 3, 8):
         parts = parts_of(base, profile_of("all-losses", "sgd", subset, probes), rows)
         asked = [Probe(Direction.seeded(seed), 0.02 * (-1) ** seed) for seed in range(7)]
-        answers.append(torch.tensor(parts.oracle.evaluate(asked, parts.batches(1))))
+        answers.append(torch.tensor(parts.oracle.evaluate(asked, parts.batches(1), parts.blocks.of(0))))
     assert len({float(loss) for loss in answers[0]}) == 7
     # Rows are independent, but a matrix product over more rows may be cut into other blocks, and a stack of
     # products (bmm) sums in another order than a single one: a few roundings of the compute type, averaged
@@ -140,15 +141,15 @@ def test_memory_that_runs_out_halves_the_chunk_and_keeps_the_step(
     whole = type(base).hidden
     sizes: list[int] = []
 
-    def small_memory(self: Base, input_ids: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(input_ids))
-        if len(input_ids) > 4:
+    def small_memory(self: Base, packed: Packed, copies: int = 1, entering: object = None) -> torch.Tensor:
+        sizes.append(copies)
+        if copies > 1:
             raise torch.OutOfMemoryError("as if")
-        return whole(self, input_ids)
+        return whole(self, packed, copies)
 
     monkeypatch.setattr(type(base), "hidden", small_memory)
     estimate = converse(parts, Progress(), parts.batches(0))[0]
-    assert sizes == [16, 8, 4, 4, 4, 4]
+    assert sizes == [4, 2, 1, 1, 1, 1]
     assert estimate.loss == pytest.approx(calm.loss, rel=1e-5)
 
 
@@ -165,7 +166,7 @@ def test_a_run_can_stop_and_go_on_anywhere(tiny: Loader, tmp_path: Path) -> None
     stopped.close()
 
     second = parts_of(base, profile_of("keep-best", "adam", "lora", 8, steps=6))
-    replay(entries, second.subset, second.rule, second.noise)
+    replay(entries, second.subset, second.rule, second.blocks)
     rest = list(finetune(second, journal=entries.append, progress=Progress.of(entries)))
     assert [record.step for record in rest] == [3, 4, 5]
     assert torch.equal(second.subset.parameters, whole.subset.parameters)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.batches import ChoiceBatch
+from steerzo_edge.data.packing import Fork, pack
 from steerzo_edge.finetuning import Parts, Progress, apply, converse
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
 from steerzo_edge.model.base import Base
@@ -48,7 +49,7 @@ def parts_of(base: Base, method: dict[str, Any], *, freeze_a: bool = True) -> Pa
 def trained(parts: Parts) -> None:
     """Moves B away from zero, where half of all derivatives vanish."""
     generator = torch.Generator().manual_seed(7)
-    parts.subset.parameters.add_(torch.randn(parts.noise.size, generator=generator), alpha=0.02)
+    parts.subset.parameters.add_(torch.randn(parts.blocks.noise.size, generator=generator), alpha=0.02)
 
 
 def plain_loss(path: Path, base: Base, parts: Parts, batch: ChoiceBatch) -> Callable[[Tensor], float]:
@@ -57,16 +58,20 @@ def plain_loss(path: Path, base: Base, parts: Parts, batch: ChoiceBatch) -> Call
     weights = dict(model.named_parameters())
     frozen = parts.subset._frozen  # type: ignore[attr-defined]
     a, b = {}, {}
+    rows = [torch.tensor([row.tokens]) for row in batch.packed.rows]
     for slot in parts.subset._frozen_slots:  # type: ignore[attr-defined]
         a[slot.layer] = frozen[slot.start : slot.start + slot.shape[0] * slot.shape[1]].view(slot.shape)
 
     def loss(theta: Tensor) -> float:
-        for slot in parts.subset._slots:  # type: ignore[attr-defined]
+        for slot in parts.subset.slots:
             b[slot.layer] = theta[slot.start : slot.start + slot.shape[0] * slot.shape[1]].view(slot.shape)
         merged = {f"{n}.weight": weights[f"{n}.weight"] + ALPHA / RANK * (b[n] @ a[n]) for n in a}
         with torch.no_grad():
-            logits = functional_call(model, {**weights, **merged}, kwargs={"input_ids": batch.input_ids}).logits
-        chosen = torch.stack([logits[i, c] for i, c in enumerate(batch.columns)])[:, batch.options]
+            last = [
+                functional_call(model, {**weights, **merged}, kwargs={"input_ids": row}).logits[0, -1]
+                for row in rows
+            ]
+        chosen = torch.stack(last)[:, batch.options]
         return float(torch.nn.functional.cross_entropy(chosen, batch.answers))
 
     return loss
@@ -119,12 +124,12 @@ def test_a_step_matches_plain_lines(tiny: Loader, tiny_path: Path, method: str) 
     batch = parts.batches(0)
     assert isinstance(batch, ChoiceBatch)
     theta = parts.subset.parameters.clone()
-    z = [normal(seed, parts.noise.size) for seed in islice(step_seeds(parts.seed, 0), 5)]
+    z = [normal(seed, parts.blocks.noise.size) for seed in islice(step_seeds(parts.seed, 0), 5)]
     expected = plain(plain_loss(tiny_path, base, parts, batch), theta, z)
 
     estimate, _ = converse(parts, Progress(), batch)
     record = StepRecord(0, estimate.loss, estimate.slope, RATE, EPSILON, 0, 0, 0.0, 0)
-    apply(Entry(record, estimate.gradient), parts.subset, parts.rule, parts.noise)
+    apply(Entry(record, estimate.gradient), parts.subset, parts.rule, parts.blocks)
     # Losses agree to about 2e-7; divided by 2 epsilon = 2e-3 the slopes differ by 1e-4 of a slope near 1.
     moved = float((expected - theta).norm())
     assert float((parts.subset.parameters - expected).norm()) < 2e-3 * moved
@@ -142,13 +147,13 @@ def test_the_slope_is_the_directional_derivative(tiny: Loader, freeze_a: bool) -
     with base.bank.route(parts.subset.patches(flat)):
         losses(base, batch).sum().backward()
     assert flat.grad is not None
-    direction = normal(next(step_seeds(parts.seed, 0)), parts.noise.size)
+    direction = normal(next(step_seeds(parts.seed, 0)), parts.blocks.noise.size)
     exact = float(flat.grad[0] @ direction)
 
     estimate, _ = converse(parts, Progress(), batch)
     assert abs(exact) > 0.1
-    # Rounding: 2e-7 / 2e-3; curvature: epsilon squared times a third derivative along z.
-    assert estimate.slope == pytest.approx(exact, rel=2e-3, abs=5e-4)
+    # Rounding: 2e-7 / 2e-3; curvature: epsilon squared times a third derivative along z, whose norm is sqrt(d).
+    assert estimate.slope == pytest.approx(exact, rel=1e-2)
 
 
 @pytest.mark.parametrize("freeze_a", [True, False])
@@ -200,11 +205,11 @@ def test_last_layers_start_as_the_base(tiny: Loader, quantization: str) -> None:
     base = tiny(quantization, torch.float32)
     profile = resolve({"subset": {"kind": "last-n-layers", "layers": 2}})
     subset = profile.subset.build(base, 0)
-    ids = torch.tensor([list(range(5, 25))])
+    packed = pack([Fork(tuple(range(5, 25))), Fork(tuple(range(9, 17)))])
     with torch.inference_mode():
-        bare = base.hidden(ids)
+        bare = base.hidden(packed)
         with base.bank.route(Copies(subset, 1).hold()):
-            replaced = base.hidden(ids)
+            replaced = base.hidden(packed)
     # 4-bit products on a CPU with AVX512-BF16 round their inputs to bf16; the replacement does not.
     tolerance = 0.05 if quantization in ("nf4", "fp4") else 1e-4
     torch.testing.assert_close(replaced, bare, rtol=tolerance, atol=tolerance)
@@ -268,10 +273,10 @@ def test_rows_of_a_batch_use_their_own_adapters(tiny: Loader) -> None:
     ids = torch.randint(5, 200, (len(order), 9), generator=torch.Generator().manual_seed(4))
     with torch.inference_mode():
         with base.bank.route(rows([adapters[i] for i in order])):
-            mixed = base.hidden(ids)
+            mixed = base.model(input_ids=ids).logits
         for row, index in enumerate(order):
             with base.bank.route(adapters[index] or {}):
-                alone = base.hidden(ids[row : row + 1])
+                alone = base.model(input_ids=ids[row : row + 1]).logits
             torch.testing.assert_close(mixed[row : row + 1], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -293,6 +298,6 @@ def test_int8_on_the_cpu_says_nothing(
 ) -> None:
     base = load_base(str(tiny_path), quantization="int8", device="cpu")
     with torch.inference_mode():
-        base.hidden(torch.tensor([[5, 6, 7]]))
+        base.hidden(pack([Fork((5, 6, 7))]))
     assert not caplog.records
     assert capfd.readouterr() == ("", "")

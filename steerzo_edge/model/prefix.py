@@ -1,0 +1,184 @@
+"""The frozen prefix: what the layers below the lowest trained one make of a row, computed once and kept.
+
+The base never moves, so the hidden states that enter the lowest trained layer are the same in every step and
+every epoch. They are kept in memory first, then on disk, when all rows fit into both together; otherwise they
+are computed once a batch. Either way their bits depend only on the rows, not on when they were needed: rows are
+always put through in the same blocks, so that a run that was killed goes on with the same numbers.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from steerzo_edge.data.packing import Fork, Packed, pack, starts
+from steerzo_edge.files import write_whole
+from steerzo_edge.model.base import Base, Entering
+
+log = logging.getLogger(__name__)
+BLOCK_TOKENS = 4096
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a store has done.
+
+    Args:
+        memory_bytes: Held in memory now.
+        disk_bytes: Held on disk now.
+        computed: Blocks of rows put through the frozen layers.
+        read: Blocks read back from disk.
+    """
+
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    computed: int = 0
+    read: int = 0
+
+
+class PrefixStore:
+    """Hidden states that enter a layer, for a fixed set of rows.
+
+    Args:
+        base: The frozen model.
+        rows: All rows that will be asked for; equal rows are kept once.
+        first_layer: The layer, at least 1.
+        memory_bytes: Most that is held in memory.
+        disk_bytes: Most that is held on disk, if `directory` is given.
+        directory: Where; made when needed, its files are this store's own.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        rows: Sequence[Fork],
+        first_layer: int,
+        *,
+        memory_bytes: int,
+        disk_bytes: int = 0,
+        directory: Path | None = None,
+    ) -> None:
+        self.first_layer = first_layer
+        self.usage = Usage()
+        self._base = base
+        self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes if directory is not None else 0
+        self._directory = directory
+        self._held: OrderedDict[int, Tensor] = OrderedDict()
+        self._written: set[int] = set()
+        self._blocks = _blocks(rows)
+        self._places = {
+            row: (block, start)
+            for block, members in enumerate(self._blocks)
+            for row, start in zip(members, starts(members), strict=True)
+        }
+        width = int(base.model.config.hidden_size) * base.compute_dtype.itemsize
+        self.needed_bytes = width * sum(len(row.tokens) for row in self._places)
+        self.keeps = self.needed_bytes <= self._memory_bytes + self._disk_bytes
+        self._last: tuple[Packed, Entering] | None = None
+        if directory is not None and directory.is_dir():
+            for left in directory.glob("block-*"):  # by a life of this run that was killed
+                left.unlink()
+
+    def of(self, packed: Packed) -> Entering:
+        """Hidden states that enter the layer, on the base's device.
+
+        Args:
+            packed: Rows out of those the store was made for.
+        """
+        if self._last is None or self._last[0] is not packed:
+            self._last = packed, self._gathered(packed) if self.keeps else self._computed(packed)
+        return self._last[1]
+
+    def _computed(self, packed: Packed) -> Entering:
+        with torch.inference_mode(), self._base.bank.route({}):
+            return self._base.reaching(self.first_layer, packed)
+
+    def _gathered(self, packed: Packed) -> Entering:
+        parts = []
+        for row in packed.rows:
+            block, start = self._places[row]
+            parts.append(self._block(block)[start : start + len(row.tokens)])
+        return Entering(self.first_layer, torch.cat(parts).unsqueeze(0).to(self._base.device))
+
+    def _block(self, index: int) -> Tensor:
+        held = self._held.get(index)
+        if held is not None:
+            self._held.move_to_end(index)
+            return held
+        found = self._read(index)
+        if found is None:
+            packed = pack(self._blocks[index], self._base.device)
+            found = self._computed(packed).states[0].cpu()
+            self.usage.computed += 1
+        self._hold(index, found)
+        return found
+
+    def _hold(self, index: int, found: Tensor) -> None:
+        self._held[index] = found
+        self.usage.memory_bytes += found.nbytes
+        while self.usage.memory_bytes > self._memory_bytes and len(self._held) > 1:
+            oldest, tensor = self._held.popitem(last=False)
+            self.usage.memory_bytes -= tensor.nbytes
+            self._write(oldest, tensor)
+
+    def _write(self, index: int, tensor: Tensor) -> None:
+        """Best effort: a block that cannot be written is computed again when it is needed."""
+        if index in self._written or self.usage.disk_bytes + tensor.nbytes > self._disk_bytes:
+            return
+        assert self._directory is not None
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path(index), lambda path: save_file({"hidden": tensor.contiguous()}, path))
+        except OSError as error:
+            log.warning("the prefix of a block of rows was not written: %s", error)
+            self._disk_bytes = 0
+            return
+        self._written.add(index)
+        self.usage.disk_bytes += tensor.nbytes
+
+    def _read(self, index: int) -> Tensor | None:
+        if index not in self._written:
+            return None
+        try:
+            found = load_file(self._path(index))["hidden"]
+        except (OSError, SafetensorError, KeyError) as error:
+            log.warning("the prefix of a block of rows was lost: %s", error)
+            self._written.discard(index)
+            return None
+        self.usage.read += 1
+        return found
+
+    def _path(self, index: int) -> Path:
+        assert self._directory is not None
+        return self._directory / f"block-{index:06}.safetensors"
+
+    def close(self) -> None:
+        """Removes the store's files."""
+        for index in self._written:
+            with suppress(OSError):
+                self._path(index).unlink()
+        self._written.clear()
+        if self._directory is not None:
+            with suppress(OSError):
+                self._directory.rmdir()
+
+
+def _blocks(rows: Sequence[Fork]) -> list[list[Fork]]:
+    """Rows of like length together: a function of the set of rows alone."""
+    blocks: list[list[Fork]] = [[]]
+    tokens = 0
+    for row in sorted(dict.fromkeys(rows), key=lambda row: (len(row.tokens), row.stem, row.branches)):
+        if blocks[-1] and tokens + len(row.tokens) > BLOCK_TOKENS:
+            blocks.append([])
+            tokens = 0
+        blocks[-1].append(row)
+        tokens += len(row.tokens)
+    return blocks
