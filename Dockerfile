@@ -24,10 +24,11 @@ COPY constraints.txt .
 # By default torch comes from PyPI: on x86-64 that build brings CUDA, several gigabytes of it. To do without:
 #   --build-arg TORCH_INDEX_URL=<the CPU index that pytorch.org's install page names>
 ARG TORCH_INDEX_URL=
-RUN /opt/pip/bin/pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -c constraints.txt torch
+# That index has other versions of what torch needs, so torch comes from it alone.
+RUN /opt/pip/bin/pip install --no-deps ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -c constraints.txt torch
 # Only the list, not pyproject.toml: other changes to that file leave this layer as it is.
 COPY --from=requirements /requirements.txt .
-RUN /opt/pip/bin/pip install -c constraints.txt -r requirements.txt
+RUN /opt/pip/bin/pip install -c constraints.txt torch -r requirements.txt
 
 
 FROM dependencies AS project

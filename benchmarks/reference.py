@@ -11,44 +11,37 @@ from collections.abc import Callable
 import peft
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
+from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import layer_count
-from steerzo_edge.model.quantization import Quantization, quantization_config
+from steerzo_edge.model.quantization import quantization_config
 
 Loss = Callable[[], float]
+
+
+def reference_model(base: Base) -> PreTrainedModel:
+    """Another copy of a base, as `transformers` loads it."""
+    return AutoModelForCausalLM.from_pretrained(
+        base.model.config.name_or_path,
+        quantization_config=quantization_config(base.quantization, base.compute_dtype),
+        dtype=base.compute_dtype,
+        device_map={"": base.device},
+    )
 
 
 class Reference:
     """A model with peft LoRA and an in-place zeroth-order step.
 
     Args:
-        source: Path or hub id of the base.
-        quantization: How it is kept.
-        dtype: Compute type.
-        device: Where.
+        model: A base of its own; peft changes it in place.
         last_layers: LoRA on the topmost so many layers; None for all.
         rank: R.
     """
 
-    def __init__(
-        self,
-        source: str,
-        quantization: Quantization,
-        dtype: torch.dtype,
-        device: torch.device,
-        *,
-        last_layers: int | None = None,
-        rank: int = 8,
-    ) -> None:
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            quantization_config=quantization_config(quantization, dtype),
-            dtype=dtype,
-            device_map={"": device},
-        )
+    def __init__(self, model: PreTrainedModel, *, last_layers: int | None = None, rank: int = 8) -> None:
         count = layer_count(model.config)
         only = None if last_layers is None else list(range(count - last_layers, count))
         config = peft.LoraConfig(
@@ -59,13 +52,14 @@ class Reference:
             task_type="CAUSAL_LM",
         )
         self.model = peft.get_peft_model(model, config, autocast_adapter_dtype=False).eval()
-        self._device = device
+        self._device = model.device
         self._trained = [p for name, p in self.model.named_parameters() if "lora_B" in name]
+        self.pad = int(model.config.pad_token_id or 0)
         self.epsilon = 1e-2
         self.rate = 1e-4
         self.forwards = 0
 
-    def step(self, method: str, data: Tokenized, seed: int, step: int, size: int, pad: int) -> None:
+    def step(self, method: str, data: Tokenized, seed: int, step: int, size: int) -> None:
         """One update, as the method's listing has it.
 
         Args:
@@ -74,9 +68,8 @@ class Reference:
             seed: Of the run.
             step: Index of the step.
             size: Rows a batch.
-            pad: Padding token.
         """
-        loss = self._loss(data, batch_rows(seed, step, len(data.rows), size), pad)
+        loss = self._loss(data, batch_rows(seed, step, len(data.rows), size))
         kind, _, pool = method.rstrip(")").partition("(")
         seeds = [hash((seed, step, index)) % 2**31 for index in range(int(pool or 1))]
         with torch.inference_mode():
@@ -121,12 +114,12 @@ class Reference:
                 )
                 parameter.data.add_(z, alpha=scale * weight)
 
-    def _loss(self, data: Tokenized, rows: list[int], pad: int) -> Loss:
+    def _loss(self, data: Tokenized, rows: list[int]) -> Loss:
         if isinstance(data, Choices):
-            return self._option_loss(data, rows, pad)
+            return self._option_loss(data, rows)
         assert isinstance(data, Targets)
         chosen = [data.rows[row] for row in rows]
-        ids, mask = self._padded([row.tokens for row in chosen], pad)
+        ids, mask = self._padded([row.tokens for row in chosen])
         labels = torch.full_like(ids, -100)
         for index, row in enumerate(chosen):
             labels[index, : len(row.tokens)] = torch.where(
@@ -134,10 +127,10 @@ class Reference:
             )
         return lambda: float(self.model(input_ids=ids, attention_mask=mask, labels=labels).loss)
 
-    def _option_loss(self, data: Choices, rows: list[int], pad: int) -> Loss:
+    def _option_loss(self, data: Choices, rows: list[int]) -> Loss:
         chosen = [data.rows[row] for row in rows]
         pairs = [(row.prompt, option) for row in chosen for option in data.options]
-        ids, mask = self._padded([prompt + option for prompt, option in pairs], pad)
+        ids, mask = self._padded([prompt + option for prompt, option in pairs])
         answers = torch.tensor([row.answer for row in chosen], device=self._device)
         target = torch.zeros_like(ids, dtype=torch.float32)
         for index, (prompt, option) in enumerate(pairs):
@@ -151,8 +144,8 @@ class Reference:
 
         return loss
 
-    def _padded(self, sequences: list[tuple[int, ...]], pad: int) -> tuple[Tensor, Tensor]:
+    def _padded(self, sequences: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         width = max(map(len, sequences))
-        ids = torch.tensor([list(s) + [pad] * (width - len(s)) for s in sequences], device=self._device)
+        ids = torch.tensor([list(s) + [self.pad] * (width - len(s)) for s in sequences], device=self._device)
         mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=self._device)
         return ids, mask

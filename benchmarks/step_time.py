@@ -1,35 +1,46 @@
 """Step time of this engine against the plain reference loop, alternating in one run, on real rows.
 
-    python -m benchmarks.step_time [--workloads sst2,boolq,squad] [--steps 10] [--json FILE]
+    python -m benchmarks.step_time [--workloads sst2,boolq,squad] [--subsets lora-all,top-quarter] [--json FILE]
 
-Prints, for each workload, subset and method: median seconds of both, the ratio, real tokens a second, and the
-share of the machine's measured matrix rate that the frozen layers' useful work comes to (2 operations for each
-weight of the linear layers and each real token; padding does not count as work).
+Prints, for each workload, subset and method: median seconds of both with their spread, the ratio (median of the
+ratios of neighbouring steps), real tokens a second, and the share of the machine's measured matrix rate that the
+frozen layers reach while they run (2 operations for each weight and each real token that goes through it; padding
+does not count as work). Then where the time goes, from two further steps with clocks inside.
+
+Where the trainable subset leaves a frozen prefix, that is computed before the counted steps, as it is once in a
+run; its seconds are printed.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import description, matrix_rate
-from benchmarks.reference import Reference
+from benchmarks.reference import Reference, reference_model
+from benchmarks.split import PARTS, clocked
 from benchmarks.workloads import DATA, workload
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import Data, assemble, tokenized
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.finetuning import Parts, finetune
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.layers import layer_count
+from steerzo_edge.model.layers import layer_count, layer_index
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.records import Record, StepRecord
+
+T = TypeVar("T")
 
 METHODS: dict[str, dict[str, Any]] = {
     "two-point": {"kind": "two-point"},
@@ -54,13 +65,15 @@ class Row:
     ratio_median: float
     tokens_per_s: float
     matrix_share: float
+    prefix_s: float
+    split: dict[str, float]
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workloads", default="sst2", help="comma-separated: sst2, boolq, squad, intents")
-    parser.add_argument("--subsets", default="lora-all", help=f"comma-separated: {', '.join(SUBSETS)}")
+    parser.add_argument("--workloads", default="sst2,boolq,squad", help="comma-separated; also: intents")
+    parser.add_argument("--subsets", default=",".join(SUBSETS), help="comma-separated")
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated")
     parser.add_argument("--base", default="bundled")
     parser.add_argument("--quantization", default="nf4")
@@ -74,30 +87,36 @@ def main() -> None:
 
     base = load_base(options.base, quantization=options.quantization)
     rate = matrix_rate(base.compute_dtype, base.device)
-    console = Console(width=140)
+    console = Console(width=150)
     console.print(f"{description(base.device)}; measured matrix rate {rate / 1e9:.0f} GFLOP/s")
+    console.print(
+        f"base {base.name} in {base.quantization}, {options.batch} rows a step, {options.steps} steps each"
+    )
     rows = []
     for name in options.workloads.split(","):
         for subset in options.subsets.split(","):
             found = list(_compare(base, name, subset, options, rate))
-            console.print(_table(name, subset, found))
+            console.print(_times(name, subset, found), _split(name, subset, found))
             rows += found
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+            if options.json is not None:
+                options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
 def _compare(base: Base, name: str, subset: str, options: argparse.Namespace, rate: float) -> Iterator[Row]:
     last = None if subset == "lora-all" else max(1, layer_count(base.model.config) // 4)
     dataset = workload(name)
-    source = str(base.model.config.name_or_path)
-    reference = Reference(source, base.quantization, base.compute_dtype, base.device, last_layers=last)
-    weights = sum(layer.in_features * layer.out_features for layer in base.bank.layers.values())
+    reference = Reference(reference_model(base), last_layers=last)
     for method in options.methods.split(","):
         profile = _profile(METHODS[method], last, options)
         data = tokenized(base.tokenizer, base.context_length, profile, dataset, None, seed=0).train
-        parts = assemble(base, profile, _only(data), seed=0)
-        ours, theirs, tokens = _alternate(parts, reference, method, data, options)
-        seconds = median(ours)
+        parts = assemble(base, profile, Data(data, None), seed=0)
+        prefix_s = 0.0
+        if parts.prefix is not None:
+            prefix_s, _ = _timed(partial(_fill, parts, parts.prefix, len(data.rows), options.batch))
+        steps = finetune(parts)
+        theirs, ours, tokens = _alternate(steps, reference, method, data, options)
+        with clocked(base.device) as split:
+            clocked_tokens = sum(_tokens([next(steps), next(steps)]))
         yield Row(
             name,
             subset,
@@ -105,29 +124,48 @@ def _compare(base: Base, name: str, subset: str, options: argparse.Namespace, ra
             theirs,
             ours,
             median(r / o for r, o in zip(theirs, ours, strict=True)),
-            tokens / seconds,
-            2 * weights * tokens / seconds / rate,
+            median(t / s for t, s in zip(tokens, ours, strict=True)),
+            2 * _active_weights(base, parts) * clocked_tokens / split.seconds["base layers"] / rate,
+            prefix_s,
+            split.shares(),
         )
 
 
 def _alternate(
-    parts: Parts, reference: Reference, method: str, data: Tokenized, options: argparse.Namespace
-) -> tuple[list[float], list[float], float]:
-    """Seconds of both, step by step in turn, and real tokens our step put through the model."""
-    steps = finetune(parts)
-    ours, theirs, counts = [], [], [0]
+    steps: Iterator[Record], reference: Reference, method: str, data: Tokenized, options: argparse.Namespace
+) -> tuple[list[float], list[float], list[int]]:
+    """Seconds of their steps and of ours, in turn, and the real tokens our steps put through the model."""
+    theirs, ours, records = [], [], []
     for step in range(options.steps + 2):
-        theirs.append(_timed(lambda step=step: reference.step(method, data, 0, step, options.batch, 5)))  # type: ignore[misc]
-        records: list[Any] = []
-        ours.append(_timed(lambda records=records: records.append(next(steps))))  # type: ignore[misc]
-        counts.append(records[0].tokens)
-    return ours[2:], theirs[2:], (counts[-1] - counts[2]) / options.steps
+        theirs.append(_timed(partial(reference.step, method, data, 0, step, options.batch))[0])
+        seconds, record = _timed(partial(next, steps))
+        ours.append(seconds)
+        records.append(record)
+    return theirs[2:], ours[2:], _tokens(records)[2:]
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def _tokens(records: Sequence[Record]) -> list[int]:
+    """Real tokens of each step, from the running sums in the records."""
+    sums = [record.tokens for record in records if isinstance(record, StepRecord)]
+    return [sums[0], *(after - before for before, after in pairwise(sums))]
+
+
+def _active_weights(base: Base, parts: Parts) -> int:
+    """Weights of the linear layers that every probe goes through."""
+    first = 0 if parts.prefix is None else parts.prefix.first_layer
+    active = [layer for name, layer in base.bank.layers.items() if layer_index(name) >= first]
+    return sum(layer.in_features * layer.out_features for layer in active)
+
+
+def _fill(parts: Parts, prefix: PrefixStore, rows: int, size: int) -> None:
+    for step in range(-(-rows // size)):
+        prefix.of(parts.batches(step).packed)
+
+
+def _timed(call: Callable[[], T]) -> tuple[float, T]:
     started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    found = call()
+    return time.perf_counter() - started, found
 
 
 def _profile(method: dict[str, Any], last: int | None, options: argparse.Namespace) -> Profile:
@@ -142,27 +180,34 @@ def _profile(method: dict[str, Any], last: int | None, options: argparse.Namespa
     )
 
 
-def _only(train: Tokenized) -> Any:
-    from steerzo_edge.assemble import Data
-
-    return Data(train, None)
-
-
-def _table(name: str, subset: str, rows: list[Row]) -> Table:
-    table = Table(title=f"{name}, {subset}")
+def _times(name: str, subset: str, rows: list[Row]) -> Table:
+    prefix = f"; frozen prefix of all rows once: {rows[0].prefix_s:.1f} s" if rows[0].prefix_s else ""
+    table = Table(title=f"{name}, {subset}{prefix}")
     for column in ("method", "reference s", "ours s", "ratio", "real tokens/s", "matrix share"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
-        spread = f"{min(row.ours_s):.3f}-{max(row.ours_s):.3f}"
         table.add_row(
             row.method,
-            f"{median(row.reference_s):.3f}",
-            f"{median(row.ours_s):.3f} ({spread})",
+            _spread(row.reference_s),
+            _spread(row.ours_s),
             f"{row.ratio_median:.2f}",
             f"{row.tokens_per_s:,.0f}",
             f"{row.matrix_share:.0%}",
         )
     return table
+
+
+def _split(name: str, subset: str, rows: list[Row]) -> Table:
+    table = Table(title=f"{name}, {subset}: where the time goes")
+    for column in ("method", *PARTS):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for row in rows:
+        table.add_row(row.method, *(f"{row.split[part]:.0%}" for part in PARTS))
+    return table
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{median(seconds):.3f} ({min(seconds):.3f}-{max(seconds):.3f})"
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
     if data.validation is not None:
         serving = Copies(subset, 1)
         rows = data.validation
-        judge = lambda: evaluate(base, rows, serving.hold(), prefix=prefix)  # noqa: E731 - closes over these
+        room = _room(data.train, profile)
+        judge = lambda: evaluate(base, rows, serving.hold(), prefix=prefix, tokens=room)  # noqa: E731 - closes over these
     return Parts(
         subset=subset,
         blocks=blocks,
@@ -137,6 +138,7 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         evaluate=judge,
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
+        prefix=prefix,
     )
 
 
@@ -154,6 +156,7 @@ def _prefix(base: Base, profile: Profile, data: Data, subset: Subset, scratch: P
         base,
         rows,
         first,
+        block_tokens=_room(data.train, profile),
         memory_bytes=profile.batch.prefix_memory_mib << 20,
         disk_bytes=profile.batch.prefix_disk_mib << 20,
         directory=None if scratch is None else scratch / "prefix",
@@ -176,9 +179,13 @@ def _oracle(
     return BatchedOracle(base, subset, noise, prefix, chunk=chunk)
 
 
+def _room(data: Tokenized, profile: Profile) -> int:
+    """Tokens of the largest batch: evaluation and prefix stay within the memory that a step needs anyway."""
+    return max(len(row.tokens) for row in forks(data)) * profile.batch.examples
+
+
 def _chunk(base: Base, profile: Profile, data: Tokenized, subset: Subset) -> int:
     """As many probes as stay under both bounds, at least one."""
-    longest = max(len(row.tokens) for row in forks(data))
-    by_tokens = STACKED_TOKENS // (longest * profile.batch.examples)
+    by_tokens = STACKED_TOKENS // _room(data, profile)
     by_bytes = STACKED_BYTES // (subset.parameters.numel() * base.compute_dtype.itemsize)
     return max(1, min(by_tokens, by_bytes))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.errors import DivergedError
 from steerzo_edge.evaluation import Evaluation
+from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.records import EvalRecord, Record, StepRecord
 from steerzo_edge.seeds import step_seeds
@@ -42,6 +43,7 @@ class Parts:
         evaluate: The parameters' quality on rows that are not trained on, or None.
         evaluate_every: Steps between evaluations; one at the start and one at the end besides.
         early_stop: Evaluations without a new best after which the run ends; None never does.
+        prefix: What the oracle and the evaluation share; None where the lowest trained layer is the first.
     """
 
     subset: Subset
@@ -56,6 +58,7 @@ class Parts:
     evaluate: Callable[[], Evaluation] | None = None
     evaluate_every: int = 100
     early_stop: int | None = None
+    prefix: PrefixStore | None = None
 
 
 @dataclass(slots=True)
@@ -158,6 +161,7 @@ def finetune(
         entry = Entry(record, estimate.gradient, estimate.memory, parts.blocks.of(progress.step).index)
         journal(entry)
         apply(entry, parts.subset, parts.rule, parts.blocks)
+        parts.blocks.noise.forget()
         progress.add(entry)
         yield record
         if progress.skipped >= PATIENCE:

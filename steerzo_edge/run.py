@@ -8,6 +8,7 @@
 Only the journal is needed: everything else can be made from it again, bit for bit.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from steerzo_edge.profile import Profile
 from steerzo_edge.records import EvalRecord, Record, StepRecord
 from steerzo_edge.zo.journal import Header, Journal
 
+log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
 # What a journal and the run that goes on with it must share. Versions are only noted: it is the noise that counts.
 MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
@@ -162,8 +164,11 @@ class Run:
         )
 
     def close(self) -> None:
-        """Closes the journal."""
+        """Closes the journal, and lets go of what can be computed again."""
         self._journal.close()
+        if self._parts.prefix is not None:
+            log.info("frozen prefix of %s: %s", self.directory.name, self._parts.prefix.usage)
+            self._parts.prefix.close()
 
     def _build(self) -> None:
         self._parts = assemble(self._base, self._profile, self.data, self._seed, self.directory)

@@ -151,10 +151,13 @@ class AllLossesConfig(Config):
     kind: Literal["all-losses"] = "all-losses"
     epsilon: Epsilon = 1e-3
     pool: Pool = 8
+    normalize: bool = Field(
+        False, description="Steps of equal length; the learning rate is how far a step moves a parameter."
+    )
 
     def build(self) -> Strategy:
         """The strategy."""
-        return AllLosses(self.epsilon, self.pool)
+        return AllLosses(self.epsilon, self.pool, self.normalize)
 
 
 class SGDConfig(Config):

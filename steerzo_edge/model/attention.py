@@ -75,9 +75,12 @@ def _mask(packed: Packed, window: int | None) -> Tensor | None:
     mask = packed.mask
     if window is None or packed.width <= window:
         return mask
-    places = torch.arange(packed.width, device=packed.input_ids.device)
-    near = (places.unsqueeze(1) - places < window) & (places.unsqueeze(1) >= places)
-    return near[None, None] if mask is None else mask & near
+    if mask is None:
+        places = torch.arange(packed.width, device=packed.input_ids.device)
+        return ((places.unsqueeze(1) - places < window) & (places.unsqueeze(1) >= places))[None, None]
+    # Where rows fork, how far back a token looks goes by positions: the stem is near to every branch.
+    positions = packed.positions[0][packed.gather].view(-1, packed.width)
+    return mask & (positions[:, None, :, None] - positions[:, None, None, :] < window)
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:

@@ -23,7 +23,6 @@ from steerzo_edge.files import write_whole
 from steerzo_edge.model.base import Base, Entering
 
 log = logging.getLogger(__name__)
-BLOCK_TOKENS = 4096
 
 
 @dataclass(slots=True)
@@ -50,6 +49,7 @@ class PrefixStore:
         base: The frozen model.
         rows: All rows that will be asked for; equal rows are kept once.
         first_layer: The layer, at least 1.
+        block_tokens: Most tokens put through the frozen layers at once, unless a single row has more.
         memory_bytes: Most that is held in memory.
         disk_bytes: Most that is held on disk, if `directory` is given.
         directory: Where; made when needed, its files are this store's own.
@@ -61,6 +61,7 @@ class PrefixStore:
         rows: Sequence[Fork],
         first_layer: int,
         *,
+        block_tokens: int,
         memory_bytes: int,
         disk_bytes: int = 0,
         directory: Path | None = None,
@@ -73,7 +74,7 @@ class PrefixStore:
         self._directory = directory
         self._held: OrderedDict[int, Tensor] = OrderedDict()
         self._written: set[int] = set()
-        self._blocks = _blocks(rows)
+        self._blocks = _blocks(rows, block_tokens)
         self._places = {
             row: (block, start)
             for block, members in enumerate(self._blocks)
@@ -171,12 +172,12 @@ class PrefixStore:
                 self._directory.rmdir()
 
 
-def _blocks(rows: Sequence[Fork]) -> list[list[Fork]]:
+def _blocks(rows: Sequence[Fork], most: int) -> list[list[Fork]]:
     """Rows of like length together: a function of the set of rows alone."""
     blocks: list[list[Fork]] = [[]]
     tokens = 0
     for row in sorted(dict.fromkeys(rows), key=lambda row: (len(row.tokens), row.stem, row.branches)):
-        if blocks[-1] and tokens + len(row.tokens) > BLOCK_TOKENS:
+        if blocks[-1] and tokens + len(row.tokens) > most:
             blocks.append([])
             tokens = 0
         blocks[-1].append(row)

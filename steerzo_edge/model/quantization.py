@@ -72,7 +72,8 @@ class FrozenLinear:
 
     def few(self, x: Tensor) -> Tensor:
         """Generation's product: (..., D) to (..., O) in the input's type, quick for single tokens."""
-        if x.device.type != "cpu" or not getattr(self._module, "support_avx512bf16_for_cpu", False):
+        packs = x.device.type == "cpu" and getattr(self._module, "support_avx512bf16_for_cpu", False)
+        if not packs or x.dtype != torch.bfloat16:  # the kernel rounds to bf16 whatever it is given
             return self.many(x)
         if self._for_tokens is None:
             self._for_tokens = deepcopy(self._module)

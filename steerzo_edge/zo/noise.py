@@ -71,6 +71,10 @@ class Noise:
                 self._cache.popitem(last=False)
         return drawn
 
+    def forget(self) -> None:
+        """Lets go of what is kept: the next step has other seeds."""
+        self._cache.clear()
+
     def fingerprint(self) -> str:
         """Hash of a sample of z(0): equal where seeds mean the same numbers."""
         sample = self.draw(0, 0)[:4096].cpu()

@@ -30,6 +30,7 @@ METHODS = {
     "keep-best": ({"kind": "guiding-vector", "pool": 3, "history": "keep-best"}, 5),
     "greedy": ({"kind": "greedy", "pool": 3}, 4),
     "all-losses": ({"kind": "all-losses", "pool": 4}, 4),
+    "normalized": ({"kind": "all-losses", "pool": 4, "normalize": True}, 4),
 }
 RULES = {"sgd": {"kind": "sgd"}, "momentum": {"kind": "momentum"}, "adam": {"kind": "adam"}}
 

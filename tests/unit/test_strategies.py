@@ -89,7 +89,27 @@ def test_all_losses_weigh_each_seed_by_its_distance_from_the_mean() -> None:
     assert estimate.slope == pytest.approx(math.sqrt(50))
 
 
-POOLS = [GuidingVector(0.1, pool=4), Greedy(0.1, pool=4), AllLosses(0.1, pool=4)]
+def test_normalized_steps_have_one_length_whatever_the_losses_are() -> None:
+    for spread in (1e-4, 1.0, 1e3):
+        answer = by_seed({100: spread, 101: 2 * spread, 102: 3 * spread})
+        estimate, _ = talk(AllLosses(0.1, pool=3, normalize=True), answer)
+        half = math.sqrt(0.5)
+        assert dict(estimate.gradient.terms) == pytest.approx({100: -half, 101: 0.0, 102: half})
+        assert estimate.slope == pytest.approx(spread * math.sqrt(50))
+
+
+def test_a_flat_pool_moves_nothing() -> None:
+    estimate, _ = talk(AllLosses(0.1, pool=3, normalize=True), lambda probe: 0.7)
+    assert estimate.gradient.scale == 0
+    assert estimate.slope == 0
+
+
+POOLS = [
+    AllLosses(0.1, pool=4, normalize=True),
+    GuidingVector(0.1, pool=4),
+    Greedy(0.1, pool=4),
+    AllLosses(0.1, pool=4),
+]
 
 
 @pytest.mark.parametrize("strategy", POOLS, ids=lambda strategy: type(strategy).__name__)

@@ -4,6 +4,10 @@
 
 Cost: `pool` forward passes a step. Known as one-sided multi-query with a leave-one-out baseline (RLOO,
 arXiv:2511.07971), and the core of FZOO (arXiv:2506.09034).
+
+Normalised, every step has the same length whatever the losses are: g / |g|. Since |g| is the spread of the pool's
+losses over eps, that is FZOO's division by their standard deviation. A run whose losses drift apart cannot take
+ever longer steps then.
 """
 
 from collections.abc import Iterator
@@ -21,10 +25,13 @@ class AllLosses:
     Args:
         epsilon: Probe radius.
         pool: M, candidates a step, at least 2.
+        normalize: Scale the estimate to norm sqrt(d), so that the learning rate is how far a step moves a
+            parameter (root mean square). False is the formula above.
     """
 
     epsilon: float
     pool: int = 8
+    normalize: bool = False
 
     @property
     def cost(self) -> int:
@@ -44,4 +51,7 @@ class AllLosses:
         gradient = Direction()
         for z, loss in zip(alive, values, strict=True):
             gradient = gradient + (loss - center) / (self.epsilon * (len(alive) - 1)) * z
-        return Estimate(gradient, center, gradient.scale, dropped=dropped, memory=memory)
+        slope = gradient.scale
+        if self.normalize:
+            gradient = gradient.normalized()
+        return Estimate(gradient, center, slope, dropped=dropped, memory=memory)

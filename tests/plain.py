@@ -1,0 +1,68 @@
+"""The plain way to a loss: padded rows, one sequence for each option, full logits, one probe at a time.
+
+It shares nothing with the engine's passes but the layers' weights: `transformers`' own attention, positions,
+cache-less forward and output head.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
+from steerzo_edge.finetuning import Parts
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.subset import Copies
+from steerzo_edge.zo.blocks import Block
+from steerzo_edge.zo.strategy import Probe
+
+
+def plain_losses(
+    base: Base, parts: Parts, data: Tokenized, indices: Sequence[int], probes: Sequence[Probe], block: Block
+) -> list[float]:
+    """What an oracle must answer."""
+    return [_at(base, parts, data, indices, probe, block) for probe in probes]
+
+
+def _at(base: Base, parts: Parts, data: Tokenized, indices: Sequence[int], probe: Probe, block: Block) -> float:
+    noise = parts.blocks.noise
+    copy = Copies(parts.subset, 1)
+    patches = copy.hold()
+    for index in block.segments:
+        segment = noise.segments[index]
+        moved = parts.subset.parameters[segment] + probe.radius * probe.direction.materialize(noise, index)
+        copy.write(0, segment, moved)
+    with torch.inference_mode(), base.bank.route(patches):
+        return plain_loss(base, data, indices)
+
+
+def plain_loss(base: Base, data: Tokenized, indices: Sequence[int]) -> float:
+    """The loss of some rows under the bank's active route."""
+    if isinstance(data, Targets):
+        rows = [data.rows[index] for index in indices]
+        found = _log_likelihoods(base, [row.tokens for row in rows])
+        means = [
+            -sum(chances[i] for i, counted in enumerate(row.counted) if counted) / sum(row.counted)
+            for row, chances in zip(rows, found, strict=True)
+        ]
+        return float(sum(means) / len(means))
+    assert isinstance(data, Choices)
+    chosen = [data.rows[index] for index in indices]
+    pairs = [(row.prompt, option) for row in chosen for option in data.options]
+    found = _log_likelihoods(base, [prompt + option for prompt, option in pairs])
+    scores = torch.stack(
+        [chances[len(prompt) :].mean() for (prompt, _), chances in zip(pairs, found, strict=True)]
+    ).view(len(chosen), -1)
+    return float(torch.nn.functional.cross_entropy(scores, torch.tensor([row.answer for row in chosen])))
+
+
+def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """For each sequence, log p of each token given those before it; 0 for the first."""
+    width = max(map(len, sequences))
+    pad = base.tokenizer.pad_token_id
+    ids = torch.tensor([list(s) + [pad] * (width - len(s)) for s in sequences])
+    mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences])
+    logits = base.model(input_ids=ids, attention_mask=mask).logits.float()
+    chances = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:].unsqueeze(2)).squeeze(2)
+    chances = torch.nn.functional.pad(chances, (1, 0))
+    return [row[: len(s)] for row, s in zip(chances, sequences, strict=True)]
