@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.layers import layer_count
+from steerzo_edge.model.layers import layer_count, linear_layers
 from steerzo_edge.model.quantization import quantization_config
 
 Loss = Callable[[], float]
@@ -47,7 +47,7 @@ class Reference:
         config = peft.LoraConfig(
             r=rank,
             lora_alpha=2 * rank,
-            target_modules="all-linear",
+            target_modules=sorted({name.rsplit(".", 1)[-1] for name in linear_layers(model)}),
             layers_to_transform=only,
             task_type="CAUSAL_LM",
         )

@@ -38,7 +38,7 @@ from steerzo_edge.model.layers import layer_count, layer_index
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.profile import Profile, resolve
-from steerzo_edge.records import Record, StepRecord
+from steerzo_edge.records import StepRecord
 
 T = TypeVar("T")
 
@@ -113,10 +113,11 @@ def _compare(base: Base, name: str, subset: str, options: argparse.Namespace, ra
         prefix_s = 0.0
         if parts.prefix is not None:
             prefix_s, _ = _timed(partial(_fill, parts, parts.prefix, len(data.rows), options.batch))
-        steps = finetune(parts)
-        theirs, ours, tokens = _alternate(steps, reference, method, data, options)
+        steps = (record for record in finetune(parts) if isinstance(record, StepRecord))
+        theirs, ours, records = _alternate(steps, reference, method, data, options)
+        tokens = _tokens(records)[2:]
         with clocked(base.device) as split:
-            clocked_tokens = sum(_tokens([next(steps), next(steps)]))
+            clocked_tokens = sum(_tokens([records[-1], next(steps), next(steps)])[1:])
         yield Row(
             name,
             subset,
@@ -132,21 +133,21 @@ def _compare(base: Base, name: str, subset: str, options: argparse.Namespace, ra
 
 
 def _alternate(
-    steps: Iterator[Record], reference: Reference, method: str, data: Tokenized, options: argparse.Namespace
-) -> tuple[list[float], list[float], list[int]]:
-    """Seconds of their steps and of ours, in turn, and the real tokens our steps put through the model."""
+    steps: Iterator[StepRecord], reference: Reference, method: str, data: Tokenized, options: argparse.Namespace
+) -> tuple[list[float], list[float], list[StepRecord]]:
+    """Seconds of their counted steps and of ours, in turn, and the records of all of ours."""
     theirs, ours, records = [], [], []
     for step in range(options.steps + 2):
         theirs.append(_timed(partial(reference.step, method, data, 0, step, options.batch))[0])
         seconds, record = _timed(partial(next, steps))
         ours.append(seconds)
         records.append(record)
-    return theirs[2:], ours[2:], _tokens(records)[2:]
+    return theirs[2:], ours[2:], records
 
 
-def _tokens(records: Sequence[Record]) -> list[int]:
+def _tokens(records: Sequence[StepRecord]) -> list[int]:
     """Real tokens of each step, from the running sums in the records."""
-    sums = [record.tokens for record in records if isinstance(record, StepRecord)]
+    sums = [record.tokens for record in records]
     return [sums[0], *(after - before for before, after in pairwise(sums))]
 
 
