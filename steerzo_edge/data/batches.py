@@ -117,13 +117,15 @@ def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
 
 
 def collate(data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
-    """The tensors of some rows.
+    """The tensors of some rows, those of like length next to each other.
 
     Args:
         data: A tokenized dataset.
-        indices: Which rows.
+        indices: Which rows, in any order: the loss is a mean over them.
         device: Where the model is.
     """
+    order = dict(zip(indices, forks(data, indices), strict=True))
+    indices = sorted(indices, key=lambda index: len(order[index].tokens))
     if isinstance(data, Targets):
         return _target_batch(data, indices, device)
     if _single(data):

@@ -7,16 +7,18 @@ packed tokens are laid out row by row, attended to, and packed again; padding ex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 
-from steerzo_edge.data.packing import Packed
+from steerzo_edge.data.packing import Group, Packed
 
 NAME = "steerzo-packed"
 SCORE_BYTES = 4 << 20
+QUERIES = 256
 _layout: ContextVar[Packed] = ContextVar("layout")
 
 
@@ -51,36 +53,45 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """What `transformers` calls: query (K, H, S, d), key and value (K, H / g, S, d) to (K, S, H, d)."""
     packed = _layout.get()
-    q, k, v = (_laid_out(part, packed) for part in (query, key, value))  # (K * N, heads, T, d)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.device.type == "cpu" or softcap is not None:
-        out = _plain(q, k, v, _mask(packed, sliding_window), scale, softcap)
-    else:
-        out = _fused(q, k, v, _mask(packed, sliding_window), scale)
-    out = out.transpose(1, 2)  # (K * N, T, H, d)
-    flat = out.reshape(len(query), -1, *out.shape[2:])  # (K, N * T, H, d)
-    return (flat if packed.is_even else flat.index_select(1, packed.scatter)), None
+    parts = []
+    for group in packed.groups:
+        q, k, v = (_laid_out(part, group) for part in (query, key, value))  # (K * n, heads, W, d)
+        mask = _mask(packed, group, sliding_window)
+        if query.device.type == "cpu" or softcap is not None:
+            out = _plain(q, k, v, mask, scale, softcap)
+        else:
+            out = _fused(q, k, v, mask, scale)
+        parts.append(_put_back(out, group, len(query)))
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), None
 
 
-def _laid_out(part: Tensor, packed: Packed) -> Tensor:
-    """(K, heads, S, d) to (K * N, heads, T, d)."""
-    by_token = part.transpose(1, 2)  # (K, S, heads, d)
-    if not packed.is_even:
-        by_token = by_token.index_select(1, packed.gather)
-    return by_token.reshape(-1, packed.width, *by_token.shape[2:]).transpose(1, 2)
+def _laid_out(part: Tensor, group: Group) -> Tensor:
+    """(K, H, S, d) to (K * n, H, W, d)."""
+    copies, heads, tokens, depth = part.shape
+    there, _ = group.by_head(heads)
+    vectors = part.transpose(1, 2).reshape(copies, tokens * heads, depth)  # as the projection left them: a view
+    return vectors.index_select(1, there).view(-1, heads, group.gather.shape[1], depth)
 
 
-def _mask(packed: Packed, window: int | None) -> Tensor | None:
-    """(N or 1, 1, T, T) bool, or None where plain causal attention is meant."""
-    mask = packed.mask
-    if window is None or packed.width <= window:
-        return mask
-    if mask is None:
-        places = torch.arange(packed.width, device=packed.input_ids.device)
+def _put_back(out: Tensor, group: Group, copies: int) -> Tensor:
+    """(K * n, H, W, d) to (K, tokens of the group, H, d)."""
+    heads, depth = out.shape[1], out.shape[3]
+    _, back = group.by_head(heads)
+    return out.reshape(copies, -1, depth).index_select(1, back).view(copies, -1, heads, depth)
+
+
+def _mask(packed: Packed, group: Group, window: int | None) -> Tensor | None:
+    """(n or 1, 1, W, W) bool, or None where plain causal attention is meant."""
+    width = group.gather.shape[1]
+    if window is None or width <= window:
+        return group.mask
+    if group.mask is None:
+        places = torch.arange(width, device=group.gather.device)
         return ((places.unsqueeze(1) - places < window) & (places.unsqueeze(1) >= places))[None, None]
     # Where rows fork, how far back a token looks goes by positions: the stem is near to every branch.
-    positions = packed.positions[0][packed.gather].view(-1, packed.width)
-    return mask & (positions[:, None, :, None] - positions[:, None, None, :] < window)
+    positions = packed.positions[0][group.gather]
+    return group.mask & (positions[:, None, :, None] - positions[:, None, None, :] < window)
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -93,29 +104,36 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float | None) -> Tensor:
-    """Product, softmax in float32, product; in chunks of rows whose scores stay in the cache.
+    """Product, softmax in float32, product; in chunks of rows and queries whose scores stay in the cache.
 
     torch's fused CPU kernel takes 2 to 3 times as long for rows of up to 500 tokens (two cores, bf16), and none
     knows soft-capped scores (Gemma 2).
     """
     rows, heads, width, depth = q.shape
-    if k.shape[1] != heads:
-        k, v = (part.repeat_interleave(heads // part.shape[1], 1) for part in (k, v))
-    hidden = _additive(mask, width, q)
-    out = torch.empty(rows, width, heads, depth, dtype=q.dtype, device=q.device).transpose(1, 2)
-    step = max(1, SCORE_BYTES // (4 * heads * width * width))
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
-        scores = (q[part] @ k[part].transpose(2, 3)).float().mul_(scale)  # (n, H, T, T)
-        if cap is not None:
-            scores = torch.tanh(scores / cap) * cap
-        scores += hidden if len(hidden) == 1 else hidden[torch.arange(rows)[part] % len(hidden)]
-        out[part] = scores.softmax(-1).to(q.dtype) @ v[part]
-    return out
+    shared = k.shape[1]
+    q = q.view(rows, shared, -1, width, depth)  # (rows, H / g, g, W, d): query heads that share a key head
+    hidden = _additive(mask, width, q).unsqueeze(2)  # (n or 1, 1, 1, W, W)
+    out = torch.empty_like(q)
+    step = max(1, SCORE_BYTES // (4 * heads * min(width, QUERIES) * width))
+    for start, first in product(range(0, rows, step), range(0, width, QUERIES)):
+        part, asking = slice(start, start + step), slice(first, first + QUERIES)
+        end = min(asking.stop, width)  # nobody looks ahead
+        asked = q[part, :, :, asking].flatten(2, 3)
+        scores = (asked @ k[part, :, :end].transpose(2, 3)).float()  # (n, H / g, g * w, end)
+        scores = scores.view(-1, shared, heads // shared, end - first, end)
+        bias = hidden[..., asking, :end]
+        bias = bias if len(bias) == 1 else bias[torch.arange(rows)[part] % len(bias)]
+        if cap is None:
+            scores = torch.add(bias, scores, alpha=scale)
+        else:
+            scores = torch.tanh(scores.mul_(scale / cap)).mul_(cap).add_(bias)
+        found = scores.softmax(-1).to(q.dtype).flatten(2, 3) @ v[part, :, :end]
+        out[part, :, :, asking] = found.view(len(found), shared, -1, end - first, depth)
+    return out.view(rows, heads, width, depth)
 
 
 def _additive(mask: Tensor | None, width: int, like: Tensor) -> Tensor:
-    """(N or 1, 1, T, T) float32: 0 where a token may look, -inf elsewhere."""
+    """(n or 1, 1, W, W) float32: 0 where a token may look, -inf elsewhere."""
     if mask is None:
         mask = torch.ones(1, 1, width, width, dtype=torch.bool, device=like.device).tril()
     return torch.zeros(mask.shape, device=like.device).masked_fill_(~mask, -torch.inf)
