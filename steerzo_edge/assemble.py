@@ -1,5 +1,6 @@
 """How a profile becomes live parts. The only place that knows both sides."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from steerzo_edge.data.batches import Batch, batch_rows, collate, forks
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.tokenization import Tokenized, tokenize
 from steerzo_edge.errors import DatasetError
-from steerzo_edge.evaluation import evaluate
+from steerzo_edge.evaluation import Evaluation, evaluate
 from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
@@ -119,12 +120,6 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
     )
     strategy = profile.method.build()
     prefix = _prefix(base, profile, data, subset, scratch)
-    judge = None
-    if data.validation is not None:
-        serving = Copies(subset, 1)
-        rows = data.validation
-        room = _room(data.train, profile)
-        judge = lambda: evaluate(base, rows, serving.hold(), prefix=prefix, tokens=room)  # noqa: E731 - closes over these
     return Parts(
         subset=subset,
         blocks=blocks,
@@ -135,7 +130,7 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         batches=partial(_batch, base, data.train, seed, profile.batch.examples),
         seed=seed,
         steps=profile.steps,
-        evaluate=judge,
+        evaluate=_judge(base, profile, data, subset, prefix),
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
@@ -145,6 +140,18 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
 def _batch(base: Base, data: Tokenized, seed: int, size: int, step: int) -> Batch:
     rows = batch_rows(seed, step, len(data.rows), size)
     return collate(data, rows, base.device)
+
+
+def _judge(
+    base: Base, profile: Profile, data: Data, subset: Subset, prefix: PrefixStore | None
+) -> Callable[[], Evaluation] | None:
+    rows = data.validation
+    if rows is None:
+        return None
+    serving = Copies(subset, 1)
+    room = _room(data.train, profile)
+    mass = profile.objective.option_mass
+    return lambda: evaluate(base, rows, serving.hold(), prefix=prefix, tokens=room, option_mass=mass)
 
 
 def _prefix(base: Base, profile: Profile, data: Data, subset: Subset, scratch: Path | None) -> PrefixStore | None:
@@ -173,10 +180,11 @@ def _oracle(
     probes: int,
 ) -> Oracle:
     asked = profile.batch.probes_per_forward
+    mass = profile.objective.option_mass
     chunk = min(probes, _chunk(base, profile, data, subset) if asked == "auto" else asked)
     if chunk == 1:
-        return SequentialOracle(base, subset, noise, prefix)
-    return BatchedOracle(base, subset, noise, prefix, chunk=chunk)
+        return SequentialOracle(base, subset, noise, prefix, option_mass=mass)
+    return BatchedOracle(base, subset, noise, prefix, chunk=chunk, option_mass=mass)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:

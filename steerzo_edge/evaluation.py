@@ -36,6 +36,7 @@ def evaluate(
     *,
     prefix: PrefixStore | None = None,
     tokens: int = TOKENS,
+    option_mass: float = 0.0,
 ) -> Evaluation:
     """Mean loss, and accuracy where there are options.
 
@@ -45,6 +46,7 @@ def evaluate(
         adapter: Patches of one version; None is the bare base.
         prefix: What enters the adapter's lowest layer, if that is above the first.
         tokens: Most tokens in one forward.
+        option_mass: As in `losses`.
     """
     loss, right = 0.0, 0
     with torch.inference_mode(), base.bank.route(uniform(adapter)):
@@ -54,8 +56,8 @@ def evaluate(
             if isinstance(batch, TargetBatch):
                 loss += float(losses(base, batch, 1, entering)) * len(indices)
                 continue
-            scores = option_scores(base, batch, 1, entering)  # (1, B, C)
-            loss += float(option_loss(scores, batch.answers)) * len(indices)
+            scores, mass = option_scores(base, batch, 1, entering, with_mass=option_mass > 0)  # (1, B, C), (1, B)
+            loss += float(option_loss(scores, batch.answers) - option_mass * mass.mean()) * len(indices)
             right += int((scores[0].argmax(-1) == batch.answers).sum())
     count = len(data.rows)
     accuracy = None if isinstance(data.rows[0], Target) else right / count

@@ -1,19 +1,25 @@
 """What is minimised: a batch to one float32 loss for each of K probes.
 
     completion       mean cross-entropy of the target tokens, per row, then over the batch
-    classification   cross-entropy over the options' length-normalised log-likelihoods, as MeZO's prompts do
+    classification   cross-entropy over the options' length-normalised log-likelihoods, as MeZO's prompts do,
+                     - option_mass * log P(any option)
 
-Where all options are single tokens the vocabulary's normaliser cancels: one row of option logits an example
-is all that is computed.
+The second term of a classification says nothing about which option is right; it teaches the model to answer with
+one of them at all. At weight 1 and single-token options both together are the answer's cross-entropy over the whole
+vocabulary. At weight 0 and single-token options the vocabulary's normaliser cancels: one row of option logits an
+example is all that is computed.
 """
 
+import torch
 from torch import Tensor
 
 from steerzo_edge.data.batches import Batch, ChoiceBatch, PhraseBatch, TargetBatch
 from steerzo_edge.model.base import Base, Entering
 
 
-def losses(base: Base, batch: Batch, copies: int = 1, entering: Entering | None = None) -> Tensor:
+def losses(
+    base: Base, batch: Batch, copies: int = 1, entering: Entering | None = None, *, option_mass: float = 0.0
+) -> Tensor:
     """The loss of each of K stacked versions, under the bank's active route.
 
     Args:
@@ -21,6 +27,7 @@ def losses(base: Base, batch: Batch, copies: int = 1, entering: Entering | None 
         batch: One batch, the same for all versions.
         copies: K.
         entering: Hidden states that enter a layer not above the route's fan, if they are at hand.
+        option_mass: Weight of the options' common log-probability, for classification.
 
     Returns:
         (K,) float32, in nats (per target token, or over the options).
@@ -28,7 +35,8 @@ def losses(base: Base, batch: Batch, copies: int = 1, entering: Entering | None 
     if isinstance(batch, TargetBatch):
         found = _log_likelihoods(base, batch, copies, entering)  # (K, P)
         return -(found * batch.weights).sum(-1)
-    return option_loss(option_scores(base, batch, copies, entering), batch.answers)
+    scores, mass = option_scores(base, batch, copies, entering, with_mass=option_mass > 0)
+    return option_loss(scores, batch.answers) - option_mass * mass.mean(-1)
 
 
 def option_loss(scores: Tensor, answers: Tensor) -> Tensor:
@@ -46,20 +54,33 @@ def option_loss(scores: Tensor, answers: Tensor) -> Tensor:
 
 
 def option_scores(
-    base: Base, batch: ChoiceBatch | PhraseBatch, copies: int = 1, entering: Entering | None = None
-) -> Tensor:
-    """How likely each option is, up to a constant per example.
+    base: Base,
+    batch: ChoiceBatch | PhraseBatch,
+    copies: int = 1,
+    entering: Entering | None = None,
+    *,
+    with_mass: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """How likely each option is, up to a constant per example; and how likely it is that any of them follows.
 
     Returns:
-        (K, B, C) float32: log-likelihood per token of each option.
+        (K, B, C) float32: log-likelihood per token of each option; (K, B) float32: log P(any option), or zeros if
+        it is not asked for.
     """
     examples = len(batch.answers)
     if isinstance(batch, ChoiceBatch):
-        last = base.hidden(batch.packed, copies, entering)[:, batch.places]  # (K, B, D)
-        return base.head.logits(last.flatten(0, 1), batch.options).view(copies, examples, -1)
+        last = base.hidden(batch.packed, copies, entering)[:, batch.places].flatten(0, 1)  # (K * B, D)
+        scores = base.head.logits(last, batch.options)
+        mass = scores.logsumexp(-1) - base.head.normalizers(last) if with_mass else scores.new_zeros(len(last))
+        return scores.view(copies, examples, -1), mass.view(copies, examples)
     found = _log_likelihoods(base, batch, copies, entering)  # (K, P)
-    # A product instead of index_add_, whose sums on CUDA come out in a different order every time.
-    return (found @ batch.shares).view(copies, examples, -1)
+    # Products instead of index_add_, whose sums on CUDA come out in a different order every time.
+    scores = (found @ batch.shares).view(copies, examples, -1)
+    if not with_mass:
+        return scores, scores.new_zeros(copies, examples)
+    whole = (found @ (batch.shares > 0).float()).view(copies, examples, -1)
+    # An option that begins another one is counted twice; a probability above 1 would be sought after.
+    return scores, torch.logsumexp(whole, -1).clamp(max=0)
 
 
 def _log_likelihoods(

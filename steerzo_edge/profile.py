@@ -17,6 +17,7 @@ from steerzo_edge.sections import (
     LoraConfig,
     MethodConfig,
     ModelConfig,
+    ObjectiveConfig,
     RuleConfig,
     ScheduleConfig,
     SGDConfig,
@@ -35,6 +36,7 @@ class Profile(Config):
     description: str = Field("", max_length=400, description="Whom it is for, in a sentence.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     subset: SubsetConfig = Field(default_factory=LoraConfig, description="What is trained.")
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="What is minimised.")
     method: MethodConfig = Field(default_factory=AllLossesConfig, description="How the gradient is estimated.")
     rule: RuleConfig = Field(default_factory=SGDConfig, description="How parameters move along it.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="The rate over the steps.")

@@ -18,13 +18,27 @@ from steerzo_edge.zo.strategy import Probe
 
 
 def plain_losses(
-    base: Base, parts: Parts, data: Tokenized, indices: Sequence[int], probes: Sequence[Probe], block: Block
+    base: Base,
+    parts: Parts,
+    data: Tokenized,
+    indices: Sequence[int],
+    probes: Sequence[Probe],
+    block: Block,
+    option_mass: float = 0.0,
 ) -> list[float]:
     """What an oracle must answer."""
-    return [_at(base, parts, data, indices, probe, block) for probe in probes]
+    return [_at(base, parts, data, indices, probe, block, option_mass) for probe in probes]
 
 
-def _at(base: Base, parts: Parts, data: Tokenized, indices: Sequence[int], probe: Probe, block: Block) -> float:
+def _at(
+    base: Base,
+    parts: Parts,
+    data: Tokenized,
+    indices: Sequence[int],
+    probe: Probe,
+    block: Block,
+    option_mass: float,
+) -> float:
     noise = parts.blocks.noise
     copy = Copies(parts.subset, 1)
     patches = copy.hold()
@@ -33,10 +47,10 @@ def _at(base: Base, parts: Parts, data: Tokenized, indices: Sequence[int], probe
         moved = parts.subset.parameters[segment] + probe.radius * probe.direction.materialize(noise, index)
         copy.write(0, segment, moved)
     with torch.inference_mode(), base.bank.route(patches):
-        return plain_loss(base, data, indices)
+        return plain_loss(base, data, indices, option_mass)
 
 
-def plain_loss(base: Base, data: Tokenized, indices: Sequence[int]) -> float:
+def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass: float = 0.0) -> float:
     """The loss of some rows under the bank's active route."""
     if isinstance(data, Targets):
         rows = [data.rows[index] for index in indices]
@@ -50,10 +64,11 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int]) -> float:
     chosen = [data.rows[index] for index in indices]
     pairs = [(row.prompt, option) for row in chosen for option in data.options]
     found = _log_likelihoods(base, [prompt + option for prompt, option in pairs])
-    scores = torch.stack(
-        [chances[len(prompt) :].mean() for (prompt, _), chances in zip(pairs, found, strict=True)]
-    ).view(len(chosen), -1)
-    return float(torch.nn.functional.cross_entropy(scores, torch.tensor([row.answer for row in chosen])))
+    options = [chances[len(prompt) :] for (prompt, _), chances in zip(pairs, found, strict=True)]
+    scores = torch.stack([chances.mean() for chances in options]).view(len(chosen), -1)
+    whole = torch.stack([chances.sum() for chances in options]).view(len(chosen), -1)
+    right = torch.nn.functional.cross_entropy(scores, torch.tensor([row.answer for row in chosen]))
+    return float(right - option_mass * whole.exp().sum(-1).log().mean())
 
 
 def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[Tensor]:

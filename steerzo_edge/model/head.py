@@ -20,7 +20,7 @@ class Head:
     Args:
         layer: The model's output embedding; frozen, not quantized.
         config: Where families with scaled or soft-capped logits say so.
-        block_bytes: Bound on the temporary memory of `log_likelihoods`.
+        block_bytes: Bound on the temporary memory of `log_likelihoods` and `normalizers`.
     """
 
     def __init__(self, layer: nn.Module, config: PretrainedConfig, block_bytes: int = BLOCK_BYTES) -> None:
@@ -54,31 +54,47 @@ class Head:
         Returns:
             (P,) float32, in nats.
         """
-        vocabulary, width = self._weight.shape
-        # Half of the budget goes to the float32 weight block, half to its logits.
-        columns = max(1, min(vocabulary, self._block_bytes // (8 * width)))
-        positions = max(1, self._block_bytes // (8 * columns))
-        parts = [
-            self._block(part, ids, columns)
-            for part, ids in zip(
-                torch.split(hidden.float(), positions), torch.split(token_ids, positions), strict=True
-            )
-        ]
-        return torch.cat(parts)
+        parts = [self._walked(part, ids) for part, ids in zip(*self._cut(hidden.float(), token_ids), strict=True)]
+        return torch.cat([chosen - normalizer for normalizer, chosen in parts])
 
-    def _block(self, hidden: Tensor, token_ids: Tensor, columns: int) -> Tensor:
+    def normalizers(self, hidden: Tensor) -> Tensor:
+        """log of the summed exponentials of all logits: a logit less this is a log-probability.
+
+        Args:
+            hidden: (P, D).
+
+        Returns:
+            (P,) float32.
+        """
+        nothing = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
+        parts = zip(*self._cut(hidden.float(), nothing), strict=True)
+        return torch.cat([self._walked(part, ids)[0] for part, ids in parts])
+
+    def _cut(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+        """Positions in runs whose logits over a block of the vocabulary stay within the bound."""
+        positions = max(1, self._block_bytes // (8 * self._columns))
+        return [torch.split(tensor, positions) for tensor in tensors]
+
+    @property
+    def _columns(self) -> int:
+        """Half of the budget goes to the float32 weight block, half to its logits."""
+        vocabulary, width = self._weight.shape
+        return max(1, min(vocabulary, self._block_bytes // (8 * width)))
+
+    def _walked(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalizer and the token's logit, (P,) each, block by block over the vocabulary."""
         normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
         chosen = torch.zeros_like(normalizer)
-        for start in range(0, len(self._weight), columns):
-            weight = self._weight[start : start + columns].float()
-            bias = None if self._bias is None else self._bias[start : start + columns]
+        for start in range(0, len(self._weight), self._columns):
+            weight = self._weight[start : start + self._columns].float()
+            bias = None if self._bias is None else self._bias[start : start + self._columns]
             logits = self._finish(nn.functional.linear(hidden, weight, bias))  # (P, block)
             normalizer = torch.logaddexp(normalizer, logits.logsumexp(-1))
             local = token_ids - start
             inside = (local >= 0) & (local < len(weight))
             found = logits.gather(1, local.clamp(0, len(weight) - 1).unsqueeze(1)).squeeze(1)
             chosen = torch.where(inside, found, chosen)
-        return chosen - normalizer
+        return normalizer, chosen
 
 
 def _finish(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:

@@ -29,12 +29,20 @@ class BatchedOracle:
         noise: Where directions get their numbers.
         prefix: What enters the lowest trained layer, if that is above the first.
         chunk: Most probes a forward; it shrinks when memory runs out.
+        option_mass: As in `losses`.
     """
 
     def __init__(
-        self, base: Base, subset: Subset, noise: Noise, prefix: PrefixStore | None = None, *, chunk: int
+        self,
+        base: Base,
+        subset: Subset,
+        noise: Noise,
+        prefix: PrefixStore | None = None,
+        *,
+        chunk: int,
+        option_mass: float = 0.0,
     ) -> None:
-        self._bench = Bench(base, subset, noise, prefix, count=chunk)
+        self._bench = Bench(base, subset, noise, prefix, count=chunk, option_mass=option_mass)
 
     @property
     def chunk(self) -> int:

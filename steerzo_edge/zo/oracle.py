@@ -69,14 +69,25 @@ class Bench:
         noise: Where directions get their numbers.
         prefix: What enters the lowest trained layer, if that is above the first.
         count: Most probes in one forward.
+        option_mass: As in `losses`.
     """
 
-    def __init__(self, base: Base, subset: Subset, noise: Noise, prefix: PrefixStore | None, *, count: int) -> None:
+    def __init__(
+        self,
+        base: Base,
+        subset: Subset,
+        noise: Noise,
+        prefix: PrefixStore | None,
+        *,
+        count: int,
+        option_mass: float,
+    ) -> None:
         self._base = base
         self._subset = subset
         self._noise = noise
         self._prefix = prefix
         self._count = count
+        self._option_mass = option_mass
         self._copies: dict[int, Copies] = {}
         self._master: Copies | None = None
         self._ground: _Ground | None = None
@@ -104,7 +115,7 @@ class Bench:
         ground = self._stand_on(batch, block)
         copies = self._written(probes, block)
         with self._base.bank.route({**ground.resting, **copies.stacked(len(probes))}, block.first_layer):
-            return losses(self._base, batch, len(probes), ground.entering)
+            return losses(self._base, batch, len(probes), ground.entering, option_mass=self._option_mass)
 
     def _written(self, probes: Sequence[Probe], block: Block) -> Copies:
         """Version k: parameters + radius_k * direction_k, summed in float32, then cast."""

@@ -22,10 +22,19 @@ class SequentialOracle:
         subset: What is perturbed.
         noise: Where directions get their numbers.
         prefix: What enters the lowest trained layer, if that is above the first.
+        option_mass: As in `losses`.
     """
 
-    def __init__(self, base: Base, subset: Subset, noise: Noise, prefix: PrefixStore | None = None) -> None:
-        self._bench = Bench(base, subset, noise, prefix, count=1)
+    def __init__(
+        self,
+        base: Base,
+        subset: Subset,
+        noise: Noise,
+        prefix: PrefixStore | None = None,
+        *,
+        option_mass: float = 0.0,
+    ) -> None:
+        self._bench = Bench(base, subset, noise, prefix, count=1, option_mass=option_mass)
 
     def evaluate(self, probes: Sequence[Probe], batch: Batch, block: Block) -> list[float]:
         """See `Oracle.evaluate`."""

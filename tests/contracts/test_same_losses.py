@@ -57,12 +57,15 @@ TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
 Built = tuple[Parts, Tokenized]
 
 
-def built(base: Base, rows: str, subset: dict[str, Any], batch: dict[str, Any], scratch: Path) -> Built:
+def built(
+    base: Base, rows: str, subset: dict[str, Any], batch: dict[str, Any], scratch: Path, option_mass: float = 0.0
+) -> Built:
     profile = resolve(
         {
             "subset": subset,
             "method": {"kind": "all-losses", "pool": 8, "epsilon": 0.05},
             "rule": {"kind": "sgd", "learning_rate": 0.05},
+            "objective": {"option_mass": option_mass},
             "batch": {"examples": 5, "max_tokens": 64, **batch},
         }
     )
@@ -70,11 +73,11 @@ def built(base: Base, rows: str, subset: dict[str, Any], batch: dict[str, Any], 
     return assemble(base, profile, Data(data, None), seed=5, scratch=scratch), data
 
 
-def compare(base: Base, parts: Parts, data: Tokenized, steps: range = range(3)) -> None:
+def compare(base: Base, parts: Parts, data: Tokenized, steps: range = range(3), option_mass: float = 0.0) -> None:
     for step in steps:
         block = parts.blocks.of(step)
         indices = batch_rows(5, step, len(data.rows), 5)
-        expected = torch.tensor(plain_losses(base, parts, data, indices, PROBES, block))
+        expected = torch.tensor(plain_losses(base, parts, data, indices, PROBES, block, option_mass))
         assert len(set(expected.tolist())) == len(PROBES)
         found = torch.tensor(parts.oracle.evaluate(PROBES, parts.batches(step), block))
         torch.testing.assert_close(found, expected, **TOLERANCE)
@@ -93,6 +96,32 @@ def test_the_losses_are_those_of_the_plain_way(
 ) -> None:
     base = tiny(quantization, torch.float32)
     compare(base, *built(base, rows, SUBSETS[subset], SAVINGS[saving], tmp_path))
+
+
+@pytest.mark.parametrize("option_mass", [0.1, 1.0])
+@pytest.mark.parametrize("rows", DATASETS)
+def test_the_options_common_probability(tiny: Loader, tmp_path: Path, rows: str, option_mass: float) -> None:
+    base = tiny("none", torch.float32)
+    parts, data = built(base, rows, SUBSETS["top-layer"], SAVINGS["stacked"], tmp_path, option_mass)
+    compare(base, parts, data, option_mass=option_mass)
+
+
+@pytest.mark.parametrize("rows", DATASETS)
+@pytest.mark.parametrize(("queries", "score_bytes", "group_cost"), [(7, 1, 0), (16, 4000, 10**9), (1, 1 << 20, 50)])
+def test_however_attention_is_cut(
+    tiny: Loader,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: str,
+    queries: int,
+    score_bytes: int,
+    group_cost: int,
+) -> None:
+    monkeypatch.setattr("steerzo_edge.model.attention.QUERIES", queries)
+    monkeypatch.setattr("steerzo_edge.model.attention.SCORE_BYTES", score_bytes)
+    monkeypatch.setattr("steerzo_edge.data.packing.GROUP_COST", group_cost)
+    base = tiny("none", torch.float32)
+    compare(base, *built(base, rows, SUBSETS["all-layers"], SAVINGS["stacked"], tmp_path))
 
 
 def test_the_comparison_notices_a_wrong_layer(tiny: Loader, tmp_path: Path) -> None:
@@ -154,9 +183,12 @@ def family_path(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family(family_path: Any, tmp_path: Path, family: str) -> None:
     """Learned and rotary positions, windows, caps, fused projections, parallel blocks: all subsets, all rows."""
-    path = family_path(family)
-    for quantization in ("none", "nf4"):
-        base = load_base(str(path), quantization=quantization, compute_dtype=torch.float32, device="cpu")  # type: ignore[arg-type]
-        for number, (subset, rows) in enumerate(product(SUBSETS.values(), DATASETS)):
-            parts, data = built(base, rows, subset, SAVINGS["stacked"], tmp_path / f"{quantization}{number}")
-            compare(base, parts, data, range(2))
+    base = load_base(str(family_path(family)), quantization="none", compute_dtype=torch.float32, device="cpu")
+    for number, (subset, rows) in enumerate(product(SUBSETS.values(), DATASETS)):
+        compare(base, *built(base, rows, subset, SAVINGS["stacked"], tmp_path / str(number)), range(2))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_in_four_bits(family_path: Any, tmp_path: Path, family: str) -> None:
+    base = load_base(str(family_path(family)), quantization="nf4", compute_dtype=torch.float32, device="cpu")
+    compare(base, *built(base, "phrases", SUBSETS["blocks-of-the-top"], SAVINGS["stacked"], tmp_path))

@@ -87,6 +87,17 @@ def test_single_token_options_are_the_general_case(tiny: Loader) -> None:
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("rows", ["single-token", "phrases"])
+@pytest.mark.parametrize("option_mass", [0.0, 0.3])
+def test_evaluation_and_training_mean_the_same_loss(tiny: Loader, rows: str, option_mass: float) -> None:
+    base = tiny("none", torch.float32)
+    data = tokenize(DATASETS[rows](), base.tokenizer, 64)
+    with torch.inference_mode():
+        expected = float(losses(base, collate(data, list(range(20))), option_mass=option_mass))
+    found = evaluate(base, data, tokens=100, option_mass=option_mass).loss
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_chat_template_marks_every_answer(tiny: Loader) -> None:
     from steerzo_edge.data.examples import Chat, Message
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from server.cli import app
 from tests.conftest import labelled_rows
 
-SMALL = ["steps=8", "evaluate.every=4", "batch.max_tokens=64", "subset.rank=2"]
+SMALL = ["steps=8", "evaluate.every=4", "batch.max_tokens=64", "subset.rank=2", "subset.last_layers=2"]
 
 
 def steerzo(*arguments: object) -> Result:
@@ -71,6 +71,7 @@ def test_train_killed_and_called_again_gives_the_same_bytes(rows: Path, tmp_path
                         process.send_signal(signal.SIGKILL)
                         kill_after = None
                         break
+            assert process.returncode == -signal.SIGKILL, "it ended without a result"
 
     assert shas("calm", None) == shas("rough", 23)
 

@@ -49,6 +49,8 @@ class AllLosses:
             return skip("fewer than two candidates had a finite loss", dropped=dropped, memory=memory)
         center = fsum(values) / len(values)
         gradient = Direction()
+        if max(values) == min(values):  # what rounding leaves of equal losses is no direction to normalise
+            return Estimate(gradient, values[0], 0.0, dropped=dropped, memory=memory)
         for z, loss in zip(alive, values, strict=True):
             gradient = gradient + (loss - center) / (self.epsilon * (len(alive) - 1)) * z
         slope = gradient.scale
