@@ -68,7 +68,7 @@ def main() -> None:
         for column in ("pool", "probes a forward", "peak of a step", "/ inference", "above it, a probe"):
             table.add_column(column, justify="right")
         for pool in POOLS:
-            for stacked in {1, pool}:
+            for stacked in sorted({1, pool}):
                 peak = _in_child(options, subset, "step", pool, stacked)
                 row = {
                     "workload": options.workload,

@@ -11,13 +11,15 @@ from transformers import PreTrainedTokenizerBase
 from steerzo_edge.data.batches import Batch, batch_rows, collate, forks
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.tokenization import Tokenized, tokenize
-from steerzo_edge.errors import DatasetError
+from steerzo_edge.errors import DatasetError, ProfileError
 from steerzo_edge.evaluation import Evaluation, evaluate
 from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.profile import Profile
+from steerzo_edge.sections import BatchConfig
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.zo.batched import BatchedOracle
 from steerzo_edge.zo.blocks import cut
@@ -28,6 +30,8 @@ from steerzo_edge.zo.sequential import SequentialOracle
 # What `probes_per_forward: auto` stays under: tokens of one forward, and bytes of perturbed copies.
 STACKED_TOKENS = 65_536
 STACKED_BYTES = 512 << 20
+# Sizes of recorded forwards: wide enough that shapes come again, narrow enough that little is filled up.
+GRAPH_MULTIPLE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,10 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         scratch: A directory that may be filled with what can be computed again.
 
     Raises:
-        ProfileError: If the subset's targets do not fit the base.
+        ProfileError: If the subset's targets do not fit the base, or a setting does not fit the device.
     """
+    if profile.batch.cuda_graphs and (base.device.type != "cuda" or profile.subset.block_layers is not None):
+        raise ProfileError("batch.cuda_graphs needs a CUDA device, and a subset without block_layers")
     subset = profile.subset.build(base, derive_seed("adapter", seed))
     blocks = cut(
         subset.slots,
@@ -127,7 +133,7 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         oracle=_oracle(base, profile, data.train, subset, blocks.noise, prefix, strategy.cost),
         rule=profile.rule.build(blocks.noise.size, base.device),
         schedule=profile.schedule.build(profile.rule.learning_rate, profile.steps),
-        batches=partial(_batch, base, data.train, seed, profile.batch.examples),
+        batches=partial(_batch, base, data.train, seed, profile.batch),
         seed=seed,
         steps=profile.steps,
         evaluate=_judge(base, profile, data, subset, prefix),
@@ -137,9 +143,9 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
     )
 
 
-def _batch(base: Base, data: Tokenized, seed: int, size: int, step: int) -> Batch:
-    rows = batch_rows(seed, step, len(data.rows), size)
-    return collate(data, rows, base.device)
+def _batch(base: Base, data: Tokenized, seed: int, settings: BatchConfig, step: int) -> Batch:
+    rows = batch_rows(seed, step, len(data.rows), settings.examples)
+    return collate(data, rows, base.device, GRAPH_MULTIPLE if settings.cuda_graphs else 1)
 
 
 def _judge(
@@ -181,10 +187,11 @@ def _oracle(
 ) -> Oracle:
     asked = profile.batch.probes_per_forward
     mass = profile.objective.option_mass
+    graphs = Graphs() if profile.batch.cuda_graphs else None
     chunk = min(probes, _chunk(base, profile, data, subset) if asked == "auto" else asked)
     if chunk == 1:
-        return SequentialOracle(base, subset, noise, prefix, option_mass=mass)
-    return BatchedOracle(base, subset, noise, prefix, chunk=chunk, option_mass=mass)
+        return SequentialOracle(base, subset, noise, prefix, option_mass=mass, graphs=graphs)
+    return BatchedOracle(base, subset, noise, prefix, chunk=chunk, option_mass=mass, graphs=graphs)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:

@@ -10,10 +10,11 @@ import torch
 from pydantic import Field
 
 from steerzo_edge.config import Config
+from steerzo_edge.errors import ProfileError
 from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.last_layers import LastLayers
-from steerzo_edge.model.layers import select
+from steerzo_edge.model.layers import layer_count, select
 from steerzo_edge.model.load import BUNDLED
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.quantization import Quantization
@@ -62,7 +63,7 @@ class LoraConfig(BlocksConfig):
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear", description='"all-linear", or last parts of layer names such as [q_proj, v_proj].'
     )
-    last_layers: int | None = Field(None, ge=1, description="Only the topmost so many decoder layers.")
+    last_layers: int | None = Field(None, ge=1, description="At most so many decoder layers, from the top.")
     freeze_a: bool = Field(True, description="Train B only (LoRA-FA): half the parameters, no wasted directions.")
 
     def chosen(self, base: Base) -> dict[str, BankLinear]:
@@ -98,6 +99,9 @@ class LastLayersConfig(BlocksConfig):
         Raises:
             ProfileError: If the base has fewer.
         """
+        depth = layer_count(base.model.config)
+        if self.layers > depth:
+            raise ProfileError(f"subset.layers is {self.layers}, but the base has {depth} layers")
         return _chosen(base, "all-linear", self.layers)
 
     def build(self, base: Base, seed: int) -> Subset:
@@ -231,6 +235,9 @@ class BatchConfig(Config):
         512, ge=0, description="Memory for what the frozen layers below the lowest trained one make of the rows."
     )
     prefix_disk_mib: int = Field(4096, ge=0, description="The same on disk, beside the run's other files.")
+    cuda_graphs: bool = Field(
+        False, description="Record forwards of fixed shapes and replay them; for small models. Not yet measured."
+    )
     probes_per_forward: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
         "auto", description="Probes stacked in one forward; 1 needs the least memory."
     )

@@ -30,8 +30,8 @@ class TargetBatch:
 
     @property
     def tokens(self) -> int:
-        """S, the tokens that go through the model; all of them are real."""
-        return self.packed.input_ids.shape[1]
+        """Real tokens that go through the model."""
+        return self.packed.tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class ChoiceBatch:
 
     @property
     def tokens(self) -> int:
-        """S, the tokens that go through the model; all of them are real."""
-        return self.packed.input_ids.shape[1]
+        """Real tokens that go through the model."""
+        return self.packed.tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class PhraseBatch:
 
     @property
     def tokens(self) -> int:
-        """S, the tokens that go through the model; all of them are real."""
-        return self.packed.input_ids.shape[1]
+        """Real tokens that go through the model."""
+        return self.packed.tokens
 
 
 Batch = TargetBatch | ChoiceBatch | PhraseBatch
@@ -116,24 +116,27 @@ def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
     return [Fork(data.rows[index].prompt, branches) for index in chosen]
 
 
-def collate(data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+def collate(
+    data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu", multiple: int = 1
+) -> Batch:
     """The tensors of some rows, those of like length next to each other.
 
     Args:
         data: A tokenized dataset.
         indices: Which rows, in any order: the loss is a mean over them.
         device: Where the model is.
+        multiple: Sizes are filled up to multiples of it, so that shapes come again; the loss is the same.
     """
     order = dict(zip(indices, forks(data, indices), strict=True))
     indices = sorted(indices, key=lambda index: len(order[index].tokens))
     if isinstance(data, Targets):
-        return _target_batch(data, indices, device)
+        return _target_batch(data, indices, device, multiple)
     if _single(data):
-        return _choice_batch(data, indices, device)
-    return _phrase_batch(data, indices, device)
+        return _choice_batch(data, indices, device, multiple)
+    return _phrase_batch(data, indices, device, multiple)
 
 
-def _target_batch(data: Targets, indices: Sequence[int], device: torch.device | str) -> TargetBatch:
+def _target_batch(data: Targets, indices: Sequence[int], device: torch.device | str, multiple: int) -> TargetBatch:
     chosen = [data.rows[index] for index in indices]
     rows = forks(data, indices)
     found = [
@@ -142,27 +145,28 @@ def _target_batch(data: Targets, indices: Sequence[int], device: torch.device | 
         for place, counted in enumerate(row.counted)
         if counted
     ]
+    found += [(0, 0, 0.0)] * (-len(found) % multiple)
     places, targets, weights = zip(*found, strict=True)
     return TargetBatch(
-        pack(rows, device),
+        pack(rows, device, multiple),
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
         torch.tensor(weights, device=device, dtype=torch.float32),
     )
 
 
-def _choice_batch(data: Choices, indices: Sequence[int], device: torch.device | str) -> ChoiceBatch:
+def _choice_batch(data: Choices, indices: Sequence[int], device: torch.device | str, multiple: int) -> ChoiceBatch:
     rows = forks(data, indices)
     last = [start + len(row.stem) - 1 for start, row in zip(starts(rows), rows, strict=True)]
     return ChoiceBatch(
-        pack(rows, device),
+        pack(rows, device, multiple),
         torch.tensor(last, device=device),
         torch.tensor([option[0] for option in data.options], device=device),
         torch.tensor([data.rows[index].answer for index in indices], device=device),
     )
 
 
-def _phrase_batch(data: Choices, indices: Sequence[int], device: torch.device | str) -> PhraseBatch:
+def _phrase_batch(data: Choices, indices: Sequence[int], device: torch.device | str, multiple: int) -> PhraseBatch:
     rows = forks(data, indices)
     places: list[int] = []
     targets: list[int] = []
@@ -176,7 +180,7 @@ def _phrase_batch(data: Choices, indices: Sequence[int], device: torch.device | 
             owners += [example * len(data.options) + index] * len(option)
             behind += len(option) - 1
     return PhraseBatch(
-        pack(rows, device),
+        pack(rows, device, multiple),
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
         _shares(owners, len(rows) * len(data.options)).to(device),

@@ -62,37 +62,45 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """N packed rows of S tokens in all.
+    """N packed rows of S tokens in all; behind the last row there may be tokens that nobody looks at.
 
     Args:
-        rows: As packed.
+        rows: As packed, at the beginning of S.
         input_ids: (1, S) int64.
         positions: (1, S) int64, from 0 in each row; a branch goes on where its stem ends.
         groups: The rows, cut into groups for attention.
     """
 
-    rows: tuple[Fork, ...]
+    rows: tuple[Fork, ...] = field(metadata={"origin": True})
     input_ids: Tensor
     positions: Tensor
     groups: tuple[Group, ...]
 
+    @property
+    def tokens(self) -> int:
+        """Real ones."""
+        return sum(len(row.tokens) for row in self.rows)
 
-def pack(rows: Sequence[Fork], device: torch.device | str = "cpu") -> Packed:
+
+def pack(rows: Sequence[Fork], device: torch.device | str = "cpu", multiple: int = 1) -> Packed:
     """Packs rows, at least one, none empty.
 
     Args:
         rows: In the order they are to stand; rows of like length next to each other save work.
         device: Where the tensors go. On CUDA all rows are one group: a launch costs more than padding does.
+        multiple: S is filled up to a multiple of it, and all rows are one group whose W is one too, so that
+            shapes come again.
     """
     tokens = [row.tokens for row in rows]
     begins = starts(rows)
-    whole = torch.device(device).type == "cuda"
+    whole = multiple > 1 or torch.device(device).type == "cuda"
     bounds = [(0, len(rows))] if whole else _alike([len(row) for row in tokens])
+    behind = [0] * (-sum(map(len, tokens)) % multiple)
     return Packed(
         rows=tuple(rows),
-        input_ids=torch.tensor([[token for row in tokens for token in row]], device=device),
-        positions=torch.tensor([[place for row in rows for place in _positions(row)]], device=device),
-        groups=tuple(_group(rows[low:high], begins[low], device) for low, high in bounds),
+        input_ids=torch.tensor([[token for row in tokens for token in row] + behind], device=device),
+        positions=torch.tensor([[place for row in rows for place in _positions(row)] + behind], device=device),
+        groups=tuple(_group(rows[low:high], begins[low], behind, multiple, device) for low, high in bounds),
     )
 
 
@@ -109,9 +117,9 @@ def _alike(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return [*bounds, (low, len(lengths))]
 
 
-def _group(rows: Sequence[Fork], start: int, device: torch.device | str) -> Group:
+def _group(rows: Sequence[Fork], start: int, behind: list[int], multiple: int, device: torch.device | str) -> Group:
     lengths = [len(row.tokens) for row in rows]
-    width = max(lengths)
+    width = -(-max(lengths) // multiple) * multiple
     gather: list[list[int]] = []
     scatter: list[int] = []
     for index, length in enumerate(lengths):
@@ -121,7 +129,7 @@ def _group(rows: Sequence[Fork], start: int, device: torch.device | str) -> Grou
     forked = any(row.branches for row in rows)
     return Group(
         torch.tensor(gather, device=device),
-        torch.tensor(scatter, device=device),
+        torch.tensor(scatter + behind, device=device),
         torch.stack([_visible(row, width) for row in rows]).unsqueeze(1).to(device) if forked else None,
     )
 

@@ -107,7 +107,11 @@ class PrefixStore:
         for row in packed.rows:
             block, start = self._places[row]
             parts.append(self._block(block)[start : start + len(row.tokens)])
-        return Entering(self.first_layer, torch.cat(parts).unsqueeze(0).to(self._base.device))
+        states = torch.cat(parts)
+        behind = packed.input_ids.shape[1] - len(states)
+        if behind:
+            states = torch.nn.functional.pad(states, (0, 0, 0, behind))
+        return Entering(self.first_layer, states.unsqueeze(0).to(self._base.device))
 
     def _block(self, index: int) -> Tensor:
         held = self._held.get(index)

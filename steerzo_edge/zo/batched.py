@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.zo.blocks import Block
@@ -30,6 +31,7 @@ class BatchedOracle:
         prefix: What enters the lowest trained layer, if that is above the first.
         chunk: Most probes a forward; it shrinks when memory runs out.
         option_mass: As in `losses`.
+        graphs: Records forwards and replays them; for subsets of one block.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class BatchedOracle:
         *,
         chunk: int,
         option_mass: float = 0.0,
+        graphs: Graphs | None = None,
     ) -> None:
-        self._bench = Bench(base, subset, noise, prefix, count=chunk, option_mass=option_mass)
+        self._bench = Bench(base, subset, noise, prefix, count=chunk, option_mass=option_mass, graphs=graphs)
 
     @property
     def chunk(self) -> int:

@@ -12,6 +12,7 @@ from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base, Entering
+from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.objectives import losses
@@ -70,6 +71,7 @@ class Bench:
         prefix: What enters the lowest trained layer, if that is above the first.
         count: Most probes in one forward.
         option_mass: As in `losses`.
+        graphs: Records forwards and replays them; for subsets of one block.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Bench:
         *,
         count: int,
         option_mass: float,
+        graphs: Graphs | None,
     ) -> None:
         self._base = base
         self._subset = subset
@@ -88,6 +91,7 @@ class Bench:
         self._prefix = prefix
         self._count = count
         self._option_mass = option_mass
+        self._graphs = graphs
         self._copies: dict[int, Copies] = {}
         self._master: Copies | None = None
         self._ground: _Ground | None = None
@@ -107,6 +111,8 @@ class Bench:
             raise CapacityError("one probe does not fit into the device's memory") from error
         self._count //= 2
         self._copies.clear()
+        if self._graphs is not None:
+            self._graphs.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

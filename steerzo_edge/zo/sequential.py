@@ -6,6 +6,7 @@ import torch
 
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.zo.blocks import Block
@@ -23,6 +24,7 @@ class SequentialOracle:
         noise: Where directions get their numbers.
         prefix: What enters the lowest trained layer, if that is above the first.
         option_mass: As in `losses`.
+        graphs: Records forwards and replays them; for subsets of one block.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class SequentialOracle:
         prefix: PrefixStore | None = None,
         *,
         option_mass: float = 0.0,
+        graphs: Graphs | None = None,
     ) -> None:
-        self._bench = Bench(base, subset, noise, prefix, count=1, option_mass=option_mass)
+        self._bench = Bench(base, subset, noise, prefix, count=1, option_mass=option_mass, graphs=graphs)
 
     def evaluate(self, probes: Sequence[Probe], batch: Batch, block: Block) -> list[float]:
         """See `Oracle.evaluate`."""

@@ -9,6 +9,7 @@ import torch
 
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.packing import Packed
+from steerzo_edge.errors import ProfileError
 from steerzo_edge.finetuning import Parts, Progress, converse, finetune, replay
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
@@ -171,6 +172,16 @@ def test_a_run_can_stop_and_go_on_anywhere(tiny: Loader, tmp_path: Path) -> None
     rest = list(finetune(second, journal=entries.append, progress=Progress.of(entries)))
     assert [record.step for record in rest] == [3, 4, 5]
     assert torch.equal(second.subset.parameters, whole.subset.parameters)
+
+
+def test_a_subset_deeper_than_the_base(tiny: Loader) -> None:
+    base = tiny("none", torch.float32)
+    whole, deeper = (
+        parts_of(base, resolve({"subset": {"kind": "lora", "rank": 2, "last_layers": n}})) for n in (None, 9)
+    )
+    assert whole.subset.slots == deeper.subset.slots
+    with pytest.raises(ProfileError, match="layers is 4, but the base has 3"):
+        parts_of(base, resolve({"subset": {"kind": "last-n-layers", "layers": 4}}))
 
 
 def test_training_lowers_the_loss(tiny: Loader) -> None:

@@ -1,0 +1,61 @@
+"""The benchmarks run and write what their readers expect; what they measure is their own business."""
+
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from benchmarks import memory, real_shapes, step_time
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def run(module: Any, *arguments: str) -> list[dict[str, Any]]:
+        path = tmp_path / "found.json"
+        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, "--json", str(path)])
+        module.main()
+        found: list[dict[str, Any]] = json.loads(path.read_text())
+        return found
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+def test_step_time(measured: Any) -> None:
+    rows = measured(
+        step_time, "--workloads", "intents", "--methods", "two-point,greedy(4)", "--steps", "2", "--batch", "4"
+    )
+    assert [(row["workload"], row["subset"], row["method"]) for row in rows] == [
+        ("intents", subset, method)
+        for subset in ("lora-all", "top-quarter")
+        for method in ("two-point", "greedy(4)")
+    ]
+    for row in rows:
+        assert len(row["reference_s"]) == len(row["ours_s"]) == 2
+        assert row["ratio_median"] == pytest.approx(
+            median(theirs / ours for theirs, ours in zip(row["reference_s"], row["ours_s"], strict=True))
+        )
+        assert sum(row["split"].values()) == pytest.approx(1)
+        assert 0 < row["matrix_share"] < 1
+        assert (row["prefix_s"] > 0) == (row["subset"] == "top-quarter")
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+def test_real_shapes(measured: Any) -> None:
+    rows = measured(real_shapes, "--shapes", "small", "--tokens", "8", "--steps", "1", "--batch", "2")
+    methods = [row["method"] for row in rows]
+    assert len(methods) == len(set(methods)) == 7
+    assert all(row["seconds"][0] > 0 for row in rows)
+    assert [row["ratio"] for row in rows if row["method"].startswith("reference")] == [1, 1]
+
+
+def test_memory(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "POOLS", (1, 2))
+    rows = measured(memory, "--workload", "intents", "--subsets", "last-1-layer", "--batch", "2")
+    assert [(row["pool"], row["probes_per_forward"]) for row in rows] == [(1, 1), (2, 1), (2, 2)]
+    for row in rows:
+        assert row["loaded_bytes"] < row["inference_bytes"]
+        assert row["ratio"] == pytest.approx(row["step_bytes"] / row["inference_bytes"])
