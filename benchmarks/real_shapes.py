@@ -54,7 +54,9 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(default_device())
     if device.type != "cuda":
-        sys.stderr.write("no CUDA device: this will take long, and memory is not measured\n")
+        sys.stderr.write(
+            "no CUDA device: a trial of the script; memory is not measured, nor do these times mean much\n"
+        )
     console = Console(width=130)
     console.print(f"{description(device)}; nf4, LoRA rank 8, {options.batch} rows a step")
     rows = []
@@ -152,6 +154,7 @@ def _first_order(reference: Reference, data: Choices, batch: int) -> Step:
     labels[:, -1] = ids[:, -1]
 
     def step() -> None:
+        reference.model.train()  # bitsandbytes' inference kernels know no gradient
         for parameter in trained:
             parameter.requires_grad_(True)
         reference.model(input_ids=ids, labels=labels).loss.backward()
@@ -159,6 +162,7 @@ def _first_order(reference: Reference, data: Choices, batch: int) -> Step:
         adam.zero_grad(set_to_none=True)
         for parameter in trained:
             parameter.requires_grad_(False)
+        reference.model.eval()
 
     return step
 

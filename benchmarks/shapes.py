@@ -20,7 +20,7 @@ from steerzo_edge.model.load import load_base
 
 SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
     "small": lambda: LlamaConfig(
-        vocab_size=32000, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8
+        vocab_size=32000, hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8
     ),
     "qwen3-0.6b": lambda: Qwen3Config(
         vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,

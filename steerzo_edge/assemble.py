@@ -23,13 +23,15 @@ from steerzo_edge.sections import BatchConfig
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.zo.batched import BatchedOracle
 from steerzo_edge.zo.blocks import cut
-from steerzo_edge.zo.noise import Noise
+from steerzo_edge.zo.noise import CACHE_BYTES, Noise
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.sequential import SequentialOracle
 
 # What `probes_per_forward: auto` stays under: tokens of one forward, and bytes of perturbed copies.
 STACKED_TOKENS = 65_536
 STACKED_BYTES = 512 << 20
+# Noise kept within a step where one probe at a time was asked for, which is the setting that saves memory.
+LEAN_NOISE_BYTES = 8 << 20
 # Sizes of recorded forwards: wide enough that shapes come again, narrow enough that little is filled up.
 GRAPH_MULTIPLE = 32
 
@@ -121,6 +123,7 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         subset.slots,
         base.device,
         layers=profile.subset.block_layers,
+        cache_bytes=LEAN_NOISE_BYTES if profile.batch.probes_per_forward == 1 else CACHE_BYTES,
         order=profile.subset.block_order,
         seed=derive_seed("blocks", seed),
     )

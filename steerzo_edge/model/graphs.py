@@ -54,6 +54,7 @@ class Graphs:
         still, replay = self._kept[key]
         for place, tensor in zip(_tensors(still), _tensors(inputs), strict=True):
             place.copy_(tensor)
+        _forget(still)
         return replay().clone()
 
     def clear(self) -> None:
@@ -106,6 +107,18 @@ def _copied(value: Any) -> Any:
     read = _read(value)
     own = {field.name: getattr(value, field.name) for field in fields(value) if field.compare}
     return made(**{name: _copied(part) if name in read else part for name, part in own.items()})
+
+
+def _forget(value: Any) -> None:
+    """Empties what dataclasses remember of tensors that have just been written to."""
+    for part in value if isinstance(value, tuple) else ():
+        _forget(part)
+    for field in fields(value) if is_dataclass(value) else ():
+        part = getattr(value, field.name)
+        if field.compare:
+            _forget(part)
+        elif isinstance(part, dict):
+            part.clear()
 
 
 def _read(value: Any) -> list[str]:

@@ -72,8 +72,10 @@ class FrozenLinear:
 
     def few(self, x: Tensor) -> Tensor:
         """Generation's product: (..., D) to (..., O) in the input's type, quick for single tokens."""
-        packs = x.device.type == "cpu" and getattr(self._module, "support_avx512bf16_for_cpu", False)
-        if not packs or x.dtype != torch.bfloat16:  # the kernel rounds to bf16 whatever it is given
+        module: Any = self._module
+        packs = x.device.type == "cpu" and getattr(module, "support_avx512bf16_for_cpu", False)
+        # The kernel rounds to bf16 whatever it is given, and fails where a row ends inside a block of 64 weights.
+        if not packs or x.dtype != torch.bfloat16 or module.in_features % module.weight.quant_state.blocksize:
             return self.many(x)
         if self._for_tokens is None:
             self._for_tokens = deepcopy(self._module)

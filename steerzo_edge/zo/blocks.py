@@ -14,7 +14,7 @@ import torch
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.model.subset import Slot
 from steerzo_edge.seeds import derive_seed
-from steerzo_edge.zo.noise import Noise
+from steerzo_edge.zo.noise import CACHE_BYTES, Noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ def cut(
     device: torch.device | str,
     *,
     layers: int | None = None,
+    cache_bytes: int = CACHE_BYTES,
     order: Literal["cycle", "random"] = "cycle",
     seed: int = 0,
 ) -> Blocks:
@@ -72,6 +73,7 @@ def cut(
         slots: Of the subset: all matrices of the vector, lowest decoder layer first.
         device: Where noise is made.
         layers: Decoder layers in a block, counted from the lowest that is trained; None makes one block.
+        cache_bytes: How much noise is kept within a step.
         order: Of the turns.
         seed: Of random turns.
     """
@@ -80,7 +82,7 @@ def cut(
     groups = [trained[start : start + size] for start in range(0, len(trained), size)]
     members = [[slot for slot in slots if layer_index(slot.layer) in group] for group in groups]
     spans = [slice(group[0].start, group[-1].stop) for group in members]
-    noise = Noise(spans[-1].stop, device, cuts=[span.stop for span in spans])
+    noise = Noise(spans[-1].stop, device, cache_bytes, cuts=[span.stop for span in spans])
     blocks = []
     for index, (group, own, span) in enumerate(zip(groups, members, spans, strict=True)):
         inside = [i for i, s in enumerate(noise.segments) if span.start <= s.start < span.stop]

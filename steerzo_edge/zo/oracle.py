@@ -120,8 +120,15 @@ class Bench:
         """The losses of at most `count` probes: (K,) float32, on the device."""
         ground = self._stand_on(batch, block)
         copies = self._written(probes, block)
-        with self._base.bank.route({**ground.resting, **copies.stacked(len(probes))}, block.first_layer):
-            return losses(self._base, batch, len(probes), ground.entering, option_mass=self._option_mass)
+        patches = {**ground.resting, **copies.stacked(len(probes))}
+
+        def measure(given: tuple[Batch, Entering | None]) -> Tensor:
+            with self._base.bank.route(patches, block.first_layer):
+                return losses(self._base, given[0], len(probes), given[1], option_mass=self._option_mass)
+
+        if self._graphs is None:
+            return measure((batch, ground.entering))
+        return self._graphs.run(measure, (batch, ground.entering), len(probes))
 
     def _written(self, probes: Sequence[Probe], block: Block) -> Copies:
         """Version k: parameters + radius_k * direction_k, summed in float32, then cast."""

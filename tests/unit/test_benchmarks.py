@@ -44,6 +44,7 @@ def test_step_time(measured: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+@pytest.mark.filterwarnings("ignore:.*gemv_4bit")  # gradients through bitsandbytes' CPU kernel: a smoke test only
 def test_real_shapes(measured: Any) -> None:
     rows = measured(real_shapes, "--shapes", "small", "--tokens", "8", "--steps", "1", "--batch", "2")
     methods = [row["method"] for row in rows]

@@ -1,15 +1,19 @@
 """Generation: streamed, stopped, seeded, with and without an adapter."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from steerzo_edge.data.examples import Message
 from steerzo_edge.errors import InputError, PromptTooLongError
 from steerzo_edge.generation import Sampling, generate
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
-from tests.conftest import Loader
+from tests.conftest import Loader, byte_tokenizer
 
 
 def test_pieces_add_up_to_the_text(bundled: Base) -> None:
@@ -104,3 +108,20 @@ def test_prompts_that_cannot_be_answered(tiny: Loader) -> None:
         generate(base, "x" * 250, sampling=Sampling(10))
     with pytest.raises(InputError, match="empty"):
         generate(base, "", sampling=Sampling(1))
+
+
+def test_a_row_may_end_inside_a_block_of_weights(tmp_path: Path) -> None:
+    """bitsandbytes' packed CPU kernel cannot take 96 inputs; such layers are expanded instead."""
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=160,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    base = load_base(str(tmp_path), device="cpu")
+    assert generate(base, "hello", sampling=Sampling(max_new_tokens=3)).completion_tokens <= 3
