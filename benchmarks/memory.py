@@ -1,11 +1,11 @@
-"""Peak memory of a step against plain inference on the same batch, each in a fresh process.
+"""Peak memory of a step against plain inference on the same batches, each in a fresh process.
 
     python -m benchmarks.memory [--shape qwen3-0.6b] [--json FILE]
 
 Inference is one forward of the engine with the adapter active: packed rows, option logits only, no gradient; the
 leanest there is. `transformers` is the same batch through the model's own forward, padded, full logits. A step is a
-whole one: noise, probes, journal line, update. On the CPU peaks are of the resident set, the Python runtime
-included; on CUDA of torch's allocator.
+whole one: noise, probes, update; three of them on three batches. On the CPU peaks are of the resident set, the
+Python runtime included; on CUDA of torch's allocator.
 """
 
 import argparse
@@ -113,20 +113,22 @@ def _peak(options: argparse.Namespace, asked: dict[str, Any]) -> int:
     rows = workload(options.workload, 64)
     data = tokenized(base.tokenizer, base.context_length, profile, rows, None, seed=0).train
     parts = assemble(base, profile, Data(data, None), seed=0)
-    batch = parts.batches(0)
+    batches = [parts.batches(step) for step in range(profile.steps)]
     serving = Copies(parts.subset, 1)
 
     def inference() -> None:
-        with torch.inference_mode(), base.bank.route(serving.hold()):
-            losses(base, batch)
+        for batch in batches:
+            with torch.inference_mode(), base.bank.route(serving.hold()):
+                losses(base, batch)
 
     def transformers() -> None:
-        sequences = [row.tokens for row in batch.packed.rows]
-        width = max(map(len, sequences))
-        ids = torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], device=base.device)
-        mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=base.device)
-        with torch.inference_mode(), base.bank.route(serving.hold()):
-            base.model(input_ids=ids, attention_mask=mask)
+        for batch in batches:
+            sequences = [row.tokens for row in batch.packed.rows]
+            width = max(map(len, sequences))
+            ids = torch.tensor([[*s, *[0] * (width - len(s))] for s in sequences], device=base.device)
+            mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=base.device)
+            with torch.inference_mode(), base.bank.route(serving.hold()):
+                base.model(input_ids=ids, attention_mask=mask)
 
     def steps() -> None:
         for _ in finetune(parts):
