@@ -24,7 +24,7 @@ from steerzo_edge.seeds import derive_seed
 from steerzo_edge.zo.batched import BatchedOracle
 from steerzo_edge.zo.blocks import cut
 from steerzo_edge.zo.noise import CACHE_BYTES, Noise
-from steerzo_edge.zo.oracle import Oracle
+from steerzo_edge.zo.oracle import Bench, Oracle
 from steerzo_edge.zo.sequential import SequentialOracle
 
 # What `probes_per_forward: auto` stays under: tokens of one forward, and bytes of perturbed copies.
@@ -128,18 +128,21 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         seed=derive_seed("blocks", seed),
     )
     strategy = profile.method.build()
-    prefix = _prefix(base, profile, data, subset, scratch)
+    room = _room(data.train, profile)
+    prefix = _prefix(base, profile, data, subset, room, scratch)
     return Parts(
         subset=subset,
         blocks=blocks,
         strategy=strategy,
-        oracle=_oracle(base, profile, data.train, subset, blocks.noise, prefix, strategy.cost),
+        oracle=_oracle(
+            base, profile, subset, blocks.noise, prefix, min(strategy.cost, _chunk(base, profile, room, subset))
+        ),
         rule=profile.rule.build(blocks.noise.size, base.device),
         schedule=profile.schedule.build(profile.rule.learning_rate, profile.steps),
         batches=partial(_batch, base, data.train, seed, profile.batch),
         seed=seed,
         steps=profile.steps,
-        evaluate=_judge(base, profile, data, subset, prefix),
+        evaluate=_judge(base, profile, data, subset, prefix, room),
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
@@ -152,18 +155,19 @@ def _batch(base: Base, data: Tokenized, seed: int, settings: BatchConfig, step: 
 
 
 def _judge(
-    base: Base, profile: Profile, data: Data, subset: Subset, prefix: PrefixStore | None
+    base: Base, profile: Profile, data: Data, subset: Subset, prefix: PrefixStore | None, room: int
 ) -> Callable[[], Evaluation] | None:
     rows = data.validation
     if rows is None:
         return None
     serving = Copies(subset, 1)
-    room = _room(data.train, profile)
     mass = profile.objective.option_mass
     return lambda: evaluate(base, rows, serving.hold(), prefix=prefix, tokens=room, option_mass=mass)
 
 
-def _prefix(base: Base, profile: Profile, data: Data, subset: Subset, scratch: Path | None) -> PrefixStore | None:
+def _prefix(
+    base: Base, profile: Profile, data: Data, subset: Subset, room: int, scratch: Path | None
+) -> PrefixStore | None:
     first = base.bank.lowest({slot.layer for slot in subset.slots})
     if first == 0:
         return None
@@ -172,7 +176,7 @@ def _prefix(base: Base, profile: Profile, data: Data, subset: Subset, scratch: P
         base,
         rows,
         first,
-        block_tokens=_room(data.train, profile),
+        block_tokens=room,
         memory_bytes=profile.batch.prefix_memory_mib << 20,
         disk_bytes=profile.batch.prefix_disk_mib << 20,
         directory=None if scratch is None else scratch / "prefix",
@@ -180,21 +184,12 @@ def _prefix(base: Base, profile: Profile, data: Data, subset: Subset, scratch: P
 
 
 def _oracle(
-    base: Base,
-    profile: Profile,
-    data: Tokenized,
-    subset: Subset,
-    noise: Noise,
-    prefix: PrefixStore | None,
-    probes: int,
+    base: Base, profile: Profile, subset: Subset, noise: Noise, prefix: PrefixStore | None, chunk: int
 ) -> Oracle:
-    asked = profile.batch.probes_per_forward
     mass = profile.objective.option_mass
     graphs = Graphs() if profile.batch.cuda_graphs else None
-    chunk = min(probes, _chunk(base, profile, data, subset) if asked == "auto" else asked)
-    if chunk == 1:
-        return SequentialOracle(base, subset, noise, prefix, option_mass=mass, graphs=graphs)
-    return BatchedOracle(base, subset, noise, prefix, chunk=chunk, option_mass=mass, graphs=graphs)
+    bench = Bench(base, subset, noise, prefix, count=chunk, option_mass=mass, graphs=graphs)
+    return SequentialOracle(bench) if chunk == 1 else BatchedOracle(bench)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:
@@ -202,8 +197,10 @@ def _room(data: Tokenized, profile: Profile) -> int:
     return max(len(row.tokens) for row in forks(data)) * profile.batch.examples
 
 
-def _chunk(base: Base, profile: Profile, data: Tokenized, subset: Subset) -> int:
-    """As many probes as stay under both bounds, at least one."""
-    by_tokens = STACKED_TOKENS // _room(data, profile)
+def _chunk(base: Base, profile: Profile, room: int, subset: Subset) -> int:
+    """Most probes in one forward: what was asked, or as many as stay under both bounds, at least one."""
+    asked = profile.batch.probes_per_forward
+    if asked != "auto":
+        return asked
     by_bytes = STACKED_BYTES // (subset.parameters.numel() * base.compute_dtype.itemsize)
-    return max(1, min(by_tokens, by_bytes))
+    return max(1, min(STACKED_TOKENS // room, by_bytes))

@@ -57,7 +57,7 @@ def evaluate(
                 loss += float(losses(base, batch, 1, entering)) * len(indices)
                 continue
             scores, mass = option_scores(base, batch, 1, entering, with_mass=option_mass > 0)  # (1, B, C), (1, B)
-            loss += float(option_loss(scores, batch.answers) - option_mass * mass.mean()) * len(indices)
+            loss += float(option_loss(scores, mass, batch.answers, option_mass)) * len(indices)
             right += int((scores[0].argmax(-1) == batch.answers).sum())
     count = len(data.rows)
     accuracy = None if isinstance(data.rows[0], Target) else right / count

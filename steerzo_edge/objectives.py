@@ -36,21 +36,23 @@ def losses(
         found = _log_likelihoods(base, batch, copies, entering)  # (K, P)
         return -(found * batch.weights).sum(-1)
     scores, mass = option_scores(base, batch, copies, entering, with_mass=option_mass > 0)
-    return option_loss(scores, batch.answers) - option_mass * mass.mean(-1)
+    return option_loss(scores, mass, batch.answers, option_mass)
 
 
-def option_loss(scores: Tensor, answers: Tensor) -> Tensor:
-    """Cross-entropy over the options.
+def option_loss(scores: Tensor, mass: Tensor, answers: Tensor, option_mass: float) -> Tensor:
+    """Cross-entropy over the options, less the weighted log-probability of any of them.
 
     Args:
-        scores: (K, B, C) float32.
+        scores: (K, B, C) float32, and
+        mass: (K, B) float32, from `option_scores`.
         answers: (B,) int64 index of the right option.
+        option_mass: As in `losses`.
 
     Returns:
         (K,) float32, mean over the examples, in nats.
     """
     chosen = scores.log_softmax(-1).gather(-1, answers.expand(len(scores), -1).unsqueeze(-1))  # (K, B, 1)
-    return -chosen.squeeze(-1).mean(-1)
+    return -chosen.squeeze(-1).mean(-1) - option_mass * mass.mean(-1)
 
 
 def option_scores(

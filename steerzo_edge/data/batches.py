@@ -127,47 +127,48 @@ def collate(
         device: Where the model is.
         multiple: Sizes are filled up to multiples of it, so that shapes come again; the loss is the same.
     """
-    order = dict(zip(indices, forks(data, indices), strict=True))
-    indices = sorted(indices, key=lambda index: len(order[index].tokens))
+    pairs = zip(indices, forks(data, indices), strict=True)
+    indices, rows = zip(*sorted(pairs, key=lambda pair: len(pair[1].tokens)), strict=True)
+    packed = pack(rows, device, multiple)
     if isinstance(data, Targets):
-        return _target_batch(data, indices, device, multiple)
+        return _target_batch(data, indices, packed, multiple)
     if _single(data):
-        return _choice_batch(data, indices, device, multiple)
-    return _phrase_batch(data, indices, device, multiple)
+        return _choice_batch(data, indices, packed)
+    return _phrase_batch(data, indices, packed)
 
 
-def _target_batch(data: Targets, indices: Sequence[int], device: torch.device | str, multiple: int) -> TargetBatch:
+def _target_batch(data: Targets, indices: Sequence[int], packed: Packed, multiple: int) -> TargetBatch:
+    device = packed.input_ids.device
     chosen = [data.rows[index] for index in indices]
-    rows = forks(data, indices)
     found = [
         (start + place - 1, row.tokens[place], 1 / (sum(row.counted) * len(chosen)))
-        for start, row in zip(starts(rows), chosen, strict=True)
+        for start, row in zip(starts(packed.rows), chosen, strict=True)
         for place, counted in enumerate(row.counted)
         if counted
     ]
     found += [(0, 0, 0.0)] * (-len(found) % multiple)
     places, targets, weights = zip(*found, strict=True)
     return TargetBatch(
-        pack(rows, device, multiple),
+        packed,
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
         torch.tensor(weights, device=device, dtype=torch.float32),
     )
 
 
-def _choice_batch(data: Choices, indices: Sequence[int], device: torch.device | str, multiple: int) -> ChoiceBatch:
-    rows = forks(data, indices)
+def _choice_batch(data: Choices, indices: Sequence[int], packed: Packed) -> ChoiceBatch:
+    rows, device = packed.rows, packed.input_ids.device
     last = [start + len(row.stem) - 1 for start, row in zip(starts(rows), rows, strict=True)]
     return ChoiceBatch(
-        pack(rows, device, multiple),
+        packed,
         torch.tensor(last, device=device),
         torch.tensor([option[0] for option in data.options], device=device),
         torch.tensor([data.rows[index].answer for index in indices], device=device),
     )
 
 
-def _phrase_batch(data: Choices, indices: Sequence[int], device: torch.device | str, multiple: int) -> PhraseBatch:
-    rows = forks(data, indices)
+def _phrase_batch(data: Choices, indices: Sequence[int], packed: Packed) -> PhraseBatch:
+    rows, device = packed.rows, packed.input_ids.device
     places: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
@@ -180,7 +181,7 @@ def _phrase_batch(data: Choices, indices: Sequence[int], device: torch.device | 
             owners += [example * len(data.options) + index] * len(option)
             behind += len(option) - 1
     return PhraseBatch(
-        pack(rows, device, multiple),
+        packed,
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
         _shares(owners, len(rows) * len(data.options)).to(device),

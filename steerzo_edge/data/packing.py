@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-Tokens = tuple[int, ...]
+from steerzo_edge.data.tokenization import Tokens
+
 # What a further group costs, counted in places that look at places; flat between 4,000 and 16,000 on two cores.
 GROUP_COST = 6000
 

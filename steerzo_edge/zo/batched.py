@@ -11,41 +11,20 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.data.batches import Batch
-from steerzo_edge.model.base import Base
-from steerzo_edge.model.graphs import Graphs
-from steerzo_edge.model.prefix import PrefixStore
-from steerzo_edge.model.subset import Subset
 from steerzo_edge.zo.blocks import Block
-from steerzo_edge.zo.noise import Noise
 from steerzo_edge.zo.oracle import Bench
 from steerzo_edge.zo.strategy import Probe
 
 
 class BatchedOracle:
-    """Evaluates up to `chunk` probes in one forward.
+    """Evaluates up to `chunk` probes in one forward; fewer when memory runs out.
 
     Args:
-        base: The frozen model.
-        subset: What is perturbed.
-        noise: Where directions get their numbers.
-        prefix: What enters the lowest trained layer, if that is above the first.
-        chunk: Most probes a forward; it shrinks when memory runs out.
-        option_mass: As in `losses`.
-        graphs: Records forwards and replays them; for subsets of one block.
+        bench: Where probes are laid out; its count is how many go into one forward.
     """
 
-    def __init__(
-        self,
-        base: Base,
-        subset: Subset,
-        noise: Noise,
-        prefix: PrefixStore | None = None,
-        *,
-        chunk: int,
-        option_mass: float = 0.0,
-        graphs: Graphs | None = None,
-    ) -> None:
-        self._bench = Bench(base, subset, noise, prefix, count=chunk, option_mass=option_mass, graphs=graphs)
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
 
     @property
     def chunk(self) -> int:

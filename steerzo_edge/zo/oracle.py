@@ -79,11 +79,11 @@ class Bench:
         base: Base,
         subset: Subset,
         noise: Noise,
-        prefix: PrefixStore | None,
+        prefix: PrefixStore | None = None,
         *,
         count: int,
-        option_mass: float,
-        graphs: Graphs | None,
+        option_mass: float = 0.0,
+        graphs: Graphs | None = None,
     ) -> None:
         self._base = base
         self._subset = subset
@@ -92,7 +92,7 @@ class Bench:
         self._count = count
         self._option_mass = option_mass
         self._graphs = graphs
-        self._copies: dict[int, Copies] = {}
+        self._copies: Copies | None = None
         self._master: Copies | None = None
         self._ground: _Ground | None = None
 
@@ -110,7 +110,7 @@ class Bench:
         if self._count == 1:
             raise CapacityError("one probe does not fit into the device's memory") from error
         self._count //= 2
-        self._copies.clear()
+        self._copies = None
         if self._graphs is not None:
             self._graphs.clear()
         if torch.cuda.is_available():
@@ -132,10 +132,10 @@ class Bench:
 
     def _written(self, probes: Sequence[Probe], block: Block) -> Copies:
         """Version k: parameters + radius_k * direction_k, summed in float32, then cast."""
-        copies = self._copies.get(block.index)
-        if copies is None:
-            self._copies.clear()  # blocks take turns; room for one is enough
-            copies = self._copies[block.index] = Copies(self._subset, self._count, block.span)
+        copies = self._copies
+        if copies is None or copies.span != block.span:
+            copies = self._copies = None  # blocks take turns; there is room for one at a time
+            copies = self._copies = Copies(self._subset, self._count, block.span)
         for index in block.segments:
             segment = self._noise.segments[index]
             master = self._subset.parameters[segment]

@@ -16,6 +16,7 @@ from steerzo_edge.objectives import losses
 from steerzo_edge.profile import resolve
 from steerzo_edge.zo.batched import BatchedOracle
 from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.oracle import Bench
 from steerzo_edge.zo.strategy import Probe
 from tests.conftest import DATASETS, Loader
 
@@ -87,9 +88,8 @@ def test_an_oracle_with_recordings_answers_like_one_without(
     data = tokenized(base.tokenizer, 256, profile, DATASETS[rows](), None, seed=5)
     parts = assemble(base, profile, data, seed=5)
     tape = Tape()
-    recording = BatchedOracle(
-        base, parts.subset, parts.blocks.noise, parts.prefix, chunk=8, graphs=Graphs(record=tape)
-    )
+    graphs = Graphs(record=tape)
+    recording = BatchedOracle(Bench(base, parts.subset, parts.blocks.noise, parts.prefix, count=8, graphs=graphs))
     for step in range(6):
         indices = batch_rows(5, step, len(data.train.rows), 5)
         expected = parts.oracle.evaluate(PROBES, collate(data.train, indices), parts.blocks.of(step))
