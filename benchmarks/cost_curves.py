@@ -7,22 +7,22 @@ Random tokens, two options of one token each, the bundled base in nf4. All point
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import matplotlib as mpl
-import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import description
+from benchmarks.machine import description, timed
 from benchmarks.real_shapes import random_rows
+from benchmarks.workloads import fill_prefix
 from steerzo_edge.assemble import Data, assemble
-from steerzo_edge.finetuning import Parts, finetune
+from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import layer_count
 from steerzo_edge.model.load import load_base
@@ -100,20 +100,10 @@ def _steps(base: Base, setting: dict[str, Any]) -> Iterator[float]:
     )
     data = random_rows(setting["tokens"], 128)
     parts = assemble(base, profile, Data(data, None), seed=0)
-    if parts.prefix is not None:
-        for step in range(128 // setting["rows"]):
-            parts.prefix.of(parts.batches(step).packed)
-    return _timed(parts)
-
-
-def _timed(parts: Parts) -> Iterator[float]:
+    fill_prefix(parts, 128, setting["rows"])
     steps = finetune(parts)
     while True:
-        started = time.perf_counter()
-        next(steps)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        yield time.perf_counter() - started
+        yield timed(partial(next, steps), base.device)[0]
 
 
 def _draw(curves: dict[str, dict[int, dict[str, Any]]], path: Path, title: str) -> None:

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks.machine import description
 from benchmarks.shapes import random_base
-from benchmarks.workloads import workload
+from benchmarks.workloads import top_quarter, workload
 from steerzo_edge.assemble import Data, assemble, tokenized
 from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.base import Base
@@ -101,7 +101,7 @@ def _peak(options: argparse.Namespace, asked: dict[str, Any]) -> int:
     base = _base(options.shape)
     subset = SUBSETS[asked["subset"]]
     if asked["subset"] == "top-quarter":
-        subset = {**subset, "last_layers": max(1, int(base.model.config.num_hidden_layers) // 4)}
+        subset = {**subset, "last_layers": top_quarter(base)}
     profile = resolve(
         {
             "subset": subset,

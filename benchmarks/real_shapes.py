@@ -16,7 +16,6 @@ is not the same progress: the table is about cost.
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import description
+from benchmarks.machine import description, timed
 from benchmarks.reference import Reference
 from benchmarks.shapes import random_base, random_model
 from steerzo_edge.assemble import Data, assemble
@@ -97,7 +96,7 @@ def _compare(shape: str, tokens: int, options: argparse.Namespace, device: torch
     peaks: dict[str, int | None] = dict.fromkeys(contestants)
     for _ in range(options.steps + 2):
         for name, (step, others) in contestants.items():
-            took, peak = _timed(step, device)
+            took, peak = _measured(step, device)
             seconds[name].append(took)
             peaks[name] = None if peak is None else peak - before - others
     rows = []
@@ -167,16 +166,11 @@ def _first_order(reference: Reference, data: Choices, batch: int) -> Step:
     return step
 
 
-def _timed(step: Step, device: torch.device) -> tuple[float, int | None]:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
-    step()
+def _measured(step: Step, device: torch.device) -> tuple[float, int | None]:
     if device.type != "cuda":
-        return time.perf_counter() - started, None
-    torch.cuda.synchronize()
-    return time.perf_counter() - started, torch.cuda.max_memory_allocated()
+        return timed(step, device)[0], None
+    torch.cuda.reset_peak_memory_stats()
+    return timed(step, device)[0], torch.cuda.max_memory_allocated()
 
 
 def _allocated(device: torch.device) -> int:

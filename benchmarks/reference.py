@@ -52,7 +52,7 @@ class Reference:
             task_type="CAUSAL_LM",
         )
         self.model = peft.get_peft_model(model, config, autocast_adapter_dtype=False).eval()
-        self._device = model.device
+        self.device = model.device
         self._trained = [p for name, p in self.model.named_parameters() if "lora_B" in name]
         self.pad = int(model.config.pad_token_id or 0)
         self.epsilon = 1e-2
@@ -107,7 +107,7 @@ class Reference:
 
     def _move(self, direction: dict[int, float], scale: float) -> None:
         for seed, weight in direction.items():
-            generator = torch.Generator(self._device).manual_seed(seed)
+            generator = torch.Generator(self.device).manual_seed(seed)
             for parameter in self._trained:
                 z = torch.randn(
                     parameter.shape, generator=generator, device=parameter.device, dtype=parameter.dtype
@@ -123,7 +123,7 @@ class Reference:
         labels = torch.full_like(ids, -100)
         for index, row in enumerate(chosen):
             labels[index, : len(row.tokens)] = torch.where(
-                torch.tensor(row.counted, device=self._device), ids[index, : len(row.tokens)], -100
+                torch.tensor(row.counted, device=self.device), ids[index, : len(row.tokens)], -100
             )
         return lambda: float(self.model(input_ids=ids, attention_mask=mask, labels=labels).loss)
 
@@ -131,7 +131,7 @@ class Reference:
         chosen = [data.rows[row] for row in rows]
         pairs = [(row.prompt, option) for row in chosen for option in data.options]
         ids, mask = self._padded([prompt + option for prompt, option in pairs])
-        answers = torch.tensor([row.answer for row in chosen], device=self._device)
+        answers = torch.tensor([row.answer for row in chosen], device=self.device)
         target = torch.zeros_like(ids, dtype=torch.float32)
         for index, (prompt, option) in enumerate(pairs):
             target[index, len(prompt) : len(prompt) + len(option)] = 1 / len(option)
@@ -146,6 +146,6 @@ class Reference:
 
     def _padded(self, sequences: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         width = max(map(len, sequences))
-        ids = torch.tensor([list(s) + [self.pad] * (width - len(s)) for s in sequences], device=self._device)
-        mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=self._device)
+        ids = torch.tensor([list(s) + [self.pad] * (width - len(s)) for s in sequences], device=self.device)
+        mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences], device=self.device)
         return ids, mask

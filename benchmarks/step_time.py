@@ -14,33 +14,29 @@ run; its seconds are printed.
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import description, matrix_rate
+from benchmarks.machine import description, matrix_rate, timed
 from benchmarks.reference import Reference, reference_model
 from benchmarks.split import PARTS, clocked
-from benchmarks.workloads import DATA, workload
+from benchmarks.workloads import DATA, fill_prefix, top_quarter, workload
 from steerzo_edge.assemble import Data, assemble, tokenized
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.finetuning import Parts, finetune
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.layers import layer_count, layer_index
+from steerzo_edge.model.layers import layer_index
 from steerzo_edge.model.load import load_base
-from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.records import StepRecord
-
-T = TypeVar("T")
 
 METHODS: dict[str, dict[str, Any]] = {
     "two-point": {"kind": "two-point"},
@@ -103,16 +99,14 @@ def main() -> None:
 
 
 def _compare(base: Base, name: str, subset: str, options: argparse.Namespace, rate: float) -> Iterator[Row]:
-    last = None if subset == "lora-all" else max(1, layer_count(base.model.config) // 4)
+    last = None if subset == "lora-all" else top_quarter(base)
     dataset = workload(name)
     reference = Reference(reference_model(base), last_layers=last)
     for method in options.methods.split(","):
         profile = _profile(METHODS[method], last, options)
         data = tokenized(base.tokenizer, base.context_length, profile, dataset, None, seed=0).train
         parts = assemble(base, profile, Data(data, None), seed=0)
-        prefix_s = 0.0
-        if parts.prefix is not None:
-            prefix_s, _ = _timed(partial(_fill, parts, parts.prefix, len(data.rows), options.batch))
+        prefix_s, _ = timed(partial(fill_prefix, parts, len(data.rows), options.batch), base.device)
         steps = (record for record in finetune(parts) if isinstance(record, StepRecord))
         theirs, ours, records = _alternate(steps, reference, method, data, options)
         tokens = _tokens(records)[2:]
@@ -127,7 +121,7 @@ def _compare(base: Base, name: str, subset: str, options: argparse.Namespace, ra
             median(r / o for r, o in zip(theirs, ours, strict=True)),
             median(t / s for t, s in zip(tokens, ours, strict=True)),
             2 * _active_weights(base, parts) * clocked_tokens / split.seconds["base layers"] / rate,
-            prefix_s,
+            prefix_s if parts.prefix is not None else 0.0,
             split.shares(),
         )
 
@@ -138,8 +132,8 @@ def _alternate(
     """Seconds of their counted steps and of ours, in turn, and the records of all of ours."""
     theirs, ours, records = [], [], []
     for step in range(options.steps + 2):
-        theirs.append(_timed(partial(reference.step, method, data, 0, step, options.batch))[0])
-        seconds, record = _timed(partial(next, steps))
+        theirs.append(timed(partial(reference.step, method, data, 0, step, options.batch), reference.device)[0])
+        seconds, record = timed(partial(next, steps), reference.device)
         ours.append(seconds)
         records.append(record)
     return theirs[2:], ours[2:], records
@@ -156,17 +150,6 @@ def _active_weights(base: Base, parts: Parts) -> int:
     first = 0 if parts.prefix is None else parts.prefix.first_layer
     active = [layer for name, layer in base.bank.layers.items() if layer_index(name) >= first]
     return sum(layer.in_features * layer.out_features for layer in active)
-
-
-def _fill(parts: Parts, prefix: PrefixStore, rows: int, size: int) -> None:
-    for step in range(-(-rows // size)):
-        prefix.of(parts.batches(step).packed)
-
-
-def _timed(call: Callable[[], T]) -> tuple[float, T]:
-    started = time.perf_counter()
-    found = call()
-    return time.perf_counter() - started, found
 
 
 def _profile(method: dict[str, Any], last: int | None, options: argparse.Namespace) -> Profile:

@@ -11,6 +11,9 @@ from typing import Any
 from steerzo_edge.data.examples import Completion, Dataset, Labelled
 from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.task import Task
+from steerzo_edge.finetuning import Parts
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.layers import layer_count
 
 DATA = Path(os.environ.get("STEERZO_BENCH_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 INTENTS = Path(__file__).parent.parent / "steerzo_edge" / "assets" / "intents"
@@ -29,6 +32,11 @@ def workload(name: str, rows: int = 1000) -> Dataset:
     with (DATA / "tasks" / name / "train.jsonl").open(encoding="utf-8") as file:
         found = [json.loads(line) for _, line in zip(range(rows), file, strict=False)]
     return _MAKERS[name](found)
+
+
+def top_quarter(base: Base) -> int:
+    """How many layers that is, at least one."""
+    return max(1, layer_count(base.model.config) // 4)
 
 
 def _classification(rows: list[tuple[str, int]], template: str, words: list[str]) -> Dataset:
@@ -55,6 +63,19 @@ def _squad(rows: list[dict[str, Any]]) -> Dataset:
         for row in rows
     )
     return Dataset("completion", examples, tuple(range(1, len(examples) + 1)))
+
+
+def fill_prefix(parts: Parts, rows: int, size: int) -> None:
+    """Computes the frozen prefix of all rows, if there is one, as the first epoch of a run does.
+
+    Args:
+        parts: Of the run.
+        rows: How many there are.
+        size: Rows a batch.
+    """
+    if parts.prefix is not None:
+        for step in range(-(-rows // size)):
+            parts.prefix.of(parts.batches(step).packed)
 
 
 _MAKERS = {"sst2": _sst2, "boolq": _boolq, "squad": _squad}

@@ -47,18 +47,15 @@ class Group:
     gather: Tensor
     scatter: Tensor
     mask: Tensor | None
-    _by_head: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def by_head(self, heads: int) -> tuple[Tensor, Tensor]:
         """Both indices where every token is H vectors in a row: (n * H * W,) into S * H, and back."""
-        if heads not in self._by_head:
-            width = self.gather.shape[1]
-            head = torch.arange(heads, device=self.gather.device)
-            there = self.gather.unsqueeze(1) * heads + head.unsqueeze(1)  # (n, H, W)
-            row, place = self.scatter // width, self.scatter % width
-            back = (row.unsqueeze(1) * heads + head) * width + place.unsqueeze(1)  # (tokens, H)
-            self._by_head[heads] = there.flatten(), back.flatten()
-        return self._by_head[heads]
+        width = self.gather.shape[1]
+        head = torch.arange(heads, device=self.gather.device)
+        there = self.gather.unsqueeze(1) * heads + head.unsqueeze(1)  # (n, H, W)
+        row, place = self.scatter // width, self.scatter % width
+        back = (row.unsqueeze(1) * heads + head) * width + place.unsqueeze(1)  # (tokens, H)
+        return there.flatten(), back.flatten()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,21 @@ from steerzo_edge.data.packing import Group, Packed
 NAME = "steerzo-packed"
 SCORE_BYTES = 4 << 20
 QUERIES = 256
-_layout: ContextVar[Packed] = ContextVar("layout")
+_layout: ContextVar["_Layout"] = ContextVar("layout")
+
+
+class _Layout:
+    """A packed batch during one forward, and the indices that all its layers share."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
+        self._indices: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def by_head(self, number: int, heads: int) -> tuple[Tensor, Tensor]:
+        """`Group.by_head` of a group."""
+        if (number, heads) not in self._indices:
+            self._indices[number, heads] = self.packed.groups[number].by_head(heads)
+        return self._indices[number, heads]
 
 
 @contextmanager
@@ -30,7 +44,7 @@ def packed_attention(config: PretrainedConfig, packed: Packed) -> Iterator[None]
         config: The model's; its choice of attention is put back afterwards.
         packed: The layout of the tokens that go through the model.
     """
-    before, token = config._attn_implementation, _layout.set(packed)
+    before, token = config._attn_implementation, _layout.set(_Layout(packed))
     config._attn_implementation = NAME
     try:
         yield
@@ -52,32 +66,34 @@ def _attend(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What `transformers` calls: query (K, H, S, d), key and value (K, H / g, S, d) to (K, S, H, d)."""
-    packed = _layout.get()
+    layout = _layout.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     parts = []
-    for group in packed.groups:
-        q, k, v = (_laid_out(part, group) for part in (query, key, value))  # (K * n, heads, W, d)
-        mask = _mask(packed, group, sliding_window)
+    for number, group in enumerate(layout.packed.groups):
+        q, k, v = (_laid_out(part, layout, number) for part in (query, key, value))  # (K * n, heads, W, d)
+        mask = _mask(layout.packed, group, sliding_window)
         if query.device.type == "cpu" or softcap is not None:
             out = _plain(q, k, v, mask, scale, softcap)
         else:
             out = _fused(q, k, v, mask, scale)
-        parts.append(_put_back(out, group, len(query)))
+        parts.append(_put_back(out, layout, number))
     return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), None
 
 
-def _laid_out(part: Tensor, group: Group) -> Tensor:
-    """(K, H, S, d) to (K * n, H, W, d)."""
+def _laid_out(part: Tensor, layout: _Layout, number: int) -> Tensor:
+    """(K, H, S, d) to (K * n, H, W, d) of a group."""
     copies, heads, tokens, depth = part.shape
-    there, _ = group.by_head(heads)
+    there, _ = layout.by_head(number, heads)
     vectors = part.transpose(1, 2).reshape(copies, tokens * heads, depth)  # as the projection left them: a view
-    return vectors.index_select(1, there).view(-1, heads, group.gather.shape[1], depth)
+    width = layout.packed.groups[number].gather.shape[1]
+    return vectors.index_select(1, there).view(-1, heads, width, depth)
 
 
-def _put_back(out: Tensor, group: Group, copies: int) -> Tensor:
-    """(K * n, H, W, d) to (K, tokens of the group, H, d)."""
-    heads, depth = out.shape[1], out.shape[3]
-    _, back = group.by_head(heads)
+def _put_back(out: Tensor, layout: _Layout, number: int) -> Tensor:
+    """(K * n, H, W, d) of a group to (K, its tokens, H, d)."""
+    rows, heads, _, depth = out.shape
+    _, back = layout.by_head(number, heads)
+    copies = rows // len(layout.packed.groups[number].gather)
     return out.reshape(copies, -1, depth).index_select(1, back).view(copies, -1, heads, depth)
 
 

@@ -9,7 +9,7 @@ Has not been measured on a GPU yet, so profiles leave it off.
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -54,7 +54,6 @@ class Graphs:
         still, replay = self._kept[key]
         for place, tensor in zip(_tensors(still), _tensors(inputs), strict=True):
             place.copy_(tensor)
-        _forget(still)
         return replay().clone()
 
     def clear(self) -> None:
@@ -96,31 +95,16 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _copied(value: Any) -> Any:
-    """The same with tensors of its own; what a dataclass remembers (`compare=False`) starts empty."""
+    """The same with tensors of its own."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, tuple):
         return tuple(_copied(part) for part in value)
-    if not is_dataclass(value):
+    if not is_dataclass(value) or isinstance(value, type):
         return value
-    made: Any = type(value)
-    read = _read(value)
-    own = {field.name: getattr(value, field.name) for field in fields(value) if field.compare}
-    return made(**{name: _copied(part) if name in read else part for name, part in own.items()})
-
-
-def _forget(value: Any) -> None:
-    """Empties what dataclasses remember of tensors that have just been written to."""
-    for part in value if isinstance(value, tuple) else ():
-        _forget(part)
-    for field in fields(value) if is_dataclass(value) else ():
-        part = getattr(value, field.name)
-        if field.compare:
-            _forget(part)
-        elif isinstance(part, dict):
-            part.clear()
+    return replace(value, **{name: _copied(getattr(value, name)) for name in _read(value)})
 
 
 def _read(value: Any) -> list[str]:
     """The fields that a forward reads: not those marked as only telling where the tensors came from."""
-    return [field.name for field in fields(value) if field.compare and not field.metadata.get("origin")]
+    return [field.name for field in fields(value) if not field.metadata.get("origin")]
