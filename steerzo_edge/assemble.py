@@ -103,7 +103,15 @@ def tokenized(
     )
 
 
-def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path | None = None) -> Parts:
+def assemble(
+    base: Base,
+    profile: Profile,
+    data: Data,
+    seed: int,
+    scratch: Path | None = None,
+    *,
+    prefix: PrefixStore | None = None,
+) -> Parts:
     """Builds everything a run is made of.
 
     Args:
@@ -112,12 +120,15 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         data: Tokenized rows.
         seed: Of the run.
         scratch: A directory that may be filled with what can be computed again.
+        prefix: Of an earlier run on the same rows and layers, to save computing it again.
 
     Raises:
         ProfileError: If the subset's targets do not fit the base, or a setting does not fit the device.
     """
     if profile.batch.cuda_graphs and (base.device.type != "cuda" or profile.subset.block_layers is not None):
         raise ProfileError("batch.cuda_graphs needs a CUDA device, and a subset without block_layers")
+    if getattr(profile.method, "cone", None) is not None and profile.subset.block_layers is not None:
+        raise ProfileError("method.cone remembers directions of the step before, which was in another block")
     subset = profile.subset.build(base, derive_seed("adapter", seed))
     blocks = cut(
         subset.slots,
@@ -126,19 +137,22 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         cache_bytes=LEAN_NOISE_BYTES if profile.batch.probes_per_forward == 1 else CACHE_BYTES,
         order=profile.subset.block_order,
         seed=derive_seed("blocks", seed),
+        distribution=profile.method.noise,
     )
-    strategy = profile.method.build()
+    method, rate = profile.method, profile.rule.learning_rate
     room = _room(data.train, profile)
-    prefix = _prefix(base, profile, data, subset, room, scratch)
+    prefix = prefix or _prefix(base, profile, data, subset, room, scratch)
     return Parts(
         subset=subset,
         blocks=blocks,
-        strategy=strategy,
+        strategy=method.build,
+        epsilon=None if method.epsilon == "auto" else method.epsilon,
         oracle=_oracle(
-            base, profile, subset, blocks.noise, prefix, min(strategy.cost, _chunk(base, profile, room, subset))
+            base, profile, subset, blocks.noise, prefix, min(method.cost, _chunk(base, profile, room, subset))
         ),
         rule=profile.rule.build(blocks.noise.size, base.device),
-        schedule=profile.schedule.build(profile.rule.learning_rate, profile.steps),
+        learning_rate=None if rate == "auto" else rate,
+        schedule=profile.schedule.build(profile.steps),
         batches=partial(_batch, base, data.train, seed, profile.batch),
         seed=seed,
         steps=profile.steps,
@@ -146,6 +160,7 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
+        watcher=profile.watch.build(),
     )
 
 

@@ -7,21 +7,23 @@ and it is cancelled, at a point where everything is consistent.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.errors import DivergedError
 from steerzo_edge.evaluation import Evaluation
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Subset
-from steerzo_edge.records import EvalRecord, Record, StepRecord
-from steerzo_edge.seeds import step_seeds
+from steerzo_edge.records import EvalRecord, Record, StepRecord, TuneRecord, WatchRecord
+from steerzo_edge.seeds import derive_seed, step_seeds
 from steerzo_edge.zo.blocks import Blocks
 from steerzo_edge.zo.journal import Entry
-from steerzo_edge.zo.oracle import Oracle
+from steerzo_edge.zo.oracle import Oracle, converse
 from steerzo_edge.zo.rule import Rule
 from steerzo_edge.zo.schedule import Schedule
-from steerzo_edge.zo.strategy import Estimate, Memory, Strategy
+from steerzo_edge.zo.strategy import Memory, Strategy
+from steerzo_edge.zo.tuning import find_radius, find_rate
+from steerzo_edge.zo.watcher import Watcher
 
 PATIENCE = 25
 
@@ -33,10 +35,12 @@ class Parts:
     Args:
         subset: Whose parameters are trained.
         blocks: What the steps perturb in turn; usually one block, which is everything.
-        strategy: Decides what to probe.
+        strategy: Decides what to probe, at a given probe radius.
+        epsilon: The probe radius; None finds it before the first step.
         oracle: Evaluates probes on the same subset.
         rule: Moves the parameters.
-        schedule: The learning rate of each step.
+        learning_rate: The peak rate; None finds it before the first step.
+        schedule: The share of it that each step has.
         batches: The batch of a step, a pure function of its index.
         seed: Of the run.
         steps: How many.
@@ -44,13 +48,16 @@ class Parts:
         evaluate_every: Steps between evaluations; one at the start and one at the end besides.
         early_stop: Evaluations without a new best after which the run ends; None never does.
         prefix: What the oracle and the evaluation share; None where the lowest trained layer is the first.
+        watcher: Judges the run at its evaluations; None lets it go on whatever happens.
     """
 
     subset: Subset
     blocks: Blocks
-    strategy: Strategy
+    strategy: Callable[[float], Strategy]
+    epsilon: float | None
     oracle: Oracle
     rule: Rule
+    learning_rate: float | None
     schedule: Schedule
     batches: Callable[[int], Batch]
     seed: int
@@ -59,6 +66,7 @@ class Parts:
     evaluate_every: int = 100
     early_stop: int | None = None
     prefix: PrefixStore | None = None
+    watcher: Watcher | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +78,9 @@ class Progress:
         forwards: Forward passes spent.
         tokens: Real tokens put through the model.
         memory: What the strategy is told next.
-        evaluated: Number of finished steps at the last evaluation, or -1.
+        evaluations: All so far.
+        verdicts: The watcher's, so far.
+        tuned: What was found for settings left to "auto".
         best: The best evaluation so far.
         stale: Evaluations since then.
         skipped: Steps skipped in a row.
@@ -80,7 +90,9 @@ class Progress:
     forwards: int = 0
     tokens: int = 0
     memory: Memory = field(default_factory=dict)
-    evaluated: int = -1
+    evaluations: list[EvalRecord] = field(default_factory=list)
+    verdicts: list[WatchRecord] = field(default_factory=list)
+    tuned: TuneRecord | None = None
     best: EvalRecord | None = None
     stale: int = 0
     skipped: int = 0
@@ -96,13 +108,26 @@ class Progress:
     def add(self, entry: Entry) -> None:
         """Takes one more line into account."""
         record = entry.record
-        if isinstance(record, StepRecord):
-            self.step, self.forwards, self.tokens = record.step + 1, record.forwards, record.tokens
-            self.memory = entry.memory
-            self.skipped = self.skipped + 1 if record.skipped else 0
-            return
-        self.evaluated = record.step
-        self.best, self.stale = (record, 0) if record.best else (self.best, self.stale + 1)
+        match record:
+            case StepRecord():
+                self.step, self.forwards, self.tokens = record.step + 1, record.forwards, record.tokens
+                self.memory = entry.memory
+                self.skipped = self.skipped + 1 if record.skipped else 0
+            case EvalRecord():
+                self.evaluations.append(record)
+                self.best, self.stale = (record, 0) if record.best else (self.best, self.stale + 1)
+            case TuneRecord():
+                self.tuned = record
+                self.forwards += record.forwards
+                self.tokens += record.tokens
+            case WatchRecord():
+                self.verdicts.append(record)
+                self.stale = 0
+
+    @property
+    def factor(self) -> float:
+        """What the watcher has multiplied the learning rate by."""
+        return math.prod(verdict.factor for verdict in self.verdicts)
 
     def improves(self, found: Evaluation) -> bool:
         """Whether an evaluation is the best so far: by accuracy where there is one, then by loss."""
@@ -116,18 +141,22 @@ def finetune(
     *,
     journal: Callable[[Entry], None] = lambda entry: None,
     progress: Progress | None = None,
+    rewind: Callable[[int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Record]:
-    """Runs until the last step, yielding a record for each step and each evaluation.
+    """Runs until the last step, yielding a record for each step, each evaluation and each decision.
 
     Args:
         parts: What the run is made of; parameters and rule must stand where `progress` says.
         journal: Given every line BEFORE the parameters move; must not return before it is durable.
         progress: Where to go on; a new run by default.
+        rewind: Takes parameters and rule back to where they were after so many steps; without it, a watcher can
+            only change the rate.
         clock: Seconds, for the records.
 
     Yields:
-        Step records, and evaluation records at step 0, every so many steps, and at the end.
+        Step records, evaluation records at step 0, every so many steps, and at the end; before the first step what
+        was found for settings left to "auto"; and the watcher's verdicts.
 
     Raises:
         DivergedError: If no step had a finite loss for 25 steps in a row.
@@ -135,56 +164,66 @@ def finetune(
     """
     progress = progress or Progress()
     while True:
-        if _evaluation_due(parts, progress):
-            entry = Entry(_evaluated(parts, progress))
+        for decide in (_evaluated, _watched, _tuned):
+            record = decide(parts, progress, clock)
+            if record is None:
+                continue
+            if isinstance(record, WatchRecord) and rewind is None:
+                record = replace(record, back_to=None)
+            entry = Entry(record)
             journal(entry)
             progress.add(entry)
-            yield entry.record
-        if progress.step >= parts.steps or _stale(parts, progress):
+            if isinstance(record, WatchRecord) and record.back_to is not None and rewind is not None:
+                rewind(record.back_to)
+            yield record
+        if progress.step >= parts.steps or _ended(parts, progress):
             return
-
-        started = clock()
-        batch = parts.batches(progress.step)
-        estimate, forwards = converse(parts, progress, batch)
-        record = StepRecord(
-            step=progress.step,
-            loss=estimate.loss if math.isfinite(estimate.loss) else None,
-            slope=estimate.slope,
-            learning_rate=parts.schedule(progress.step),
-            epsilon=parts.strategy.epsilon,
-            forwards=progress.forwards + forwards,
-            tokens=progress.tokens + forwards * batch.tokens,
-            seconds=clock() - started,
-            dropped=estimate.dropped,
-            skipped=estimate.skipped,
-        )
-        entry = Entry(record, estimate.gradient, estimate.memory, parts.blocks.of(progress.step).index)
+        entry = _stepped(parts, progress, clock)
         journal(entry)
         apply(entry, parts.subset, parts.rule, parts.blocks)
         parts.blocks.noise.forget()
         progress.add(entry)
-        yield record
+        yield entry.record
         if progress.skipped >= PATIENCE:
-            raise DivergedError(f"step {record.step}: {PATIENCE} steps in a row were skipped ({record.skipped})")
+            reason = getattr(entry.record, "skipped", None)
+            raise DivergedError(f"step {entry.record.step}: {PATIENCE} steps in a row were skipped ({reason})")
 
 
-def converse(parts: Parts, progress: Progress, batch: Batch) -> tuple[Estimate, int]:
-    """One step's dialogue between strategy and oracle.
+def _stepped(parts: Parts, progress: Progress, clock: Callable[[], float]) -> Entry:
+    """One step up to its line in the journal; nothing has moved yet."""
+    started = clock()
+    step = progress.step
+    epsilon, rate = _settings(parts, progress)
+    batch, block = parts.batches(step), parts.blocks.of(step)
+    dialogue = parts.strategy(epsilon).propose(step_seeds(parts.seed, step), progress.memory)
+    estimate, forwards = converse(dialogue, parts.oracle, batch, block)
+    record = StepRecord(
+        step=step,
+        loss=estimate.loss if math.isfinite(estimate.loss) else None,
+        slope=estimate.slope,
+        learning_rate=rate * parts.schedule(step) * progress.factor,
+        epsilon=epsilon,
+        forwards=progress.forwards + forwards,
+        tokens=progress.tokens + forwards * batch.tokens,
+        seconds=clock() - started,
+        dropped=estimate.dropped,
+        skipped=estimate.skipped,
+        rejected=estimate.rejected,
+        spread=estimate.spread,
+        scale=estimate.scale,
+        clipped=estimate.clipped,
+    )
+    return Entry(record, estimate.gradient, estimate.memory, block.index)
 
-    Returns:
-        The estimate, and the number of forward passes it took.
-    """
-    forwards = 0
-    block = parts.blocks.of(progress.step)
-    dialogue = parts.strategy.propose(step_seeds(parts.seed, progress.step), progress.memory)
-    probes = next(dialogue)
-    while True:
-        losses = parts.oracle.evaluate(probes, batch, block)
-        forwards += len(probes)
-        try:
-            probes = dialogue.send(losses)
-        except StopIteration as end:
-            return end.value, forwards
+
+def _settings(parts: Parts, progress: Progress) -> tuple[float, float]:
+    """Probe radius and peak rate: as given, or as found."""
+    found = progress.tuned
+    epsilon = parts.epsilon if parts.epsilon is not None or found is None else found.epsilon
+    rate = parts.learning_rate if parts.learning_rate is not None or found is None else found.learning_rate
+    assert epsilon is not None
+    assert rate is not None
+    return epsilon, rate
 
 
 def apply(entry: Entry, subset: Subset, rule: Rule, blocks: Blocks) -> None:
@@ -205,17 +244,78 @@ def replay(entries: Sequence[Entry], subset: Subset, rule: Rule, blocks: Blocks)
         apply(entry, subset, rule, blocks)
 
 
-def _evaluation_due(parts: Parts, progress: Progress) -> bool:
-    if parts.evaluate is None or progress.evaluated == progress.step:
-        return False
-    return progress.step % parts.evaluate_every == 0 or progress.step == parts.steps
-
-
-def _evaluated(parts: Parts, progress: Progress) -> EvalRecord:
-    assert parts.evaluate is not None
+def _evaluated(parts: Parts, progress: Progress, clock: Callable[[], float]) -> EvalRecord | None:
+    """An evaluation, if it is time for one."""
+    if parts.evaluate is None or _judged(progress.evaluations, progress.step):
+        return None
+    if progress.step % parts.evaluate_every and progress.step != parts.steps:
+        return None
     found = parts.evaluate()
     return EvalRecord(progress.step, found.loss, found.accuracy, found.examples, progress.improves(found))
 
 
-def _stale(parts: Parts, progress: Progress) -> bool:
-    return parts.early_stop is not None and progress.stale >= parts.early_stop
+def _watched(parts: Parts, progress: Progress, clock: Callable[[], float]) -> WatchRecord | None:
+    """The watcher's verdict on the evaluation that has just been made."""
+    evaluated = _judged(progress.evaluations, progress.step)
+    if parts.watcher is None or not evaluated or _judged(progress.verdicts, progress.step):
+        return None
+    if progress.step >= parts.steps:
+        return None
+    return parts.watcher.judge(progress.evaluations, progress.verdicts, parts.schedule(progress.step))
+
+
+def _judged(records: Sequence[EvalRecord] | Sequence[WatchRecord], step: int) -> bool:
+    return bool(records) and records[-1].step == step
+
+
+def _tuned(parts: Parts, progress: Progress, clock: Callable[[], float]) -> TuneRecord | None:
+    """What is left to "auto", found before the first step."""
+    if progress.tuned is not None or (parts.epsilon is not None and parts.learning_rate is not None):
+        return None
+    started = clock()
+    forwards, tokens, noise, said = 0, 0, None, []
+    epsilon, rate = parts.epsilon, parts.learning_rate
+    seed = derive_seed("tune", parts.seed)
+    if epsilon is None:
+        radius = find_radius(parts.oracle, parts.batches(0), parts.blocks.of(0), step_seeds(seed, 0))
+        epsilon, noise = radius.epsilon, radius.noise
+        forwards, tokens = radius.forwards, radius.tokens
+        said.append(f"probe radius {epsilon:.2g}: slopes agree within {radius.disagreement:.0%} with larger ones")
+    if rate is None:
+        found = find_rate(
+            parts.strategy(epsilon),
+            parts.oracle,
+            parts.batches,
+            parts.blocks.of,
+            lambda step: step_seeds(seed, step + 1),
+            travel=parts.schedule.travel,
+            gain=parts.rule.reach,
+        )
+        rate, forwards, tokens = found.learning_rate, forwards + found.forwards, tokens + found.tokens
+        said.append(
+            f"learning rate {rate:.2g}: single steps help up to a distance of {found.distance:.2g}, which the "
+            f"random walk of {parts.steps} steps may come to"
+        )
+    parts.blocks.noise.forget()
+    message = f"{'; '.join(said)} ({forwards} forwards)"
+    return TuneRecord(0, epsilon, rate, noise, forwards, tokens, clock() - started, message)
+
+
+def _ended(parts: Parts, progress: Progress) -> bool:
+    stale = parts.early_stop is not None and progress.stale >= parts.early_stop
+    return stale or (bool(progress.verdicts) and progress.verdicts[-1].stop)
+
+
+def lineage(entries: Sequence[Entry], step: int) -> list[Entry]:
+    """The step lines that lead to where the parameters stand after `step` steps: without those that a watcher's
+    verdict has taken back.
+    """
+    kept: list[Entry] = []
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, StepRecord) and record.step < step:
+            kept.append(entry)
+        elif isinstance(record, WatchRecord) and record.back_to is not None and record.step <= step:
+            back_to = record.back_to
+            kept = [old for old in kept if old.record.step < back_to]
+    return kept

@@ -10,18 +10,18 @@ from pydantic import Field
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import NotFoundError, ProfileError
+from steerzo_edge.methods import AllLossesConfig, MethodConfig
 from steerzo_edge.sections import (
-    AllLossesConfig,
     BatchConfig,
     EvaluateConfig,
     LoraConfig,
-    MethodConfig,
     ModelConfig,
     ObjectiveConfig,
     RuleConfig,
     ScheduleConfig,
     SGDConfig,
     SubsetConfig,
+    WatchConfig,
 )
 
 _HERE = Path(__file__).parent
@@ -43,6 +43,7 @@ class Profile(Config):
     batch: BatchConfig = Field(default_factory=BatchConfig, description="What a forward sees.")
     steps: int = Field(1000, ge=1, le=10_000_000, description="Length of the run.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Quality along the way.")
+    watch: WatchConfig = Field(default_factory=WatchConfig, description="What is done about a run that fails.")
 
 
 def profile_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run says about itself: one record a step, one an evaluation.
+"""What a run says about itself: one record a step, one an evaluation, and what it found out on its own.
 
 Plain numbers, made once, passed along by everyone: the journal stores them, the server streams them, the
 progress bar draws them. Steps count from 0.
@@ -23,6 +23,10 @@ class StepRecord:
         seconds: Wall-clock time of this step, up to its line in the journal.
         dropped: Candidates of this step whose loss was not finite.
         skipped: Why the parameters did not move, or None.
+        rejected: Candidates whose loss was finite, but far above the pool's.
+        spread: Standard deviation of the pool's losses, nats; None where the method has no pool.
+        scale: What the estimate was multiplied by before the rule saw it.
+        clipped: Whether its slope was cut to a bound.
     """
 
     step: int
@@ -35,6 +39,10 @@ class StepRecord:
     seconds: float
     dropped: int
     skipped: str | None = None
+    rejected: int = 0
+    spread: float | None = None
+    scale: float = 1.0
+    clipped: bool = False
 
     kind = "step"
 
@@ -68,4 +76,63 @@ class EvalRecord:
         return asdict(self)
 
 
-Record = StepRecord | EvalRecord
+@dataclass(frozen=True, slots=True)
+class TuneRecord:
+    """What was found before the first step, for settings that were left to "auto".
+
+    Args:
+        step: 0: found before that step.
+        epsilon: Probe radius.
+        learning_rate: Peak rate.
+        noise: What is left of a +/- difference's disagreement between neighbouring radii, at the chosen one; nats.
+            None if the radius was given.
+        forwards: Forward passes it took.
+        tokens: Real tokens put through the model.
+        seconds: Wall-clock time.
+        message: The same in words.
+    """
+
+    step: int
+    epsilon: float
+    learning_rate: float
+    noise: float | None
+    forwards: int
+    tokens: int
+    seconds: float
+    message: str
+
+    kind = "tune"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRecord:
+    """The watcher saw that a run was going wrong, or nowhere.
+
+    Args:
+        step: Number of finished steps.
+        verdict: "diverged", "plateau" or "never-left-the-start".
+        message: What was seen and what is done about it.
+        factor: What the learning rate is multiplied by from here on; 1 leaves it.
+        back_to: Parameters are taken back to where they were after so many steps; None leaves them.
+        stop: Whether the run ends here.
+    """
+
+    step: int
+    verdict: str
+    message: str
+    factor: float = 1.0
+    back_to: int | None = None
+    stop: bool = False
+
+    kind = "watch"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON-ready values."""
+        return asdict(self)
+
+
+Record = StepRecord | EvalRecord | TuneRecord | WatchRecord

@@ -24,13 +24,13 @@ from steerzo_edge.assemble import assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.files import write_whole
-from steerzo_edge.finetuning import Progress, finetune, replay
+from steerzo_edge.finetuning import Progress, finetune, lineage, replay
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.profile import Profile
-from steerzo_edge.records import EvalRecord, Record, StepRecord
+from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.zo.journal import Header, Journal
 
 log = logging.getLogger(__name__)
@@ -129,9 +129,10 @@ class Run:
 
     def records(self) -> Iterator[Record]:
         """Goes on to the end, yielding each new record. Stop iterating to pause or cancel."""
-        for record in finetune(self._parts, journal=self._journal.append, progress=self.progress):
+        steps = finetune(self._parts, journal=self._journal.append, progress=self.progress, rewind=self._rewind)
+        for record in steps:
             if isinstance(record, EvalRecord) and record.best and self._profile.evaluate.keep == "best":
-                self._save("best.safetensors", record.step, {})
+                self._save("best.safetensors", record.step, self._parts.rule.state())
             if isinstance(record, StepRecord) and self.progress.step % self._snapshot_every == 0:
                 self._save("snapshot.safetensors", self.progress.step, self._parts.rule.state())
             yield record
@@ -190,18 +191,31 @@ class Run:
 
     def _catch_up(self, step: int) -> None:
         """Brings parameters and rule from their start to `step`: snapshot, then replay."""
-        loaded = _load(self.directory / "snapshot.safetensors", at_most=step)
         start = 0
-        if loaded is not None:
-            start, tensors = loaded
-            self._parts.subset.parameters.copy_(tensors.pop("parameters"))
-            self._parts.rule.restore({name.removeprefix("rule."): tensor for name, tensor in tensors.items()})
-        entries = [
-            entry
-            for entry in self._journal.entries
-            if isinstance(entry.record, StepRecord) and start <= entry.record.step < step
-        ]
+        for name in ("snapshot.safetensors", "best.safetensors"):
+            loaded = _load(self.directory / name, at_most=step)
+            if loaded is not None and loaded[0] > start and not self._taken_back(loaded[0], step):
+                start, tensors = loaded
+                self._parts.subset.parameters.copy_(tensors.pop("parameters"))
+                self._parts.rule.restore({key.removeprefix("rule."): tensor for key, tensor in tensors.items()})
+        entries = [entry for entry in lineage(self._journal.entries, step) if entry.record.step >= start]
         replay(entries, self._parts.subset, self._parts.rule, self._parts.blocks)
+
+    def _taken_back(self, saved: int, step: int) -> bool:
+        """Whether a verdict on the way to `step` went back behind what was saved after `saved` steps."""
+        verdicts = [entry.record for entry in self._journal.entries if isinstance(entry.record, WatchRecord)]
+        return any(v.back_to is not None and v.back_to < saved <= v.step <= step for v in verdicts)
+
+    def _rewind(self, step: int) -> None:
+        """Takes the live parameters and rule back: what `_catch_up` makes of fresh ones."""
+        live = self._parts
+        self._parts = assemble(self._base, self._profile, self.data, self._seed, prefix=live.prefix)
+        try:
+            self._catch_up(step)
+            live.subset.parameters.copy_(self._parts.subset.parameters)
+            live.rule.restore(self._parts.rule.state())
+        finally:
+            self._parts = live
 
     def _restore_best(self, best: EvalRecord) -> None:
         loaded = _load(self.directory / "best.safetensors", at_most=best.step)

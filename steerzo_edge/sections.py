@@ -1,7 +1,7 @@
 """The sections of a profile: closed, described, bounded.
 
-A choice is a union discriminated on `kind`, so a new method is one class here and one file in
-`zo/strategies`. `build` hands flat values to classes that know nothing of settings.
+A choice is a union discriminated on `kind`; the methods are in `methods.py`. `build` hands flat values to classes
+that know nothing of settings.
 """
 
 from typing import Annotated, Literal
@@ -22,11 +22,7 @@ from steerzo_edge.model.subset import Subset
 from steerzo_edge.zo.rule import Rule
 from steerzo_edge.zo.rules import SGD, Adam, Momentum
 from steerzo_edge.zo.schedule import Schedule
-from steerzo_edge.zo.strategies import AllLosses, Greedy, GuidingVector, TwoPoint
-from steerzo_edge.zo.strategy import Strategy
-
-Epsilon = Annotated[float, Field(gt=0, le=1, description="Probe radius, in units of the parameters.")]
-Pool = Annotated[int, Field(ge=2, le=256, description="Candidates a step.")]
+from steerzo_edge.zo.watcher import Watcher
 
 
 class ModelConfig(Config):
@@ -109,66 +105,17 @@ class LastLayersConfig(BlocksConfig):
         return LastLayers(self.chosen(base), compute_dtype=base.compute_dtype, device=base.device)
 
 
-class TwoPointConfig(Config):
-    """MeZO: 2 forwards a step."""
-
-    kind: Literal["two-point"] = "two-point"
-    epsilon: Epsilon = 1e-3
-
-    def build(self) -> Strategy:
-        """The strategy."""
-        return TwoPoint(self.epsilon)
-
-
-class GuidingVectorConfig(Config):
-    """MeZO-GV: pool + 2 forwards a step."""
-
-    kind: Literal["guiding-vector"] = "guiding-vector"
-    epsilon: Epsilon = 1e-3
-    pool: Pool = 2
-    elite: float = Field(0.5, gt=0, lt=1, description="Share of the pool that counts as good.")
-    history: Literal["fresh", "keep-best"] = Field(
-        "fresh", description="keep-best lets the last step's best candidate compete again."
-    )
-    normalize: bool = Field(True, description="Scale the guide to norm sqrt(d); false is the paper's listing.")
-
-    def build(self) -> Strategy:
-        """The strategy."""
-        return GuidingVector(self.epsilon, self.pool, self.elite, self.history, self.normalize)
-
-
-class GreedyConfig(Config):
-    """MeZO-Greedy: pool + 1 forwards a step."""
-
-    kind: Literal["greedy"] = "greedy"
-    epsilon: Epsilon = 1e-3
-    pool: Pool = 4
-
-    def build(self) -> Strategy:
-        """The strategy."""
-        return Greedy(self.epsilon, self.pool)
-
-
-class AllLossesConfig(Config):
-    """One-sided multi-query: pool forwards a step, every loss is used."""
-
-    kind: Literal["all-losses"] = "all-losses"
-    epsilon: Epsilon = 1e-3
-    pool: Pool = 8
-    normalize: bool = Field(
-        False, description="Steps of equal length; the learning rate is how far a step moves a parameter."
-    )
-
-    def build(self) -> Strategy:
-        """The strategy."""
-        return AllLosses(self.epsilon, self.pool, self.normalize)
+LearningRate = Annotated[
+    Literal["auto"] | Annotated[float, Field(gt=0, le=10)],
+    Field(description="Peak rate; auto finds it before the first step."),
+]
 
 
 class SGDConfig(Config):
     """Plain gradient descent."""
 
     kind: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak rate.")
+    learning_rate: LearningRate = 1e-3
 
     def build(self, size: int, device: torch.device) -> Rule:
         """The rule for d parameters."""
@@ -179,7 +126,7 @@ class MomentumConfig(Config):
     """Heavy-ball momentum."""
 
     kind: Literal["momentum"] = "momentum"
-    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak rate.")
+    learning_rate: LearningRate = 1e-3
     beta: float = Field(0.9, ge=0, lt=1, description="Decay of the running sum.")
     dampening: float = Field(0.9, ge=0, lt=1, description="Share of each gradient that is left out.")
 
@@ -192,7 +139,7 @@ class AdamConfig(Config):
     """Adam on the estimated gradient."""
 
     kind: Literal["adam"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak rate.")
+    learning_rate: LearningRate = 1e-3
     beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the running mean.")
     beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the running square.")
     stability: float = Field(1e-8, gt=0, description="Added to the root of the running square.")
@@ -209,9 +156,9 @@ class ScheduleConfig(Config):
     warmup: int = Field(0, ge=0, description="Steps of linear rise.")
     floor: float = Field(0.0, ge=0, le=1, description="Share of the peak rate that is left at the end.")
 
-    def build(self, learning_rate: float, steps: int) -> Schedule:
+    def build(self, steps: int) -> Schedule:
         """The schedule of a run."""
-        return Schedule(learning_rate, steps, self.kind, self.warmup, self.floor)
+        return Schedule(steps, self.kind, self.warmup, self.floor)
 
 
 class ObjectiveConfig(Config):
@@ -255,10 +202,19 @@ class EvaluateConfig(Config):
     keep: Literal["best", "last"] = Field("best", description="Which version becomes the adapter.")
 
 
+class WatchConfig(Config):
+    """The watcher: sees a run that goes wrong or nowhere, says so, and backs off."""
+
+    enabled: bool = Field(True, description="False lets a run go on whatever happens.")
+    patience: int = Field(8, ge=2, description="Evaluations without progress that make a plateau.")
+    retries: int = Field(2, ge=0, description="How often a run may back off before it is ended.")
+
+    def build(self) -> Watcher | None:
+        """The watcher, or None."""
+        return Watcher(self.patience, self.retries) if self.enabled else None
+
+
 SubsetConfig = Annotated[LoraConfig | LastLayersConfig, Field(discriminator="kind")]
-MethodConfig = Annotated[
-    TwoPointConfig | GuidingVectorConfig | GreedyConfig | AllLossesConfig, Field(discriminator="kind")
-]
 RuleConfig = Annotated[SGDConfig | MomentumConfig | AdamConfig, Field(discriminator="kind")]
 
 

@@ -11,11 +11,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from steerzo_edge.data.batches import Batch
 from steerzo_edge.data.examples import Completion, Dataset, Labelled
 from steerzo_edge.data.task import Task
+from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.seeds import step_seeds
+from steerzo_edge.zo.oracle import converse
+from steerzo_edge.zo.strategy import Estimate
 
 SPECIAL = ("<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>")
 CHAT_TEMPLATE = (
@@ -89,6 +94,13 @@ def tiny(tiny_path: Path) -> Loader:
 def bundled() -> Base:
     """The base that ships with the package, in nf4."""
     return load_base(device="cpu")
+
+
+def first_estimate(parts: Parts, batch: Batch) -> tuple[Estimate, int]:
+    """What the first step of a run would learn from a batch, and how many forwards it takes."""
+    assert parts.epsilon is not None
+    dialogue = parts.strategy(parts.epsilon).propose(step_seeds(parts.seed, 0), {})
+    return converse(dialogue, parts.oracle, batch, parts.blocks.of(0))
 
 
 def labelled_rows(count: int = 20) -> Dataset:

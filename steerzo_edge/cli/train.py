@@ -93,7 +93,7 @@ def _read(path: Path, task: Task | None) -> Dataset:
 def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
     parts = [
         f"{rows} rows from the dataset, {run.size:,} trained parameters",
-        f"method {profile.method.kind}, {profile.steps} steps of {profile.method.build().cost} forwards",
+        f"method {profile.method.kind}, {profile.steps} steps of {profile.method.cost} forwards",
         f"run directory {out}",
     ]
     if run.progress.step:

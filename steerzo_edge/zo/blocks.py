@@ -14,7 +14,7 @@ import torch
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.model.subset import Slot
 from steerzo_edge.seeds import derive_seed
-from steerzo_edge.zo.noise import CACHE_BYTES, Noise
+from steerzo_edge.zo.noise import CACHE_BYTES, Distribution, Noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ def cut(
     cache_bytes: int = CACHE_BYTES,
     order: Literal["cycle", "random"] = "cycle",
     seed: int = 0,
+    distribution: Distribution = "gaussian",
 ) -> Blocks:
     """Cuts a parameter vector into blocks of decoder layers.
 
@@ -76,13 +77,15 @@ def cut(
         cache_bytes: How much noise is kept within a step.
         order: Of the turns.
         seed: Of random turns.
+        distribution: Of the noise.
     """
     trained = sorted({layer_index(slot.layer) for slot in slots})
     size = layers or len(trained)
     groups = [trained[start : start + size] for start in range(0, len(trained), size)]
     members = [[slot for slot in slots if layer_index(slot.layer) in group] for group in groups]
     spans = [slice(group[0].start, group[-1].stop) for group in members]
-    noise = Noise(spans[-1].stop, device, cache_bytes, cuts=[span.stop for span in spans])
+    cuts = [span.stop for span in spans]
+    noise = Noise(spans[-1].stop, device, cache_bytes, cuts=cuts, distribution=distribution)
     blocks = []
     for index, (group, own, span) in enumerate(zip(groups, members, spans, strict=True)):
         inside = [i for i, s in enumerate(noise.segments) if span.start <= s.start < span.stop]

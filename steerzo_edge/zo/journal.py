@@ -1,4 +1,4 @@
-"""The journal: a header, and one checksummed line for each step and each evaluation.
+"""The journal: a header, and one checksummed line for each step, each evaluation, and each decision.
 
     3f1c09aa {"kind": "step", "gradient": [[2938471, 0.25], ...], "learning_rate": 0.004, "loss": 1.71, ...}
 
@@ -21,7 +21,7 @@ from pydantic import Field
 from steerzo_edge.config import Config
 from steerzo_edge.errors import InputError, JournalError
 from steerzo_edge.files import write_whole
-from steerzo_edge.records import EvalRecord, Record, StepRecord
+from steerzo_edge.records import EvalRecord, Record, StepRecord, TuneRecord, WatchRecord
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Memory
 
@@ -179,8 +179,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _entry(value: dict[str, Any]) -> Entry:
-    if value.pop("kind") == "eval":
-        return Entry(EvalRecord(**value))
+    kind = value.pop("kind")
+    for record in (EvalRecord, TuneRecord, WatchRecord):
+        if kind == record.kind:
+            return Entry(record(**value))
+    if kind != StepRecord.kind:
+        raise TypeError(f"a line of kind {kind!r}")
     gradient = Direction(tuple((int(seed), float(weight)) for seed, weight in value.pop("gradient")))
     memory, block = value.pop("memory"), value.pop("block")
     return Entry(StepRecord(**value), gradient, memory, block)

@@ -12,6 +12,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,16 +21,18 @@ from steerzo_edge.seeds import derive_seed
 
 SEGMENT = 1 << 20
 CACHE_BYTES = 256 << 20
+Distribution = Literal["gaussian", "rademacher"]
 
 
 class Noise:
-    """Standard normal vectors of `size` numbers, drawn segment by segment.
+    """Vectors of `size` independent numbers of mean 0 and variance 1, drawn segment by segment.
 
     Args:
         size: d, the length of the parameter vector.
         device: Where the numbers are made and kept.
         cache_bytes: How much of what was drawn last is kept, so that a step makes each z once.
         cuts: Places in 0 .. d where a segment must end; a segment ends after 2**20 numbers anyway.
+        distribution: "gaussian", or "rademacher": +1 or -1, so that every direction has norm sqrt(d) exactly.
 
     Attributes:
         segments: The segments as slices of d, in order.
@@ -42,8 +45,10 @@ class Noise:
         cache_bytes: int = CACHE_BYTES,
         *,
         cuts: Iterable[int] = (),
+        distribution: Distribution = "gaussian",
     ) -> None:
         self.size = size
+        self.distribution = distribution
         self.device = torch.device(device)
         bounds = sorted({0, size, *cuts})
         self.segments = [
@@ -64,12 +69,18 @@ class Noise:
             return found
         self._generator.manual_seed(derive_seed("noise", seed, segment))
         bounds = self.segments[segment]
-        drawn = torch.randn(bounds.stop - bounds.start, generator=self._generator, device=self.device)
+        drawn = self._drawn(bounds.stop - bounds.start)
         if self._cache_entries > 0:
             self._cache[key] = drawn
             while len(self._cache) > self._cache_entries:
                 self._cache.popitem(last=False)
         return drawn
+
+    def _drawn(self, length: int) -> Tensor:
+        if self.distribution == "gaussian":
+            return torch.randn(length, generator=self._generator, device=self.device)
+        signs = torch.randint(0, 2, (length,), generator=self._generator, device=self.device, dtype=torch.int8)
+        return signs.float().mul_(2).sub_(1)
 
     def forget(self) -> None:
         """Lets go of what is kept: the next step has other seeds."""

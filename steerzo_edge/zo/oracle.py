@@ -18,7 +18,7 @@ from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.objectives import losses
 from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.noise import Noise
-from steerzo_edge.zo.strategy import Probe
+from steerzo_edge.zo.strategy import Dialogue, Estimate, Probe
 
 
 class Oracle(Protocol):
@@ -42,6 +42,23 @@ class Oracle(Protocol):
             The subset's parameters are bitwise untouched afterwards, also when this raises.
         """
         ...
+
+
+def converse(dialogue: Dialogue, oracle: Oracle, batch: Batch, block: Block) -> tuple[Estimate, int]:
+    """One step's dialogue between strategy and oracle.
+
+    Returns:
+        The estimate, and the number of forward passes it took.
+    """
+    forwards = 0
+    probes = next(dialogue)
+    while True:
+        losses = oracle.evaluate(probes, batch, block)
+        forwards += len(probes)
+        try:
+            probes = dialogue.send(losses)
+        except StopIteration as end:
+            return end.value, forwards
 
 
 @dataclass(slots=True)

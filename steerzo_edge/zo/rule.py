@@ -25,6 +25,14 @@ class Rule(Protocol):
         """
         ...
 
+    def reach(self, gradient: float) -> float:
+        """How far one step goes at rate 1, all its after-effects included.
+
+        Args:
+            gradient: Root mean square of independent gradients.
+        """
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """What a snapshot must hold besides the parameters; live tensors, copy before changing."""
         ...

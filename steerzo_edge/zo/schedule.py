@@ -1,4 +1,4 @@
-"""The learning rate over the steps: warm-up, then constant, linear or cosine decay. A pure function."""
+"""The learning rate over the steps, as a share of its peak: warm-up, then constant, linear or cosine decay."""
 
 import math
 from dataclasses import dataclass
@@ -7,28 +7,31 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Learning rate of a step.
+    """Share of the peak rate at a step: a pure function.
 
     Args:
-        learning_rate: The peak rate.
         steps: Length of the run.
         kind: "constant", or "linear" or "cosine" decay from the peak to `floor` times the peak.
         warmup: Steps of linear rise before it.
         floor: Share of the peak that is left at the end.
     """
 
-    learning_rate: float
     steps: int
     kind: Literal["constant", "linear", "cosine"] = "constant"
     warmup: int = 0
     floor: float = 0.0
 
     def __call__(self, step: int) -> float:
-        """The rate of step `step`, counted from 0."""
+        """The share at step `step`, counted from 0: 0 to 1."""
         if step < self.warmup:
-            return self.learning_rate * (step + 1) / (self.warmup + 1)
+            return (step + 1) / (self.warmup + 1)
         if self.kind == "constant":
-            return self.learning_rate
+            return 1.0
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         left = 1 - done if self.kind == "linear" else (1 + math.cos(math.pi * done)) / 2
-        return self.learning_rate * (self.floor + (1 - self.floor) * left)
+        return self.floor + (1 - self.floor) * left
+
+    @property
+    def travel(self) -> float:
+        """How far a random walk of such steps goes, in steps of the peak: root of the summed squared shares."""
+        return math.sqrt(math.fsum(self(step) ** 2 for step in range(self.steps)))

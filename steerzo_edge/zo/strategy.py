@@ -8,11 +8,12 @@ the next (a kept seed) travels in `Estimate.memory`, and so lands in the journal
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from statistics import median
+from typing import Any, Protocol
 
 from steerzo_edge.zo.direction import Direction
 
-Memory = Mapping[str, int]
+Memory = Mapping[str, Any]  # values as JSON has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Estimate:
         loss: Estimate of the batch loss at the unperturbed parameters, nats.
         slope: Projected gradient along the step's direction at norm sqrt(d).
         dropped: Candidates whose loss was not finite.
+        rejected: Candidates whose loss was finite, but far above the pool's.
+        spread: Standard deviation of the pool's losses, nats; None where there is no pool.
+        scale: What the estimate was multiplied by before it was handed on (see `scaling.py`).
+        clipped: Whether its slope was cut to a bound.
         memory: What the strategy wants to be told at its next step.
         skipped: Why there is no gradient, or None.
     """
@@ -40,6 +45,10 @@ class Estimate:
     loss: float
     slope: float
     dropped: int = 0
+    rejected: int = 0
+    spread: float | None = None
+    scale: float = 1.0
+    clipped: bool = False
     memory: Memory = field(default_factory=dict)
     skipped: str | None = None
 
@@ -70,10 +79,49 @@ class Strategy(Protocol):
         ...
 
 
-def finite(pool: Sequence[Direction], losses: Sequence[float]) -> tuple[list[Direction], list[float]]:
-    """The candidates whose loss is a number, and those losses."""
-    kept = [(z, loss) for z, loss in zip(pool, losses, strict=True) if math.isfinite(loss)]
-    return [z for z, _ in kept], [loss for _, loss in kept]
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The candidates of a step that can be used.
+
+    Args:
+        directions: Whose losses are usable.
+        losses: Of those.
+        dropped: Candidates whose loss was not finite.
+        rejected: Candidates whose loss was finite, but far above the others'.
+    """
+
+    directions: list[Direction]
+    losses: list[float]
+    dropped: int
+    rejected: int = 0
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the losses, nats; None if there are fewer than two."""
+        if len(self.losses) < 2:
+            return None
+        center = math.fsum(self.losses) / len(self.losses)
+        return math.sqrt(math.fsum((loss - center) ** 2 for loss in self.losses) / (len(self.losses) - 1))
+
+
+def usable(directions: Sequence[Direction], losses: Sequence[float], reject: float | None = None) -> Pool:
+    """Sorts out candidates that would poison a mean.
+
+    Args:
+        directions: All candidates.
+        losses: Of each, nats; nan and inf are dropped.
+        reject: Drop losses that lie above the median by more than so many standard deviations, as the median
+            absolute deviation tells them (1.4826 of it, for normal losses); None keeps all that are finite.
+    """
+    pairs = [(z, loss) for z, loss in zip(directions, losses, strict=True) if math.isfinite(loss)]
+    dropped = len(directions) - len(pairs)
+    bound = math.inf
+    if reject is not None and len(pairs) > 2:
+        center = median(loss for _, loss in pairs)
+        deviation = 1.4826 * median(abs(loss - center) for _, loss in pairs)
+        bound = center + reject * deviation if deviation > 0 else math.inf
+    kept = [(z, loss) for z, loss in pairs if loss <= bound]
+    return Pool([z for z, _ in kept], [loss for _, loss in kept], dropped, len(pairs) - len(kept))
 
 
 def skip(reason: str, *, dropped: int, memory: Memory) -> Estimate:
@@ -82,14 +130,23 @@ def skip(reason: str, *, dropped: int, memory: Memory) -> Estimate:
 
 
 def symmetric(
-    direction: Direction, plus: float, minus: float, epsilon: float, *, dropped: int = 0, memory: Memory
+    direction: Direction, plus: float, minus: float, epsilon: float, pool: Pool | None = None, *, memory: Memory
 ) -> Estimate:
     """The two-point estimate along a direction from its two losses: slope * direction.
 
     Source: arXiv:2305.17333, the projected gradient.
     """
-    lost = dropped + sum(not math.isfinite(loss) for loss in (plus, minus))
-    if lost > dropped:
-        return skip("a loss of the symmetric pair was not finite", dropped=lost, memory=memory)
+    dropped, rejected = (0, 0) if pool is None else (pool.dropped, pool.rejected)
+    lost = sum(not math.isfinite(loss) for loss in (plus, minus))
+    if lost:
+        return skip("a loss of the symmetric pair was not finite", dropped=dropped + lost, memory=memory)
     slope = (plus - minus) / (2 * epsilon)
-    return Estimate(slope * direction, (plus + minus) / 2, slope * direction.scale, dropped=dropped, memory=memory)
+    return Estimate(
+        slope * direction,
+        (plus + minus) / 2,
+        slope * direction.scale,
+        dropped=dropped,
+        rejected=rejected,
+        spread=None if pool is None else pool.spread,
+        memory=memory,
+    )

@@ -10,14 +10,14 @@ import torch
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import ProfileError
-from steerzo_edge.finetuning import Parts, Progress, converse, finetune, replay
+from steerzo_edge.finetuning import Parts, Progress, finetune, replay
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.records import StepRecord
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.journal import Entry
 from steerzo_edge.zo.strategy import Probe
-from tests.conftest import DATASETS, Loader, labelled_rows
+from tests.conftest import DATASETS, Loader, first_estimate, labelled_rows
 
 QUANTIZATIONS = ("nf4", "int8", "none")
 SUBSETS = {
@@ -31,7 +31,9 @@ METHODS = {
     "keep-best": ({"kind": "guiding-vector", "pool": 3, "history": "keep-best"}, 5),
     "greedy": ({"kind": "greedy", "pool": 3}, 4),
     "all-losses": ({"kind": "all-losses", "pool": 4}, 4),
-    "normalized": ({"kind": "all-losses", "pool": 4, "normalize": True}, 4),
+    "normalized": ({"kind": "all-losses", "pool": 4, "scaling": "normalized", "reject": 4}, 4),
+    "weighted-guide": ({"kind": "weighted-guide", "pool": 3, "scaling": "running-rms", "clip": 2}, 5),
+    "cone": ({"kind": "two-point", "cone": {"terms": 3}, "noise": "rademacher"}, 2),
 }
 RULES = {"sgd": {"kind": "sgd"}, "momentum": {"kind": "momentum"}, "adam": {"kind": "adam"}}
 
@@ -74,15 +76,15 @@ def test_a_run_keeps_its_promises(
 
     # Probes leave the parameters bitwise untouched.
     batch = parts.batches(0)
-    estimate, forwards = converse(parts, Progress(), batch)
+    estimate, forwards = first_estimate(parts, batch)
     assert torch.equal(parts.subset.parameters, start)
-    assert forwards == METHODS[method][1] == parts.strategy.cost
+    assert forwards == METHODS[method][1]
     assert estimate.skipped is None
 
     # Every step costs exactly what the strategy says, and moves the parameters.
     records, entries = run(parts)
     assert [record.step for record in records] == [0, 1, 2]
-    assert [record.forwards for record in records] == [parts.strategy.cost * n for n in (1, 2, 3)]
+    assert [record.forwards for record in records] == [METHODS[method][1] * n for n in (1, 2, 3)]
     assert not torch.equal(parts.subset.parameters, start)
 
     # The journal's lines alone give the same bytes.
@@ -129,7 +131,7 @@ def test_an_exception_in_a_forward_leaves_everything_as_it_was(
 
     monkeypatch.setattr(type(base), "hidden", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        converse(parts, Progress(), parts.batches(0))
+        first_estimate(parts, parts.batches(0))
     assert torch.equal(parts.subset.parameters, start)
     assert not base.bank.active
 
@@ -139,7 +141,7 @@ def test_memory_that_runs_out_halves_the_chunk_and_keeps_the_step(
 ) -> None:
     base = tiny("none", torch.float32)
     parts = parts_of(base, profile_of("all-losses", "sgd", "lora-frozen-a", 4))
-    calm = converse(parts, Progress(), parts.batches(0))[0]
+    calm = first_estimate(parts, parts.batches(0))[0]
     whole = type(base).hidden
     sizes: list[int] = []
 
@@ -150,7 +152,7 @@ def test_memory_that_runs_out_halves_the_chunk_and_keeps_the_step(
         return whole(self, packed, copies)
 
     monkeypatch.setattr(type(base), "hidden", small_memory)
-    estimate = converse(parts, Progress(), parts.batches(0))[0]
+    estimate = first_estimate(parts, parts.batches(0))[0]
     assert sizes == [4, 2, 1, 1, 1, 1]
     assert estimate.loss == pytest.approx(calm.loss, rel=1e-5)
 

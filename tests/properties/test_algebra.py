@@ -73,11 +73,11 @@ def test_batches_walk_through_every_epoch_once(seed: int, rows: int, size: int) 
 
 @given(st.sampled_from(["constant", "linear", "cosine"]), st.integers(1, 50), st.integers(0, 9), st.floats(0, 1))
 def test_schedules_rise_then_fall(kind: str, steps: int, warmup: int, floor: float) -> None:
-    schedule = Schedule(2.0, steps, kind, warmup, floor)  # type: ignore[arg-type]
+    schedule = Schedule(steps, kind, warmup, floor)  # type: ignore[arg-type]
     rates = [schedule(step) for step in range(steps)]
-    assert all(0 <= rate <= 2.0 + 1e-12 for rate in rates)
+    assert all(0 <= rate <= 1 + 1e-12 for rate in rates)
     risen = rates[:warmup]
     assert risen == sorted(risen)
     fallen = rates[warmup:]
     assert fallen == sorted(fallen, reverse=True)
-    assert not fallen or fallen[0] == 2.0
+    assert not fallen or fallen[0] == 1

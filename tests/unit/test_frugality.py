@@ -10,12 +10,12 @@ from transformers import LlamaConfig
 
 from steerzo_edge.assemble import Data, assemble, tokenized
 from steerzo_edge.data.batches import collate
-from steerzo_edge.finetuning import Parts, Progress, converse, finetune
+from steerzo_edge.finetuning import Parts, finetune
 from steerzo_edge.model.head import BLOCK_BYTES, Head
 from steerzo_edge.objectives import losses
 from steerzo_edge.profile import resolve
 from steerzo_edge.zo.noise import Noise
-from tests.conftest import DATASETS, Loader
+from tests.conftest import DATASETS, Loader, first_estimate
 
 VOCABULARY = 50_000
 
@@ -117,7 +117,7 @@ def test_a_round_fetches_its_numbers_once(tiny: Loader, rows: str) -> None:
     parts = parts_of(tiny, rows, {"kind": "all-losses", "pool": 5}, last_layers=1)
     batch = parts.batches(0)
     with Watch() as watch:
-        converse(parts, Progress(), batch)
+        first_estimate(parts, batch)
     assert watch.calls["_local_scalar_dense"] == 0
     assert watch.calls["nonzero"] == 0
 

@@ -4,12 +4,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 
 from steerzo_edge.errors import JournalError
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
-from steerzo_edge.records import EvalRecord
+from steerzo_edge.records import EvalRecord, StepRecord, WatchRecord
 from steerzo_edge.run import Result, Run
+from steerzo_edge.sections import WatchConfig
 from tests.conftest import Loader, labelled_rows
 
 STEPS = 13
@@ -120,3 +122,59 @@ def test_the_served_adapter_is_the_last_finished_steps(tiny: Loader, tmp_path: P
             seen.append(patch.b.clone())  # type: ignore[attr-defined]
     run.close()
     assert len({tensor.float().numpy().tobytes() for tensor in seen}) == STEPS
+
+
+class Wild:
+    """A watcher that goes back once, wherever it is told to, as if the run had diverged."""
+
+    def __init__(self, at: int, back_to: int) -> None:
+        self.at, self.back_to = at, back_to
+
+    def judge(self, evaluations: list[EvalRecord], verdicts: list[WatchRecord], share: float) -> WatchRecord | None:
+        if evaluations[-1].step != self.at or verdicts:
+            return None
+        return WatchRecord(self.at, "diverged", "as if", 0.5, self.back_to)
+
+
+@pytest.mark.parametrize("back_to", [0, 3, 6])
+@pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "best.safetensors", "both"])
+@pytest.mark.parametrize("stop", [0, 8, 13, 15])
+def test_a_run_that_was_taken_back_can_be_stopped_anywhere(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_to: int, lost: str, stop: int
+) -> None:
+    """The verdict at step 9 gives up what came after `back_to`; every file but the journal may be lost."""
+    monkeypatch.setattr(WatchConfig, "build", lambda self: Wild(9, back_to))
+    base = tiny("none", torch.float32)
+    whole = finished(tmp_path / "whole", base, **{"evaluate.keep": "last"})
+    calm = profile(**{"evaluate.keep": "last", "watch.enabled": False})
+    monkeypatch.setattr(WatchConfig, "build", lambda self: None)
+    undisturbed = Run(tmp_path / "calm", base, calm, labelled_rows(), seed=1)
+    list(undisturbed.records())
+    assert undisturbed.finish().sha256 != whole.sha256
+    undisturbed.close()
+
+    monkeypatch.setattr(WatchConfig, "build", lambda self: Wild(9, back_to))
+    first = open_run(tmp_path / "cut", base, **{"evaluate.keep": "last"})
+    list(islice(first.records(), stop))
+    first.close()
+    for name in ("snapshot.safetensors", "best.safetensors"):
+        if lost in (name, "both"):
+            (tmp_path / "cut" / name).unlink(missing_ok=True)
+    assert finished(tmp_path / "cut", base, **{"evaluate.keep": "last"}).sha256 == whole.sha256
+
+
+def test_a_verdict_goes_back_to_what_the_adapter_was(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WatchConfig, "build", lambda self: Wild(9, 3))
+    run = open_run(tmp_path, tiny("none", torch.float32))
+    seen = {}
+    for record in run.records():
+        if isinstance(record, EvalRecord | WatchRecord):
+            parameters, state = run._parts.subset.parameters.clone(), run._parts.rule.state()["mean"].clone()
+            seen[record.kind, record.step] = parameters, state
+    run.close()
+    for then, now in zip(seen["eval", 3], seen["watch", 9], strict=True):
+        assert torch.equal(then, now)
+    rates = [record.learning_rate for record in run.recorded if isinstance(record, StepRecord)]
+    assert rates[9] < 0.55 * rates[8]

@@ -7,8 +7,9 @@ from itertools import count
 import pytest
 
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategies import AllLosses, Greedy, GuidingVector, TwoPoint
-from steerzo_edge.zo.strategy import Estimate, Memory, Probe, Strategy
+from steerzo_edge.zo.scaling import Scaled
+from steerzo_edge.zo.strategies import AllLosses, Greedy, GuidingVector, TwoPoint, WeightedGuide
+from steerzo_edge.zo.strategy import Estimate, Memory, Probe, Strategy, usable
 
 
 def talk(
@@ -89,23 +90,53 @@ def test_all_losses_weigh_each_seed_by_its_distance_from_the_mean() -> None:
     assert estimate.slope == pytest.approx(math.sqrt(50))
 
 
+def test_the_weighted_guide_follows_the_losses_and_measures_its_line() -> None:
+    losses = {100: 1.0, 101: 2.0, 102: 3.0}
+    estimate, rounds = talk(WeightedGuide(0.1, pool=3, normalize=False), by_seed(losses, line=-2.0))
+    guide = {100: 1.0, 101: 0.0, 102: -1.0}  # (mean - loss) / standard deviation, which is 1 here
+    assert [dict(probe.direction.terms) for probe in rounds[1]] == [guide, guide]
+    assert [probe.radius for probe in rounds[1]] == [0.1, -0.1]
+    assert dict(estimate.gradient.terms) == pytest.approx({100: -2.0, 101: 0.0, 102: 2.0})
+    assert estimate.slope == pytest.approx(-2 * math.sqrt(2))
+    assert estimate.spread == pytest.approx(1.0)
+    _, rounds = talk(WeightedGuide(0.1, pool=3), by_seed(losses))
+    assert rounds[1][0].direction.scale == pytest.approx(1)
+
+
+def test_a_candidate_far_above_the_others_is_rejected_and_counted() -> None:
+    losses = {100: 1.0, 101: 1.1, 102: 0.9, 103: 9.0}
+    for strategy in (AllLosses(0.1, pool=4, reject=6), WeightedGuide(0.1, pool=4, reject=6)):
+        estimate, _ = talk(strategy, by_seed(losses))
+        assert (estimate.rejected, estimate.dropped) == (1, 0)
+        assert 103 not in dict(estimate.gradient.terms)
+    kept, _ = talk(AllLosses(0.1, pool=4), by_seed(losses))
+    assert kept.rejected == 0
+    assert 103 in dict(kept.gradient.terms)
+
+
+def test_nothing_is_rejected_for_being_good_or_where_losses_are_equal() -> None:
+    some = [Direction.seeded(seed) for seed in range(4)]
+    assert usable(some, [1.0, 1.1, 0.9, -9.0], reject=3).rejected == 0
+    assert usable(some, [1.0, 1.0, 1.0, 2.0], reject=3).rejected == 0  # no deviation to go by
+
+
 def test_normalized_steps_have_one_length_whatever_the_losses_are() -> None:
     for spread in (1e-4, 1.0, 1e3):
         answer = by_seed({100: spread, 101: 2 * spread, 102: 3 * spread})
-        estimate, _ = talk(AllLosses(0.1, pool=3, normalize=True), answer)
+        estimate, _ = talk(Scaled(AllLosses(0.1, pool=3), "normalized"), answer)
         half = math.sqrt(0.5)
         assert dict(estimate.gradient.terms) == pytest.approx({100: -half, 101: 0.0, 102: half})
         assert estimate.slope == pytest.approx(spread * math.sqrt(50))
 
 
 def test_a_flat_pool_moves_nothing() -> None:
-    estimate, _ = talk(AllLosses(0.1, pool=3, normalize=True), lambda probe: 0.7)
+    estimate, _ = talk(Scaled(AllLosses(0.1, pool=3), "normalized"), lambda probe: 0.7)
     assert estimate.gradient.scale == 0
     assert estimate.slope == 0
 
 
 POOLS = [
-    AllLosses(0.1, pool=4, normalize=True),
+    WeightedGuide(0.1, pool=4),
     GuidingVector(0.1, pool=4),
     Greedy(0.1, pool=4),
     AllLosses(0.1, pool=4),

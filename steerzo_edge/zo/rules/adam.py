@@ -46,6 +46,10 @@ class Adam:
             square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
             parameters[segment].addcdiv_(mean, square.sqrt().div_(root).add_(self.stability), value=-rate)
 
+    def reach(self, gradient: float) -> float:
+        """See `Rule.reach`: the running square takes their size away."""
+        return 1.0
+
     def state(self) -> dict[str, Tensor]:
         """Running mean, running square, and the number of steps taken."""
         return {"mean": self._mean, "square": self._square, "count": self._count}

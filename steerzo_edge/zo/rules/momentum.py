@@ -31,6 +31,10 @@ class Momentum:
             velocity.mul_(self.beta).add_(g, alpha=1 - self.dampening)
             parameters[segment].add_(velocity, alpha=-learning_rate)
 
+    def reach(self, gradient: float) -> float:
+        """See `Rule.reach`."""
+        return gradient * (1 - self.dampening) / (1 - self.beta)
+
     def state(self) -> dict[str, Tensor]:
         """The running sum."""
         return {"velocity": self._velocity}

@@ -13,6 +13,10 @@ class SGD:
         for segment, g in gradient:
             parameters[segment].add_(g, alpha=-learning_rate)
 
+    def reach(self, gradient: float) -> float:
+        """See `Rule.reach`."""
+        return gradient
+
     def state(self) -> dict[str, Tensor]:
         """Nothing to keep."""
         return {}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategy import Dialogue, Memory, Probe, finite, skip, symmetric
+from steerzo_edge.zo.strategy import Dialogue, Memory, Probe, skip, symmetric, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,13 @@ class Greedy:
 
     def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
         """See `Strategy.propose`."""
-        pool = [Direction.seeded(next(seeds)) for _ in range(self.pool)]
-        losses = yield [Probe(z, self.epsilon) for z in pool]
+        directions = [Direction.seeded(next(seeds)) for _ in range(self.pool)]
+        losses = yield [Probe(z, self.epsilon) for z in directions]
 
-        alive, values = finite(pool, losses)
-        dropped = self.pool - len(alive)
-        if not alive:
-            return skip("no candidate had a finite loss", dropped=dropped, memory=memory)
-        plus, best = min(zip(values, alive, strict=True), key=lambda pair: pair[0])
+        pool = usable(directions, losses)
+        if not pool.losses:
+            return skip("no candidate had a finite loss", dropped=pool.dropped, memory=memory)
+        plus, best = min(zip(pool.losses, pool.directions, strict=True), key=lambda pair: pair[0])
 
         (minus,) = yield [Probe(best, -self.epsilon)]
-        return symmetric(best, plus, minus, self.epsilon, dropped=dropped, memory=memory)
+        return symmetric(best, plus, minus, self.epsilon, pool, memory=memory)

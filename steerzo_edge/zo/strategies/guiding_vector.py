@@ -12,7 +12,7 @@ from math import floor
 from typing import Literal
 
 from steerzo_edge.zo.direction import Direction, mean
-from steerzo_edge.zo.strategy import Dialogue, Memory, Probe, finite, skip, symmetric
+from steerzo_edge.zo.strategy import Dialogue, Memory, Probe, skip, symmetric, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class GuidingVector:
         """See `Strategy.propose`; memory["best"] is the best seed of the step before."""
         kept = [memory["best"]] if self.history == "keep-best" and "best" in memory else []
         candidates = kept + [next(seeds) for _ in range(self.pool - len(kept))]
-        pool = [Direction.seeded(seed) for seed in candidates]
-        losses = yield [Probe(z, self.epsilon) for z in pool]
+        directions = [Direction.seeded(seed) for seed in candidates]
+        losses = yield [Probe(z, self.epsilon) for z in directions]
 
-        alive, values = finite(pool, losses)
-        dropped = self.pool - len(alive)
-        if len(alive) < 2:
-            return skip("fewer than two candidates had a finite loss", dropped=dropped, memory=memory)
-        ranked = [z for _, z in sorted(zip(values, alive, strict=True), key=lambda pair: pair[0])]
+        pool = usable(directions, losses)
+        if len(pool.losses) < 2:
+            return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, memory=memory)
+        pairs = zip(pool.losses, pool.directions, strict=True)
+        ranked = [z for _, z in sorted(pairs, key=lambda pair: pair[0])]
         good = max(1, min(floor(self.elite * len(ranked) + 1e-9), len(ranked) - 1))
         guide = mean(ranked[:good]) - mean(ranked[good:])
         if self.normalize:
@@ -58,4 +58,4 @@ class GuidingVector:
 
         plus, minus = yield [Probe(guide, self.epsilon), Probe(guide, -self.epsilon)]
         remembered = {"best": ranked[0].terms[0][0]} if self.history == "keep-best" else {}
-        return symmetric(guide, plus, minus, self.epsilon, dropped=dropped, memory=remembered)
+        return symmetric(guide, plus, minus, self.epsilon, pool, memory=remembered)

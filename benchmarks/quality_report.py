@@ -1,0 +1,264 @@
+"""Tables, pictures and quality.json from the runs of `benchmarks.quality`.
+
+quality.json               every run; `default`; `summary`, a row for each dataset and method
+quality_forwards.png       validation loss over forward passes, a panel for each dataset
+quality_seconds.png        the same over seconds on the machine of the runs
+quality_equal_steps.png    the papers' claim: at equal steps, and at equal forwards
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+Run = dict[str, Any]
+REFERENCE = "two-point"
+EXACT = "exact"
+SHOWN = ("two-point", "guiding-vector(2)", "guiding-vector(8)", "greedy(4)", "all-losses(8)", "weighted-guide(16)")
+
+
+def report(out: Path, default: str) -> None:
+    """Writes everything and prints the summary.
+
+    Args:
+        out: Directory of the results; runs are in its folder "quality".
+        default: Name of the method that profiles use.
+    """
+    runs = [json.loads(line) for path in sorted((out / "quality").glob("*.jsonl")) for line in path.open()]
+    datasets = list(dict.fromkeys(run["dataset"] for run in runs))
+    summary = [row for name in datasets for row in _summary([run for run in runs if run["dataset"] == name])]
+    overall = _overall(summary)
+    body = {"default": default, "overall": overall, "summary": summary, "runs": runs}
+    (out / "quality.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    console = Console(width=150)
+    console.print(_table(summary))
+    for method, ratio in overall.items():
+        console.print(f"{method:28} median ratio over datasets {ratio}")
+    mpl.use("agg")
+    seconds = {run["dataset"]: run["seconds"] for run in runs if run["kind"] == "seconds"}
+    shown = [*SHOWN, default]
+    _picture(
+        out / "quality_forwards.png", runs, datasets, shown, lambda run, step: step * _cost(run), "forward passes"
+    )
+    timed = [name for name in datasets if name in seconds]
+    _picture(
+        out / "quality_seconds.png",
+        runs,
+        timed,
+        shown,
+        lambda run, step: step * seconds[run["dataset"]][run["method"]],
+        "seconds",
+    )
+    _equal_steps(out / "quality_equal_steps.png", runs, default)
+
+
+def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Rows of one dataset, the reference first."""
+    tuned = _by_method([run for run in runs if run["kind"] == "tuned"])
+    auto = _by_method([run for run in runs if run["kind"] == "auto"])
+    if REFERENCE not in tuned:
+        return
+    aim = median(_final(run) for run in tuned[REFERENCE])
+    for method, own in tuned.items():
+        row = {"dataset": own[0]["dataset"], "method": method, "rate": own[0]["rate"], "seeds": len(own)}
+        row |= _spread(own) | {"budget": own[0]["budget"]}
+        reached = [_forwards_to(run, aim) / own[0]["budget"] for run in own]
+        row["forwards_ratio_to_two_point"] = _number(median(reached))
+        row["forwards_ratios"] = [_number(ratio) for ratio in reached]
+        found = auto.get(method)
+        row["auto"] = None if found is None else _spread(found)
+        row["auto_gap"] = None if found is None else _gap(own, found)
+        yield row
+    exact = [run for run in runs if run["kind"] == EXACT]
+    if exact:
+        best = min((run for run in exact if run["seed"] == 0), key=_final)["rate"]
+        own = [run for run in exact if run["rate"] == best]
+        yield {"dataset": own[0]["dataset"], "method": own[0]["method"], "rate": best, "seeds": len(own)} | _spread(
+            own
+        )
+
+
+def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each method at the rate that was chosen: the one that all its seeds have."""
+    grouped: dict[str, dict[Any, list[Run]]] = {}
+    for run in runs:
+        grouped.setdefault(run["method"], {}).setdefault(run["rate"], []).append(run)
+    return {method: max(rates.values(), key=len) for method, rates in grouped.items()}
+
+
+def _spread(runs: Sequence[Run]) -> dict[str, Any]:
+    losses = sorted(_final(run) for run in runs)
+    accuracies = sorted(run["accuracy"] or 0.0 for run in runs)
+    tests = sorted((run.get("test") or {}).get("accuracy") or 0.0 for run in runs)
+    return {
+        "loss": _number(median(losses)),
+        "loss_spread": [_number(losses[0]), _number(losses[-1])],
+        "accuracy": median(accuracies),
+        "accuracy_spread": [accuracies[0], accuracies[-1]],
+        "test_accuracy": median(tests),
+    }
+
+
+def _gap(tuned: Sequence[Run], auto: Sequence[Run]) -> float | None:
+    """How much worse the median validation loss is without a setting by hand, relative; below 0 is better."""
+    seeds = {run["seed"] for run in auto}
+    ours = median(_final(run) for run in auto)
+    theirs = median(_final(run) for run in tuned if run["seed"] in seeds)
+    return _number(ours / theirs - 1)
+
+
+def _final(run: Run) -> float:
+    return math.inf if run["loss"] is None else float(run["loss"])
+
+
+def _forwards_to(run: Run, aim: float) -> float:
+    """Forward passes until the curve first reaches a loss, between its points by a line; infinite if never."""
+    before: tuple[float, float] | None = None
+    for step, _, loss, _ in run["curve"]:
+        forwards = step * _cost(run)
+        if loss <= aim:
+            if before is None or before[1] <= loss:
+                return float(forwards)
+            share = (before[1] - aim) / (before[1] - loss)
+            return float(before[0] + share * (forwards - before[0]))
+        before = forwards, loss
+    return math.inf
+
+
+def _cost(run: Run) -> float:
+    """Forward passes a step; what tuning took is spread over the steps."""
+    steps = int(run["curve"][-1][0])
+    return int(run["forwards"]) / steps if steps else 0.0
+
+
+def _number(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None
+
+
+def _overall(summary: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Median over the datasets of each method's ratio; one that never got there counts as infinite."""
+    ratios: dict[str, list[float]] = {}
+    for row in summary:
+        if "forwards_ratio_to_two_point" in row:
+            found = row["forwards_ratio_to_two_point"]
+            ratios.setdefault(row["method"], []).append(math.inf if found is None else found)
+    return {method: _number(median(found)) for method, found in ratios.items()}
+
+
+def _table(summary: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="At equal forward passes, each method at its best rate")
+    for name in (
+        "dataset",
+        "method",
+        "rate",
+        "loss",
+        "spread",
+        "accuracy",
+        "test",
+        "ratio",
+        "auto loss",
+        "auto gap",
+    ):
+        table.add_column(name, justify="left" if name in ("dataset", "method") else "right")
+    for row in summary:
+        auto = row.get("auto")
+        table.add_row(
+            row["dataset"],
+            row["method"],
+            f"{row['rate']:.4g}",
+            _shown(row["loss"]),
+            " - ".join(_shown(value) for value in row["loss_spread"]),
+            f"{row['accuracy']:.3f}",
+            f"{row['test_accuracy']:.3f}",
+            _shown(row.get("forwards_ratio_to_two_point")) if "budget" in row else "",
+            "" if auto is None else _shown(auto["loss"]),
+            "" if row.get("auto_gap") is None else f"{row['auto_gap']:+.1%}",
+        )
+    return table
+
+
+def _shown(value: float | None) -> str:
+    return "never" if value is None else f"{value:.3f}"
+
+
+def _picture(
+    path: Path,
+    runs: Sequence[Run],
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    along: Callable[[Run, int], float],
+    label: str,
+) -> None:
+    if not datasets:
+        return
+    columns = min(3, len(datasets))
+    rows = -(-len(datasets) // columns)
+    figure = Figure(figsize=(5 * columns, 3.8 * rows + 0.6), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, index + 1) for index in range(len(datasets))]
+    for name, place in zip(datasets, axes, strict=True):
+        own = _by_method([run for run in runs if run["dataset"] == name and run["kind"] == "tuned"])
+        for index, method in enumerate(methods):
+            if method in own:
+                _curve(place, own[method], along, method, index, bold=method == methods[-1])
+        _ends(place, [run for run in runs if run["dataset"] == name])
+        place.set(title=name, xlabel=label, ylabel="validation loss, nats")
+        place.set_ylim(top=1.05 * max(run["curve"][0][2] for own_runs in own.values() for run in own_runs))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def _curve(
+    place: Axes, runs: Sequence[Run], along: Callable[[Run, int], float], label: str, index: int, *, bold: bool
+) -> None:
+    """The median over the seeds, and between which values they lie."""
+    steps = [point[0] for point in runs[0]["curve"]]
+    x = [along(runs[0], step) for step in steps]
+    losses = list(zip(*([point[2] for point in run["curve"]] for run in runs), strict=True))
+    color = "black" if bold else f"C{index}"
+    place.plot(x, [median(values) for values in losses], label=label, color=color, linewidth=2.4 if bold else 1.3)
+    place.fill_between(x, [min(v) for v in losses], [max(v) for v in losses], color=color, alpha=0.1, linewidth=0)
+
+
+def _ends(place: Axes, runs: Sequence[Run]) -> None:
+    """The floor and the ceiling, as level lines."""
+    tuned = [run for run in runs if run["kind"] == "tuned"]
+    if tuned:
+        place.axhline(tuned[0]["curve"][0][2], color="grey", linestyle=":", linewidth=1, label="zero-shot")
+    exact = [_final(run) for run in runs if run["kind"] == EXACT]
+    if exact:
+        place.axhline(min(exact), color="grey", linestyle="--", linewidth=1, label="exact gradients (Adam)")
+
+
+def _equal_steps(path: Path, runs: Sequence[Run], default: str) -> None:
+    """Left the x-axis of the papers, right the one that costs: the same runs of equal length in steps."""
+    equal = [run for run in runs if run["kind"] == "equal-steps"]
+    datasets = list(dict.fromkeys(run["dataset"] for run in equal))
+    if not datasets:
+        return
+    figure = Figure(figsize=(10, 3.8 * len(datasets) + 0.6), layout="constrained")
+    first: Axes | None = None
+    for row, name in enumerate(datasets):
+        for column, (kind, title) in enumerate((("equal-steps", "equal steps"), ("tuned", "equal forwards"))):
+            own = _by_method([run for run in runs if run["dataset"] == name and run["kind"] == kind])
+            place = figure.add_subplot(len(datasets), 2, 2 * row + column + 1)
+            first = first or place
+            for index, method in enumerate(method for method in [*SHOWN, default] if method in own):
+                steps: Callable[[Run, int], float] = (
+                    (lambda run, step: float(step)) if column == 0 else (lambda run, step: step * _cost(run))
+                )
+                _curve(place, own[method], steps, method, index, bold=method == default)
+            label = "steps" if column == 0 else "forward passes"
+            place.set(title=f"{name}, {title}", xlabel=label, ylabel="validation loss, nats")
+    assert first is not None
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=110)

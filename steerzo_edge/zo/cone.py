@@ -1,0 +1,71 @@
+"""A cone prior: directions are drawn around the running mean of the steps before, not from the whole sphere.
+
+    z  ->  sin(angle) z + cos(angle) m / |m|        m <- decay m + (1 - decay) g
+
+Cost: as the strategy it is laid around. Source: ConMeZO, arXiv:2511.02757. The axis m is kept as the seeds and
+weights of the last `terms` directions instead of a vector, so it lies in the journal and takes no memory; what it
+costs is drawing them again for every step.
+
+The map is linear in the seeds, so a strategy need not know of it. For methods that centre their weights
+(all-losses, the guides) the axis cancels out of the estimate; it is meant for two-point and greedy.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.strategy import Dialogue, Estimate, Memory, Probe, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Cone:
+    """Another strategy, its directions tilted towards where the steps have been going.
+
+    Args:
+        inner: The strategy; its directions must have norm sqrt(d).
+        angle: Between axis and direction, degrees; 90 is no prior at all.
+        decay: Of the running mean.
+        terms: Most seeds that the axis is made of, the latest ones.
+    """
+
+    inner: Strategy
+    angle: float = 80.0
+    decay: float = 0.9
+    terms: int = 32
+
+    @property
+    def cost(self) -> int:
+        """Forward passes a step."""
+        return self.inner.cost
+
+    @property
+    def epsilon(self) -> float:
+        """Probe radius."""
+        return self.inner.epsilon
+
+    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
+        """See `Strategy.propose`; memory["cone"] is the running mean as pairs of seed and weight."""
+        mean = Direction(tuple((int(seed), float(weight)) for seed, weight in memory.get("cone", ())))
+        dialogue = self.inner.propose(seeds, memory)
+        probes = next(dialogue)
+        while True:
+            losses = yield [Probe(self._tilted(probe.direction, mean), probe.radius) for probe in probes]
+            try:
+                probes = dialogue.send(losses)
+            except StopIteration as end:
+                return self._remembering(end.value, mean)
+
+    def _tilted(self, direction: Direction, mean: Direction) -> Direction:
+        if mean.scale == 0:
+            return direction
+        angle = math.radians(self.angle)
+        along = math.fsum(weight for _, weight in direction.terms)
+        return math.sin(angle) * direction + math.cos(angle) * along * mean.normalized()
+
+    def _remembering(self, estimate: Estimate, mean: Direction) -> Estimate:
+        gradient = self._tilted(estimate.gradient, mean)
+        if not estimate.skipped:
+            mean = self.decay * mean + (1 - self.decay) * gradient
+        kept = [list(term) for term in mean.terms[-self.terms :]]
+        return replace(estimate, gradient=gradient, memory={**estimate.memory, "cone": kept})

@@ -1,0 +1,187 @@
+"""Settings found before the first step: the probe radius, and the learning rate.
+
+Radius. The slope of the loss along a direction, from a pair of losses, is the same at every radius in between two
+bounds: below, rounding drowns the difference; above, the loss is no longer a line. Slopes along a few directions
+are measured on a ladder of radii; the smallest radius at which they agree with those of the next larger one is
+taken. Repeating one evaluation would tell less: the same parameters round the same way.
+
+    cost: PAIRS * 2 * len(RADII) forwards
+
+Learning rate. A few estimates of the method are each followed, on the NEXT batch, over a ladder of distances
+stacked in one forward. The mean loss falls until a distance R and rises behind it. A step of that length would be
+best if it were the only one; a run makes T of them, mostly noise, so they add up like a random walk. The rate is
+chosen such that the walk of the whole run, under its schedule, comes about as far:
+
+    rate * |g| * sqrt(sum_t share_t^2) = REACH * R
+
+This is the horizon rule of stochastic gradient descent, distance / (gradient * sqrt(T)), with a measured distance.
+
+    cost: FOLLOWED * (cost of a step + 1 + len(RUNGS)) forwards
+
+What it does not know: how the landscape changes on the way. The watcher is there for that.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from steerzo_edge.data.batches import Batch
+from steerzo_edge.zo.blocks import Block
+from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.oracle import Oracle, converse
+from steerzo_edge.zo.strategy import Probe, Strategy
+
+RADII = tuple(10 ** (power / 2) for power in range(-7, 0))  # 0.0003 to 0.3
+PAIRS = 4
+AGREEMENT = 0.1
+FOLLOWED = 4
+RUNGS = tuple(2.0 ** (power / 2) for power in range(10))  # distances, in radii: further, the estimate says little
+REACH = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Radius:
+    """A probe radius that was found.
+
+    Args:
+        epsilon: The radius.
+        noise: Root mean square of what rounding (or curvature) adds to a pair's difference there, nats.
+        disagreement: Of the slopes with those at the next larger radius, relative.
+        forwards: Spent.
+        tokens: Real tokens put through the model for them.
+    """
+
+    epsilon: float
+    noise: float
+    disagreement: float
+    forwards: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A learning rate that was found.
+
+    Args:
+        learning_rate: The peak rate.
+        distance: R, root mean square over the parameters.
+        gain: What the loss fell by at that distance, mean, nats.
+        forwards: Spent.
+        tokens: Real tokens put through the model for them.
+    """
+
+    learning_rate: float
+    distance: float
+    gain: float
+    forwards: int
+    tokens: int
+
+
+def find_radius(oracle: Oracle, batch: Batch, block: Block, seeds: Iterator[int]) -> Radius:
+    """Measures slopes on a ladder of radii.
+
+    Args:
+        oracle: Evaluates probes.
+        batch: The rows it is done on.
+        block: What is perturbed.
+        seeds: Of the directions.
+    """
+    probes = [
+        Probe(direction, sign * radius)
+        for direction in (Direction.seeded(next(seeds)) for _ in range(PAIRS))
+        for radius in RADII
+        for sign in (1, -1)
+    ]
+    losses = oracle.evaluate(probes, batch, block)
+    pairs = list(zip(losses[::2], losses[1::2], strict=True))
+    lines = [pairs[start : start + len(RADII)] for start in range(0, len(pairs), len(RADII))]
+    slopes = [[(a - b) / (2 * radius) for radius, (a, b) in zip(RADII, line, strict=True)] for line in lines]
+    chosen = _smallest_agreeing(slopes)
+    apart, size = _apart(slopes, chosen)
+    disagreement = apart / size if size else math.inf
+    tokens = len(probes) * batch.tokens
+    return Radius(RADII[chosen], 2 * RADII[chosen] * apart, disagreement, len(probes), tokens)
+
+
+def find_rate(
+    strategy: Strategy,
+    oracle: Oracle,
+    batches: Callable[[int], Batch],
+    blocks: Callable[[int], Block],
+    seeds: Callable[[int], Iterator[int]],
+    *,
+    travel: float,
+    gain: Callable[[float], float],
+) -> Rate:
+    """Follows a few estimates.
+
+    Args:
+        strategy: At its radius.
+        oracle: Evaluates probes.
+        batches: The batch of a step.
+        blocks: The block of a step.
+        seeds: Of a step.
+        travel: Root of the summed squared shares of the schedule.
+        gain: How far a rule goes at rate 1, given the root mean square of the gradient (`Rule.reach`).
+
+    Raises:
+        ValueError: If no estimate could be made.
+    """
+    distances = [strategy.epsilon * rung for rung in RUNGS]
+    curves: list[list[float]] = []
+    scales: list[float] = []
+    forwards = tokens = 0
+    for step in range(FOLLOWED):
+        dialogue = strategy.propose(seeds(step), {})
+        batch = batches(step)
+        estimate, spent = converse(dialogue, oracle, batch, blocks(step))
+        forwards, tokens = forwards + spent, tokens + spent * batch.tokens
+        if estimate.skipped or not estimate.gradient.scale > 0:
+            continue
+        ahead = estimate.gradient.normalized()
+        probes = [Probe(Direction(), 0.0), *(Probe(ahead, -distance) for distance in distances)]
+        fresh = batches(step + 1)
+        start, *losses = oracle.evaluate(probes, fresh, blocks(step))
+        forwards, tokens = forwards + len(probes), tokens + len(probes) * fresh.tokens
+        if math.isfinite(start):
+            scales.append(estimate.gradient.scale)
+            curves.append([loss - start if math.isfinite(loss) else math.inf for loss in losses])
+    if not curves:
+        raise ValueError("no estimate of the gradient could be made")
+    changes = [fmean(change) for change in zip(*curves, strict=True)]
+    distance = _turning_point(distances, changes)
+    rate = REACH * distance / (travel * gain(fmean(scales)))
+    return Rate(rate, distance, -min(changes), forwards, tokens)
+
+
+def _smallest_agreeing(slopes: Sequence[Sequence[float]]) -> int:
+    """Index of the radius: the smallest whose slopes agree with the next one's, or where they agree best."""
+    relative = []
+    for index in range(len(RADII) - 1):
+        apart, size = _apart(slopes, index)
+        relative.append(apart / size if size and math.isfinite(apart) else math.inf)
+    good = [index for index, value in enumerate(relative) if value < AGREEMENT]
+    return good[0] if good else min(range(len(relative)), key=relative.__getitem__)
+
+
+def _apart(slopes: Sequence[Sequence[float]], index: int) -> tuple[float, float]:
+    """Root mean squares of the slopes' change to the next larger radius, and of the slopes there."""
+    changes = [line[index] - line[index + 1] for line in slopes]
+    return _rms(changes), _rms([line[index + 1] for line in slopes])
+
+
+def _rms(values: Sequence[float]) -> float:
+    return math.sqrt(math.fsum(value * value for value in values) / len(values))
+
+
+def _turning_point(distances: Sequence[float], changes: Sequence[float]) -> float:
+    """Where the curve first turns upwards: the vertex of the parabola through three points, over log distance."""
+    low = next((i for i, (here, there) in enumerate(pairwise(changes)) if there >= here), len(changes) - 1)
+    if low in (0, len(changes) - 1) or not math.isfinite(changes[low + 1]):
+        return distances[low]
+    left, middle, right = changes[low - 1], changes[low], changes[low + 1]
+    bend = left - 2 * middle + right
+    shift = 0.5 * (left - right) / bend if bend > 0 else 0.0
+    return distances[low] * math.pow(distances[low + 1] / distances[low], shift)
