@@ -9,7 +9,7 @@ from steerzo_edge.data.tokenization import Target, Tokenized
 from steerzo_edge.model.bank import Patches, uniform
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
-from steerzo_edge.objectives import losses, option_loss, option_scores
+from steerzo_edge.objectives import are_right, losses, option_loss, option_scores
 
 TOKENS = 4096
 
@@ -58,7 +58,7 @@ def evaluate(
                 continue
             scores, mass = option_scores(base, batch, 1, entering, with_mass=option_mass > 0)  # (1, B, C), (1, B)
             loss += float(option_loss(scores, mass, batch.answers, option_mass)) * len(indices)
-            right += int((scores[0].argmax(-1) == batch.answers).sum())
+            right += int(are_right(batch, scores).sum())
     count = len(data.rows)
     accuracy = None if isinstance(data.rows[0], Target) else right / count
     return Evaluation(loss / count, accuracy, count)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
+from steerzo_edge.data.tokenization import Choices, Questions, Targets, Tokenized
 from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
@@ -60,6 +60,8 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass:
             for row, chances in zip(rows, found, strict=True)
         ]
         return float(sum(means) / len(means))
+    if isinstance(data, Questions):
+        return sum(_of_question(base, data, index, option_mass) for index in indices) / len(indices)
     assert isinstance(data, Choices)
     chosen = [data.rows[index] for index in indices]
     pairs = [(row.prompt, option) for row in chosen for option in data.options]
@@ -69,6 +71,15 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass:
     whole = torch.stack([chances.sum() for chances in options]).view(len(chosen), -1)
     right = torch.nn.functional.cross_entropy(scores, torch.tensor([row.answer for row in chosen]))
     return float(right - option_mass * whole.exp().sum(-1).log().mean())
+
+
+def _of_question(base: Base, data: Questions, index: int, option_mass: float) -> float:
+    row = data.rows[index]
+    found = _log_likelihoods(base, [row.prompt + choice for choice in row.choices])
+    choices = [chances[len(row.prompt) :] for chances in found]
+    scores = torch.stack([chances.mean() for chances in choices])
+    whole = torch.stack([chances.sum() for chances in choices])
+    return float(-scores.log_softmax(0)[row.answers[0]] - option_mass * whole.exp().sum().log())
 
 
 def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[Tensor]:
