@@ -48,6 +48,14 @@ class Fields:
         self.refuse(name, f"it must be a list of at least {least} texts that are not empty")
         return ()
 
+    def whole(self, name: str) -> int:
+        """A whole number, not below 0."""
+        value = self._values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        self.refuse(name, "it must be a whole number, not below 0")
+        return 0
+
     def label(self, name: str = "label") -> str:
         """The name of a class: a text, a whole number, or true and false."""
         value = self._values.get(name)

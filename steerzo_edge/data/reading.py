@@ -10,7 +10,8 @@ from steerzo_edge.data.examples import Chat, Completion, Dataset, Example, Forma
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.rows import Row, csv_rows, decoded, json_rows, line_of, shown
 from steerzo_edge.data.task import Task
-from steerzo_edge.errors import DatasetError, Fault
+from steerzo_edge.data.tasks import BenchmarkTask, benchmark_task
+from steerzo_edge.errors import DatasetError, Fault, TaskError
 
 SHOWN_FAULTS = 100
 FIELDS: dict[Format, tuple[str, ...]] = {
@@ -19,20 +20,25 @@ FIELDS: dict[Format, tuple[str, ...]] = {
     "classification": ("text", "label"),
     "multiple-choice": ("prompt", "choices", "answer"),
 }
+_ONE_TASK = "Leave the template and options out, or the benchmark task."
 ROLES = ("system", "user", "assistant")
 _FORMATS = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.items())
 
 
-def read_dataset(data: bytes, *, name: str = "dataset", task: Task | None = None) -> Dataset:
+def read_dataset(
+    data: bytes, *, name: str = "dataset", task: Task | None = None, benchmark: str | None = None
+) -> Dataset:
     """Parses a whole file.
 
     Args:
         data: Its bytes, UTF-8.
         name: Its name; ".csv" is read as CSV, all else by its first character.
         task: How labelled rows are put to the model.
+        benchmark: The benchmark task whose release has these fields; None finds one of the formats by its fields.
 
     Raises:
         DatasetError: If it is empty, not text, of no known format, or has bad rows.
+        TaskError: If there is no such benchmark task, or it is given beside a template of one's own.
     """
     text = decoded(data, name)
     faults: list[Fault] = []
@@ -40,14 +46,17 @@ def read_dataset(data: bytes, *, name: str = "dataset", task: Task | None = None
         rows = list(csv_rows(text, faults))
     else:
         rows = list(json_rows(text, faults))
-    return _dataset(rows, faults, name, task)
+    return _dataset(rows, faults, name, task, benchmark)
 
 
-def read_rows(rows: Sequence[Any], *, name: str = "rows", task: Task | None = None) -> Dataset:
+def read_rows(
+    rows: Sequence[Any], *, name: str = "rows", task: Task | None = None, benchmark: str | None = None
+) -> Dataset:
     """The same for rows that came inside a JSON body; they are counted from 1.
 
     Raises:
         DatasetError: As `read_dataset`.
+        TaskError: As `read_dataset`.
     """
     if not rows:
         raise DatasetError(f"{name}: no rows", hint="Send at least one row.")
@@ -58,12 +67,16 @@ def read_rows(rows: Sequence[Any], *, name: str = "rows", task: Task | None = No
             objects.append((number, row))
         else:
             faults.append(Fault(f"line {number}", "", shown(row), "every row must be a JSON object"))
-    return _dataset(objects, faults, name, task)
+    return _dataset(objects, faults, name, task, benchmark)
 
 
-def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None) -> Dataset:
+def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None, benchmark: str | None) -> Dataset:
     if not rows and not faults:
         raise DatasetError(f"{name}: no rows", hint="The file needs at least one row of data.")
+    if benchmark is not None:
+        if task is not None:
+            raise TaskError(f"the benchmark task {benchmark!r} brings its own prompt and options", hint=_ONE_TASK)
+        return _of_benchmark(rows, faults, name, benchmark_task(benchmark))
     examples: list[Example] = []
     lines: list[int] = []
     found = _format(rows, name) if rows else "completion"
@@ -77,6 +90,26 @@ def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None)
     if found == "classification":
         task = task or Task()
     return Dataset(found, tuple(examples), tuple(lines), task if found == "classification" else None)
+
+
+def _of_benchmark(rows: list[Row], faults: list[Fault], name: str, benchmark: BenchmarkTask) -> Dataset:
+    """A row may hold several examples; a row with a fault gives none."""
+    found: list[tuple[int, Example]] = []
+    for line, row in rows:
+        before = len(faults)
+        examples = list(benchmark.read(Fields(row, line, faults)))
+        if len(faults) == before:
+            found += [(line, example) for example in examples]
+    if faults:
+        raise _unusable(f"{name} as {benchmark.name}", sorted(faults, key=line_of), {line for line, _ in rows})
+    return Dataset(
+        benchmark.format,
+        tuple(example for _, example in found),
+        tuple(line for line, _ in found),
+        benchmark.template,
+        benchmark.metric,
+        benchmark.max_new_tokens,
+    )
 
 
 def _unusable(name: str, faults: list[Fault], lines: set[int]) -> DatasetError:
