@@ -162,7 +162,10 @@ def _judge(
         return None
     serving = Copies(subset, 1)
     mass = profile.objective.option_mass
-    return lambda: evaluate(base, rows, serving.hold(), prefix=prefix, tokens=room, option_mass=mass)
+    generate = profile.evaluate.generate
+    return lambda: evaluate(
+        base, rows, serving.hold(), prefix=prefix, tokens=room, option_mass=mass, generate=generate
+    )
 
 
 def _prefix(

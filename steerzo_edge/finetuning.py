@@ -105,10 +105,8 @@ class Progress:
         self.best, self.stale = (record, 0) if record.best else (self.best, self.stale + 1)
 
     def improves(self, found: Evaluation) -> bool:
-        """Whether an evaluation is the best so far: by accuracy where there is one, then by loss."""
-        if self.best is None:
-            return True
-        return (-(found.accuracy or 0), found.loss) < (-(self.best.accuracy or 0), self.best.loss)
+        """Whether an evaluation is the best so far: by its score where there is one, then by loss."""
+        return self.best is None or _rank(found) < _rank(self.best)
 
 
 def finetune(
@@ -214,7 +212,16 @@ def _evaluation_due(parts: Parts, progress: Progress) -> bool:
 def _evaluated(parts: Parts, progress: Progress) -> EvalRecord:
     assert parts.evaluate is not None
     found = parts.evaluate()
-    return EvalRecord(progress.step, found.loss, found.accuracy, found.examples, progress.improves(found))
+    best = progress.improves(found)
+    return EvalRecord(
+        progress.step, found.loss, found.accuracy, found.examples, best, dict(found.metrics), found.score
+    )
+
+
+def _rank(found: Evaluation | EvalRecord) -> tuple[float, float]:
+    # Journals from before there were other metrics hold the accuracy alone.
+    score = found.accuracy if found.score is None else found.score
+    return -(score or 0), found.loss
 
 
 def _stale(parts: Parts, progress: Progress) -> bool:

@@ -248,6 +248,9 @@ class EvaluateConfig(Config):
 
     every: int = Field(100, ge=1, description="Steps between evaluations.")
     examples: int = Field(200, ge=1, description="Most rows evaluated.")
+    generate: int = Field(
+        32, ge=0, description="Most of them answered in full, where rows are judged by generated text: it is slow."
+    )
     holdout: float = Field(
         0.1, ge=0, le=0.5, description="Share of the rows set aside where no validation data is given; 0: none."
     )

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import anyio
@@ -171,9 +171,7 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
         "loss": None if last is None else last["loss"],
         "forwards": 0 if last is None else last["forwards"],
         "seconds_left": None if job.is_final else _seconds_left(steps, total - done),
-        "metrics": {}
-        if metrics is None
-        else {key: metrics[key] for key in ("loss", "accuracy", "examples", "step")},
+        "metrics": {} if metrics is None else _metrics(metrics),
         "before": None if job.result is None else job.result["before"],
         "adapter": None if job.result is None else {"sha256": job.result["sha256"], "step": job.result["step"]},
         "waiting_for": _waiting_for(server, job),
@@ -182,6 +180,12 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
         "seed": job.spec["seed"],
         "task": job.spec["task"],
     }
+
+
+def _metrics(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation with every metric beside the loss; those of older servers know the accuracy alone."""
+    plain = {key: evaluation[key] for key in ("loss", "accuracy", "examples", "step")}
+    return plain | (evaluation.get("metrics") or {})
 
 
 def _seconds_left(steps: list[Event], left: int) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from steerzo_edge.data.task import Task
 
 Format = Literal["completion", "chat", "classification", "multiple-choice"]
-Metric = Literal["accuracy", "f1", "exact_match"]
+Metric = Literal["accuracy", "f1", "exact_match", "score"]
 
 
 @dataclass(frozen=True, slots=True)
