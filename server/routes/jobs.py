@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from server.context import Context, Job, Server
 from server.jobs.library import new_id
 from server.jobs.store import Event, JobRow
-from server.routes.datasets import keep_rows
-from server.schemas import JobBody
+from server.routes.datasets import keep_benchmark, keep_rows
+from server.schemas import BenchmarkRows, JobBody, Rows
 from steerzo_edge.assemble import split, tokenized
 from steerzo_edge.errors import BusyError, ConflictError, InputError
 from steerzo_edge.profile import Profile, load_profile, resolve
@@ -41,10 +41,7 @@ def create_job(
     if len(server.store.jobs("queued")) >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = _profile(server, body)
-    ids = [
-        keep_rows(server, rows, None).id if isinstance(rows, list) else rows
-        for rows in (body.dataset, body.validation)
-    ]
+    ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
     _check(server, body, profile, ids)
     spec = {
         "dataset": ids[0],
@@ -210,6 +207,12 @@ def _profile(server: Context, body: JobBody) -> Profile:
     else:
         profile = resolve(body.profile, body.overrides)
     return profile.model_copy(update={"model": server.settings.model})
+
+
+def _dataset_id(server: Context, rows: Rows | None) -> str | None:
+    if isinstance(rows, list):
+        return keep_rows(server, rows, None).id
+    return keep_benchmark(server, rows).id if isinstance(rows, BenchmarkRows) else rows
 
 
 def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | None]) -> None:

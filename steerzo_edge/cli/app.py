@@ -44,6 +44,9 @@ def train(
     validation: Annotated[Path | None, typer.Option(help="Rows to be judged by.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
     options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The benchmark task whose release the rows are: rte, ...")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     set_: Set = None,
     as_json: AsJson = False,
@@ -60,6 +63,7 @@ def train(
             validation=validation,
             template=template,
             options=options,
+            benchmark=task,
             seed=seed,
             settings=set_ or [],
             as_json=as_json,

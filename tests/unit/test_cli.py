@@ -56,6 +56,31 @@ def test_train_as_json_is_one_object_a_line(rows: Path, tmp_path: Path, tiny_pat
     assert Path(lines[-1]["result"]["adapter"]).is_dir()
 
 
+def test_train_on_a_benchmark_task(tmp_path: Path, tiny_path: Path) -> None:
+    row = {"premise": "The photo faded.", "choice1": "It was old.", "choice2": "It was new.", "question": "cause"}
+    path = tmp_path / "copa.jsonl"
+    path.write_text("".join(json.dumps({**row, "label": i % 2}) + "\n" for i in range(12)))
+    arguments = train_arguments(path, tmp_path / "run", tiny_path, "steps=3")
+    done = steerzo(*arguments, "--validation", path, "--task", "copa", "--json")
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(done.output.splitlines()[-1])["result"]["metrics"]
+    assert metrics["metrics"] == {"accuracy": 0.5}
+    assert metrics["score"] == 0.5
+    for wrong, says in ((["--task", "mnli"], "no benchmark task 'mnli'"), (["--task", "rte"], "'premise'")):
+        refused = steerzo("train", "--dataset", rows_without_premise(tmp_path), "--out", tmp_path / "other", *wrong)
+        assert refused.exit_code == 2
+        assert says in refused.output
+    both = steerzo(*arguments, "--task", "copa", "--template", "{text}")
+    assert both.exit_code == 2
+    assert "brings its own prompt" in both.output
+
+
+def rows_without_premise(tmp_path: Path) -> Path:
+    path = tmp_path / "rte.jsonl"
+    path.write_text(json.dumps({"hypothesis": "b", "label": "entailment"}))
+    return path
+
+
 def test_train_killed_and_called_again_gives_the_same_bytes(rows: Path, tmp_path: Path, tiny_path: Path) -> None:
     def shas(out: str, kill_after: int | None) -> str:
         arguments = train_arguments(rows, tmp_path / out, tiny_path, "steps=60", "evaluate.every=20")
