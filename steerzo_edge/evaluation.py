@@ -1,15 +1,16 @@
 """How good an adapter is on rows that were not trained on."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from steerzo_edge.answers import answers, prompt_of
 from steerzo_edge.data.batches import TargetBatch, collate, forks
-from steerzo_edge.data.tokenization import Choices, Target, Targets, Tokenized
-from steerzo_edge.metrics import accuracy, balanced_accuracy, binary_f1, exact_match, token_f1
+from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
+from steerzo_edge.judges import JUDGES, Judge
+from steerzo_edge.metrics import accuracy, balanced_accuracy, binary_f1
 from steerzo_edge.model.bank import Patches, uniform
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
@@ -17,12 +18,6 @@ from steerzo_edge.objectives import losses, option_loss, option_scores
 
 TOKENS = 4096
 MAX_NEW_TOKENS = 32
-
-Judge = Callable[[Target, str], float]
-JUDGES: Mapping[str, Judge] = {
-    "f1": lambda row, answer: token_f1(answer, row.references),
-    "exact_match": lambda row, answer: exact_match(answer, row.references),
-}
 
 
 @dataclass(frozen=True, slots=True)

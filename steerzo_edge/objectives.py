@@ -11,11 +11,21 @@ vocabulary. At weight 0 and single-token options the vocabulary's normaliser can
 example is all that is computed.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from steerzo_edge.data.batches import Batch, ChoiceBatch, PhraseBatch, TargetBatch
 from steerzo_edge.model.base import Base, Entering
+
+
+class Objective(Protocol):
+    """What a run minimises."""
+
+    def __call__(self, base: Base, batch: Batch, copies: int, entering: Entering | None, /) -> Tensor:
+        """The loss of each of K stacked versions, under the bank's active route; (K,) float32."""
+        ...
 
 
 def losses(

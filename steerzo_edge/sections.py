@@ -214,18 +214,6 @@ class ScheduleConfig(Config):
         return Schedule(learning_rate, steps, self.kind, self.warmup, self.floor)
 
 
-class ObjectiveConfig(Config):
-    """What is minimised: the likelihood of the answers."""
-
-    option_mass: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="For labelled rows: weight of -log P(any option), which teaches the model to answer with an "
-        "option at all; at 0 only the choice among them is learned.",
-    )
-
-
 class BatchConfig(Config):
     """What a forward pass sees."""
 

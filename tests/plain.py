@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steerzo_edge.data.tokenization import Choices, Questions, Targets, Tokenized
+from steerzo_edge.data.tokenization import Choices, Question, Questions, Target, Targets, Tokenized
 from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
@@ -92,3 +92,27 @@ def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[T
     chances = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:].unsqueeze(2)).squeeze(2)
     chances = torch.nn.functional.pad(chances, (1, 0))
     return [row[: len(s)] for row, s in zip(chances, sequences, strict=True)]
+
+
+def plain_chosen(base: Base, data: Choices | Questions, index: int) -> int:
+    """The likeliest option of one row, each scored in a sequence of its own."""
+    row = data.rows[index]
+    options = row.choices if isinstance(row, Question) else data.options  # type: ignore[union-attr]
+    found = _log_likelihoods(base, [row.prompt + option for option in options])
+    return int(torch.stack([chances[len(row.prompt) :].mean() for chances in found]).argmax())
+
+
+def plain_answers(base: Base, rows: Sequence[Target], most: int) -> list[str]:
+    """One prompt at a time, the whole sequence again for every token."""
+    found = []
+    for row in rows:
+        tokens = list(row.tokens[: row.counted.index(True)])
+        new: list[int] = []
+        while len(new) < most:
+            logits = base.model(input_ids=torch.tensor([tokens + new]), use_cache=False).logits[0, -1]
+            if int(logits.argmax()) == base.tokenizer.eos_token_id:
+                break
+            new.append(int(logits.argmax()))
+        text = base.tokenizer.decode(new, skip_special_tokens=True)
+        found.append(text.partition("\n")[0].strip())
+    return found
