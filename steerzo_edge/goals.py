@@ -31,7 +31,7 @@ class LikelihoodConfig(Config):
         0.0,
         ge=0,
         le=1,
-        description="For rows with options: weight of -log P(any option), which teaches the model to answer with "
+        description="For labelled rows: weight of -log P(any option), which teaches the model to answer with "
         "an option at all; at 0 only the choice among them is learned.",
     )
 

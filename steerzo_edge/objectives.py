@@ -3,7 +3,7 @@
     completion       mean cross-entropy of the target tokens, per row, then over the batch
     classification   cross-entropy over the options' length-normalised log-likelihoods, as MeZO's prompts do,
                      - option_mass * log P(any option)
-    multiple choice  the same, over each row's own choices
+    multiple choice  the same without the second term, over each row's own choices
 
 The second term of a classification says nothing about which option is right; it teaches the model to answer with
 one of them at all. At weight 1 and single-token options both together are the answer's cross-entropy over the whole
@@ -78,7 +78,8 @@ def option_scores(
 
     Returns:
         (K, B, C) float32: log-likelihood per token of each option, -inf for those a row lacks; (K, B) float32:
-        log P(any option), or zeros if it is not asked for.
+        log P(any option), or zeros if it is not asked for or rows have choices of their own: those may be long
+        sentences, whose probability would drown the choice between them.
     """
     examples = len(batch.answers)
     if isinstance(batch, ChoiceBatch):
@@ -88,10 +89,12 @@ def option_scores(
         return scores.view(copies, examples, -1), mass.view(copies, examples)
     found = _log_likelihoods(base, batch, copies, entering)  # (K, P)
     # Products instead of index_add_, whose sums on CUDA come out in a different order every time.
-    scores = _without(batch.absent, (found @ batch.shares).view(copies, examples, -1))
-    if not with_mass:
+    scores = (found @ batch.shares).view(copies, examples, -1)
+    if batch.absent is not None:
+        scores = scores + batch.absent
+    if not (with_mass and batch.shared):
         return scores, scores.new_zeros(copies, examples)
-    whole = _without(batch.absent, (found @ (batch.shares > 0).float()).view(copies, examples, -1))
+    whole = (found @ (batch.shares > 0).float()).view(copies, examples, -1)
     # An option that begins another one is counted twice; a probability above 1 would be sought after.
     return scores, torch.logsumexp(whole, -1).clamp(max=0)
 
@@ -110,10 +113,6 @@ def are_right(batch: ChoiceBatch | PhraseBatch, scores: Tensor) -> Tensor:
     if isinstance(batch, ChoiceBatch):
         return chosen == batch.answers
     return batch.right.expand(len(scores), -1, -1).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-
-
-def _without(absent: Tensor | None, scores: Tensor) -> Tensor:
-    return scores if absent is None else scores + absent
 
 
 def _log_likelihoods(

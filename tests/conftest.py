@@ -114,7 +114,7 @@ def completion_rows(count: int = 20) -> Dataset:
 
 def question_rows(count: int = 20) -> Dataset:
     """Prompts with choices of their own: two to five of them, of one token or many."""
-    words = [" it rained", "!", " nobody came, as ever", " so", " why"]
+    words = [" it rained", "!", " nobody", " so", " why"]
     examples = [
         MultipleChoice(f"day {'x' * (i % 6)}{i}", tuple(words[i % 5 :] + words[: i % 3])[: 2 + i % 4], (i % 2,))
         if i % 5 < 3

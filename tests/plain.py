@@ -61,7 +61,7 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass:
         ]
         return float(sum(means) / len(means))
     if isinstance(data, Questions):
-        return sum(_of_question(base, data, index, option_mass) for index in indices) / len(indices)
+        return sum(_of_question(base, data, index) for index in indices) / len(indices)
     assert isinstance(data, Choices)
     chosen = [data.rows[index] for index in indices]
     pairs = [(row.prompt, option) for row in chosen for option in data.options]
@@ -73,13 +73,11 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass:
     return float(right - option_mass * whole.exp().sum(-1).log().mean())
 
 
-def _of_question(base: Base, data: Questions, index: int, option_mass: float) -> float:
+def _of_question(base: Base, data: Questions, index: int) -> float:
     row = data.rows[index]
     found = _log_likelihoods(base, [row.prompt + choice for choice in row.choices])
-    choices = [chances[len(row.prompt) :] for chances in found]
-    scores = torch.stack([chances.mean() for chances in choices])
-    whole = torch.stack([chances.sum() for chances in choices])
-    return float(-scores.log_softmax(0)[row.answers[0]] - option_mass * whole.exp().sum().log())
+    scores = torch.stack([chances[len(row.prompt) :].mean() for chances in found])
+    return float(-scores.log_softmax(0)[row.answers[0]])
 
 
 def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[Tensor]:

@@ -73,7 +73,7 @@ class PhraseBatch:
         targets: (P,) int64 option tokens.
         shares: (P, B * C) float32; 1 / (length of the option) in the column of the token's option, so that a
             product with it gives every option's mean log-likelihood.
-        absent: (B, C) float32; 0 for the options a row has, -inf for those it lacks; None if all rows have C.
+        absent: (B, C) float32; 0 for the options a row has, -inf for those it lacks; None if all rows share theirs.
         answers: (B,) int64 index of the right option that is learned.
         right: (B, C) bool, True for every option that counts as right.
         indices: Which rows of the dataset these are, in this order.
@@ -87,6 +87,11 @@ class PhraseBatch:
     answers: Tensor
     right: Tensor
     indices: tuple[int, ...] = field(metadata={"origin": True})
+
+    @property
+    def shared(self) -> bool:
+        """Whether all rows have the same options."""
+        return self.absent is None
 
     @property
     def tokens(self) -> int:
@@ -148,12 +153,13 @@ def collate(
     if isinstance(data, Targets):
         return _target_batch(data, indices, packed, multiple)
     if isinstance(data, Questions):
-        rows_of = [data.rows[index] for index in indices]
-        return _phrase_batch([row.choices for row in rows_of], [row.answers for row in rows_of], indices, packed)
+        own = [data.rows[index] for index in indices]
+        choices, right = [row.choices for row in own], [row.answers for row in own]
+        return _phrase_batch(choices, right, indices, packed, multiple, shared=False)
     if _single(data):
         return _choice_batch(data, indices, packed)
     answers = [(data.rows[index].answer,) for index in indices]
-    return _phrase_batch([data.options] * len(indices), answers, indices, packed)
+    return _phrase_batch([data.options] * len(indices), answers, indices, packed, shared=True)
 
 
 def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed, multiple: int) -> TargetBatch:
@@ -193,9 +199,12 @@ def _phrase_batch(
     answers: Sequence[tuple[int, ...]],
     indices: tuple[int, ...],
     packed: Packed,
+    multiple: int = 1,
+    *,
+    shared: bool,
 ) -> PhraseBatch:
     rows, device = packed.rows, packed.input_ids.device
-    widest = max(map(len, options))
+    widest = -(-max(map(len, options)) // multiple) * multiple
     places: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
@@ -207,22 +216,22 @@ def _phrase_batch(
             targets += option
             owners += [example * widest + index] * len(option)
             behind += len(option) - 1
+    beyond = -len(places) % multiple
+    places, targets = places + [0] * beyond, targets + [0] * beyond
     right = torch.tensor([[index in found for index in range(widest)] for found in answers], device=device)
     return PhraseBatch(
         packed,
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
-        _shares(owners, len(rows) * widest).to(device),
-        _absent([len(own) for own in options], widest, device),
+        torch.nn.functional.pad(_shares(owners, len(rows) * widest), (0, 0, 0, beyond)).to(device),
+        None if shared else _absent([len(own) for own in options], widest, device),
         torch.tensor([found[0] for found in answers], device=device),
         right,
         indices,
     )
 
 
-def _absent(counts: Sequence[int], widest: int, device: torch.device) -> Tensor | None:
-    if min(counts) == widest:
-        return None
+def _absent(counts: Sequence[int], widest: int, device: torch.device) -> Tensor:
     rows = [[0.0] * count + [-torch.inf] * (widest - count) for count in counts]
     return torch.tensor(rows, device=device)
 
