@@ -16,6 +16,9 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from steerzo_edge.data.tokenization import Target, Tokens
 from steerzo_edge.model.base import Base
 
+# Longest answer where neither the rows nor the profile say so.
+MAX_NEW_TOKENS = 32
+
 
 def answers(base: Base, prompts: Sequence[Tokens], max_new_tokens: int) -> list[str]:
     """What follows each prompt, under the bank's active route.

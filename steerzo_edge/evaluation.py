@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from steerzo_edge.answers import answers, prompt_of
+from steerzo_edge.answers import MAX_NEW_TOKENS, answers, prompt_of
 from steerzo_edge.data.batches import TargetBatch, collate, forks
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
 from steerzo_edge.judges import JUDGES, Judge
@@ -17,7 +17,6 @@ from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.objectives import losses, option_loss, option_scores
 
 TOKENS = 4096
-MAX_NEW_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def _of_options(data: Tokenized, chosen: Sequence[int]) -> dict[str, float]:
 
 def _of_answers(base: Base, data: Targets, tokens: int, most: int, judges: Mapping[str, Judge]) -> dict[str, float]:
     """Means over the rows that could be judged; without any, the metric is left out."""
-    longest = data.max_new_tokens or MAX_NEW_TOKENS
+    longest = min(data.max_new_tokens or MAX_NEW_TOKENS, base.context_length - 1)
     count = min(most, len(data.rows))
     rows = [data.rows[index * len(data.rows) // count] for index in range(count)]
     found: dict[str, list[float]] = {name: [] for name in judges}

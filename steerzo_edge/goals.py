@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from steerzo_edge.answers import MAX_NEW_TOKENS
 from steerzo_edge.config import Config
 from steerzo_edge.data.examples import Metric
 from steerzo_edge.data.tokenization import Targets, Tokenized
@@ -19,8 +20,6 @@ from steerzo_edge.errors import ProfileError
 from steerzo_edge.judges import JUDGES, Judge, scorer_judge
 from steerzo_edge.objectives import Objective, losses
 from steerzo_edge.outcomes import PoorAnswers, share_wrong
-
-MAX_NEW_TOKENS = 32
 
 
 class LikelihoodConfig(Config):
