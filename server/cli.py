@@ -23,6 +23,9 @@ def serve(
     base: Annotated[str | None, typer.Option(help="Hub id or path; the bundled base by default.")] = None,
     quantization: Annotated[str | None, typer.Option(help="nf4, fp4, int8 or none.")] = None,
     profile: Annotated[str | None, typer.Option(help="Take the base model from this profile.")] = None,
+    tasks_dir: Annotated[
+        Path | None, typer.Option(help="Benchmark files that requests may name by their path; none by default.")
+    ] = None,
 ) -> None:
     """Serve the HTTP API. Every option is also an environment variable: STEERZO_HOST, STEERZO_BASE, ..."""
     # First of all: the imports below take seconds, and process number 1 ignores what it has no handler for.
@@ -41,6 +44,7 @@ def serve(
             data_dir=data_dir,
             base=base,
             quantization=quantization,
+            tasks_dir=tasks_dir,
         )
 
 

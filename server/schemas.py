@@ -15,18 +15,38 @@ class RowsBody(Config):
 
     rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, description="One object a row.")
     name: Name | None = Field(None, description="What to call it.")
+    task: str | None = Field(None, description="The benchmark task whose release has these fields.")
+
+
+class BenchmarkRows(Config):
+    """Rows of a benchmark task: uploaded before, or a file under the operator's directory."""
+
+    task: str = Field(description='The task: "rte", "squad", ...')
+    dataset: str | None = Field(None, description="A dataset's id.")
+    path: str | None = Field(
+        None, min_length=1, max_length=1000, description="A file under the server's --tasks-dir."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "BenchmarkRows":
+        if (self.dataset is None) == (self.path is None):
+            raise ValueError("name either a dataset or a path")
+        return self
+
+
+Rows = str | list[dict[str, Any]] | BenchmarkRows
 
 
 class JobBody(Config):
     """A fine-tuning job."""
 
-    dataset: str | list[dict[str, Any]] = Field(description="A dataset's id, or the rows themselves.")
+    dataset: Rows = Field(description="A dataset's id, the rows themselves, or a benchmark task and its rows.")
     profile: str | dict[str, Any] = Field("cpu-demo", description="A profile's name, or a whole profile.")
     overrides: dict[str, Any] = Field(
         default_factory=dict, description='Settings to change: {"steps": 300} or {"method.pool": 4}.'
     )
     task: Task | None = Field(None, description="How labelled rows are put to the model.")
-    validation: str | list[dict[str, Any]] | None = Field(
+    validation: Rows | None = Field(
         None, description="Rows to be judged by; by default some of the dataset's are set aside."
     )
     model: str | None = Field(None, description="The base the job is meant for; refused if another is loaded.")

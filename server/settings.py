@@ -23,6 +23,9 @@ class Settings(Config):
     data_dir: Path = Field(
         Path.home() / ".steerzo", description="Database, uploads, journals and adapters live here."
     )
+    tasks_dir: Path | None = Field(
+        None, description="Benchmark files that requests may name by their path; none by default."
+    )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     api_key: SecretStr | None = Field(
         None, min_length=8, description="Asked for in `Authorization: Bearer`, if set."

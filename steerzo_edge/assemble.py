@@ -14,6 +14,7 @@ from steerzo_edge.data.tokenization import Tokenized, tokenize
 from steerzo_edge.errors import DatasetError, ProfileError
 from steerzo_edge.evaluation import Evaluation, evaluate
 from steerzo_edge.finetuning import Parts
+from steerzo_edge.goals import AnswersConfig, LikelihoodConfig, build_objective, judges_of, prepared
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
@@ -85,6 +86,7 @@ def tokenized(
 
     Raises:
         DatasetError: If a row's target does not fit, or the formats differ.
+        ProfileError: If the objective does not fit the rows.
         TaskError: If the task's options do not fit the labels.
     """
     max_tokens = min(profile.batch.max_tokens, context_length)
@@ -97,10 +99,14 @@ def tokenized(
         validation = validation.pick(sorted(order.tolist()))
     if validation is not None:
         labels = tuple(dict.fromkeys([*labels, *validation.labels]))
-    return Data(
-        tokenize(train, tokenizer, max_tokens, labels),
-        None if validation is None else tokenize(validation, tokenizer, max_tokens, labels),
+    train_rows, judged = (
+        None
+        if rows is None
+        else prepared(profile.objective, tokenize(rows, tokenizer, max_tokens, labels), context_length)
+        for rows in (train, validation)
     )
+    assert train_rows is not None
+    return Data(train_rows, judged)
 
 
 def assemble(
@@ -129,6 +135,8 @@ def assemble(
         raise ProfileError("batch.cuda_graphs needs a CUDA device, and a subset without block_layers")
     if getattr(profile.method, "cone", None) is not None and profile.subset.block_layers is not None:
         raise ProfileError("method.cone remembers directions of the step before, which was in another block")
+    if profile.batch.cuda_graphs and isinstance(profile.objective, AnswersConfig):
+        raise ProfileError("batch.cuda_graphs records forwards of one shape; generated answers have many")
     subset = profile.subset.build(base, derive_seed("adapter", seed))
     blocks = cut(
         subset.slots,
@@ -148,7 +156,13 @@ def assemble(
         strategy=method.build,
         epsilon=None if method.epsilon == "auto" else method.epsilon,
         oracle=_oracle(
-            base, profile, subset, blocks.noise, prefix, min(method.cost, _chunk(base, profile, room, subset))
+            base,
+            profile,
+            data,
+            subset,
+            blocks.noise,
+            prefix,
+            min(method.cost, _chunk(base, profile, room, subset)),
         ),
         rule=profile.rule.build(blocks.noise.size, base.device),
         learning_rate=None if rate == "auto" else rate,
@@ -176,8 +190,18 @@ def _judge(
     if rows is None:
         return None
     serving = Copies(subset, 1)
-    mass = profile.objective.option_mass
-    return lambda: evaluate(base, rows, serving.hold(), prefix=prefix, tokens=room, option_mass=mass)
+    objective = profile.objective
+    judge = partial(
+        evaluate,
+        base,
+        rows,
+        prefix=prefix,
+        tokens=room,
+        option_mass=objective.option_mass if isinstance(objective, LikelihoodConfig) else 0.0,
+        generate=profile.evaluate.generate,
+        judges=judges_of(objective),
+    )
+    return lambda: judge(serving.hold())
 
 
 def _prefix(
@@ -199,11 +223,19 @@ def _prefix(
 
 
 def _oracle(
-    base: Base, profile: Profile, subset: Subset, noise: Noise, prefix: PrefixStore | None, chunk: int
+    base: Base,
+    profile: Profile,
+    data: Data,
+    subset: Subset,
+    noise: Noise,
+    prefix: PrefixStore | None,
+    chunk: int,
 ) -> Oracle:
-    mass = profile.objective.option_mass
+    objective = build_objective(profile.objective, data.train)
+    if isinstance(profile.objective, AnswersConfig):
+        prefix = None  # generation begins at the embedding
     graphs = Graphs() if profile.batch.cuda_graphs else None
-    bench = Bench(base, subset, noise, prefix, count=chunk, option_mass=mass, graphs=graphs)
+    bench = Bench(base, subset, noise, prefix, count=chunk, objective=objective, graphs=graphs)
     return SequentialOracle(bench) if chunk == 1 else BatchedOracle(bench)
 
 

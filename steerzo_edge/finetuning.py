@@ -130,10 +130,8 @@ class Progress:
         return math.prod(verdict.factor for verdict in self.verdicts)
 
     def improves(self, found: Evaluation) -> bool:
-        """Whether an evaluation is the best so far: by accuracy where there is one, then by loss."""
-        if self.best is None:
-            return True
-        return (-(found.accuracy or 0), found.loss) < (-(self.best.accuracy or 0), self.best.loss)
+        """Whether an evaluation is the best so far: by its score where there is one, then by loss."""
+        return self.best is None or _rank(found) < _rank(self.best)
 
 
 def finetune(
@@ -251,7 +249,16 @@ def _evaluated(parts: Parts, progress: Progress, clock: Callable[[], float]) -> 
     if progress.step % parts.evaluate_every and progress.step != parts.steps:
         return None
     found = parts.evaluate()
-    return EvalRecord(progress.step, found.loss, found.accuracy, found.examples, progress.improves(found))
+    best = progress.improves(found)
+    return EvalRecord(
+        progress.step, found.loss, found.accuracy, found.examples, best, dict(found.metrics), found.score
+    )
+
+
+def _rank(found: Evaluation | EvalRecord) -> tuple[float, float]:
+    # Journals from before there were other metrics hold the accuracy alone.
+    score = found.accuracy if found.score is None else found.score
+    return -(score or 0), found.loss
 
 
 def _watched(parts: Parts, progress: Progress, clock: Callable[[], float]) -> WatchRecord | None:

@@ -128,7 +128,7 @@ class _Answer(StoppingCriteria):  # type: ignore[misc]
         self, base: Base, sampling: Sampling, on_text: Callable[[str], None], cancelled: Callable[[], bool]
     ) -> None:
         self._tokenizer = base.tokenizer
-        self._ends = _end_tokens(base)
+        self._ends = base.end_tokens
         self._sampling = sampling
         self._on_text = on_text
         self._cancelled = cancelled
@@ -208,9 +208,3 @@ def _processors(sampling: Sampling, device: torch.device) -> LogitsProcessorList
         processors.append(TopPLogitsWarper(sampling.top_p))
     processors.append(_Gumbel(sampling.seed, device))
     return processors
-
-
-def _end_tokens(base: Base) -> set[int]:
-    found = base.model.generation_config.eos_token_id
-    ends = {base.tokenizer.eos_token_id} if found is None else {found} if isinstance(found, int) else set(found)
-    return {end for end in ends if end is not None}

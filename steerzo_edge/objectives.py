@@ -3,6 +3,7 @@
     completion       mean cross-entropy of the target tokens, per row, then over the batch
     classification   cross-entropy over the options' length-normalised log-likelihoods, as MeZO's prompts do,
                      - option_mass * log P(any option)
+    multiple choice  the same without the second term, over each row's own choices
 
 The second term of a classification says nothing about which option is right; it teaches the model to answer with
 one of them at all. At weight 1 and single-token options both together are the answer's cross-entropy over the whole
@@ -10,11 +11,21 @@ vocabulary. At weight 0 and single-token options the vocabulary's normaliser can
 example is all that is computed.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from steerzo_edge.data.batches import Batch, ChoiceBatch, PhraseBatch, TargetBatch
 from steerzo_edge.model.base import Base, Entering
+
+
+class Objective(Protocol):
+    """What a run minimises."""
+
+    def __call__(self, base: Base, batch: Batch, copies: int, entering: Entering | None, /) -> Tensor:
+        """The loss of each of K stacked versions, under the bank's active route; (K,) float32."""
+        ...
 
 
 def losses(
@@ -66,8 +77,9 @@ def option_scores(
     """How likely each option is, up to a constant per example; and how likely it is that any of them follows.
 
     Returns:
-        (K, B, C) float32: log-likelihood per token of each option; (K, B) float32: log P(any option), or zeros if
-        it is not asked for.
+        (K, B, C) float32: log-likelihood per token of each option, -inf for those a row lacks; (K, B) float32:
+        log P(any option), or zeros if it is not asked for or rows have choices of their own: those may be long
+        sentences, whose probability would drown the choice between them.
     """
     examples = len(batch.answers)
     if isinstance(batch, ChoiceBatch):
@@ -78,11 +90,29 @@ def option_scores(
     found = _log_likelihoods(base, batch, copies, entering)  # (K, P)
     # Products instead of index_add_, whose sums on CUDA come out in a different order every time.
     scores = (found @ batch.shares).view(copies, examples, -1)
-    if not with_mass:
+    if batch.absent is not None:
+        scores = scores + batch.absent
+    if not (with_mass and batch.shared):
         return scores, scores.new_zeros(copies, examples)
     whole = (found @ (batch.shares > 0).float()).view(copies, examples, -1)
     # An option that begins another one is counted twice; a probability above 1 would be sought after.
     return scores, torch.logsumexp(whole, -1).clamp(max=0)
+
+
+def are_right(batch: ChoiceBatch | PhraseBatch, scores: Tensor) -> Tensor:
+    """Whether each example's likeliest option is a right one.
+
+    Args:
+        batch: B examples.
+        scores: (K, B, C) float32, from `option_scores`.
+
+    Returns:
+        (K, B) bool.
+    """
+    chosen = scores.argmax(-1)  # (K, B)
+    if isinstance(batch, ChoiceBatch):
+        return chosen == batch.answers
+    return batch.right.expand(len(scores), -1, -1).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
 
 
 def _log_likelihoods(

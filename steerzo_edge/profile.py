@@ -10,13 +10,13 @@ from pydantic import Field
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import NotFoundError, ProfileError
+from steerzo_edge.goals import LikelihoodConfig, ObjectiveConfig
 from steerzo_edge.methods import AllLossesConfig, MethodConfig
 from steerzo_edge.sections import (
     BatchConfig,
     EvaluateConfig,
     LoraConfig,
     ModelConfig,
-    ObjectiveConfig,
     RuleConfig,
     ScheduleConfig,
     SGDConfig,
@@ -26,7 +26,7 @@ from steerzo_edge.sections import (
 
 _HERE = Path(__file__).parent
 PLACES = (_HERE / "profiles", _HERE.parent / "profiles")
-_UNIONS = {"subset": SubsetConfig, "method": MethodConfig, "rule": RuleConfig}
+_UNIONS = {"subset": SubsetConfig, "objective": ObjectiveConfig, "method": MethodConfig, "rule": RuleConfig}
 
 
 class Profile(Config):
@@ -36,7 +36,7 @@ class Profile(Config):
     description: str = Field("", max_length=400, description="Whom it is for, in a sentence.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     subset: SubsetConfig = Field(default_factory=LoraConfig, description="What is trained.")
-    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig, description="What is minimised.")
+    objective: ObjectiveConfig = Field(default_factory=LikelihoodConfig, description="What is minimised.")
     method: MethodConfig = Field(default_factory=AllLossesConfig, description="How the gradient is estimated.")
     rule: RuleConfig = Field(default_factory=SGDConfig, description="How parameters move along it.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="The rate over the steps.")

@@ -4,7 +4,8 @@ Plain numbers, made once, passed along by everyone: the journal stores them, the
 progress bar draws them. Steps count from 0.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -61,6 +62,8 @@ class EvalRecord:
         accuracy: Share of rows answered right; None where the data has no options.
         examples: Rows evaluated.
         best: Whether this is the best evaluation of the run so far.
+        metrics: Every metric that was taken, by name, in [0, 1]; 1 is best.
+        score: The metric that evaluations are compared by; None compares them by their losses alone.
     """
 
     step: int
@@ -68,6 +71,8 @@ class EvalRecord:
     accuracy: float | None
     examples: int
     best: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    score: float | None = None
 
     kind = "eval"
 

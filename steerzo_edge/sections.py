@@ -161,18 +161,6 @@ class ScheduleConfig(Config):
         return Schedule(steps, self.kind, self.warmup, self.floor)
 
 
-class ObjectiveConfig(Config):
-    """What is minimised: the likelihood of the answers."""
-
-    option_mass: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="For labelled rows: weight of -log P(any option), which teaches the model to answer with an "
-        "option at all; at 0 only the choice among them is learned.",
-    )
-
-
 class BatchConfig(Config):
     """What a forward pass sees."""
 
@@ -195,6 +183,9 @@ class EvaluateConfig(Config):
 
     every: int = Field(100, ge=1, description="Steps between evaluations.")
     examples: int = Field(200, ge=1, description="Most rows evaluated.")
+    generate: int = Field(
+        32, ge=0, description="Most of them answered in full, where rows are judged by generated text: it is slow."
+    )
     holdout: float = Field(
         0.1, ge=0, le=0.5, description="Share of the rows set aside where no validation data is given; 0: none."
     )

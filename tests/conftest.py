@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from steerzo_edge.data.batches import Batch
-from steerzo_edge.data.examples import Completion, Dataset, Labelled
+from steerzo_edge.data.examples import Completion, Dataset, Labelled, MultipleChoice
 from steerzo_edge.data.task import Task
 from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
@@ -124,4 +124,21 @@ def completion_rows(count: int = 20) -> Dataset:
     return Dataset("completion", tuple(examples), tuple(range(1, count + 1)))
 
 
-DATASETS = {"single-token": labelled_rows, "phrases": phrase_rows, "completion": completion_rows}
+def question_rows(count: int = 20) -> Dataset:
+    """Prompts with choices of their own: two to five of them, of one token or many."""
+    words = [" it rained", "!", " nobody", " so", " why"]
+    examples = [
+        MultipleChoice(f"day {'x' * (i % 6)}{i}", tuple(words[i % 5 :] + words[: i % 3])[: 2 + i % 4], (i % 2,))
+        if i % 5 < 3
+        else MultipleChoice(f"and {i}:", (" no", " yes", "?"), (2, 0))
+        for i in range(count)
+    ]
+    return Dataset("multiple-choice", tuple(examples), tuple(range(1, count + 1)))
+
+
+DATASETS = {
+    "single-token": labelled_rows,
+    "phrases": phrase_rows,
+    "completion": completion_rows,
+    "multiple-choice": question_rows,
+}

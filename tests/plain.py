@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
+from steerzo_edge.data.tokenization import Choices, Question, Questions, Target, Targets, Tokenized
 from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
@@ -60,6 +60,8 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass:
             for row, chances in zip(rows, found, strict=True)
         ]
         return float(sum(means) / len(means))
+    if isinstance(data, Questions):
+        return sum(_of_question(base, data, index) for index in indices) / len(indices)
     assert isinstance(data, Choices)
     chosen = [data.rows[index] for index in indices]
     pairs = [(row.prompt, option) for row in chosen for option in data.options]
@@ -69,6 +71,13 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass:
     whole = torch.stack([chances.sum() for chances in options]).view(len(chosen), -1)
     right = torch.nn.functional.cross_entropy(scores, torch.tensor([row.answer for row in chosen]))
     return float(right - option_mass * whole.exp().sum(-1).log().mean())
+
+
+def _of_question(base: Base, data: Questions, index: int) -> float:
+    row = data.rows[index]
+    found = _log_likelihoods(base, [row.prompt + choice for choice in row.choices])
+    scores = torch.stack([chances[len(row.prompt) :].mean() for chances in found])
+    return float(-scores.log_softmax(0)[row.answers[0]])
 
 
 def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[Tensor]:
@@ -81,3 +90,27 @@ def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[T
     chances = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:].unsqueeze(2)).squeeze(2)
     chances = torch.nn.functional.pad(chances, (1, 0))
     return [row[: len(s)] for row, s in zip(chances, sequences, strict=True)]
+
+
+def plain_chosen(base: Base, data: Choices | Questions, index: int) -> int:
+    """The likeliest option of one row, each scored in a sequence of its own."""
+    row = data.rows[index]
+    options = row.choices if isinstance(row, Question) else data.options  # type: ignore[union-attr]
+    found = _log_likelihoods(base, [row.prompt + option for option in options])
+    return int(torch.stack([chances[len(row.prompt) :].mean() for chances in found]).argmax())
+
+
+def plain_answers(base: Base, rows: Sequence[Target], most: int) -> list[str]:
+    """One prompt at a time, the whole sequence again for every token."""
+    found = []
+    for row in rows:
+        tokens = list(row.tokens[: row.counted.index(True)])
+        new: list[int] = []
+        while len(new) < most:
+            logits = base.model(input_ids=torch.tensor([tokens + new]), use_cache=False).logits[0, -1]
+            if int(logits.argmax()) == base.tokenizer.eos_token_id:
+                break
+            new.append(int(logits.argmax()))
+        text = base.tokenizer.decode(new, skip_special_tokens=True)
+        found.append(text.partition("\n")[0].strip())
+    return found

@@ -1,5 +1,6 @@
 """The files of a server: uploads, and a directory for each job. All names are the server's own."""
 
+import hashlib
 from pathlib import Path
 from uuid import uuid4
 
@@ -41,14 +42,26 @@ class Library:
         """Reads an upload again.
 
         Raises:
-            DatasetError: If the task is given and does not fit the rows.
+            TaskError: If the task is given and the rows are a benchmark's, which brings its own.
         """
-        return read_dataset((self.root / "datasets" / row.file).read_bytes(), name=row.file, task=task)
+        return read_dataset(self.bytes_of(row), name=row.file, task=task, benchmark=row.benchmark)
+
+    def bytes_of(self, row: DatasetRow) -> bytes:
+        """An upload as it came."""
+        return (self.root / "datasets" / row.file).read_bytes()
 
 
 def new_id(kind: str) -> str:
     """A fresh id such as "job_5f0c..."; ids are not secrets, but cannot be guessed either."""
     return f"{kind}_{uuid4().hex[:16]}"
+
+
+def content_id(kind: str, *parts: bytes) -> str:
+    """An id that the same content gets again."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return f"{kind}_{digest.hexdigest()[:16]}"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from steerzo_edge.errors import ConflictError, NotFoundError, SteerzoError
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
-from steerzo_edge.profile import Profile
+from steerzo_edge.profile import resolve
 from steerzo_edge.run import Result, Run
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Runner:
         return Run(
             self._library.job(job.id),
             self._base,
-            Profile.parse(spec["profile"], where="profile"),
+            resolve(spec["profile"]),
             train,
             validation,
             seed=spec["seed"],

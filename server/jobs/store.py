@@ -45,6 +45,11 @@ class DatasetRow:
     created: float
     facts: dict[str, Any]
 
+    @property
+    def benchmark(self) -> str | None:
+        """The benchmark task whose rows it holds, if it was said to."""
+        return self.facts.get("task")
+
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
@@ -108,9 +113,12 @@ class Store:
             self._connection.close()
 
     def add_dataset(self, id: str, name: str, file: str, facts: Mapping[str, Any]) -> DatasetRow:
-        """Registers an uploaded file."""
+        """Registers an uploaded file; one with this id stays as it is."""
         with self._writing() as db:
-            db.execute("INSERT INTO datasets VALUES (?, ?, ?, ?, ?)", (id, name, file, self._now(), _dumped(facts)))
+            db.execute(
+                "INSERT OR IGNORE INTO datasets VALUES (?, ?, ?, ?, ?)",
+                (id, name, file, self._now(), _dumped(facts)),
+            )
         return self.dataset(id)
 
     def dataset(self, id: str) -> DatasetRow:

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import anyio
@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from server.context import Context, Job, Server
 from server.jobs.library import new_id
 from server.jobs.store import Event, JobRow
-from server.routes.datasets import keep_rows
-from server.schemas import JobBody
+from server.routes.datasets import keep_benchmark, keep_rows
+from server.schemas import BenchmarkRows, JobBody, Rows
 from steerzo_edge.assemble import split, tokenized
 from steerzo_edge.errors import BusyError, ConflictError, InputError
 from steerzo_edge.profile import Profile, load_profile, resolve
@@ -41,10 +41,7 @@ def create_job(
     if len(server.store.jobs("queued")) >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = _profile(server, body)
-    ids = [
-        keep_rows(server, rows, None).id if isinstance(rows, list) else rows
-        for rows in (body.dataset, body.validation)
-    ]
+    ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
     _check(server, body, profile, ids)
     spec = {
         "dataset": ids[0],
@@ -171,9 +168,7 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
         "loss": None if last is None else last["loss"],
         "forwards": 0 if last is None else last["forwards"],
         "seconds_left": None if job.is_final else _seconds_left(steps, total - done),
-        "metrics": {}
-        if metrics is None
-        else {key: metrics[key] for key in ("loss", "accuracy", "examples", "step")},
+        "metrics": {} if metrics is None else _metrics(metrics),
         "before": None if job.result is None else job.result["before"],
         "adapter": None if job.result is None else {"sha256": job.result["sha256"], "step": job.result["step"]},
         "waiting_for": _waiting_for(server, job),
@@ -182,6 +177,12 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
         "seed": job.spec["seed"],
         "task": job.spec["task"],
     }
+
+
+def _metrics(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation with every metric beside the loss; those of older servers know the accuracy alone."""
+    plain = {key: evaluation[key] for key in ("loss", "accuracy", "examples", "step")}
+    return plain | (evaluation.get("metrics") or {})
 
 
 def _seconds_left(steps: list[Event], left: int) -> float | None:
@@ -206,6 +207,12 @@ def _profile(server: Context, body: JobBody) -> Profile:
     else:
         profile = resolve(body.profile, body.overrides)
     return profile.model_copy(update={"model": server.settings.model})
+
+
+def _dataset_id(server: Context, rows: Rows | None) -> str | None:
+    if isinstance(rows, list):
+        return keep_rows(server, rows, None).id
+    return keep_benchmark(server, rows).id if isinstance(rows, BenchmarkRows) else rows
 
 
 def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | None]) -> None:

@@ -44,6 +44,9 @@ def train(
     validation: Annotated[Path | None, typer.Option(help="Rows to be judged by.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
     options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The benchmark task whose release the rows are: rte, ...")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     set_: Set = None,
     as_json: AsJson = False,
@@ -60,6 +63,7 @@ def train(
             validation=validation,
             template=template,
             options=options,
+            benchmark=task,
             seed=seed,
             settings=set_ or [],
             as_json=as_json,
@@ -93,6 +97,43 @@ def generate(
             quantization=quantization,
             chat=chat,
             sampling=Sampling(max_new_tokens, temperature, top_p, top_k, tuple(stop or ()), seed),
+            as_json=as_json,
+        )
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[Path, typer.Option(help="JSON lines or CSV to be judged on.")],
+    task: Annotated[
+        str | None, typer.Option(help="The benchmark task whose release the rows are: rte, ...")
+    ] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
+    options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
+    base: Annotated[str, typer.Option(help='Hub id, path, or "bundled".')] = "bundled",
+    quantization: Annotated[str, typer.Option(help="nf4, fp4, int8 or none.")] = "nf4",
+    examples: Annotated[int, typer.Option(min=1, help="Most rows evaluated.")] = 200,
+    shots: Annotated[int, typer.Option(min=0, help="Solved examples before each row.")] = 0,
+    demonstrations: Annotated[Path | None, typer.Option(help="Rows they are taken from.")] = None,
+    seed: Annotated[int, typer.Option(help="Which rows, and which solved examples.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Metrics of a base on some rows: with or without an adapter, zero-shot and in context."""
+    from steerzo_edge.cli.evaluate import evaluate_command
+
+    with plain_errors():
+        evaluate_command(
+            dataset=dataset,
+            benchmark=task,
+            template=template,
+            options=options,
+            adapter=adapter,
+            base=base,
+            quantization=quantization,
+            examples=examples,
+            shots=shots,
+            demonstrations=demonstrations,
+            seed=seed,
             as_json=as_json,
         )
 

@@ -69,9 +69,12 @@ def plain_errors() -> Iterator[None]:
 def sentence(kind: str, record: Mapping[str, Any]) -> str:
     """A record in words, for a line of its own."""
     if kind == "eval":
-        accuracy = "" if record["accuracy"] is None else f"accuracy {record['accuracy']:.3f}, "
+        metrics = dict(record.get("metrics") or {})
+        if record["accuracy"] is not None:  # the only metric of older records
+            metrics = {"accuracy": record["accuracy"], **metrics}
+        told = "".join(f"{name.replace('_', ' ')} {value:.3f}, " for name, value in metrics.items())
         best = " (best so far)" if record.get("best") else ""
-        return f"after {record['step']} steps: {accuracy}loss {record['loss']:.4f}{best}"
+        return f"after {record['step']} steps: {told}loss {record['loss']:.4f}{best}"
     if record["skipped"]:
         return f"step {record['step']}: skipped, {record['skipped']}"
     return (

@@ -27,15 +27,16 @@ def train_command(
     validation: Path | None,
     template: str | None,
     options: Path | None,
+    benchmark: str | None,
     seed: int,
     settings: Sequence[str],
     as_json: bool,
 ) -> None:
     """Reads everything first, so that bad input is found before the base is loaded; then runs."""
     chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
-    task = _task(template, options)
-    train = _read(dataset, task)
-    judged = None if validation is None else _read(validation, task)
+    task = parsed_task(template, options)
+    train = read_file(dataset, task, benchmark)
+    judged = None if validation is None else read_file(validation, task, benchmark)
     loaded = load_base(
         chosen.model.id,
         quantization=chosen.model.quantization,
@@ -72,7 +73,12 @@ def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def _task(template: str | None, options: Path | None) -> Task | None:
+def parsed_task(template: str | None, options: Path | None) -> Task | None:
+    """Prompt and option words as the command line names them; None if it names neither.
+
+    Raises:
+        TaskError: If they are not a template with {text}, or no JSON object.
+    """
     if template is None and options is None:
         return None
     fields: dict[str, Any] = {} if template is None else {"template": template.replace("\\n", "\n")}
@@ -84,10 +90,15 @@ def _task(template: str | None, options: Path | None) -> Task | None:
     return Task.parse(fields, where="task", error=TaskError)
 
 
-def _read(path: Path, task: Task | None) -> Dataset:
+def read_file(path: Path, task: Task | None, benchmark: str | None) -> Dataset:
+    """The rows of a file.
+
+    Raises:
+        InputError: If there is no such file, or its rows cannot be used.
+    """
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}", hint="Check the path.")
-    return read_dataset(path.read_bytes(), name=path.name, task=task)
+    return read_dataset(path.read_bytes(), name=path.name, task=task, benchmark=benchmark)
 
 
 def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:

@@ -1,13 +1,13 @@
 """Batches: which rows a step sees, and the tensors it is given."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from steerzo_edge.data.packing import Fork, Packed, pack, starts
-from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
+from steerzo_edge.data.tokenization import Choices, Questions, Targets, Tokenized, Tokens
 from steerzo_edge.seeds import derive_seed
 
 
@@ -21,12 +21,14 @@ class TargetBatch:
         targets: (P,) int64 token ids.
         weights: (P,) float32; 1 / (targets of its row * N), so that the weighted sum is the mean over
             rows of the mean over target tokens.
+        indices: Which rows of the dataset these are, in this order.
     """
 
     packed: Packed
     places: Tensor
     targets: Tensor
     weights: Tensor
+    indices: tuple[int, ...] = field(metadata={"origin": True})
 
     @property
     def tokens(self) -> int:
@@ -43,12 +45,14 @@ class ChoiceBatch:
         places: (B,) index into S of each prompt's last token.
         options: (C,) int64, one token an option.
         answers: (B,) int64 index of the right option.
+        indices: Which rows of the dataset these are, in this order.
     """
 
     packed: Packed
     places: Tensor
     options: Tensor
     answers: Tensor
+    indices: tuple[int, ...] = field(metadata={"origin": True})
 
     @property
     def tokens(self) -> int:
@@ -58,7 +62,9 @@ class ChoiceBatch:
 
 @dataclass(frozen=True, slots=True)
 class PhraseBatch:
-    """Prompts with options of several tokens: the prompt once, forked into its options.
+    """Prompts with options of several tokens, or of their own: the prompt once, forked into its options.
+
+    C is the number of options of the row that has most.
 
     Args:
         packed: B forked rows.
@@ -67,14 +73,25 @@ class PhraseBatch:
         targets: (P,) int64 option tokens.
         shares: (P, B * C) float32; 1 / (length of the option) in the column of the token's option, so that a
             product with it gives every option's mean log-likelihood.
-        answers: (B,) int64 index of the right option.
+        absent: (B, C) float32; 0 for the options a row has, -inf for those it lacks; None if all rows share theirs.
+        answers: (B,) int64 index of the right option that is learned.
+        right: (B, C) bool, True for every option that counts as right.
+        indices: Which rows of the dataset these are, in this order.
     """
 
     packed: Packed
     places: Tensor
     targets: Tensor
     shares: Tensor
+    absent: Tensor | None
     answers: Tensor
+    right: Tensor
+    indices: tuple[int, ...] = field(metadata={"origin": True})
+
+    @property
+    def shared(self) -> bool:
+        """Whether all rows have the same options."""
+        return self.absent is None
 
     @property
     def tokens(self) -> int:
@@ -112,6 +129,9 @@ def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
     if isinstance(data, Targets):
         return [Fork(data.rows[index].tokens) for index in chosen]
     # The last token of an option predicts nothing that counts, so it is not read.
+    if isinstance(data, Questions):
+        rows = [data.rows[index] for index in chosen]
+        return [Fork(row.prompt, tuple(choice[:-1] for choice in row.choices)) for row in rows]
     branches = () if _single(data) else tuple(option[:-1] for option in data.options)
     return [Fork(data.rows[index].prompt, branches) for index in chosen]
 
@@ -132,12 +152,17 @@ def collate(
     packed = pack(rows, device, multiple)
     if isinstance(data, Targets):
         return _target_batch(data, indices, packed, multiple)
+    if isinstance(data, Questions):
+        own = [data.rows[index] for index in indices]
+        choices, right = [row.choices for row in own], [row.answers for row in own]
+        return _phrase_batch(choices, right, indices, packed, multiple, shared=False)
     if _single(data):
         return _choice_batch(data, indices, packed)
-    return _phrase_batch(data, indices, packed)
+    answers = [(data.rows[index].answer,) for index in indices]
+    return _phrase_batch([data.options] * len(indices), answers, indices, packed, shared=True)
 
 
-def _target_batch(data: Targets, indices: Sequence[int], packed: Packed, multiple: int) -> TargetBatch:
+def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed, multiple: int) -> TargetBatch:
     device = packed.input_ids.device
     chosen = [data.rows[index] for index in indices]
     found = [
@@ -153,10 +178,11 @@ def _target_batch(data: Targets, indices: Sequence[int], packed: Packed, multipl
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
         torch.tensor(weights, device=device, dtype=torch.float32),
+        indices,
     )
 
 
-def _choice_batch(data: Choices, indices: Sequence[int], packed: Packed) -> ChoiceBatch:
+def _choice_batch(data: Choices, indices: tuple[int, ...], packed: Packed) -> ChoiceBatch:
     rows, device = packed.rows, packed.input_ids.device
     last = [start + len(row.stem) - 1 for start, row in zip(starts(rows), rows, strict=True)]
     return ChoiceBatch(
@@ -164,29 +190,50 @@ def _choice_batch(data: Choices, indices: Sequence[int], packed: Packed) -> Choi
         torch.tensor(last, device=device),
         torch.tensor([option[0] for option in data.options], device=device),
         torch.tensor([data.rows[index].answer for index in indices], device=device),
+        indices,
     )
 
 
-def _phrase_batch(data: Choices, indices: Sequence[int], packed: Packed) -> PhraseBatch:
+def _phrase_batch(
+    options: Sequence[Sequence[Tokens]],
+    answers: Sequence[tuple[int, ...]],
+    indices: tuple[int, ...],
+    packed: Packed,
+    multiple: int = 1,
+    *,
+    shared: bool,
+) -> PhraseBatch:
     rows, device = packed.rows, packed.input_ids.device
+    widest = -(-max(map(len, options)) // multiple) * multiple
     places: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
     for example, (start, row) in enumerate(zip(starts(rows), rows, strict=True)):
         last = start + len(row.stem) - 1
         behind = last + 1
-        for index, option in enumerate(data.options):
+        for index, option in enumerate(options[example]):
             places += [last, *range(behind, behind + len(option) - 1)]
             targets += option
-            owners += [example * len(data.options) + index] * len(option)
+            owners += [example * widest + index] * len(option)
             behind += len(option) - 1
+    beyond = -len(places) % multiple
+    places, targets = places + [0] * beyond, targets + [0] * beyond
+    right = torch.tensor([[index in found for index in range(widest)] for found in answers], device=device)
     return PhraseBatch(
         packed,
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
-        _shares(owners, len(rows) * len(data.options)).to(device),
-        torch.tensor([data.rows[index].answer for index in indices], device=device),
+        torch.nn.functional.pad(_shares(owners, len(rows) * widest), (0, 0, 0, beyond)).to(device),
+        None if shared else _absent([len(own) for own in options], widest, device),
+        torch.tensor([found[0] for found in answers], device=device),
+        right,
+        indices,
     )
+
+
+def _absent(counts: Sequence[int], widest: int, device: torch.device) -> Tensor:
+    rows = [[0.0] * count + [-torch.inf] * (widest - count) for count in counts]
+    return torch.tensor(rows, device=device)
 
 
 def _single(data: Choices) -> bool:
@@ -195,7 +242,7 @@ def _single(data: Choices) -> bool:
 
 def _shares(owners: Sequence[int], options: int) -> Tensor:
     member = torch.nn.functional.one_hot(torch.tensor(owners), options).float()
-    return member / member.sum(0)
+    return member / member.sum(0).clamp(min=1)  # an option that a row lacks has no tokens
 
 
 def _permutation(seed: int, epoch: int, rows: int) -> list[int]:

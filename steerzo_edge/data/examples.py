@@ -1,21 +1,34 @@
-"""What a row means, once its format is known: three kinds of example, and a dataset of one kind."""
+"""What a row means, once its format is known: four kinds of example, and a dataset of one kind."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from steerzo_edge.data.task import Task
 
-Format = Literal["completion", "chat", "classification"]
+Format = Literal["completion", "chat", "classification", "multiple-choice"]
+Metric = Literal["accuracy", "f1", "exact_match", "score"]
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A prompt and what should follow it."""
+    """A prompt and what should follow it.
+
+    Args:
+        prompt: What is read.
+        completion: What is learned.
+        references: Answers that count as right when one is generated; none means the completion alone.
+    """
 
     prompt: str
     completion: str
+    references: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Answers that count as right, at least one."""
+        return self.references or (self.completion.strip(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,22 @@ class Labelled:
     label: str
 
 
-Example = Completion | Chat | Labelled
+@dataclass(frozen=True, slots=True)
+class MultipleChoice:
+    """A prompt and ways to go on, which are this row's own.
+
+    Args:
+        prompt: What all choices share.
+        choices: At least two; each stands behind the prompt as it is, blanks included.
+        answers: Indices of the right ones, at least one; the first is what is learned.
+    """
+
+    prompt: str
+    choices: tuple[str, ...]
+    answers: tuple[int, ...]
+
+
+Example = Completion | Chat | Labelled | MultipleChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +81,17 @@ class Dataset:
         examples: At least one.
         lines: Where each row began in its file, from 1.
         task: How labelled rows are put to the model; None for the other formats.
+        metric: What they are judged by first, where that is not the format's own: accuracy for rows with options,
+            the loss alone for the others.
+        max_new_tokens: Longest answer that is generated, where the rows themselves say so.
     """
 
     format: Format
     examples: tuple[Example, ...]
     lines: tuple[int, ...]
     task: Task | None = None
+    metric: Metric | None = None
+    max_new_tokens: int | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -73,20 +106,31 @@ class Dataset:
         """Hash of the rows and the task: what a journal must find again when a run goes on."""
         digest = hashlib.sha256(self.format.encode())
         for example in self.examples:
-            digest.update(json.dumps(asdict(example), sort_keys=True).encode())
+            digest.update(json.dumps(_row(example), sort_keys=True).encode())
         if self.task is not None:
             digest.update(self.task.model_dump_json().encode())
+        if self.metric is not None:
+            digest.update(f"{self.metric} {self.max_new_tokens}".encode())
         return digest.hexdigest()
 
     def pick(self, indices: list[int]) -> "Dataset":
         """The rows with these indices."""
-        return Dataset(
-            self.format,
-            tuple(self.examples[i] for i in indices),
-            tuple(self.lines[i] for i in indices),
-            self.task,
+        return replace(
+            self,
+            examples=tuple(self.examples[i] for i in indices),
+            lines=tuple(self.lines[i] for i in indices),
         )
 
     def rows(self) -> list[dict[str, Any]]:
         """The examples as JSON-ready rows, in the fields they are read from."""
-        return [asdict(example) for example in self.examples]
+        return [_row(example) for example in self.examples]
+
+
+def _row(example: Example) -> dict[str, Any]:
+    row = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(example).items()}
+    if isinstance(example, Completion) and not example.references:
+        del row["references"]
+    if isinstance(example, MultipleChoice):
+        answers = row.pop("answers")
+        row["answer"] = answers[0] if len(answers) == 1 else answers
+    return row

@@ -1,55 +1,62 @@
 """A file of JSON lines or CSV to a Dataset, or one error that names every bad row.
 
-The format is found by looking at the fields. Bytes are decoded strictly: a binary file is refused, not guessed.
+The format is found by looking at the fields.
 """
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from steerzo_edge.data.examples import Chat, Completion, Dataset, Example, Format, Labelled, Message
+from steerzo_edge.data.examples import Chat, Completion, Dataset, Example, Format, Labelled, Message, MultipleChoice
+from steerzo_edge.data.fields import Fields
+from steerzo_edge.data.rows import Row, csv_rows, decoded, json_rows, line_of, shown
 from steerzo_edge.data.task import Task
-from steerzo_edge.errors import DatasetError, Fault
+from steerzo_edge.data.tasks import BenchmarkTask, benchmark_task
+from steerzo_edge.errors import DatasetError, Fault, TaskError
 
 SHOWN_FAULTS = 100
 FIELDS: dict[Format, tuple[str, ...]] = {
     "chat": ("messages",),
     "completion": ("prompt", "completion"),
     "classification": ("text", "label"),
+    "multiple-choice": ("prompt", "choices", "answer"),
 }
+_ONE_TASK = "Leave the template and options out, or the benchmark task."
 ROLES = ("system", "user", "assistant")
 _FORMATS = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.items())
 
-Row = tuple[int, Mapping[str, Any]]
 
-
-def read_dataset(data: bytes, *, name: str = "dataset", task: Task | None = None) -> Dataset:
+def read_dataset(
+    data: bytes, *, name: str = "dataset", task: Task | None = None, benchmark: str | None = None
+) -> Dataset:
     """Parses a whole file.
 
     Args:
         data: Its bytes, UTF-8.
         name: Its name; ".csv" is read as CSV, all else by its first character.
         task: How labelled rows are put to the model.
+        benchmark: The benchmark task whose release has these fields; None finds one of the formats by its fields.
 
     Raises:
         DatasetError: If it is empty, not text, of no known format, or has bad rows.
+        TaskError: If there is no such benchmark task, or it is given beside a template of one's own.
     """
-    text = _decoded(data, name)
+    text = decoded(data, name)
     faults: list[Fault] = []
     if name.lower().endswith(".csv") or not text.lstrip().startswith(("{", "[")):
-        rows = list(_csv_rows(text, faults))
+        rows = list(csv_rows(text, faults))
     else:
-        rows = list(_json_rows(text, faults))
-    return _dataset(rows, faults, name, task)
+        rows = list(json_rows(text, faults))
+    return _dataset(rows, faults, name, task, benchmark)
 
 
-def read_rows(rows: Sequence[Any], *, name: str = "rows", task: Task | None = None) -> Dataset:
+def read_rows(
+    rows: Sequence[Any], *, name: str = "rows", task: Task | None = None, benchmark: str | None = None
+) -> Dataset:
     """The same for rows that came inside a JSON body; they are counted from 1.
 
     Raises:
         DatasetError: As `read_dataset`.
+        TaskError: As `read_dataset`.
     """
     if not rows:
         raise DatasetError(f"{name}: no rows", hint="Send at least one row.")
@@ -59,13 +66,17 @@ def read_rows(rows: Sequence[Any], *, name: str = "rows", task: Task | None = No
         if isinstance(row, Mapping):
             objects.append((number, row))
         else:
-            faults.append(Fault(f"line {number}", "", _shown(row), "every row must be a JSON object"))
-    return _dataset(objects, faults, name, task)
+            faults.append(Fault(f"line {number}", "", shown(row), "every row must be a JSON object"))
+    return _dataset(objects, faults, name, task, benchmark)
 
 
-def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None) -> Dataset:
+def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None, benchmark: str | None) -> Dataset:
     if not rows and not faults:
         raise DatasetError(f"{name}: no rows", hint="The file needs at least one row of data.")
+    if benchmark is not None:
+        if task is not None:
+            raise TaskError(f"the benchmark task {benchmark!r} brings its own prompt and options", hint=_ONE_TASK)
+        return _of_benchmark(rows, faults, name, benchmark_task(benchmark))
     examples: list[Example] = []
     lines: list[int] = []
     found = _format(rows, name) if rows else "completion"
@@ -75,87 +86,39 @@ def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None)
             examples.append(example)
             lines.append(line)
     if faults:
-        raise _unusable(name, sorted(faults, key=_line), {line for line, _ in rows})
+        raise _unusable(name, sorted(faults, key=line_of), {line for line, _ in rows})
     if found == "classification":
         task = task or Task()
     return Dataset(found, tuple(examples), tuple(lines), task if found == "classification" else None)
 
 
+def _of_benchmark(rows: list[Row], faults: list[Fault], name: str, benchmark: BenchmarkTask) -> Dataset:
+    """A row may hold several examples; a row with a fault gives none."""
+    found: list[tuple[int, Example]] = []
+    for line, row in rows:
+        before = len(faults)
+        examples = list(benchmark.read(Fields(row, line, faults)))
+        if len(faults) == before:
+            found += [(line, example) for example in examples]
+    if faults:
+        raise _unusable(f"{name} as {benchmark.name}", sorted(faults, key=line_of), {line for line, _ in rows})
+    return Dataset(
+        benchmark.format,
+        tuple(example for _, example in found),
+        tuple(line for line, _ in found),
+        benchmark.template,
+        benchmark.metric,
+        benchmark.max_new_tokens,
+    )
+
+
 def _unusable(name: str, faults: list[Fault], lines: set[int]) -> DatasetError:
-    bad = {_line(fault) for fault in faults}
+    bad = {line_of(fault) for fault in faults}
     more = f" (the first {SHOWN_FAULTS} faults are listed)" if len(faults) > SHOWN_FAULTS else ""
     return DatasetError(
         f"{name}: {len(bad)} of {len(bad | lines)} rows cannot be used{more}; {faults[0]}",
         faults=faults[:SHOWN_FAULTS],
     )
-
-
-def _decoded(data: bytes, name: str) -> str:
-    if not data.strip():
-        raise DatasetError(f"{name}: the file is empty", hint="Upload a file with at least one row.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DatasetError(
-            f"{name}: line {line} holds byte 0x{data[error.start]:02x}, which is not UTF-8 text",
-            faults=[Fault(f"line {line}", "", f"byte 0x{data[error.start]:02x}", "save the file as UTF-8 text")],
-            hint="Upload JSON lines or CSV, saved as UTF-8.",
-        ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DatasetError(
-            f"{name}: line {line} holds a NUL character; this looks like a binary file",
-            faults=[Fault(f"line {line}", "", "a NUL character", "upload text")],
-            hint="Upload JSON lines or CSV, saved as UTF-8.",
-        )
-    return text
-
-
-def _json_rows(text: str, faults: list[Fault]) -> Iterator[Row]:
-    if text.lstrip().startswith("["):
-        raise DatasetError(
-            "the file is one JSON array",
-            hint="Write one object a line (JSON lines): `jq -c '.[]' data.json > data.jsonl`.",
-        )
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            mend = f"one JSON object a line; {getattr(error, 'msg', 'it is nested too deeply')}{column}"
-            faults.append(Fault(f"line {number}", "", _shown(line), mend))
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            faults.append(Fault(f"line {number}", "", _shown(row), "every line must be a JSON object"))
-
-
-def _csv_rows(text: str, faults: list[Fault]) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    first = 1
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            faults.append(Fault(f"line {max(reader.line_num, 1)}", "", str(error), "mend the quoting of this row"))
-            return
-        if cells is None:
-            return
-        first, line = reader.line_num + 1, first
-        if not cells:
-            continue
-        if header is None:
-            header = [cell.strip() for cell in cells]
-        elif len(cells) != len(header):
-            mend = f"the header names {len(header)}; quote a cell that holds a comma"
-            faults.append(Fault(f"line {line}", "", f"{len(cells)} cells", mend))
-        else:
-            yield line, dict(zip(header, cells, strict=True))
 
 
 def _format(rows: Sequence[Row], name: str) -> Format:
@@ -182,56 +145,52 @@ def _format(rows: Sequence[Row], name: str) -> Format:
 
 def _example(kind: Format, line: int, row: Mapping[str, Any], faults: list[Fault]) -> Example | None:
     before = len(faults)
-    where = f"line {line}"
     if kind == "chat":
-        messages = _messages(where, row, faults)
-        return None if len(faults) > before else Chat(messages)
-    if kind == "classification":
-        text = _text(where, "text", row, faults)
-        label = _label(where, row, faults)
-        return None if len(faults) > before else Labelled(text, label)
-    prompt = _text(where, "prompt", row, faults)
-    completion = _text(where, "completion", row, faults)
-    return None if len(faults) > before else Completion(prompt, completion)
+        example: Example = Chat(_messages(f"line {line}", row, faults))
+    else:
+        example = _READERS[kind](Fields(row, line, faults))
+    return None if len(faults) > before else example
 
 
-def _text(where: str, field: str, row: Mapping[str, Any], faults: list[Fault]) -> str:
-    value = row.get(field)
-    if isinstance(value, str) and value.strip():
-        return value
-    found = "nothing" if field not in row else _shown(value)
-    faults.append(Fault(where, field, found, "it must be a text that is not empty"))
-    return ""
+def _completion(fields: Fields) -> Example:
+    prompt, completion = fields.text("prompt"), fields.text("completion")
+    return Completion(prompt, completion, fields.texts("references") if fields.has("references") else ())
 
 
-def _label(where: str, row: Mapping[str, Any], faults: list[Fault]) -> str:
-    value = row.get("label")
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) or (isinstance(value, str) and value.strip()):
-        return str(value)
-    found = "nothing" if "label" not in row else _shown(value)
-    faults.append(Fault(where, "label", found, "it must be the name of a class: a text or a whole number"))
-    return ""
+def _labelled(fields: Fields) -> Example:
+    return Labelled(fields.text("text"), fields.label())
+
+
+def _multiple_choice(fields: Fields) -> Example:
+    prompt = fields.text("prompt")
+    choices = tuple(joined(prompt, choice) for choice in fields.texts("choices", least=2))
+    if len(set(choices)) < len(choices):
+        fields.refuse("choices", "all choices must differ")
+    return MultipleChoice(prompt, choices, fields.indices("answer", len(choices)) if choices else ())
+
+
+def joined(prompt: str, choice: str) -> str:
+    """A choice with the blank that parts it from the prompt, if neither brings one."""
+    return choice if prompt[-1:].isspace() or choice[:1].isspace() else f" {choice}"
 
 
 def _messages(where: str, row: Mapping[str, Any], faults: list[Fault]) -> tuple[Message, ...]:
     value = row.get("messages")
     if not isinstance(value, list) or not value:
-        found = "nothing" if "messages" not in row else _shown(value)
+        found = "nothing" if "messages" not in row else shown(value)
         faults.append(Fault(where, "messages", found, 'it must be a list of {"role", "content"}'))
         return ()
     messages = []
     for index, message in enumerate(value):
         field = f"messages[{index}]"
         if not isinstance(message, dict):
-            faults.append(Fault(where, field, _shown(message), 'it must be {"role", "content"}'))
+            faults.append(Fault(where, field, shown(message), 'it must be {"role", "content"}'))
         elif message.get("role") not in ROLES:
-            shown = _shown(message.get("role"))
-            faults.append(Fault(where, f"{field}.role", shown, f"it must be one of {', '.join(ROLES)}"))
+            found = shown(message.get("role"))
+            faults.append(Fault(where, f"{field}.role", found, f"it must be one of {', '.join(ROLES)}"))
         elif not isinstance(message.get("content"), str) or not message["content"].strip():
-            shown = _shown(message.get("content"))
-            faults.append(Fault(where, f"{field}.content", shown, "it must be a text that is not empty"))
+            found = shown(message.get("content"))
+            faults.append(Fault(where, f"{field}.content", found, "it must be a text that is not empty"))
         else:
             messages.append(Message(message["role"], message["content"]))
     if len(messages) == len(value) and messages[-1].role != "assistant":
@@ -241,10 +200,8 @@ def _messages(where: str, row: Mapping[str, Any], faults: list[Fault]) -> tuple[
     return tuple(messages)
 
 
-def _line(fault: Fault) -> int:
-    return int(fault.where.rsplit(" ", 1)[-1])
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+_READERS: dict[Format, Callable[[Fields], Example]] = {
+    "completion": _completion,
+    "classification": _labelled,
+    "multiple-choice": _multiple_choice,
+}

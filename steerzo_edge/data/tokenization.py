@@ -5,11 +5,11 @@ with (the question, the template's last words) is what the answer hangs on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from steerzo_edge.data.examples import Chat, Completion, Dataset, Labelled, Message
+from steerzo_edge.data.examples import Chat, Completion, Dataset, Example, Labelled, Message, Metric, MultipleChoice
 from steerzo_edge.errors import DatasetError, Fault, InputError
 
 Tokens = tuple[int, ...]
@@ -22,10 +22,14 @@ class Target:
     Args:
         tokens: The whole sequence.
         counted: For each token, whether it is a target; never the first one.
+        prompt: The prompt's text, for completions.
+        references: Answers that count as right when one is generated; empty for conversations.
     """
 
     tokens: Tokens
     counted: tuple[bool, ...]
+    prompt: str = ""
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,29 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt, choices of its own, and which of them are right; the first of those is learned."""
+
+    prompt: Tokens
+    choices: tuple[Tokens, ...]
+    answers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
     """Completion and chat rows, ready for batches.
 
     Args:
         rows: One sequence each.
         truncated: How many were cut to fit.
+        metric: What generated answers are judged by first; None where the loss alone counts.
+        max_new_tokens: Longest answer that is generated, where the rows themselves say so.
     """
 
     rows: tuple[Target, ...]
     truncated: int = 0
+    metric: Metric | None = None
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +75,32 @@ class Choices:
         options: The tokens of each option, shared by all rows.
         labels: The label each option stands for.
         truncated: How many prompts were cut to fit.
+        metric: What they are judged by first; f1 is that of the second of two options.
     """
 
     rows: tuple[Choice, ...]
     options: tuple[Tokens, ...]
     labels: tuple[str, ...]
     truncated: int = 0
+    metric: Metric = "accuracy"
 
 
-Tokenized = Targets | Choices
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Multiple-choice rows, ready for batches.
+
+    Args:
+        rows: One prompt each, with its choices.
+        truncated: How many prompts were cut to fit.
+        metric: What they are judged by first.
+    """
+
+    rows: tuple[Question, ...]
+    truncated: int = 0
+    metric: Metric = "accuracy"
+
+
+Tokenized = Targets | Choices | Questions
 
 
 def tokenize(
@@ -87,26 +121,9 @@ def tokenize(
     """
     if dataset.task is not None:
         return _choices(dataset, tokenizer, max_tokens, labels or dataset.labels)
-    rows: list[Target] = []
-    faults: list[Fault] = []
-    truncated = 0
-    for line, example in zip(dataset.lines, dataset.examples, strict=True):
-        pieces = _pieces(example, tokenizer)
-        target = _fit(pieces, max_tokens)
-        if target is None:
-            length = sum(len(tokens) for tokens, counted in pieces if counted)
-            found = f"{length} target tokens" if length else "no target tokens"
-            faults.append(Fault(f"line {line}", "", found, f"at most {max_tokens - 1} fit beside the prompt"))
-            continue
-        rows.append(target)
-        truncated += len(target.tokens) < sum(len(tokens) for tokens, _ in pieces)
-    if faults:
-        raise DatasetError(
-            f"{len(faults)} rows have a target that does not fit into {max_tokens} tokens; {faults[0]}",
-            faults=faults[:100],
-            hint="Shorten the targets or raise batch.max_tokens.",
-        )
-    return Targets(tuple(rows), truncated)
+    if dataset.format == "multiple-choice":
+        return _questions(dataset, tokenizer, max_tokens)
+    return _targets(dataset, tokenizer, max_tokens)
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
@@ -143,6 +160,56 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *
     return str(text)
 
 
+def _targets(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Targets:
+    rows: list[Target] = []
+    faults: list[Fault] = []
+    truncated = 0
+    for line, example in zip(dataset.lines, dataset.examples, strict=True):
+        pieces = _pieces(example, tokenizer)
+        target = _fit(pieces, max_tokens)
+        if target is None:
+            length = sum(len(tokens) for tokens, counted in pieces if counted)
+            found = f"{length} target tokens" if length else "no target tokens"
+            faults.append(Fault(f"line {line}", "", found, f"at most {max_tokens - 1} fit beside the prompt"))
+            continue
+        if isinstance(example, Completion):
+            target = replace(target, prompt=example.prompt, references=example.accepted)
+        rows.append(target)
+        truncated += len(target.tokens) < sum(len(tokens) for tokens, _ in pieces)
+    if faults:
+        raise _too_long("target", faults, max_tokens)
+    return Targets(tuple(rows), truncated, dataset.metric, dataset.max_new_tokens)
+
+
+def _questions(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Questions:
+    rows: list[Question] = []
+    faults: list[Fault] = []
+    truncated = 0
+    for line, example in zip(dataset.lines, dataset.examples, strict=True):
+        assert isinstance(example, MultipleChoice)
+        choices = tuple(answer_tokens(tokenizer, choice) for choice in example.choices)
+        longest = max(len(choice) for choice in choices)
+        if longest >= max_tokens or not all(choices):
+            found = f"a choice of {longest if all(choices) else 0} tokens"
+            faults.append(Fault(f"line {line}", "", found, f"1 to {max_tokens - 1} fit beside the prompt"))
+            continue
+        prompt = prompt_tokens(tokenizer, example.prompt)
+        room = max_tokens - longest
+        truncated += len(prompt) > room
+        rows.append(Question(prompt[-room:], choices, example.answers))
+    if faults:
+        raise _too_long("choice", faults, max_tokens)
+    return Questions(tuple(rows), truncated, dataset.metric or "accuracy")
+
+
+def _too_long(what: str, faults: Sequence[Fault], max_tokens: int) -> DatasetError:
+    return DatasetError(
+        f"{len(faults)} rows have a {what} that does not fit into {max_tokens} tokens; {faults[0]}",
+        faults=faults[:100],
+        hint=f"Shorten the {what}s or raise batch.max_tokens.",
+    )
+
+
 def _choices(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int, labels: Sequence[str]
 ) -> Choices:
@@ -167,10 +234,10 @@ def _choices(
         prompt = prompt_tokens(tokenizer, dataset.task.prompt(example.text))
         truncated += len(prompt) > room
         rows.append(Choice(prompt[-room:], order[example.label]))
-    return Choices(tuple(rows), options, tuple(answers), truncated)
+    return Choices(tuple(rows), options, tuple(answers), truncated, dataset.metric or "accuracy")
 
 
-def _pieces(example: Completion | Chat | Labelled, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Tokens, bool]]:
+def _pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Tokens, bool]]:
     """A row as runs of tokens, each counted or not."""
     end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
     if isinstance(example, Completion):

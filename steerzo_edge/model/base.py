@@ -70,6 +70,13 @@ class Base:
         """Most tokens the model can take."""
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a text."""
+        found = self.model.generation_config.eos_token_id
+        ends = {self.tokenizer.eos_token_id} if found is None else {found} if isinstance(found, int) else set(found)
+        return frozenset(end for end in ends if end is not None)
+
     def hidden(self, packed: Packed, copies: int = 1, entering: Entering | None = None) -> Tensor:
         """Last hidden states of K versions under the bank's active route.
 

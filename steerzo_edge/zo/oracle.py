@@ -15,7 +15,7 @@ from steerzo_edge.model.base import Base, Entering
 from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
-from steerzo_edge.objectives import losses
+from steerzo_edge.objectives import Objective, losses
 from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.noise import Noise
 from steerzo_edge.zo.strategy import Dialogue, Estimate, Probe
@@ -87,7 +87,7 @@ class Bench:
         noise: Where directions get their numbers.
         prefix: What enters the lowest trained layer, if that is above the first.
         count: Most probes in one forward.
-        option_mass: As in `losses`.
+        objective: What a loss is.
         graphs: Records forwards and replays them; for subsets of one block.
     """
 
@@ -99,7 +99,7 @@ class Bench:
         prefix: PrefixStore | None = None,
         *,
         count: int,
-        option_mass: float = 0.0,
+        objective: Objective = losses,
         graphs: Graphs | None = None,
     ) -> None:
         self._base = base
@@ -107,7 +107,7 @@ class Bench:
         self._noise = noise
         self._prefix = prefix
         self._count = count
-        self._option_mass = option_mass
+        self._objective = objective
         self._graphs = graphs
         self._copies: Copies | None = None
         self._master: Copies | None = None
@@ -141,7 +141,7 @@ class Bench:
 
         def measure(given: tuple[Batch, Entering | None]) -> Tensor:
             with self._base.bank.route(patches, block.first_layer):
-                return losses(self._base, given[0], len(probes), given[1], option_mass=self._option_mass)
+                return self._objective(self._base, given[0], len(probes), given[1])
 
         if self._graphs is None:
             return measure((batch, ground.entering))

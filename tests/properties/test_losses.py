@@ -87,7 +87,7 @@ def test_single_token_options_are_the_general_case(tiny: Loader) -> None:
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("rows", ["single-token", "phrases"])
+@pytest.mark.parametrize("rows", ["single-token", "phrases", "multiple-choice"])
 @pytest.mark.parametrize("option_mass", [0.0, 0.3])
 def test_evaluation_and_training_mean_the_same_loss(tiny: Loader, rows: str, option_mass: float) -> None:
     base = tiny("none", torch.float32)
@@ -125,7 +125,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-fields = st.sampled_from(["text", "label", "prompt", "completion", "messages", "role", "content", "x"])
+fields = st.sampled_from(
+    ["text", "label", "prompt", "completion", "references", "choices", "answer", "messages", "role", "content", "x"]
+)
 
 
 @settings(max_examples=300, deadline=None)

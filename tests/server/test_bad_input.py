@@ -88,6 +88,15 @@ def test_a_profile_key_that_does_not_exist(client: Client, dataset: str) -> None
         ({"task": {"options": {"ok": "y", "never": "n"}}}, 422, "invalid-task", "'no'"),
         ({"overrides": {"subset.targets": ["q_prj"]}}, 422, "invalid-profile", "q_prj"),
         ({"overrides": {"subset": {"kind": "last-n-layers", "layers": 9}}}, 422, "invalid-profile", "9"),
+        ({"overrides": {"objective": {"kind": "f1"}}}, 422, "invalid-profile", "prompt/completion rows"),
+        ({"overrides": {"objective": {"kind": "scorer"}}}, 422, "invalid-profile", "name"),
+        (
+            {"dataset": [{"prompt": "a", "completion": "b"}] * 9, "task": None}
+            | {"overrides": {"objective": {"kind": "scorer", "name": "os:system"}}},
+            422,
+            "invalid-profile",
+            "there is no scorer 'os:system'",
+        ),
         ({"validation": [{"prompt": "a", "completion": "b"}]}, 422, "invalid-dataset", "completion"),
     ],
 )

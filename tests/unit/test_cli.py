@@ -56,6 +56,31 @@ def test_train_as_json_is_one_object_a_line(rows: Path, tmp_path: Path, tiny_pat
     assert Path(lines[-1]["result"]["adapter"]).is_dir()
 
 
+def test_train_on_a_benchmark_task(tmp_path: Path, tiny_path: Path) -> None:
+    row = {"premise": "The photo faded.", "choice1": "It was old.", "choice2": "It was new.", "question": "cause"}
+    path = tmp_path / "copa.jsonl"
+    path.write_text("".join(json.dumps({**row, "label": i % 2}) + "\n" for i in range(12)))
+    arguments = train_arguments(path, tmp_path / "run", tiny_path, "steps=3")
+    done = steerzo(*arguments, "--validation", path, "--task", "copa", "--json")
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(done.output.splitlines()[-1])["result"]["metrics"]
+    assert metrics["metrics"] == {"accuracy": 0.5}
+    assert metrics["score"] == 0.5
+    for wrong, says in ((["--task", "mnli"], "no benchmark task 'mnli'"), (["--task", "rte"], "'premise'")):
+        refused = steerzo("train", "--dataset", rows_without_premise(tmp_path), "--out", tmp_path / "other", *wrong)
+        assert refused.exit_code == 2
+        assert says in refused.output
+    both = steerzo(*arguments, "--task", "copa", "--template", "{text}")
+    assert both.exit_code == 2
+    assert "brings its own prompt" in both.output
+
+
+def rows_without_premise(tmp_path: Path) -> Path:
+    path = tmp_path / "rte.jsonl"
+    path.write_text(json.dumps({"hypothesis": "b", "label": "entailment"}))
+    return path
+
+
 def test_train_killed_and_called_again_gives_the_same_bytes(rows: Path, tmp_path: Path, tiny_path: Path) -> None:
     def shas(out: str, kill_after: int | None) -> str:
         arguments = train_arguments(rows, tmp_path / out, tiny_path, "steps=60", "evaluate.every=20")
@@ -119,6 +144,55 @@ def test_generate_prints_the_answer(rows: Path, tmp_path: Path, tiny_path: Path)
     assert json.loads(chat.output)["usage"]["prompt_tokens"] == 8
 
 
+def test_evaluate_prints_a_table_or_json(rows: Path, tmp_path: Path, tiny_path: Path) -> None:
+    trained = steerzo(*train_arguments(rows, tmp_path / "run", tiny_path, "rule.learning_rate=0.5"), "--json")
+    assert trained.exit_code == 0, trained.output
+    adapter = json.loads(trained.output.splitlines()[-1])["result"]["adapter"]
+    common = ("evaluate", "--dataset", rows, "--base", tiny_path)
+    (bare,) = (json.loads(line) for line in steerzo(*common, "--json").output.splitlines())
+    (adapted,) = (json.loads(line) for line in steerzo(*common, "--adapter", adapter, "--json").output.splitlines())
+    assert bare["examples"] == adapted["examples"] == 30
+    assert (bare["shots"], bare["metric"]) == (0, "accuracy")
+    assert bare["score"] == bare["metrics"]["accuracy"]
+    assert bare["loss"] != adapted["loss"]
+    table = steerzo(*common, "--shots", 2, "--demonstrations", rows, "--examples", 7, "--seed", 3)
+    assert table.exit_code == 0, table.output
+    assert "accuracy *" in table.output
+    shots = steerzo(*common, "--shots", 2, "--demonstrations", rows, "--examples", 7, "--seed", 3, "--json")
+    zero, two = (json.loads(line) for line in shots.output.splitlines())
+    assert (zero["shots"], two["shots"], zero["examples"], two["examples"]) == (0, 2, 7, 7)
+    assert zero["loss"] != two["loss"]
+    assert f"{two['loss']:.4f}" in table.output
+
+
+def test_evaluate_generates_what_a_task_is_judged_by(tmp_path: Path, tiny_path: Path) -> None:
+    row = {"passage": "Bears 7, Lions 10.", "question": "Sum?", "answers_spans": {"spans": ["17", "seventeen"]}}
+    path = tmp_path / "drop.jsonl"
+    path.write_text(json.dumps(row))
+    done = steerzo("evaluate", "--dataset", path, "--task", "drop", "--base", tiny_path, "--json")
+    found = json.loads(done.output)
+    assert found["metric"] == "f1"
+    assert found["metrics"].keys() == {"f1", "exact_match"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--shots", "2"], "belong together"),
+        (["--demonstrations", "rows.jsonl"], "belong together"),
+        (["--task", "mnli"], "no benchmark task"),
+        (["--adapter", "/nowhere"], "no adapter directory"),
+        (["--quantization", "int3"], "quantization"),
+        (["--shots", "2", "--demonstrations", "missing.jsonl"], "missing.jsonl"),
+    ],
+)
+def test_what_cannot_be_evaluated(rows: Path, tiny_path: Path, arguments: list[str], says: str) -> None:
+    done = steerzo("evaluate", "--dataset", rows, "--base", tiny_path, *arguments)
+    assert done.exit_code == 2
+    assert says in done.output
+    assert "hint:" in done.output
+
+
 def test_profiles_are_listed_and_shown() -> None:
     listed = steerzo("profiles", "list")
     assert listed.exit_code == 0
@@ -140,7 +214,7 @@ def test_help_is_quick_and_names_every_command() -> None:
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "server", "--help"], capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 5
-    for command in ("serve", "train", "generate", "profiles", "doctor", "demo"):
+    for command in ("serve", "train", "evaluate", "generate", "profiles", "doctor", "demo"):
         assert command in done.stdout
 
 

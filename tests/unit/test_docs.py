@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.main import get_command
@@ -9,7 +10,10 @@ from typer.main import get_command
 from server.app import create_app
 from server.cli import app
 from server.settings import Settings
+from steerzo_edge.data.reading import FIELDS
+from steerzo_edge.data.tasks import TASKS
 from steerzo_edge.errors import SteerzoError
+from steerzo_edge.goals import ObjectiveConfig
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -57,6 +61,15 @@ def test_routes_exist(tmp_path: Path) -> None:
             )
             if path != "/docs":
                 assert (method, whole.replace("{id}", "{job_id}")) in routes, part
+
+
+def test_formats_tasks_and_objectives_are_named() -> None:
+    for fields in FIELDS.values():
+        assert f"| {', '.join(f'`{field}`' for field in fields)} |" in README
+    assert all(f"`{task}`" in README for task in TASKS)
+    (union, *_) = get_args(ObjectiveConfig)
+    kinds = [config.model_fields["kind"].default for config in get_args(union)]
+    assert all(f"kind: {kind}" in README for kind in kinds if kind != "likelihood")
 
 
 def test_every_error_has_a_code_of_its_own_and_a_hint() -> None:

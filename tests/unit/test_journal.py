@@ -1,10 +1,13 @@
 """The journal: durable, checksummed, torn at most at its end."""
 
+import zlib
 from pathlib import Path
 
 import pytest
 
 from steerzo_edge.errors import JournalError
+from steerzo_edge.evaluation import Evaluation
+from steerzo_edge.finetuning import Progress
 from steerzo_edge.records import EvalRecord, StepRecord
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.journal import Entry, Header, Journal
@@ -21,7 +24,7 @@ def step(index: int) -> Entry:
 
 def written(path: Path, count: int = 3) -> list[Entry]:
     entries: list[Entry] = [step(index) for index in range(count)]
-    entries.append(Entry(EvalRecord(count, 0.5, 0.25, 8, True)))
+    entries.append(Entry(EvalRecord(count, 0.5, 0.25, 8, True, {"accuracy": 0.25, "f1": 1 / 3}, 1 / 3)))
     with Journal.create(path, HEADER) as journal:
         for entry in entries:
             journal.append(entry)
@@ -31,6 +34,20 @@ def written(path: Path, count: int = 3) -> list[Entry]:
 def test_what_was_written_is_read_again_exactly(tmp_path: Path) -> None:
     entries = written(tmp_path / "journal")
     assert Journal.read(tmp_path / "journal") == (HEADER, entries)
+
+
+def test_an_evaluation_from_before_there_were_metrics(tmp_path: Path) -> None:
+    text = b'{"kind":"eval","step":3,"loss":0.5,"accuracy":0.25,"examples":8,"best":true}'
+    path = tmp_path / "journal"
+    written(path, 0)
+    header = path.read_bytes().partition(b"\n")[0]
+    path.write_bytes(header + b"\n%08x %s\n" % (zlib.crc32(text), text))
+    (entry,) = Journal.read(path)[1]
+    assert entry.record == EvalRecord(3, 0.5, 0.25, 8, True)
+    progress = Progress.of([entry])
+    assert not progress.improves(Evaluation(0.4, 0.2, 8, {"accuracy": 0.2}, 0.2))
+    assert progress.improves(Evaluation(0.6, 0.3, 8, {"accuracy": 0.3}, 0.3))
+    assert progress.improves(Evaluation(0.4, 0.25, 8, {"accuracy": 0.25}, 0.25))
 
 
 def test_a_skipped_step_is_kept_with_its_reason(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from steerzo_edge.data.examples import Chat, Completion, Labelled
+from steerzo_edge.data.examples import Chat, Completion, Labelled, MultipleChoice
 from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import DatasetError, TaskError
@@ -21,6 +21,63 @@ def test_formats_are_found_by_their_fields() -> None:
     (chat,) = read_dataset(jsonl({"messages": turns})).examples
     assert isinstance(chat, Chat)
     assert [message.role for message in chat.messages] == ["user", "assistant"]
+
+
+def test_choices_may_differ_from_row_to_row() -> None:
+    rows = [
+        {"prompt": "The sky is", "choices": ["blue", " green", "made of cheese"], "answer": 0},
+        {"prompt": "2 + 2 =\n", "choices": ["4", "four", "5"], "answer": [0, 1]},
+    ]
+    dataset = read_dataset(jsonl(*rows))
+    assert dataset.format == "multiple-choice"
+    assert dataset.examples == (
+        MultipleChoice("The sky is", (" blue", " green", " made of cheese"), (0,)),
+        MultipleChoice("2 + 2 =\n", ("4", "four", "5"), (0, 1)),
+    )
+    assert read_rows(dataset.rows()) == read_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"choices": ["one"]}, "choices"),
+        ({"choices": "ab"}, "choices"),
+        ({"choices": ["a", 1]}, "choices"),
+        ({"choices": ["a", " "]}, "choices"),
+        ({"choices": ["a", " a"]}, "choices"),
+        ({"answer": 2}, "answer"),
+        ({"answer": -1}, "answer"),
+        ({"answer": True}, "answer"),
+        ({"answer": "0"}, "answer"),
+        ({"answer": []}, "answer"),
+        ({"answer": None}, "answer"),
+        ({"prompt": ""}, "prompt"),
+    ],
+)
+def test_a_question_that_cannot_be_asked(changes: dict[str, object], field: str) -> None:
+    row = {"prompt": "p", "choices": ["a", "b"], "answer": 0}
+    with pytest.raises(DatasetError) as caught:
+        read_rows([row, {**row, **changes}])
+    assert [(fault.where, fault.field) for fault in caught.value.faults] == [("line 2", field)]
+
+
+def test_references_are_answers_that_count_as_right() -> None:
+    row = {"prompt": "p", "completion": " b", "references": ["b", "B."]}
+    (example,) = read_rows([row]).examples
+    assert example == Completion("p", " b", ("b", "B."))
+    assert example.accepted == ("b", "B.")
+    assert read_rows([row]).rows() == [row]
+    assert Completion("p", " b").accepted == ("b",)
+    with pytest.raises(DatasetError, match="references"):
+        read_rows([{**row, "references": "b"}])
+
+
+def test_fingerprints_of_older_rows_have_not_changed() -> None:
+    """A run that was started before references existed goes on."""
+    found = read_rows([{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": " d"}])
+    assert found.fingerprint == "b14f5913bd3560762c226976c6faa3323147651d641d961744e55ad07b154436"
+    labelled = read_rows([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
+    assert labelled.fingerprint == "46d57ae69a3511c0ded54a3ff4d28c9f19a08eddc54ca6f945c5e4a9efdeb985"
 
 
 def test_csv_with_quotes_and_lines_inside_cells() -> None:

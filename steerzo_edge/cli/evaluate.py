@@ -1,0 +1,131 @@
+"""`steerzo evaluate`: how good a base is on some rows: with or without an adapter, zero-shot and in context."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from steerzo_edge.cli.train import parsed_task, read_file
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.in_context import with_demonstrations
+from steerzo_edge.data.tokenization import prompt_tokens, tokenize
+from steerzo_edge.errors import InputError
+from steerzo_edge.evaluation import Evaluation, evaluate
+from steerzo_edge.model.adapter_file import load_adapter
+from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.load import load_base
+from steerzo_edge.sections import ModelConfig
+from steerzo_edge.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is evaluated, and with how many demonstrations.
+
+    Args:
+        rows: The rows as they are asked.
+        shots: Demonstrations a row, on average.
+        labels: The classes of the whole data, for labelled rows.
+    """
+
+    rows: Dataset
+    shots: float
+    labels: tuple[str, ...]
+
+
+def evaluate_command(
+    *,
+    dataset: Path,
+    benchmark: str | None,
+    template: str | None,
+    options: Path | None,
+    adapter: Path | None,
+    base: str,
+    quantization: str,
+    examples: int,
+    shots: int,
+    demonstrations: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Reads everything first, so that bad input is found before the base is loaded; then evaluates."""
+    if (shots > 0) != (demonstrations is not None):
+        raise InputError("--shots and --demonstrations belong together", hint="Give both, or neither.")
+    if adapter is not None and not adapter.is_dir():
+        raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
+    model = ModelConfig.parse({"id": base, "quantization": quantization}, where="options")
+    task = parsed_task(template, options)
+    rows = read_file(dataset, task, benchmark)
+    pool = None if demonstrations is None else read_file(demonstrations, task, benchmark)
+    loaded = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype)
+    patches = None if adapter is None else load_adapter(adapter, loaded)
+    settings = list(_settings(rows, pool, loaded, examples, shots, seed))
+    found = [_measured(loaded, setting, patches) for setting in settings]
+    if as_json:
+        for result in found:
+            typer.echo(json.dumps(result))
+    else:
+        _show(found, f"{dataset.name}{f' as {benchmark}' if benchmark else ''}")
+
+
+def _settings(
+    rows: Dataset, pool: Dataset | None, base: Base, examples: int, shots: int, seed: int
+) -> Iterator[Setting]:
+    labels = tuple(dict.fromkeys([*rows.labels, *(() if pool is None else pool.labels)]))
+    if len(rows) > examples:
+        generator = torch.Generator().manual_seed(derive_seed("evaluate", seed))
+        rows = rows.pick(sorted(torch.randperm(len(rows), generator=generator)[:examples].tolist()))
+    yield Setting(rows, 0, labels)
+    if pool is None:
+        return
+    found = with_demonstrations(
+        rows,
+        pool,
+        shots,
+        seed=seed,
+        length=lambda text: len(prompt_tokens(base.tokenizer, text)),
+        room=base.context_length,
+    )
+    yield Setting(found.dataset, fmean(found.used), labels)
+
+
+def _measured(base: Base, setting: Setting, adapter: Patches | None) -> dict[str, Any]:
+    started = time.perf_counter()
+    data = tokenize(setting.rows, base.tokenizer, base.context_length, setting.labels)
+    found: Evaluation = evaluate(base, data, adapter, generate=len(data.rows))
+    return {
+        "shots": round(setting.shots, 2),
+        "examples": found.examples,
+        "truncated": data.truncated,
+        "loss": found.loss,
+        "metrics": dict(found.metrics),
+        "metric": data.metric,
+        "score": found.score,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _show(results: Sequence[dict[str, Any]], title: str) -> None:
+    names = list(results[0]["metrics"])
+    main = results[0]["metric"]
+    table = Table(title=title)
+    for column in ("shots", "rows", *(f"{name.replace('_', ' ')}{' *' if name == main else ''}" for name in names)):
+        table.add_column(column, justify="right")
+    for column in ("loss", "cut", "seconds"):
+        table.add_column(column, justify="right")
+    for result in results:
+        metrics = [f"{result['metrics'][name]:.3f}" for name in names]
+        rest = (f"{result['loss']:.4f}", str(result["truncated"]), f"{result['seconds']:.1f}")
+        table.add_row(f"{result['shots']:g}", str(result["examples"]), *metrics, *rest)
+    Console().print(table)
+    if main is not None:
+        typer.echo("* what these rows are judged by; cut: rows cut on the left to fit the context")

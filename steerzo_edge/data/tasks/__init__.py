@@ -1,0 +1,27 @@
+"""The eleven tasks that zeroth-order papers report on, by name, read from the fields of their releases.
+
+sst2 rte cb boolq wsc wic multirc    the same options for every row
+copa record                          candidates of each row's own
+squad drop                           answers that are written out
+"""
+
+from steerzo_edge.data.tasks.benchmark import BenchmarkTask as BenchmarkTask
+from steerzo_edge.data.tasks.classification import BOOLQ, CB, MULTIRC, RTE, SST2, WIC, WSC
+from steerzo_edge.data.tasks.generation import DROP, SQUAD
+from steerzo_edge.data.tasks.multiple_choice import COPA, RECORD
+from steerzo_edge.errors import TaskError
+
+TASKS: dict[str, BenchmarkTask] = {
+    task.name: task for task in (SST2, RTE, CB, BOOLQ, WSC, WIC, MULTIRC, COPA, RECORD, SQUAD, DROP)
+}
+
+
+def benchmark_task(name: str) -> BenchmarkTask:
+    """A task by name.
+
+    Raises:
+        TaskError: If there is none of this name; the hint lists them.
+    """
+    if name not in TASKS:
+        raise TaskError(f"there is no benchmark task {name!r}", hint=f"There are: {', '.join(TASKS)}.")
+    return TASKS[name]

@@ -1,0 +1,29 @@
+"""What a benchmark task is: how a row of its release becomes examples, and what they are judged by."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from steerzo_edge.data.examples import Example, Format, Metric
+from steerzo_edge.data.fields import Fields
+from steerzo_edge.data.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkTask:
+    """One task.
+
+    Args:
+        name: As users write it.
+        format: What its examples are.
+        metric: What they are judged by first.
+        read: A row of the release to its examples; faults go to the fields.
+        template: Prompt and option words, for labelled rows.
+        max_new_tokens: Longest answer that is generated, for tasks without options.
+    """
+
+    name: str
+    format: Format
+    metric: Metric
+    read: Callable[[Fields], Iterable[Example]]
+    template: Task | None = None
+    max_new_tokens: int | None = None

@@ -1,0 +1,35 @@
+"""The two tasks whose answers are written out: SQuAD and DROP.
+
+Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). The first reference is what is
+learned; an answer that is generated counts by the reference it fits best.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from steerzo_edge.data.examples import Completion
+from steerzo_edge.data.fields import Fields
+from steerzo_edge.data.tasks.benchmark import BenchmarkTask
+
+# As in the paper's runs; the longest reference of SQuAD's training file is about as long.
+ANSWER_TOKENS = 50
+
+
+def _squad(row: Fields) -> Iterator[Completion]:
+    title, context, question = row.text("title"), row.text("context"), row.text("question").strip()
+    references = [answer.text("text") for answer in row.each("answers")]
+    yield _asked(f"Title: {title}\nContext: {context}\nQuestion: {question}\nAnswer:", references)
+
+
+def _drop(row: Fields) -> Iterator[Completion]:
+    passage, question = row.text("passage"), row.text("question").strip()
+    references = row.inside("answers_spans").texts("spans")
+    yield _asked(f"Passage: {passage}\nQuestion: {question}\nAnswer:", references)
+
+
+def _asked(prompt: str, references: Sequence[str]) -> Completion:
+    accepted = tuple(dict.fromkeys(references))
+    return Completion(prompt, f" {accepted[0]}" if accepted else "", accepted)
+
+
+SQUAD = BenchmarkTask("squad", "completion", "f1", _squad, max_new_tokens=ANSWER_TOKENS)
+DROP = BenchmarkTask("drop", "completion", "f1", _drop, max_new_tokens=ANSWER_TOKENS)

@@ -1,0 +1,328 @@
+"""Objectives without a gradient: losses worked out one row and one probe at a time, and runs of every kind."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.data.batches import batch_rows
+from steerzo_edge.data.examples import Chat, Completion, Dataset, Message
+from steerzo_edge.data.tokenization import Choices, Questions, Target, Targets, Tokenized
+from steerzo_edge.errors import ProfileError
+from steerzo_edge.evaluation import evaluate
+from steerzo_edge.finetuning import Parts, Progress, converse, finetune
+from steerzo_edge.generation import Sampling, generate
+from steerzo_edge.judges import scorer_judge
+from steerzo_edge.metrics import exact_match, token_f1
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.subset import Copies
+from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.run import Run
+from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.strategy import Probe
+from tests import scorers
+from tests.conftest import DATASETS, Loader, completion_rows, labelled_rows
+from tests.plain import plain_answers, plain_chosen
+from tests.unit.test_cli import steerzo
+
+SUBSETS: dict[str, dict[str, Any]] = {
+    "lora": {"kind": "lora", "rank": 4},
+    "both-factors": {"kind": "lora", "rank": 2, "freeze_a": False},
+    "top-layer": {"kind": "lora", "rank": 4, "last_layers": 1},
+    "whole-top-layer": {"kind": "last-n-layers", "layers": 1},
+    "blocks": {"kind": "lora", "rank": 4, "block_layers": 1},
+}
+# Far apart, so that answers differ.
+PROBES = [Probe(Direction.seeded(seed), 0.4 * (-1) ** seed) for seed in range(4)]
+NEW_TOKENS = 6
+SCORERS = "checksum=tests.scorers:checksum, some=tests.scorers:fails_on_some,none=tests.scorers:gives_no_number"
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERZO_SCORERS", SCORERS + ",sees=tests.scorers:sees")
+
+
+def profile_of(objective: dict[str, Any], subset: str = "lora", probes: int = 4, **changes: Any) -> Profile:
+    document = {
+        "subset": SUBSETS[subset],
+        "objective": objective,
+        "method": {"kind": "all-losses", "pool": 4, "epsilon": 0.3},
+        "rule": {"kind": "sgd", "learning_rate": 0.05},
+        "batch": {"examples": 5, "max_tokens": 64, "probes_per_forward": probes},
+        "steps": 3,
+        "evaluate": {"every": 2, "holdout": 0.2, "generate": 3},
+    }
+    return resolve(document, changes)
+
+
+def built(base: Base, profile: Profile, rows: Dataset) -> tuple[Parts, Tokenized]:
+    data = tokenized(base.tokenizer, base.context_length, profile, rows, None, seed=5)
+    return assemble(base, profile, data, seed=5), data.train
+
+
+def answered_rows(base: Base) -> Dataset:
+    """Completions whose references share letters, and some words, with what the tiny base answers."""
+    examples = []
+    for index, example in enumerate(completion_rows().examples):
+        assert isinstance(example, Completion)
+        text = generate(base, example.prompt, None, Sampling(max_new_tokens=NEW_TOKENS, stop=("\n",))).text.strip()
+        references = (text, "another") if index % 2 and text else ("else", f"not {text}")
+        examples.append(Completion(example.prompt, " 7", references))
+    return Dataset("completion", tuple(examples), tuple(range(1, len(examples) + 1)))
+
+
+def at_each_probe(base: Base, parts: Parts, block: Any, measure: Callable[[], float]) -> list[float]:
+    """A measure of the bare layers, at each probe in turn."""
+    found = []
+    for probe in PROBES:
+        copy = Copies(parts.subset, 1)
+        patches = copy.hold()
+        for index in block.segments:
+            segment = parts.blocks.noise.segments[index]
+            moved = probe.radius * probe.direction.materialize(parts.blocks.noise, index)
+            copy.write(0, segment, parts.subset.parameters[segment] + moved)
+        with torch.inference_mode(), base.bank.route(patches):
+            found.append(measure())
+    return found
+
+
+@pytest.mark.parametrize("probes", [1, 3, 4], ids=["sequential", "chunks", "batched"])
+@pytest.mark.parametrize("rows", ["single-token", "phrases", "multiple-choice"])
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_accuracy_is_counted_row_by_row(tiny: Loader, subset: str, rows: str, probes: int) -> None:
+    base = tiny("none", torch.float32)
+    parts, data = built(base, profile_of({"kind": "accuracy"}, subset, probes), DATASETS[rows]())
+    assert isinstance(data, Choices | Questions)
+    start = parts.subset.parameters.clone()
+    seen = set()
+    for step in range(3):
+        indices, block = batch_rows(5, step, len(data.rows), 5), parts.blocks.of(step)
+
+        def wrong(indices: list[int] = indices) -> float:
+            return 1 - sum(plain_chosen(base, data, i) in right_of(data, i) for i in indices) / 5
+
+        found = parts.oracle.evaluate(PROBES, parts.batches(step), block)
+        assert found == pytest.approx(at_each_probe(base, parts, block, wrong))
+        seen |= set(found)
+    assert len(seen) > 1
+    assert torch.equal(parts.subset.parameters, start)
+
+
+def right_of(data: Choices | Questions, index: int) -> tuple[int, ...]:
+    row = data.rows[index]
+    return row.answers if isinstance(data, Questions) else (row.answer,)  # type: ignore[union-attr]
+
+
+JUDGED: dict[str, tuple[dict[str, Any], Callable[[Target, str], float]]] = {
+    "f1": ({"kind": "f1"}, lambda row, answer: token_f1(answer, row.references)),
+    "exact-match": ({"kind": "exact-match"}, lambda row, answer: exact_match(answer, row.references)),
+    "scorer": (
+        {"kind": "scorer", "name": "checksum"},
+        lambda row, answer: scorers.checksum(row.prompt, answer, row.references),
+    ),
+}
+
+
+@pytest.mark.parametrize("probes", [1, 3, 4], ids=["sequential", "chunks", "batched"])
+@pytest.mark.parametrize("kind", JUDGED)
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_answers_are_judged_row_by_row(tiny: Loader, subset: str, kind: str, probes: int) -> None:
+    base = tiny("none", torch.float32)
+    objective, judge = JUDGED[kind]
+    profile = profile_of({**objective, "max_new_tokens": NEW_TOKENS}, subset, probes)
+    parts, data = built(base, profile, answered_rows(base))
+    assert isinstance(data, Targets)
+    start = parts.subset.parameters.clone()
+    seen = set()
+    for step in range(2):
+        rows, block = [data.rows[i] for i in batch_rows(5, step, len(data.rows), 5)], parts.blocks.of(step)
+
+        def poor(rows: list[Target] = rows) -> float:
+            given = plain_answers(base, rows, NEW_TOKENS)
+            return 1 - sum(judge(row, answer) for row, answer in zip(rows, given, strict=True)) / 5
+
+        found = parts.oracle.evaluate(PROBES, parts.batches(step), block)
+        assert found == pytest.approx(at_each_probe(base, parts, block, poor))
+        seen |= set(found)
+    assert len(seen) > 1 or kind != "scorer"
+    assert torch.equal(parts.subset.parameters, start)
+
+
+def test_a_scorer_sees_prompt_answer_and_references(tiny: Loader) -> None:
+    base = tiny("none", torch.float32)
+    rows = answered_rows(base)
+    parts, data = built(base, profile_of({"kind": "scorer", "name": "sees", "max_new_tokens": NEW_TOKENS}), rows)
+    scorers.SEEN.clear()
+    assert parts.oracle.evaluate(PROBES[:1], parts.batches(0), parts.blocks.of(0)) == [0.0]
+    assert isinstance(data, Targets)
+    known = {(e.prompt, e.references) for e in rows.examples if isinstance(e, Completion)}
+    assert len(scorers.SEEN) == 5
+    assert {(prompt, references) for prompt, _, references in scorers.SEEN} <= known
+
+
+def test_a_scorer_that_raises_drops_the_candidate_and_says_so(
+    tiny: Loader, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = tiny("none", torch.float32)
+    profile = profile_of({"kind": "scorer", "name": "some", "max_new_tokens": NEW_TOKENS})
+    parts, _ = built(base, profile, answered_rows(base))
+    start = parts.subset.parameters.clone()
+    found = parts.oracle.evaluate(PROBES, parts.batches(0), parts.blocks.of(0))
+    assert any(math.isnan(loss) for loss in found)
+    assert "scorer 'some' raised KeyError at" in caplog.text
+    assert "no such answer" not in caplog.text  # what a scorer says may hold what a user wrote
+    assert torch.equal(parts.subset.parameters, start)
+    records = list(finetune(parts))
+    assert records[0].dropped > 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("prompt", ["nan", "text", "large", "none"])
+def test_what_is_no_share_is_not_a_number(caplog: pytest.LogCaptureFixture, prompt: str) -> None:
+    judge = scorer_judge("none")
+    assert math.isnan(judge(Target((1,), (True,), prompt, ("a",)), "a"))
+    assert "scorer 'none'" in caplog.text
+
+
+def test_scorers_are_the_operators() -> None:
+    with pytest.raises(ProfileError, match="there is no scorer 'checksums'") as caught:
+        scorer_judge("checksums")
+    assert "checksum, none, sees, some" in caught.value.hint
+    with pytest.raises(ProfileError, match=r"no scorer 'tests\.scorers:sees'"):
+        scorer_judge("tests.scorers:sees")
+    with pytest.raises(ProfileError, match="no scorer 'x'") as caught:
+        scorer_judge("x", {})
+    assert "None is registered" in caught.value.hint
+    for broken in ("checksum", "=a:b", "checksum=tests.scorers", "checksum=:f", "checksum=m:"):
+        with pytest.raises(ProfileError, match="is not name=module:function"):
+            scorer_judge("checksum", {"STEERZO_SCORERS": broken})
+    for missing in ("tests.nowhere:f", "tests.scorers:nothing"):
+        with pytest.raises(ProfileError, match="cannot be loaded"):
+            scorer_judge("x", {"STEERZO_SCORERS": f"x={missing}"})
+
+
+def test_packages_register_scorers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "operator_scorers-1.0.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: operator-scorers\nVersion: 1.0\n")
+    (place / "entry_points.txt").write_text("[steerzo_edge.scorers]\nalways = operator_scorers:always\n")
+    (tmp_path / "operator_scorers.py").write_text("def always(prompt, answer, references):\n    return 0.25\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert scorer_judge("always")(Target((1,), (True,)), "a") == 0.25
+    sys.modules.pop("operator_scorers", None)
+
+
+@pytest.mark.parametrize(
+    ("objective", "rows", "says"),
+    [
+        ({"kind": "accuracy"}, completion_rows, "no options"),
+        ({"kind": "f1"}, labelled_rows, "needs prompt/completion rows"),
+        ({"kind": "scorer", "name": "nobody"}, completion_rows, "there is no scorer 'nobody'"),
+        ({"kind": "exact-match", "max_new_tokens": 256}, completion_rows, "context holds 256"),
+    ],
+)
+def test_objectives_that_do_not_fit(
+    tiny: Loader, objective: dict[str, Any], rows: Callable[[], Dataset], says: str
+) -> None:
+    with pytest.raises(ProfileError, match=says):
+        built(tiny(), profile_of(objective), rows())
+
+
+def test_conversations_have_no_references(tiny: Loader) -> None:
+    chat = Chat((Message("user", "hi"), Message("assistant", "yes")))
+    with pytest.raises(ProfileError, match="exact-match, which needs prompt/completion rows"):
+        built(tiny(), profile_of({"kind": "exact-match"}), Dataset("chat", (chat,), (1,)))
+
+
+def test_the_section_is_closed_like_the_others() -> None:
+    assert resolve({"objective": {"option_mass": 0.1}}).objective.kind == "likelihood"
+    with pytest.raises(ProfileError, match="objective"):
+        resolve({"objective": {"kind": "scorer"}})
+    with pytest.raises(ProfileError, match="option_mass"):
+        resolve({"objective": {"kind": "f1", "option_mass": 0.1}})
+    changed = resolve({"objective": {"option_mass": 0.1}}, {"objective.kind": "accuracy"})
+    assert changed.objective.kind == "accuracy"
+
+
+def test_the_rows_say_what_they_are_judged_by(tiny: Loader) -> None:
+    base = tiny("none", torch.float32)
+    rows = answered_rows(base)
+    for objective, metric in (({"kind": "f1"}, "f1"), ({"kind": "exact-match"}, "exact_match")):
+        assert built(base, profile_of(objective), rows)[1].metric == metric
+    profile = profile_of({"kind": "scorer", "name": "checksum", "max_new_tokens": NEW_TOKENS})
+    parts, data = built(base, profile, rows)
+    assert data.metric == "score"
+    assert evaluate(base, data).metrics.keys() == {"f1", "exact_match"}
+    data = tokenized(base.tokenizer, 256, profile, rows, rows, seed=5)
+    parts = assemble(base, profile, data, seed=5)
+    assert parts.evaluate is not None
+    found = parts.evaluate()
+    assert found.score == found.metrics["score"]
+    assert found.metrics.keys() == {"f1", "exact_match", "score"}
+
+
+def test_a_run_goes_on_with_the_same_bytes(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("none", torch.float32)
+    rows = answered_rows(base)
+    profile = profile_of({"kind": "scorer", "name": "checksum", "max_new_tokens": NEW_TOKENS}, **{"steps": 5})
+
+    def run(path: Path, stop: int | None) -> Run:
+        run = Run(path, base, profile, rows, seed=1, snapshot_every=2)
+        list(islice(run.records(), stop))
+        run.close()
+        return run
+
+    whole = run(tmp_path / "whole", None).finish()
+    run(tmp_path / "stopped", 4)
+    again = run(tmp_path / "stopped", None).finish()
+    assert (again.sha256, again.after) == (whole.sha256, whole.after)
+
+
+@pytest.mark.parametrize("probes", [1, 4])
+@pytest.mark.parametrize(
+    ("objective", "rows"),
+    [
+        (["objective.kind=likelihood"], "completion"),
+        (["objective.kind=accuracy"], "multiple-choice"),
+        (["objective.kind=accuracy"], "single-token"),
+        (["objective.kind=f1", "objective.max_new_tokens=5"], "completion"),
+        (["objective.kind=exact-match", "objective.max_new_tokens=5"], "completion"),
+        (["objective.kind=scorer", "objective.name=checksum", "objective.max_new_tokens=5"], "completion"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_steerzo_train(tmp_path: Path, tiny_path: Path, objective: list[str], rows: str, probes: int) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in DATASETS[rows](20).rows()))
+    settings = [
+        *objective,
+        "steps=3",
+        "method={kind: all-losses, pool: 4, epsilon: 0.3}",
+        "batch={examples: 4, max_tokens: 64}",
+        f"batch.probes_per_forward={probes}",
+        "subset.last_layers=1",
+        "evaluate.every=3",
+    ]
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = steerzo("train", "--dataset", path, "--out", tmp_path / "run", "--base", tiny_path, *words, "--json")
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in done.output.splitlines() if line.startswith("{")]
+    steps = [line for line in lines if line.get("event") == "step"]
+    assert len(steps) == 3
+    assert all(math.isfinite(step["loss"]) and step["skipped"] is None for step in steps)
+    if "likelihood" not in objective[0]:
+        assert all(0 <= step["loss"] <= 1 for step in steps)
+    assert Path(lines[-1]["result"]["adapter"], "adapter_model.safetensors").exists()
+
+
+def test_one_step_costs_what_the_strategy_says(tiny: Loader) -> None:
+    base = tiny("none", torch.float32)
+    parts, _ = built(base, profile_of({"kind": "f1", "max_new_tokens": 3}), answered_rows(base))
+    assert converse(parts, Progress(), parts.batches(0))[1] == 4

@@ -1,0 +1,375 @@
+"""The eleven benchmark tasks: rows in the fields of their releases, and what the model is asked, written out."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerzo_edge.data.examples import Completion, Dataset, Labelled, MultipleChoice
+from steerzo_edge.data.reading import read_dataset, read_rows
+from steerzo_edge.data.task import Task
+from steerzo_edge.data.tasks import TASKS
+from steerzo_edge.data.tokenization import Choices, Questions, Targets, tokenize
+from steerzo_edge.errors import DatasetError, TaskError
+from tests.conftest import byte_tokenizer
+
+DATA = Path(os.environ.get("STEERZO_BENCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "tasks"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row; for each example in it the prompt, what may follow, and which of it is right."""
+
+    row: Mapping[str, Any]
+    expected: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...]
+    metric: str = "accuracy"
+
+
+CASES = {
+    "sst2": Case(
+        {"sentence": "a charming and often affecting journey . ", "label": 1, "idx": 3},
+        (("a charming and often affecting journey . It was", (" terrible", " great"), (1,)),),
+    ),
+    "rte": Case(
+        {"premise": "It rained in Oslo.", "hypothesis": "Oslo was dry.", "label": "not_entailment", "idx": 0},
+        (
+            (
+                'It rained in Oslo.\nDoes this mean that "Oslo was dry." is true? Yes or No?\n',
+                ("Yes", "No"),
+                (1,),
+            ),
+        ),
+    ),
+    "cb": Case(
+        {"premise": "She might come.", "hypothesis": "she comes", "label": "neutral", "idx": 0},
+        (
+            (
+                'Suppose She might come. Can we infer that "she comes"? Yes, No, or Maybe?\n',
+                ("Yes", "No", "Maybe"),
+                (2,),
+            ),
+        ),
+    ),
+    "boolq": Case(
+        {"passage": "Ice -- Ice is frozen water.", "question": "is ice water", "idx": 0, "label": True},
+        (("Ice -- Ice is frozen water. is ice water?\n", ("No", "Yes"), (1,)),),
+    ),
+    "wsc": Case(
+        {
+            "text": "Ann thanked Sue because she had helped.",
+            "target": {"span1_index": 0, "span1_text": "Ann", "span2_index": 4, "span2_text": "she"},
+            "idx": 0,
+            "label": False,
+        },
+        (
+            (
+                "Ann thanked Sue because she had helped.\n"
+                'In the previous sentence, does the pronoun "she" refer to Ann? Yes or No?\n',
+                ("No", "Yes"),
+                (0,),
+            ),
+        ),
+    ),
+    "wic": Case(
+        {
+            "word": "bank",
+            "sentence1": "The bank of the river.",
+            "sentence2": "A bank lends money.",
+            "start1": 4,
+            "end1": 8,
+            "start2": 2,
+            "end2": 6,
+            "version": 1.1,
+            "idx": 0,
+            "label": False,
+        },
+        (
+            (
+                'Does the word "bank" have the same meaning in these two sentences? Yes, No?\n'
+                "The bank of the river.\nA bank lends money.\n",
+                ("No", "Yes"),
+                (0,),
+            ),
+        ),
+    ),
+    "multirc": Case(
+        {
+            "idx": 0,
+            "version": 1.1,
+            "passage": {
+                "text": "Tom ate an apple and a pear.",
+                "questions": [
+                    {
+                        "question": "What did Tom eat?",
+                        "answers": [{"text": "An apple", "idx": 0, "label": 1}, {"text": "", "idx": 1, "label": 0}],
+                        "idx": 0,
+                    },
+                    {"question": "Who ate?", "answers": [{"text": "Tim", "idx": 2, "label": 0}], "idx": 1},
+                ],
+            },
+        },
+        (
+            (
+                "Tom ate an apple and a pear.\nQuestion: What did Tom eat?\n"
+                'I found this answer "An apple". Is that correct? Yes or No?\n',
+                ("No", "Yes"),
+                (1,),
+            ),
+            (
+                "Tom ate an apple and a pear.\nQuestion: What did Tom eat?\n"
+                'I found this answer "". Is that correct? Yes or No?\n',
+                ("No", "Yes"),
+                (0,),
+            ),
+            (
+                "Tom ate an apple and a pear.\nQuestion: Who ate?\n"
+                'I found this answer "Tim". Is that correct? Yes or No?\n',
+                ("No", "Yes"),
+                (0,),
+            ),
+        ),
+        "f1",
+    ),
+    "copa": Case(
+        {
+            "premise": "The photograph faded.",
+            "choice1": "It was fake.",
+            "choice2": "I kept it in the sun.",
+            "question": "cause",
+            "label": 1,
+            "idx": 345,
+        },
+        (("The photograph faded because", (" it was fake.", " I kept it in the sun."), (1,)),),
+    ),
+    "record": Case(
+        {
+            "source": "Daily mail",
+            "passage": {
+                "text": "Ann met Bob in Oslo. Ann left.\n@highlight\nBob stayed",
+                "entities": [
+                    {"start": 0, "end": 2},
+                    {"start": 8, "end": 10},
+                    {"start": 15, "end": 18},
+                    {"start": 21, "end": 23},
+                ],
+            },
+            "qas": [
+                {
+                    "query": "Later @placeholder wrote from home.",
+                    "answers": [{"start": 0, "end": 2, "text": "Ann"}, {"start": 21, "end": 23, "text": "Ann"}],
+                    "idx": 1,
+                },
+                {"query": "@placeholder's friends came.", "answers": [{"start": 8, "end": 10, "text": "Bob"}]},
+            ],
+            "idx": 7,
+        },
+        (
+            (
+                "Ann met Bob in Oslo. Ann left.\n@highlight\nBob stayed\nLater",
+                (" Ann wrote from home.", " Bob wrote from home.", " Oslo wrote from home."),
+                (0,),
+            ),
+            (
+                "Ann met Bob in Oslo. Ann left.\n@highlight\nBob stayed\n",
+                ("Ann's friends came.", "Bob's friends came.", "Oslo's friends came."),
+                (1,),
+            ),
+        ),
+        "exact_match",
+    ),
+    "squad": Case(
+        {
+            "id": "5733be28",
+            "title": "Normans",
+            "context": "The Normans came from Normandy, in France.",
+            "question": "Where did they come from? ",
+            "answers": [
+                {"text": "Normandy", "answer_start": 22},
+                {"text": "Normandy, in France", "answer_start": 22},
+                {"text": "Normandy", "answer_start": 22},
+            ],
+        },
+        (
+            (
+                "Title: Normans\nContext: The Normans came from Normandy, in France.\n"
+                "Question: Where did they come from?\nAnswer:",
+                ("Normandy", "Normandy, in France"),
+                (0, 1),
+            ),
+        ),
+        "f1",
+    ),
+    "drop": Case(
+        {
+            "passage": "Bears scored 7, Lions 10.",
+            "question": "How many points were scored?",
+            "answers_spans": {"spans": ["17", "seventeen"], "types": ["number", "span"]},
+        },
+        (
+            (
+                "Passage: Bears scored 7, Lions 10.\nQuestion: How many points were scored?\nAnswer:",
+                ("17", "seventeen"),
+                (0, 1),
+            ),
+        ),
+        "f1",
+    ),
+}
+
+
+def asked(dataset: Dataset) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """Each example as the model meets it."""
+    found = []
+    for example in dataset.examples:
+        if isinstance(example, Labelled):
+            assert dataset.task is not None
+            options = dataset.task.answers(dataset.labels)
+            answer = list(options).index(example.label)
+            found.append((dataset.task.prompt(example.text), tuple(options.values()), (answer,)))
+        elif isinstance(example, MultipleChoice):
+            found.append((example.prompt, example.choices, example.answers))
+        else:
+            assert isinstance(example, Completion)
+            assert example.completion == f" {example.references[0]}"
+            found.append((example.prompt, example.references, tuple(range(len(example.references)))))
+    return found
+
+
+def test_all_eleven_are_there() -> None:
+    assert set(TASKS) == set(CASES)
+    assert {name for name, task in TASKS.items() if task.max_new_tokens} == {"squad", "drop"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_prompt_and_what_may_follow(name: str) -> None:
+    case = CASES[name]
+    dataset = read_rows([case.row], benchmark=name)
+    assert tuple(asked(dataset)) == case.expected
+    assert dataset.metric == case.metric
+    assert dataset.lines == (1,) * len(case.expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_tokens_are_those_of_prompt_and_answers(name: str) -> None:
+    """What is asked survives tokenization: nothing is added, dropped or put in another order."""
+    tokenizer = byte_tokenizer()
+    case = CASES[name]
+    data = tokenize(read_rows([case.row], benchmark=name), tokenizer, 400)
+    assert data.metric == case.metric
+    for index, (prompt, follows, right) in enumerate(case.expected):
+        if isinstance(data, Targets):
+            row = data.rows[index]
+            assert tokenizer.decode(row.tokens) == f"{prompt} {follows[0]}<|end|>"
+            assert sum(row.counted) == len(follows[0]) + 2
+            assert (row.prompt, row.references) == (prompt, follows)
+            assert data.max_new_tokens == 50
+        elif isinstance(data, Questions):
+            assert tokenizer.decode(data.rows[index].prompt) == prompt
+            assert tuple(tokenizer.decode(choice) for choice in data.rows[index].choices) == follows
+            assert data.rows[index].answers == right
+        else:
+            assert isinstance(data, Choices)
+            assert tokenizer.decode(data.rows[index].prompt) == prompt
+            assert tuple(tokenizer.decode(option) for option in data.options) == follows
+            assert (data.rows[index].answer,) == right
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "field"),
+    [
+        ("sst2", {"sentence": None}, "sentence"),
+        ("sst2", {"label": 2}, "label"),
+        ("rte", {"label": "maybe"}, "label"),
+        ("rte", {"hypothesis": 7}, "hypothesis"),
+        ("cb", {"premise": " "}, "premise"),
+        ("boolq", {"label": "yes"}, "label"),
+        ("wsc", {"target": "she"}, "target"),
+        ("wsc", {"target": {"span1_text": "Ann"}}, "target.span2_text"),
+        ("wic", {"word": ""}, "word"),
+        ("multirc", {"passage": {"text": "t", "questions": []}}, "passage.questions"),
+        (
+            "multirc",
+            {"passage": {"text": "t", "questions": [{"question": "q", "answers": [{"text": "a", "label": 5}]}]}},
+            "passage.questions[0].answers[0].label",
+        ),
+        ("copa", {"question": "why"}, "question"),
+        ("copa", {"label": True}, "label"),
+        ("record", {"qas": [{"query": "no place", "answers": [{"text": "Ann"}]}]}, "qas[0].query"),
+        ("record", {"qas": [{"query": "@placeholder", "answers": [{"text": "Zoe"}]}]}, "qas[0].answers"),
+        ("record", {"qas": [7]}, "qas[0]"),
+        ("record", {"passage": {"text": "Ann", "entities": [{"start": 0, "end": 2}]}}, "passage.entities"),
+        ("squad", {"answers": [{"text": ""}]}, "answers[0].text"),
+        ("squad", {"title": []}, "title"),
+        ("drop", {"answers_spans": {"spans": []}}, "answers_spans.spans"),
+        ("drop", {"answers_spans": ["17"]}, "answers_spans"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_field(name: str, changes: dict[str, Any], field: str) -> None:
+    row = CASES[name].row
+    with pytest.raises(DatasetError) as caught:
+        read_rows([row, {**row, **changes}, row], name="rows", benchmark=name)
+    assert [(fault.where, fault.field) for fault in caught.value.faults[:1]] == [("line 2", field)]
+    assert {fault.where for fault in caught.value.faults} == {"line 2"}
+    assert f"rows as {name}: 1 of 3 rows" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_field_that_is_missing_is_a_fault(name: str) -> None:
+    unread = {"idx", "version", "start1", "end1", "start2", "end2", "source", "id"}
+    row = CASES[name].row
+    for field in set(row) - unread:
+        with pytest.raises(DatasetError) as caught:
+            read_rows([{key: value for key, value in row.items() if key != field}], benchmark=name)
+        assert (caught.value.faults[0].field, caught.value.faults[0].found) == (field, "nothing")
+    read_rows([{key: value for key, value in row.items() if key not in unread}], benchmark=name)
+
+
+def test_entities_outside_the_passage_are_faults() -> None:
+    row = json.loads(json.dumps(CASES["record"].row))
+    row["passage"]["entities"] += [{"start": 50, "end": 90}, {"start": 3, "end": -1}]
+    with pytest.raises(DatasetError) as caught:
+        read_rows([row], benchmark="record")
+    fields = [fault.field for fault in caught.value.faults]
+    assert fields[0] == "passage.entities[4].end"
+    assert "passage.entities[5].end" in fields
+
+
+def test_lines_of_a_file_and_faults_of_its_bytes_count_too() -> None:
+    row = json.dumps(CASES["multirc"].row)
+    dataset = read_dataset(f"{row}\n\n{row}\n".encode(), benchmark="multirc")
+    assert dataset.lines == (1, 1, 1, 3, 3, 3)
+    with pytest.raises(DatasetError) as caught:
+        read_dataset(f"{row}\n{{broken\n[]\n".encode(), benchmark="multirc")
+    assert [fault.where for fault in caught.value.faults] == ["line 2", "line 3"]
+
+
+def test_a_task_has_one_name_and_one_prompt() -> None:
+    with pytest.raises(TaskError) as caught:
+        read_rows([CASES["rte"].row], benchmark="mnli")
+    assert "rte" in caught.value.hint
+    with pytest.raises(TaskError, match="brings its own prompt"):
+        read_rows([CASES["rte"].row], benchmark="rte", task=Task())
+
+
+def test_the_metric_is_part_of_what_a_run_goes_on_with() -> None:
+    named = read_rows([CASES["squad"].row], benchmark="squad")
+    plain = read_rows(named.rows())
+    assert plain.examples == named.examples
+    assert plain.fingerprint != named.fingerprint
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not here")
+@pytest.mark.parametrize("name", TASKS)
+def test_every_row_of_every_file_parses(name: str) -> None:
+    files = sorted((DATA / name).glob("*.jsonl"))
+    assert len(files) == 3
+    for path in files:
+        dataset = read_dataset(path.read_bytes(), name=path.name, benchmark=name)
+        rows = path.read_text(encoding="utf-8").count("\n")
+        assert len(set(dataset.lines)) == rows
+        assert "@placeholder" not in "".join(prompt for prompt, _, _ in asked(dataset.pick(list(range(20)))))
+        assert not any(example.text.endswith("??") for example in dataset.examples if name == "boolq")  # type: ignore[union-attr]
