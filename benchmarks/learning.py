@@ -20,10 +20,11 @@ from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DivergedError
 from steerzo_edge.evaluation import Evaluation, evaluate
-from steerzo_edge.finetuning import Parts, finetune
+from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies
+from steerzo_edge.parts import Parts
 from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS

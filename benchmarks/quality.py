@@ -44,7 +44,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "all-losses(16) normalized": {"kind": "all-losses", "pool": 16, "scaling": "normalized"},
 }
 DEFAULT = "all-losses(8) normalized"
-AUTO = (DEFAULT,)
+AUTO = ("all-losses(8)", "all-losses(8) normalized", "all-losses(16) normalized")
 SEEDS = (0, 1, 2)
 EXACT_RATES = (1e-3, 3e-3, 1e-2)
 EPSILON = 0.03

@@ -64,7 +64,7 @@ def _job(train: str, test: dict[str, Any], task: dict[str, Any], steps: int | No
 def _follow(client: Client, job: dict[str, Any]) -> None:
     with display(job["steps"], as_json=False) as shown:
         for kind, data in client.events(job["id"]):
-            if kind in ("step", "eval"):
+            if kind in ("step", "eval", "tune", "watch"):
                 shown.show(kind, data)
             elif kind == "state" and data["state"] == "failed":
                 raise SteerzoError(f"the job failed: {data['error']['detail']}", hint=data["error"]["hint"])

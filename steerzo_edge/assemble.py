@@ -13,12 +13,12 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.tokenization import Tokenized, tokenize
 from steerzo_edge.errors import DatasetError, ProfileError
 from steerzo_edge.evaluation import Evaluation, evaluate
-from steerzo_edge.finetuning import Parts
 from steerzo_edge.goals import AnswersConfig, LikelihoodConfig, build_objective, judges_of, prepared
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
+from steerzo_edge.parts import Parts
 from steerzo_edge.profile import Profile
 from steerzo_edge.sections import BatchConfig
 from steerzo_edge.seeds import derive_seed

@@ -34,7 +34,7 @@ class Method(Config):
     """What all methods have in common."""
 
     epsilon: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
-        1e-3, description="Probe radius, in units of the parameters; auto finds it before the first step."
+        "auto", description="Probe radius, in units of the parameters; auto finds it before the first step."
     )
     scaling: Scaling = Field("none", description="How estimates are scaled: see `zo/scaling.py`.")
     clip: float | None = Field(

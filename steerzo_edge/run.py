@@ -24,12 +24,13 @@ from steerzo_edge.assemble import assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.files import write_whole
-from steerzo_edge.finetuning import Progress, finetune, lineage, replay
+from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.profile import Profile
+from steerzo_edge.progress import Progress, lineage
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.zo.journal import Header, Journal
 

@@ -115,7 +115,7 @@ class SGDConfig(Config):
     """Plain gradient descent."""
 
     kind: Literal["sgd"] = "sgd"
-    learning_rate: LearningRate = 1e-3
+    learning_rate: LearningRate = "auto"
 
     def build(self, size: int, device: torch.device) -> Rule:
         """The rule for d parameters."""
@@ -126,7 +126,7 @@ class MomentumConfig(Config):
     """Heavy-ball momentum."""
 
     kind: Literal["momentum"] = "momentum"
-    learning_rate: LearningRate = 1e-3
+    learning_rate: LearningRate = "auto"
     beta: float = Field(0.9, ge=0, lt=1, description="Decay of the running sum.")
     dampening: float = Field(0.9, ge=0, lt=1, description="Share of each gradient that is left out.")
 
@@ -139,7 +139,7 @@ class AdamConfig(Config):
     """Adam on the estimated gradient."""
 
     kind: Literal["adam"] = "adam"
-    learning_rate: LearningRate = 1e-3
+    learning_rate: LearningRate = "auto"
     beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the running mean.")
     beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the running square.")
     stability: float = Field(1e-8, gt=0, description="Added to the root of the running square.")

@@ -14,10 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.data.examples import Completion, Dataset, Labelled, MultipleChoice
 from steerzo_edge.data.task import Task
-from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.parts import Parts
 from steerzo_edge.seeds import step_seeds
 from steerzo_edge.zo.oracle import converse
 from steerzo_edge.zo.strategy import Estimate

@@ -81,6 +81,8 @@ async def watch_job(
 ) -> AsyncIterator[ServerSentEvent]:
     """Everything that happened and happens: `step`, `eval`, `state`, `log`. Ends when the job ends.
 
+    Also the run's own decisions: `tune` (what "auto" found) and `watch` (what goes wrong, what is done about it).
+
     A step's id is its index. Last-Event-ID goes on behind that step; without it all events come.
     """
     after = 0
@@ -112,13 +114,14 @@ def job_metrics(
         int | None, Query(ge=2, le=100_000, description="At most so many steps, evenly spread.")
     ] = None,
 ) -> dict[str, Any]:
-    """The whole series of steps and evaluations."""
+    """The whole series of steps and evaluations, and what the run decided on its own."""
     steps = [event.data for event in server.store.events(job.id, kinds=("step",), limit=-1)]
     evaluations = [event.data for event in server.store.events(job.id, kinds=("eval",), limit=-1)]
+    decisions = [event.data for event in server.store.events(job.id, kinds=("tune", "watch"), limit=-1)]
     if points is not None and len(steps) > points:
         last = len(steps) - 1
         steps = [steps[round(index * last / (points - 1))] for index in range(points)]
-    return {"job": job.id, "steps": steps, "evals": evaluations}
+    return {"job": job.id, "steps": steps, "evals": evaluations, "decisions": decisions}
 
 
 @router.get("/jobs/{job_id}/journal", response_class=FileResponse)

@@ -32,7 +32,7 @@ class Display(Protocol):
     ) -> None: ...
 
     def show(self, kind: str, record: Mapping[str, Any]) -> None:
-        """One record: kind "step" or "eval", and its fields as the API names them."""
+        """One record: its kind ("step", "eval", "tune", "watch"), and its fields as the API names them."""
         ...
 
 
@@ -75,6 +75,8 @@ def sentence(kind: str, record: Mapping[str, Any]) -> str:
         told = "".join(f"{name.replace('_', ' ')} {value:.3f}, " for name, value in metrics.items())
         best = " (best so far)" if record.get("best") else ""
         return f"after {record['step']} steps: {told}loss {record['loss']:.4f}{best}"
+    if kind != "step":
+        return str(record["message"])
     if record["skipped"]:
         return f"step {record['step']}: skipped, {record['skipped']}"
     return (
@@ -119,7 +121,7 @@ class _Plain(_Json):
         """See `Display.show`."""
         now = time.monotonic()
         last = kind == "step" and record["step"] + 1 == self._steps
-        if kind == "eval" or record["skipped"] or last:
+        if kind != "step" or record["skipped"] or last:
             typer.echo(sentence(kind, record))
         elif now - self._shown >= PLAIN_SECONDS:
             self._shown = now
@@ -157,7 +159,7 @@ class _Bar:
 
     def show(self, kind: str, record: Mapping[str, Any]) -> None:
         """See `Display.show`."""
-        if kind == "eval" or record["skipped"]:
+        if kind != "step" or record["skipped"]:
             self._progress.print(sentence(kind, record))
             return
         self._done += 1

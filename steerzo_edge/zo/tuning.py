@@ -28,6 +28,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from steerzo_edge.data.batches import Batch
+from steerzo_edge.errors import DivergedError
 from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.oracle import Oracle, converse
@@ -127,7 +128,7 @@ def find_rate(
         gain: How far a rule goes at rate 1, given the root mean square of the gradient (`Rule.reach`).
 
     Raises:
-        ValueError: If no estimate could be made.
+        DivergedError: If no estimate could be made.
     """
     distances = [strategy.epsilon * rung for rung in RUNGS]
     curves: list[list[float]] = []
@@ -149,7 +150,7 @@ def find_rate(
             scales.append(estimate.gradient.scale)
             curves.append([loss - start if math.isfinite(loss) else math.inf for loss in losses])
     if not curves:
-        raise ValueError("no estimate of the gradient could be made")
+        raise DivergedError("learning_rate: auto found no direction in which the loss changes and stays a number")
     changes = [fmean(change) for change in zip(*curves, strict=True)]
     distance = _turning_point(distances, changes)
     rate = REACH * distance / (travel * gain(fmean(scales)))

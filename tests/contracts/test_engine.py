@@ -10,9 +10,11 @@ import torch
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import ProfileError
-from steerzo_edge.finetuning import Parts, Progress, finetune, replay
+from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.base import Base
+from steerzo_edge.parts import Parts
 from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.progress import Progress
 from steerzo_edge.records import StepRecord
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.journal import Entry

@@ -26,9 +26,9 @@ from transformers import (
 from steerzo_edge.assemble import Data, assemble, tokenized
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.tokenization import Tokenized
-from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.parts import Parts
 from steerzo_edge.profile import resolve
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Probe

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from steerzo_edge.assemble import Data, assemble, tokenized
-from steerzo_edge.finetuning import Parts, finetune, replay
+from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.parts import Parts
 from steerzo_edge.profile import resolve
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.journal import Entry

@@ -15,13 +15,14 @@ from transformers import AutoModelForCausalLM
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.batches import ChoiceBatch
 from steerzo_edge.data.packing import Fork, pack
-from steerzo_edge.finetuning import Parts, apply
+from steerzo_edge.finetuning import apply
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives import losses
+from steerzo_edge.parts import Parts
 from steerzo_edge.profile import resolve
 from steerzo_edge.records import StepRecord
 from steerzo_edge.seeds import derive_seed, step_seeds

@@ -10,13 +10,13 @@ from steerzo_edge.data.examples import Completion, Dataset, Labelled
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Targets, prompt_tokens, tokenize
 from steerzo_edge.evaluation import evaluate
-from steerzo_edge.finetuning import Progress
 from steerzo_edge.generation import Sampling, generate
 from steerzo_edge.metrics import accuracy, balanced_accuracy, binary_f1, token_f1
 from steerzo_edge.model.bank import uniform
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
+from steerzo_edge.progress import Progress
 from steerzo_edge.records import EvalRecord
 from tests.conftest import Loader, completion_rows, labelled_rows, phrase_rows, question_rows
 

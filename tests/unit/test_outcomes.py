@@ -17,18 +17,19 @@ from steerzo_edge.data.examples import Chat, Completion, Dataset, Message
 from steerzo_edge.data.tokenization import Choices, Questions, Target, Targets, Tokenized
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.evaluation import evaluate
-from steerzo_edge.finetuning import Parts, Progress, converse, finetune
+from steerzo_edge.finetuning import finetune
 from steerzo_edge.generation import Sampling, generate
 from steerzo_edge.judges import scorer_judge
 from steerzo_edge.metrics import exact_match, token_f1
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
+from steerzo_edge.parts import Parts
 from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.run import Run
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Probe
 from tests import scorers
-from tests.conftest import DATASETS, Loader, completion_rows, labelled_rows
+from tests.conftest import DATASETS, Loader, completion_rows, first_estimate, labelled_rows
 from tests.plain import plain_answers, plain_chosen
 from tests.unit.test_cli import steerzo
 
@@ -325,4 +326,4 @@ def test_steerzo_train(tmp_path: Path, tiny_path: Path, objective: list[str], ro
 def test_one_step_costs_what_the_strategy_says(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     parts, _ = built(base, profile_of({"kind": "f1", "max_new_tokens": 3}), answered_rows(base))
-    assert converse(parts, Progress(), parts.batches(0))[1] == 4
+    assert first_estimate(parts, parts.batches(0))[1] == 4

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from steerzo_edge.errors import DivergedError
 from steerzo_edge.seeds import step_seeds
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.scaling import Scaled
@@ -94,7 +95,7 @@ def test_the_rate_knows_what_a_step_of_the_method_is() -> None:
 
 
 def test_without_a_single_estimate_there_is_no_rate() -> None:
-    with pytest.raises(ValueError, match="no estimate"):
+    with pytest.raises(DivergedError, match="no direction"):
         rate_of(World(lambda at: math.nan), TwoPoint(0.1))
 
 
