@@ -117,7 +117,7 @@ def test_the_served_adapter_is_the_last_finished_steps(tiny: Loader, tmp_path: P
     run = open_run(tmp_path, base)
     seen = []
     for record in run.records():
-        if not isinstance(record, EvalRecord):
+        if isinstance(record, StepRecord):
             (patch,) = islice(run.patches().values(), 1)
             seen.append(patch.b.clone())  # type: ignore[attr-defined]
     run.close()
