@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.batches import Batch, batch_rows, collate, forks
 from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.packing import Packed, pack
 from steerzo_edge.data.tokenization import Tokenized, tokenize
 from steerzo_edge.errors import DatasetError, ProfileError
 from steerzo_edge.evaluation import Evaluation, evaluate
@@ -103,7 +106,14 @@ def tokenized(
     )
 
 
-def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path | None = None) -> Parts:
+def assemble(
+    base: Base,
+    profile: Profile,
+    data: Data,
+    seed: int,
+    scratch: Path | None = None,
+    frozen: Tensor | None = None,
+) -> Parts:
     """Builds everything a run is made of.
 
     Args:
@@ -112,13 +122,16 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         data: Tokenized rows.
         seed: Of the run.
         scratch: A directory that may be filled with what can be computed again.
+        frozen: The subset's frozen part, if an earlier life of the run kept it.
 
     Raises:
         ProfileError: If the subset's targets do not fit the base, or a setting does not fit the device.
     """
     if profile.batch.cuda_graphs and (base.device.type != "cuda" or profile.subset.block_layers is not None):
         raise ProfileError("batch.cuda_graphs needs a CUDA device, and a subset without block_layers")
-    subset = profile.subset.build(base, derive_seed("adapter", seed))
+    room = _room(data.train, profile)
+    rows = _calibration(base, data.train, room, derive_seed("calibration", seed))
+    subset = profile.subset.build(base, derive_seed("adapter", seed), rows, frozen)
     blocks = cut(
         subset.slots,
         base.device,
@@ -128,7 +141,6 @@ def assemble(base: Base, profile: Profile, data: Data, seed: int, scratch: Path 
         seed=derive_seed("blocks", seed),
     )
     strategy = profile.method.build()
-    room = _room(data.train, profile)
     prefix = _prefix(base, profile, data, subset, room, scratch)
     return Parts(
         subset=subset,
@@ -195,6 +207,15 @@ def _oracle(
 def _room(data: Tokenized, profile: Profile) -> int:
     """Tokens of the largest batch: evaluation and prefix stay within the memory that a step needs anyway."""
     return max(len(row.tokens) for row in forks(data)) * profile.batch.examples
+
+
+def _calibration(base: Base, data: Tokenized, room: int, seed: int) -> Packed:
+    """Rows in random order, as many as stay within the tokens of the largest batch; at least one."""
+    rows = forks(data)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    filled = accumulate(len(rows[index].tokens) for index in order)
+    chosen = [rows[index] for index, tokens in zip(order, filled, strict=True) if tokens <= room]
+    return pack(sorted(chosen, key=lambda row: len(row.tokens)), base.device)
 
 
 def _chunk(base: Base, profile: Profile, room: int, subset: Subset) -> int:
