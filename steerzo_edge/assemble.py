@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -219,9 +220,18 @@ def _calibration(base: Base, data: Tokenized, room: int, seed: int) -> Packed:
 
 
 def _chunk(base: Base, profile: Profile, room: int, subset: Subset) -> int:
-    """Most probes in one forward: what was asked, or as many as stay under both bounds, at least one."""
-    asked = profile.batch.probes_per_forward
+    size = subset.parameters.numel() * base.compute_dtype.itemsize
+    return probes_per_forward(profile.batch.probes_per_forward, room, size)
+
+
+def probes_per_forward(asked: int | Literal["auto"], room: int, copy_bytes: int) -> int:
+    """Most probes in one forward: what was asked, or as many as stay under both bounds, at least one.
+
+    Args:
+        asked: The setting.
+        room: Tokens of the largest batch.
+        copy_bytes: Of one perturbed version of the subset.
+    """
     if asked != "auto":
         return asked
-    by_bytes = STACKED_BYTES // (subset.parameters.numel() * base.compute_dtype.itemsize)
-    return max(1, min(STACKED_TOKENS // room, by_bytes))
+    return max(1, min(STACKED_TOKENS // room, STACKED_BYTES // copy_bytes))

@@ -26,6 +26,7 @@ from steerzo_edge import __version__
 from steerzo_edge.assemble import assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
+from steerzo_edge.estimate import advice_for
 from steerzo_edge.files import write_whole
 from steerzo_edge.finetuning import Progress, finetune, replay
 from steerzo_edge.model.adapter_file import save_adapter
@@ -146,6 +147,11 @@ class Run:
     def patches(self) -> Patches:
         """The adapter at the last finished step, ready to be made active; valid until the next call."""
         return self._serving.hold()
+
+    def advice(self) -> str:
+        """Whether back-propagation would serve better, from sizes and free memory; see `estimate`."""
+        rows = [self.data.train] + ([] if self.data.validation is None else [self.data.validation])
+        return advice_for(self._base, self._profile, *rows)
 
     def finish(self) -> Result:
         """Writes the adapter: the best evaluation's, or the last step's. May be called at any step.
