@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.batches import Batch, batch_rows, collate, forks
 from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.packing import Packed, pack
 from steerzo_edge.data.tokenization import Tokenized, tokenize
 from steerzo_edge.errors import DatasetError, ProfileError
 from steerzo_edge.evaluation import Evaluation, evaluate
@@ -115,6 +119,7 @@ def assemble(
     data: Data,
     seed: int,
     scratch: Path | None = None,
+    frozen: Tensor | None = None,
     *,
     prefix: PrefixStore | None = None,
 ) -> Parts:
@@ -126,6 +131,7 @@ def assemble(
         data: Tokenized rows.
         seed: Of the run.
         scratch: A directory that may be filled with what can be computed again.
+        frozen: The subset's frozen part, if an earlier life of the run kept it.
         prefix: Of an earlier run on the same rows and layers, to save computing it again.
 
     Raises:
@@ -137,7 +143,9 @@ def assemble(
         raise ProfileError("method.cone remembers directions of the step before, which was in another block")
     if profile.batch.cuda_graphs and isinstance(profile.objective, AnswersConfig):
         raise ProfileError("batch.cuda_graphs records forwards of one shape; generated answers have many")
-    subset = profile.subset.build(base, derive_seed("adapter", seed))
+    room = _room(data.train, profile)
+    rows = _calibration(base, data.train, room, derive_seed("calibration", seed))
+    subset = profile.subset.build(base, derive_seed("adapter", seed), rows, frozen)
     blocks = cut(
         subset.slots,
         base.device,
@@ -148,7 +156,6 @@ def assemble(
         distribution=profile.method.noise,
     )
     method, rate = profile.method, profile.rule.learning_rate
-    room = _room(data.train, profile)
     prefix = prefix or _prefix(base, profile, data, subset, room, scratch)
     return Parts(
         subset=subset,
@@ -244,10 +251,28 @@ def _room(data: Tokenized, profile: Profile) -> int:
     return max(len(row.tokens) for row in forks(data)) * profile.batch.examples
 
 
+def _calibration(base: Base, data: Tokenized, room: int, seed: int) -> Packed:
+    """Rows in random order, as many as stay within the tokens of the largest batch; at least one."""
+    rows = forks(data)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    filled = accumulate(len(rows[index].tokens) for index in order)
+    chosen = [rows[index] for index, tokens in zip(order, filled, strict=True) if tokens <= room]
+    return pack(sorted(chosen, key=lambda row: len(row.tokens)), base.device)
+
+
 def _chunk(base: Base, profile: Profile, room: int, subset: Subset) -> int:
-    """Most probes in one forward: what was asked, or as many as stay under both bounds, at least one."""
-    asked = profile.batch.probes_per_forward
+    size = subset.parameters.numel() * base.compute_dtype.itemsize
+    return probes_per_forward(profile.batch.probes_per_forward, room, size)
+
+
+def probes_per_forward(asked: int | Literal["auto"], room: int, copy_bytes: int) -> int:
+    """Most probes in one forward: what was asked, or as many as stay under both bounds, at least one.
+
+    Args:
+        asked: The setting.
+        room: Tokens of the largest batch.
+        copy_bytes: Of one perturbed version of the subset.
+    """
     if asked != "auto":
         return asked
-    by_bytes = STACKED_BYTES // (subset.parameters.numel() * base.compute_dtype.itemsize)
-    return max(1, min(STACKED_TOKENS // room, by_bytes))
+    return max(1, min(STACKED_TOKENS // room, STACKED_BYTES // copy_bytes))

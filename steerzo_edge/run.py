@@ -3,11 +3,14 @@
     journal                 header and one line a step; the truth
     snapshot.safetensors    parameters and rule state some steps back; saves replaying from the start
     best.safetensors        parameters at the best evaluation
+    frozen.safetensors      what the subset made from seed, rows or weights before the first step
     adapter/                the result, a PEFT directory
 
-Only the journal is needed: everything else can be made from it again, bit for bit.
+Only the journal is needed: everything else can be made from it again, bit for bit. For `frozen.safetensors` that
+asks for the same machine, threads and versions, because it comes out of sums; with the file, nothing is asked.
 """
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,11 +26,13 @@ from steerzo_edge import __version__
 from steerzo_edge.assemble import assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
+from steerzo_edge.estimate import advice_for
 from steerzo_edge.files import write_whole
 from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.profile import Profile
 from steerzo_edge.progress import Progress, lineage
@@ -36,6 +41,7 @@ from steerzo_edge.zo.journal import Header, Journal
 
 log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
+FROZEN = "frozen.safetensors"
 # What a journal and the run that goes on with it must share. Versions are only noted: it is the noise that counts.
 MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
 
@@ -97,6 +103,7 @@ class Run:
         self._snapshot_every = snapshot_every
         self.data = tokenized(base.tokenizer, base.context_length, profile, train, validation, seed)
         self._seed = seed
+        self._origin = json.dumps([seed, base.fingerprint, train.fingerprint, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
         self._build()
         header = Header(
@@ -115,6 +122,7 @@ class Run:
             },
         )
         self._journal = self._open(header)
+        self._keep_frozen()
         self.progress = Progress.of(self._journal.entries)
         self._catch_up(self.progress.step)
 
@@ -141,6 +149,11 @@ class Run:
     def patches(self) -> Patches:
         """The adapter at the last finished step, ready to be made active; valid until the next call."""
         return self._serving.hold()
+
+    def advice(self) -> str:
+        """Whether back-propagation would serve better, from sizes and free memory; see `estimate`."""
+        rows = [self.data.train] + ([] if self.data.validation is None else [self.data.validation])
+        return advice_for(self._base, self._profile, *rows)
 
     def finish(self) -> Result:
         """Writes the adapter: the best evaluation's, or the last step's. May be called at any step.
@@ -173,8 +186,16 @@ class Run:
             self._parts.prefix.close()
 
     def _build(self) -> None:
-        self._parts = assemble(self._base, self._profile, self.data, self._seed, self.directory)
+        frozen = load_frozen(self.directory / FROZEN, self._origin)
+        self._parts = assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
+        self._frozen_is_kept = frozen is not None
         self._serving = Copies(self._parts.subset, 1)
+
+    def _keep_frozen(self) -> None:
+        """Behind the journal's check, so that another run's file is never replaced."""
+        frozen = self._parts.subset.frozen
+        if frozen.numel() and not self._frozen_is_kept:
+            save_frozen(self.directory / FROZEN, frozen, self._origin)
 
     def _open(self, header: Header) -> Journal:
         path = self.directory / "journal"
@@ -210,7 +231,8 @@ class Run:
     def _rewind(self, step: int) -> None:
         """Takes the live parameters and rule back: what `_catch_up` makes of fresh ones."""
         live = self._parts
-        self._parts = assemble(self._base, self._profile, self.data, self._seed, prefix=live.prefix)
+        frozen = live.subset.frozen if live.subset.frozen.numel() else None
+        self._parts = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)
         try:
             self._catch_up(step)
             live.subset.parameters.copy_(self._parts.subset.parameters)

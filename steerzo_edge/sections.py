@@ -4,15 +4,20 @@ A choice is a union discriminated on `kind`; the methods are in `methods.py`. `b
 that know nothing of settings.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+from torch import Tensor
 
 from steerzo_edge.config import Config
+from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.core import Core, core_factors
+from steerzo_edge.model.inputs import input_directions
 from steerzo_edge.model.last_layers import LastLayers
 from steerzo_edge.model.layers import layer_count, select
 from steerzo_edge.model.load import BUNDLED
@@ -50,17 +55,14 @@ class BlocksConfig(Config):
     block_order: Literal["cycle", "random"] = Field("cycle", description="Whose turn it is.")
 
 
-class LoraConfig(BlocksConfig):
-    """LoRA adapters on linear layers."""
+class LowRankConfig(BlocksConfig):
+    """What all adapters on linear layers have in common."""
 
-    kind: Literal["lora"] = "lora"
-    rank: int = Field(8, ge=1, le=256, description="R.")
     alpha: float = Field(16, gt=0, le=4096, description="The adapter's product is scaled by alpha / rank.")
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear", description='"all-linear", or last parts of layer names such as [q_proj, v_proj].'
     )
     last_layers: int | None = Field(None, ge=1, description="At most so many decoder layers, from the top.")
-    freeze_a: bool = Field(True, description="Train B only (LoRA-FA): half the parameters, no wasted directions.")
 
     def chosen(self, base: Base) -> dict[str, BankLinear]:
         """The layers it adapts.
@@ -70,14 +72,73 @@ class LoraConfig(BlocksConfig):
         """
         return _chosen(base, self.targets, self.last_layers)
 
-    def build(self, base: Base, seed: int) -> Subset:
-        """The subset on a base."""
+
+class LoraConfig(LowRankConfig):
+    """LoRA adapters on linear layers."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(8, ge=1, le=256, description="R.")
+    freeze_a: bool = Field(True, description="Train B only (LoRA-FA): half the parameters, no wasted directions.")
+    a: Literal["random", "inputs"] = Field(
+        "random", description="inputs: A spans what the layer is given over some rows, and is frozen."
+    )
+
+    @model_validator(mode="after")
+    def _inputs_are_frozen(self) -> Self:
+        if self.a == "inputs" and not self.freeze_a:
+            raise PydanticCustomError(
+                "trained_inputs", "a: inputs needs freeze_a: true, a trained A would leave them"
+            )
+        return self
+
+    def build(self, base: Base, seed: int, rows: Packed, frozen: Tensor | None = None) -> Subset:
+        """The subset on a base.
+
+        Args:
+            base: The frozen model.
+            seed: Of a random A, and of the search for the directions of the inputs.
+            rows: What those are found on.
+            frozen: The frozen part, if it is at hand: then nothing is drawn or computed.
+        """
+        layers = self.chosen(base)
+        if frozen is None and self.a == "inputs":
+            frozen = input_directions(base, layers, rows, rank=self.rank, seed=seed)
         return Lora(
-            self.chosen(base),
+            layers,
             rank=self.rank,
             alpha=self.alpha,
             freeze_a=self.freeze_a,
             seed=seed,
+            compute_dtype=base.compute_dtype,
+            device=base.device,
+            frozen=frozen,
+        )
+
+
+class CoreConfig(LowRankConfig):
+    """LoRA-XS: a small trained core between factors of the layer's own weight."""
+
+    kind: Literal["core"] = "core"
+    rank: int = Field(16, ge=1, le=256, description="R; R * R numbers a layer are trained.")
+    alpha: float = Field(32, gt=0, le=4096, description="The adapter's product is scaled by alpha / rank.")
+
+    def build(self, base: Base, seed: int, rows: Packed, frozen: Tensor | None = None) -> Subset:
+        """The subset on a base.
+
+        Args:
+            base: The frozen model, from whose weights the factors are made.
+            seed: Of the search for them.
+            rows: Not looked at.
+            frozen: The factors, if they are at hand: then nothing is computed.
+        """
+        layers = self.chosen(base)
+        if frozen is None:
+            frozen = core_factors(layers, rank=self.rank, seed=seed, compute_dtype=base.compute_dtype)
+        return Core(
+            layers,
+            rank=self.rank,
+            alpha=self.alpha,
+            frozen=frozen,
             compute_dtype=base.compute_dtype,
             device=base.device,
         )
@@ -100,8 +161,8 @@ class LastLayersConfig(BlocksConfig):
             raise ProfileError(f"subset.layers is {self.layers}, but the base has {depth} layers")
         return _chosen(base, "all-linear", self.layers)
 
-    def build(self, base: Base, seed: int) -> Subset:
-        """The subset on a base; it starts from the base's own weights, so the seed is not used."""
+    def build(self, base: Base, seed: int, rows: Packed, frozen: Tensor | None = None) -> Subset:
+        """The subset on a base; it starts from the base's own weights, and has no frozen part."""
         return LastLayers(self.chosen(base), compute_dtype=base.compute_dtype, device=base.device)
 
 
@@ -205,7 +266,7 @@ class WatchConfig(Config):
         return Watcher(self.patience, self.retries) if self.enabled else None
 
 
-SubsetConfig = Annotated[LoraConfig | LastLayersConfig, Field(discriminator="kind")]
+SubsetConfig = Annotated[LoraConfig | CoreConfig | LastLayersConfig, Field(discriminator="kind")]
 RuleConfig = Annotated[SGDConfig | MomentumConfig | AdamConfig, Field(discriminator="kind")]
 
 

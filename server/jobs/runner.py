@@ -114,6 +114,8 @@ class Runner:
             self._store.add_records(job.id, run.recorded)
             if run.progress.step:
                 self._store.add_log(job.id, f"going on at step {run.progress.step}")
+            else:
+                self._store.add_log(job.id, run.advice())
             yield
             outcome: State = "succeeded"
             for record in run.records():

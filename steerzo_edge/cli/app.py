@@ -138,6 +138,21 @@ def evaluate(
         )
 
 
+@app.command("estimate")
+def estimate_(
+    profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
+    dataset: Annotated[Path | None, typer.Option(help="JSON lines or CSV; gives the rows' real lengths.")] = None,
+    base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would need in bytes, and whether back-propagation would serve better."""
+    from steerzo_edge.cli.estimate import estimate_command
+
+    with plain_errors():
+        estimate_command(profile=profile, dataset=dataset, base=base, settings=set_ or [], as_json=as_json)
+
+
 @profiles_app.command("list")
 def list_profiles(as_json: AsJson = False) -> None:
     """Names and what they are for."""

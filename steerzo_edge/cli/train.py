@@ -111,6 +111,7 @@ def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
         parts.append(f"going on at step {run.progress.step}")
     if run.data.train.truncated:
         parts.append(f"{run.data.train.truncated} rows were cut on the left to {profile.batch.max_tokens} tokens")
+    parts.append(run.advice())
     for part in parts:
         typer.echo(part)
 

@@ -73,6 +73,37 @@ class LoraPatch:
 
 
 @dataclass(frozen=True, slots=True)
+class CorePatch:
+    """base(x) + scale * ((x right^T) core^T) left^T, with a core for each group.
+
+    Args:
+        right: (R, D), shared by all groups.
+        core: (G, R, R).
+        left: (O, R), shared by all groups.
+        scale: alpha / R.
+    """
+
+    right: Tensor
+    core: Tensor
+    left: Tensor
+    scale: float
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.core.shape[0]
+
+    def __call__(self, base: Linear, x: Tensor) -> Tensor:
+        """See `Patch`; base and both factors run once over all rows, only the cores' products go by group."""
+        out = base(x)
+        groups, rank, _ = self.core.shape
+        low = nn.functional.linear(x, self.right).view(groups, -1, rank)  # (G, n, R)
+        mixed = torch.bmm(low, self.core.transpose(1, 2)).flatten(0, 1)  # (G * n, R)
+        out.view(-1, out.shape[-1]).addmm_(mixed, self.left.T, alpha=self.scale)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
 class WeightPatch:
     """x W^T + bias with a whole weight for each group; the base layer does not run.
 

@@ -40,6 +40,7 @@ class LastLayers:
         }
         size = sum(layer.out_features * layer.in_features for layer in layers.values())
         self.parameters: Tensor = torch.empty(size, device=device)
+        self.frozen: Tensor = torch.empty(0, device=device)
         for slot in self.slots:
             slot.of(self.parameters).copy_(layers[slot.layer].weight_like_base(torch.float32))
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from steerzo_edge.allocator import keep_large_blocks
@@ -45,10 +45,10 @@ def load_base(
     where = torch.device(device or default_device())
     if where.type == "cpu":
         keep_large_blocks()
-    source = str(_ASSETS / "base") if name == BUNDLED else name
+    source = source_of(name)
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+            tokenizer = _tokenizer(source, revision)
             model = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=revision,
@@ -62,9 +62,6 @@ def load_base(
         first = str(error).strip().splitlines()[0]
         raise BaseModelError(f"base model {name!r} cannot be loaded: {first}") from error
     model.requires_grad_(False).eval()
-    tokenizer.model_max_length = _UNLIMITED  # rows are cut here, by the rules of `data.tokenization`
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     base = Base(
         name=name,
         model=model,
@@ -75,6 +72,39 @@ def load_base(
     )
     _check_head(base)
     return base
+
+
+def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """A base's tokenizer alone, as `load_base` sets it up.
+
+    Args:
+        name: As in `load_base`.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        BaseModelError: If there is none, or the hub cannot be reached.
+    """
+    try:
+        with _quiet():
+            return _tokenizer(source_of(name), revision)
+    except (OSError, ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BaseModelError(f"the tokenizer of base model {name!r} cannot be loaded: {first}") from error
+
+
+def _tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        source, revision=revision, trust_remote_code=False
+    )
+    tokenizer.model_max_length = _UNLIMITED  # rows are cut by the rules of `data.tokenization`
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def source_of(name: str) -> str:
+    """Where a base's files are: a hub id or a path, also for "bundled"."""
+    return str(_ASSETS / "base") if name == BUNDLED else name
 
 
 def default_device() -> str:

@@ -1,7 +1,8 @@
 """LoRA adapters: y + scale * (x A^T) B^T on chosen linear layers. Source: arXiv:2106.09685.
 
 With `freeze_a` (LoRA-FA, arXiv:2308.03303) only B is trained. At B = 0 the derivative with respect to A is
-zero, so a random perturbation of A spends its forward passes on nothing; freezing A also shrinks d.
+zero, so a random perturbation of A spends its forward passes on nothing; freezing A also shrinks d. A frozen A is
+random, or given: `model/inputs.py` has one that lies where the layer's inputs lie.
 """
 
 import math
@@ -25,6 +26,7 @@ class Lora:
         seed: A is uniform in +-1 / sqrt(D) from this seed (as PEFT starts it); B starts at zero.
         compute_dtype: The type the layers compute in.
         device: Where the master copy lives.
+        frozen: With `freeze_a`: every layer's (R, D) A instead of a random one, flat, in the order of `layers`.
     """
 
     def __init__(
@@ -37,26 +39,33 @@ class Lora:
         seed: int,
         compute_dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        frozen: Tensor | None = None,
     ) -> None:
         self.rank = rank
         self.alpha = alpha
         self.freeze_a = freeze_a
         self.compute_dtype = compute_dtype
-        frozen: list[tuple[str, str, tuple[int, int]]] = []
+        resting: list[tuple[str, str, tuple[int, int]]] = []
         trained: list[tuple[str, str, tuple[int, int]]] = []
         for name, layer in layers.items():
-            (frozen if freeze_a else trained).append((name, "A", (rank, layer.in_features)))
+            (resting if freeze_a else trained).append((name, "A", (rank, layer.in_features)))
             trained.append((name, "B", (layer.out_features, rank)))
         self.slots = lay_out(trained)
         self.parameters: Tensor = torch.zeros(self.slots[-1].stop, device=device)
-        self._frozen_slots = lay_out(frozen)
-        self._frozen = torch.zeros(self._frozen_slots[-1].stop if frozen else 0, device=device)
-        generator = torch.Generator().manual_seed(seed)
+        self._frozen_slots = lay_out(resting)
+        self.frozen: Tensor = torch.zeros(self._frozen_slots[-1].stop if resting else 0, device=device)
+        if frozen is None:
+            self._draw(torch.Generator().manual_seed(seed))
+        else:
+            self.frozen.copy_(frozen)
+        self._compute_frozen = self.frozen.to(compute_dtype).unsqueeze(0)  # (1, d_A)
+
+    def _draw(self, generator: torch.Generator) -> None:
         for slot in self._frozen_slots or self.slots:
             if slot.part == "A":
                 uniform = torch.rand(slot.shape, generator=generator) * 2 - 1
-                slot.of(self._frozen if freeze_a else self.parameters).copy_(uniform / math.sqrt(slot.shape[1]))
-        self._compute_frozen = self._frozen.to(compute_dtype).unsqueeze(0)  # (1, d_A)
+                place = slot.of(self.frozen if self.freeze_a else self.parameters)
+                place.copy_(uniform / math.sqrt(slot.shape[1]))
 
     def patches(self, flat: Tensor, span: slice | None = None) -> Patches:
         """See `Subset.patches`."""
@@ -68,7 +77,7 @@ class Lora:
 
     def export(self) -> dict[str, Tensor]:
         """See `Subset.export`."""
-        parts = [(slot, self._frozen) for slot in self._frozen_slots]
+        parts = [(slot, self.frozen) for slot in self._frozen_slots]
         parts += [(slot, self.parameters) for slot in self.slots]
         return {
             f"base_model.model.{slot.layer}.lora_{slot.part}.weight": slot.of(flat).cpu().clone()

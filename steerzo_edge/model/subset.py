@@ -20,7 +20,7 @@ class Slot:
 
     Args:
         layer: Dotted name of the linear layer.
-        part: "A", "B" (LoRA) or "W" (a whole weight).
+        part: "A", "B" (LoRA), "C" (a core) or "W" (a whole weight).
         shape: Of the matrix.
         start: Offset of its first number.
     """
@@ -56,6 +56,11 @@ class Subset(Protocol):
     @property
     def parameters(self) -> Tensor:
         """(d,) float32 master copy; only an update rule writes here."""
+        ...
+
+    @property
+    def frozen(self) -> Tensor:
+        """Flat float32: what was made from seed, rows or weights and is never trained; may be empty."""
         ...
 
     @property

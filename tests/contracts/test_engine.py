@@ -26,6 +26,8 @@ SUBSETS = {
     "lora-frozen-a": {"kind": "lora", "rank": 4, "alpha": 8, "freeze_a": True},
     "lora": {"kind": "lora", "rank": 2, "alpha": 3, "freeze_a": False, "targets": ["q_proj", "down_proj"]},
     "last-n-layers": {"kind": "last-n-layers", "layers": 1},
+    "lora-inputs": {"kind": "lora", "rank": 4, "alpha": 8, "a": "inputs"},
+    "core": {"kind": "core", "rank": 5, "alpha": 10, "targets": ["q_proj", "v_proj", "up_proj"]},
 }
 METHODS = {
     "two-point": ({"kind": "two-point"}, 2),

@@ -40,6 +40,9 @@ SUBSETS: dict[str, dict[str, Any]] = {
     "all-layers": {"kind": "lora", "rank": 4},
     "both-factors": {"kind": "lora", "rank": 2, "freeze_a": False, "targets": "all-linear"},
     "top-layer": {"kind": "lora", "rank": 4, "last_layers": 1},
+    "inputs": {"kind": "lora", "rank": 3, "a": "inputs"},
+    "core": {"kind": "core", "rank": 6},
+    "core-blocks-of-the-top": {"kind": "core", "rank": 4, "last_layers": 2, "block_layers": 1},
     "whole-top-layer": {"kind": "last-n-layers", "layers": 1},
     "blocks": {"kind": "lora", "rank": 4, "block_layers": 1},
     "blocks-of-the-top": {"kind": "lora", "rank": 4, "last_layers": 2, "block_layers": 1, "block_order": "random"},
@@ -192,3 +195,12 @@ def test_every_family(family_path: Any, tmp_path: Path, family: str) -> None:
 def test_every_family_in_four_bits(family_path: Any, tmp_path: Path, family: str) -> None:
     base = load_base(str(family_path(family)), quantization="nf4", compute_dtype=torch.float32, device="cpu")
     compare(base, *built(base, "phrases", SUBSETS["blocks-of-the-top"], SAVINGS["stacked"], tmp_path))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 7, 12, 16])
+@pytest.mark.parametrize("kind", [{"kind": "core"}, {"kind": "lora", "a": "inputs"}], ids=["core", "inputs"])
+def test_any_rank_any_layers(tiny: Loader, tmp_path: Path, kind: dict[str, Any], rank: int) -> None:
+    base = tiny("nf4", torch.float32)
+    for last_layers, block_layers in product((None, 1, 2), (None, 1, 2)):
+        subset = {**kind, "rank": rank, "last_layers": last_layers, "block_layers": block_layers}
+        compare(base, *built(base, "phrases", subset, SAVINGS["stacked"], tmp_path), range(2))

@@ -57,7 +57,7 @@ def plain_loss(path: Path, base: Base, parts: Parts, batch: ChoiceBatch) -> Call
     """theta -> loss with merged weights in an untouched model: no bank, no head, no slots of ours."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     weights = dict(model.named_parameters())
-    frozen = parts.subset._frozen  # type: ignore[attr-defined]
+    frozen = parts.subset.frozen
     a, b = {}, {}
     rows = [torch.tensor([row.tokens]) for row in batch.packed.rows]
     for slot in parts.subset._frozen_slots:  # type: ignore[attr-defined]
@@ -205,7 +205,7 @@ def test_the_exported_layers_are_the_same_in_peft(tiny: Loader, tiny_path: Path,
 def test_last_layers_start_as_the_base(tiny: Loader, quantization: str) -> None:
     base = tiny(quantization, torch.float32)
     profile = resolve({"subset": {"kind": "last-n-layers", "layers": 2}})
-    subset = profile.subset.build(base, 0)
+    subset = profile.subset.build(base, 0, pack([Fork((5, 6))]))
     packed = pack([Fork(tuple(range(5, 25))), Fork(tuple(range(9, 17)))])
     with torch.inference_mode():
         bare = base.hidden(packed)
@@ -270,7 +270,7 @@ def test_rows_of_a_batch_use_their_own_adapters(tiny: Loader) -> None:
 
     base = tiny("none", torch.float32)
     adapters = [*_adapters(base), None]
-    order = [2, 0, 3, 1, 0, 3]
+    order = [2, 0, 3, 1, 0, 3, 4]
     ids = torch.randint(5, 200, (len(order), 9), generator=torch.Generator().manual_seed(4))
     with torch.inference_mode():
         with base.bank.route(rows([adapters[i] for i in order])):
@@ -289,7 +289,10 @@ def _adapters(base: Base) -> Iterator[Any]:
         lora = Lora(layers, rank=rank, alpha=3, freeze_a=True, seed=rank, compute_dtype=torch.float32)
         lora.parameters.add_(torch.randn(lora.parameters.shape, generator=generator), alpha=0.1)
         yield Copies(lora, 1).hold()
-    whole = resolve({"subset": {"kind": "last-n-layers"}}).subset.build(base, 0)
+    core = resolve({"subset": {"kind": "core", "rank": 3}}).subset.build(base, 0, pack([Fork((5, 6))]))
+    core.parameters.add_(torch.randn(core.parameters.shape, generator=generator), alpha=0.3)
+    yield Copies(core, 1).hold()
+    whole = resolve({"subset": {"kind": "last-n-layers"}}).subset.build(base, 0, pack([Fork((5, 6))]))
     whole.parameters.mul_(0.9)
     yield Copies(whole, 1).hold()
 

@@ -75,6 +75,7 @@ def test_events_come_in_order_and_end(client: Client, job: dict[str, Any]) -> No
     assert [data["step"] for kind, data in events if kind == "eval"] == [0, 5, 10, 12]
     assert [data["state"] for kind, data in events if kind == "state"] == ["queued", "running", "succeeded"]
     assert events[-1] == ("state", {"state": "succeeded"})
+    assert [data["message"][:16] for kind, data in events if kind == "log"] == ["Back-propagation"]
     step = next(data for kind, data in events if kind == "step")
     wanted = {"step", "loss", "slope", "learning_rate", "epsilon", "forwards", "tokens", "seconds", "dropped"}
     assert wanted <= set(step)

@@ -38,6 +38,7 @@ def test_train_in_a_pipe_prints_plain_lines_and_goes_on(rows: Path, tmp_path: Pa
     assert first.exit_code == 0, first.output
     assert "\r" not in first.output
     assert "\x1b" not in first.output
+    assert "Back-propagation would need about" in first.output
     assert "after 0 steps: accuracy" in first.output
     assert "after 8 steps: accuracy" in first.output
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").exists()
@@ -214,7 +215,7 @@ def test_help_is_quick_and_names_every_command() -> None:
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "server", "--help"], capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 5
-    for command in ("serve", "train", "evaluate", "generate", "profiles", "doctor", "demo"):
+    for command in ("serve", "train", "evaluate", "generate", "estimate", "profiles", "doctor", "demo"):
         assert command in done.stdout
 
 

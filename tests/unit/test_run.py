@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from steerzo_edge import sections
 from steerzo_edge.errors import JournalError
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
@@ -178,3 +179,69 @@ def test_a_verdict_goes_back_to_what_the_adapter_was(
         assert torch.equal(then, now)
     rates = [record.learning_rate for record in run.recorded if isinstance(record, StepRecord)]
     assert rates[9] < 0.55 * rates[8]
+
+
+DERIVED = {
+    "inputs": {"subset.a": "inputs", "subset.rank": 3},
+    "core": {"subset.kind": "core", "subset.rank": 4},
+}
+
+
+@pytest.mark.parametrize("subset", DERIVED)
+@pytest.mark.parametrize("lost", ["nothing", "frozen.safetensors", "all but the journal"])
+def test_what_is_derived_survives(tiny: Loader, tmp_path: Path, subset: str, lost: str) -> None:
+    base, changes = tiny("nf4"), DERIVED[subset]
+    expected = finished(tmp_path / "whole", base, **changes)
+    run = open_run(tmp_path / "stopped", base, **changes)
+    assert (tmp_path / "stopped" / "frozen.safetensors").exists()
+    list(islice(run.records(), 9))
+    run.close()
+    for path in (tmp_path / "stopped").glob("*.safetensors"):
+        if lost == "all but the journal" or path.name == lost:
+            path.unlink()
+    again = finished(tmp_path / "stopped", base, **changes)
+    assert again.sha256 == expected.sha256
+    kept = [(tmp_path / name / "frozen.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("subset", DERIVED)
+def test_a_run_goes_on_with_the_bits_that_were_kept(
+    tiny: Loader, tmp_path: Path, subset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, changes = tiny("nf4"), DERIVED[subset]
+    expected = finished(tmp_path / "whole", base, **changes)
+    open_run(tmp_path / "stopped", base, **changes).close()
+
+    # As if this machine rounded otherwise: without the file, the run would be another one.
+    for name in ("input_directions", "core_factors"):
+        derive = getattr(sections, name)
+        monkeypatch.setattr(sections, name, lambda *a, _derive=derive, **k: _derive(*a, **k) * 1.25)
+    assert finished(tmp_path / "stopped", base, **changes).sha256 == expected.sha256
+    assert finished(tmp_path / "elsewhere", base, **changes).sha256 != expected.sha256
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a tensor"], ids=["empty", "garbage"])
+def test_a_damaged_frozen_file_is_made_again(
+    tiny: Loader, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    base, changes = tiny("nf4"), DERIVED["core"]
+    open_run(tmp_path, base, **changes).close()
+    path = tmp_path / "frozen.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(damage)
+    open_run(tmp_path, base, **changes).close()
+    assert path.read_bytes() == whole
+    assert "made again" in caplog.text
+
+
+def test_another_runs_frozen_file_is_neither_read_nor_replaced(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    open_run(tmp_path, base, **DERIVED["core"]).close()
+    before = (tmp_path / "frozen.safetensors").read_bytes()
+    with pytest.raises(JournalError, match="another"):
+        open_run(tmp_path, base, **DERIVED["core"] | {"subset.rank": 5})
+    assert (tmp_path / "frozen.safetensors").read_bytes() == before
+    (tmp_path / "journal").unlink()
+    open_run(tmp_path, base, **DERIVED["core"] | {"subset.rank": 5}).close()
+    assert (tmp_path / "frozen.safetensors").read_bytes() != before

@@ -1,0 +1,91 @@
+"""`steerzo estimate`: what a run would need, and whether back-propagation would serve better. Loads no weights."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from transformers import PretrainedConfig
+
+from steerzo_edge.assemble import tokenized
+from steerzo_edge.cli.train import parsed_settings
+from steerzo_edge.data.reading import read_dataset
+from steerzo_edge.errors import InputError
+from steerzo_edge.estimate import (
+    Estimate,
+    Needs,
+    Work,
+    advice,
+    anatomy,
+    estimate,
+    free_bytes,
+    has_gradient,
+    load_config,
+    work_of,
+)
+from steerzo_edge.model.load import default_device, load_tokenizer
+from steerzo_edge.profile import Profile, load_profile
+
+
+def estimate_command(
+    *, profile: str, dataset: Path | None, base: str | None, settings: Sequence[str], as_json: bool
+) -> None:
+    """Prints bytes part by part, and the advice."""
+    chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
+    config = load_config(chosen.model.id, chosen.model.revision)
+    work = _work(chosen, config, dataset)
+    device = torch.device(default_device())
+    found = estimate(chosen, anatomy(config), work, device=device.type)
+    free = free_bytes(device)
+    words = advice(found, free, differentiable=has_gradient(chosen))
+    if as_json:
+        columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
+        typer.echo(json.dumps({**columns, "free": free, "tokens": work.tokens, "advice": words}))
+        return
+    rows = "of this dataset" if dataset else "as long as the profile allows"
+    typer.echo(
+        f"{chosen.model.id} in {chosen.model.quantization}: {work.examples} rows {rows}, {work.tokens:,} tokens"
+    )
+    Console(width=100).print(_table(found))
+    typer.echo(words)
+
+
+def _work(profile: Profile, config: PretrainedConfig, dataset: Path | None) -> Work:
+    context = int(getattr(config, "max_position_embeddings", 2048))
+    if dataset is None:
+        return work_of(profile, context)
+    if not dataset.is_file():
+        raise InputError(f"there is no file {str(dataset)!r}", hint="Check the path.")
+    rows = read_dataset(dataset.read_bytes(), name=dataset.name)
+    tokenizer = load_tokenizer(profile.model.id, profile.model.revision)
+    return work_of(profile, context, tokenized(tokenizer, context, profile, rows, None, 0).train)
+
+
+def _columns(found: Estimate) -> dict[str, tuple[str, Needs]]:
+    return {
+        "zeroth_order": ("this run", found.zeroth_order),
+        "lean": ("at its leanest", found.lean),
+        "exact": ("back-propagation", found.exact),
+        "checkpointed": ("with checkpointing", found.checkpointed),
+    }
+
+
+def _table(found: Estimate) -> Table:
+    table = Table("MiB")
+    columns = list(_columns(found).values())
+    for title, _ in columns:
+        table.add_column(title, justify="right")
+    names = dict.fromkeys(name for _, needs in columns for name in needs)
+    for name in names:
+        if any(needs.get(name) for _, needs in columns):
+            table.add_row(name, *(_mib(needs.get(name, 0)) for _, needs in columns))
+    table.add_section()
+    table.add_row("total", *(_mib(needs.total) for _, needs in columns))
+    return table
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.1f}" if size else "-"

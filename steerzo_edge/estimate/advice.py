@@ -1,0 +1,85 @@
+"""Whether back-propagation would serve better, in plain words.
+
+Exact gradients usually need 10 to 100 times fewer steps than zeroth-order estimates (arXiv:2510.03425): where they
+fit into memory and the objective has one, they should be used.
+"""
+
+import psutil
+import torch
+
+from steerzo_edge.data.tokenization import Tokenized
+from steerzo_edge.estimate.anatomy import anatomy
+from steerzo_edge.estimate.needs import Estimate, estimate
+from steerzo_edge.estimate.work import work_of
+from steerzo_edge.model.base import Base
+from steerzo_edge.profile import Profile
+
+GIB = 1 << 30
+# An estimate may be off by a quarter; what is said to fit should fit.
+SAFE = 0.8
+LEAN = "batch.probes_per_forward 1 and batch.prefix_memory_mib 0"
+SMALLER = "lower batch.examples or batch.max_tokens, or choose a smaller base"
+FEWER = "exact gradients usually need 10-100 times fewer steps (arXiv:2510.03425)"
+
+
+def free_bytes(device: torch.device, loaded: int = 0) -> int:
+    """What a run may use on a device: free memory, and what this process holds of it for the base already.
+
+    Args:
+        device: Where the run is to be.
+        loaded: Bytes of the base's weights, if they are loaded; on CUDA torch knows by itself.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return psutil.virtual_memory().available + loaded
+
+
+def has_gradient(profile: Profile) -> bool:
+    """Whether the profile's objective can be differentiated."""
+    return getattr(profile.objective, "kind", "likelihood") == "likelihood"
+
+
+def advice(found: Estimate, free: int, *, differentiable: bool) -> str:
+    """What the numbers say about the choice of method.
+
+    Args:
+        found: The needs.
+        free: Bytes that may be used.
+        differentiable: Whether the objective has a gradient.
+    """
+    room = f"{_gib(free)} are free"
+    if not differentiable:
+        return f"The objective has no gradient, so back-propagation is no choice; {room}. {_own(found, free)}"
+    needs = f"Back-propagation would need about {_gib(found.exact.total)} and {room}"
+    checkpointed = _gib(found.checkpointed.total)
+    if found.exact.total <= SAFE * free:
+        return f"{needs}: {FEWER}; zeroth-order is the wrong tool here unless the objective has no gradient."
+    if found.checkpointed.total <= SAFE * free:
+        return f"{needs}: it fits only with gradient checkpointing (about {checkpointed}). If so, {FEWER}."
+    return f"{needs}: it does not fit, not even with gradient checkpointing ({checkpointed}). {_own(found, free)}"
+
+
+def advice_for(base: Base, profile: Profile, *data: Tokenized) -> str:
+    """The advice for a run on a base that is loaded.
+
+    Args:
+        base: The frozen model.
+        profile: The settings.
+        *data: Tokenized training rows, and those for validation.
+    """
+    work = work_of(profile, base.context_length, *data)
+    found = estimate(profile, anatomy(base.model.config), work, device=base.device.type)
+    return advice(found, free_bytes(base.device, found.weights), differentiable=has_gradient(profile))
+
+
+def _own(found: Estimate, free: int) -> str:
+    whole, lean = found.zeroth_order.total, found.lean.total
+    if whole <= free:
+        return f"Zeroth-order is what fits: about {_gib(whole)}."
+    if lean <= free:
+        return f"Zeroth-order is what fits, with {LEAN}: about {_gib(lean)} instead of {_gib(whole)}."
+    return f"Zeroth-order needs about {_gib(lean)}, which is too much as well: {SMALLER}."
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / (1 << 20):.0f} MiB"

@@ -1,0 +1,186 @@
+"""What a model is made of, from its config alone: the layers are built without storage and looked at.
+
+That gives every weight exactly, whatever the family calls it; `optimum` knows what the number of heads is called.
+Experts that are kept as one stacked tensor are not known: they count as weights that are not quantized.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from optimum.utils import NormalizedConfigManager
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from steerzo_edge.errors import BaseModelError
+from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
+from steerzo_edge.model.load import source_of
+from steerzo_edge.model.quantization import Quantization
+
+# Bytes of a quantized weight: the code, and the scale of its block of 64. Double quantization keeps that scale in
+# one byte, and a float32 for 256 of those.
+WEIGHT_BYTES = {"nf4": 0.5 + (1 + 4 / 256) / 64, "fp4": 0.5 + 4 / 64, "int8": 1.0}
+# What families call the layers that lead back to the residual stream.
+GIVE_BACK = {"o_proj", "out_proj", "dense", "c_proj", "down_proj", "fc2", "fc_out", "dense_4h_to_h", "wo", "w2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear layer of the decoder.
+
+    Args:
+        name: Dotted.
+        inputs: D.
+        outputs: O.
+        gives_back: Whether it leads from inside attention or MLP back to the residual stream.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    gives_back: bool
+
+    @property
+    def module(self) -> str:
+        """Dotted name of what it is a part of."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def in_attention(self) -> bool:
+        """Whether that is an attention."""
+        return "attn" in self.module or "attention" in self.module
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Sizes of a causal language model.
+
+    Args:
+        layers: Decoder layers.
+        hidden: Width of the residual stream.
+        queries: Query heads times their width.
+        keys: Key heads times their width.
+        heads: Query heads.
+        intermediate: Width inside the MLP.
+        gated: Whether the MLP is a product of two branches.
+        activation: What the config calls its activation.
+        norms: Widths of the norms of one layer, for one token.
+        float32_norms: Whether norms are computed on a float32 copy (RMS norms of `transformers`).
+        vocabulary: V.
+        projections: Every linear layer of the decoder, lowest first.
+        others: Numbers in all other weights; a tied head counts once.
+    """
+
+    layers: int
+    hidden: int
+    queries: int
+    keys: int
+    heads: int
+    intermediate: int
+    gated: bool
+    activation: str
+    norms: tuple[int, ...]
+    float32_norms: bool
+    vocabulary: int
+    projections: tuple[Projection, ...]
+    others: int
+
+    def weight_bytes(self, quantization: Quantization, itemsize: int) -> int:
+        """The frozen base.
+
+        Args:
+            quantization: Of the decoder's linear layers; everything else stays in the compute type.
+            itemsize: Bytes of the compute type.
+        """
+        linear = sum(projection.inputs * projection.outputs for projection in self.projections)
+        scales = 4 * sum(projection.outputs for projection in self.projections) if quantization == "int8" else 0
+        return round(linear * WEIGHT_BYTES.get(quantization, itemsize)) + scales + self.others * itemsize
+
+    @property
+    def largest_weight(self) -> int:
+        """Numbers in the largest linear layer: what a quantized product expands for a moment."""
+        return max(projection.inputs * projection.outputs for projection in self.projections)
+
+
+def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
+    """A base's config: read from disk, or fetched from the hub without its weights.
+
+    Args:
+        name: As `load_base` takes it.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        BaseModelError: If there is none, or the hub cannot be reached.
+    """
+    try:
+        return AutoConfig.from_pretrained(source_of(name), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BaseModelError(f"the config of base model {name!r} cannot be read: {first}") from error
+
+
+def anatomy(config: PretrainedConfig) -> Anatomy:
+    """The sizes of the model that a config describes.
+
+    Args:
+        config: Of a causal language model.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(deepcopy(config))
+    model.tie_weights()
+    linear = linear_layers(model)
+    _, layers = decoder_layers(model)
+    heads, keys, hidden = _heads(config)
+    width = int(getattr(config, "head_dim", None) or hidden // heads)
+    projections = _projections(linear)
+    first = [projection for projection in projections if layer_index(projection.name) == 0]
+    intermediate = max(projection.inputs for projection in ([p for p in first if p.gives_back] or first))
+    branches = sum(p.outputs for p in first if p.outputs in (intermediate, 2 * intermediate) and not p.in_attention)
+    norms = {name: module for name, module in layers[0].named_modules() if _is_norm(module)}
+    return Anatomy(
+        layers=layer_count(config),
+        hidden=hidden,
+        queries=heads * width,
+        keys=keys * width,
+        heads=heads,
+        intermediate=intermediate,
+        gated=branches >= 2 * intermediate,
+        activation=_activation(config),
+        norms=tuple(_norm_width(name, module, heads, keys) for name, module in norms.items()),
+        float32_norms=not any(isinstance(module, nn.LayerNorm) for module in norms.values()),
+        vocabulary=int(config.vocab_size),
+        projections=projections,
+        others=sum(p.numel() for p in model.parameters()) - sum(p.inputs * p.outputs for p in projections),
+    )
+
+
+def _heads(config: PretrainedConfig) -> tuple[int, int, int]:
+    """Query heads, key heads, hidden size."""
+    try:
+        known = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
+        heads, hidden = int(known.num_attention_heads), int(known.hidden_size)
+    except (KeyError, AttributeError):
+        heads, hidden = int(getattr(config, "num_attention_heads", 1)), int(config.hidden_size)
+    return heads, int(getattr(config, "num_key_value_heads", None) or heads), hidden
+
+
+def _projections(linear: dict[str, nn.Module]) -> tuple[Projection, ...]:
+    return tuple(
+        Projection(name, *features(module), name.rpartition(".")[2] in GIVE_BACK) for name, module in linear.items()
+    )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, nn.Parameter) and weight.ndim == 1
+
+
+def _norm_width(name: str, module: nn.Module, heads: int, keys: int) -> int:
+    """Norms inside attention work on every head."""
+    size = int(module.weight.numel())  # type: ignore[operator]
+    return size * {"q_norm": heads, "k_norm": keys}.get(name.rpartition(".")[2], 1)
+
+
+def _activation(config: PretrainedConfig) -> str:
+    names = ("hidden_activation", "hidden_act", "activation_function")
+    return next((str(found) for name in names if (found := getattr(config, name, None))), "")

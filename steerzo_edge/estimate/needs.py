@@ -1,0 +1,66 @@
+"""Needs part by part, of a zeroth-order run and of exact gradients for the same."""
+
+from dataclasses import dataclass
+
+from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.exact import exact_needs
+from steerzo_edge.estimate.parts import Needs
+from steerzo_edge.estimate.work import Work, trained_by
+from steerzo_edge.estimate.zeroth_order import zeroth_order_needs
+from steerzo_edge.profile import Profile
+
+# On a CPU glibc's heap holds more than is alive: 1.2 to 2.7 times as much again in measured steps of the bundled
+# base with long rows (docs/estimate.md).
+GAPS = 1.5
+RESTING = ("base weights", "adapter", "frozen prefix")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run needs, and what exact gradients would.
+
+    Args:
+        zeroth_order: This profile's run.
+        lean: The same with one probe in a forward and no prefix kept: the least this run can do with.
+        exact: Back-propagation with Adam, the same subset and batch.
+        checkpointed: The same with gradient checkpointing.
+    """
+
+    zeroth_order: Needs
+    lean: Needs
+    exact: Needs
+    checkpointed: Needs
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the frozen base, which all three need."""
+        return self.exact["base weights"]
+
+
+def estimate(profile: Profile, body: Anatomy, work: Work, *, device: str) -> Estimate:
+    """All three, for one profile.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes, from `anatomy`.
+        work: The largest batch, from `work_of`.
+        device: "cpu" or "cuda"; on the first attention holds scores, and the heap has gaps.
+
+    Raises:
+        ProfileError: If the subset does not fit the model.
+    """
+    trained = trained_by(profile, body)
+    batch = profile.batch.model_copy(update={"probes_per_forward": 1, "prefix_memory_mib": 0})
+    lean = profile.model_copy(update={"batch": batch})
+    gaps = GAPS if device == "cpu" else 0.0
+    return Estimate(
+        _with_gaps(zeroth_order_needs(profile, body, trained, work, device=device), gaps),
+        _with_gaps(zeroth_order_needs(lean, body, trained, work, device=device), gaps),
+        _with_gaps(exact_needs(profile, body, trained, work, checkpointing=False), gaps),
+        _with_gaps(exact_needs(profile, body, trained, work, checkpointing=True), gaps),
+    )
+
+
+def _with_gaps(needs: Needs, share: float) -> Needs:
+    moving = sum(size for name, size in needs.items() if name not in RESTING)
+    return Needs({**needs, "gaps in the heap": round(share * moving)})

@@ -1,0 +1,150 @@
+"""What a step works on: trained numbers, the tokens of a batch, the positions that look at the vocabulary."""
+
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+
+from steerzo_edge.data.batches import forks
+from steerzo_edge.data.tokenization import Questions, Targets, Tokenized
+from steerzo_edge.errors import ProfileError
+from steerzo_edge.estimate.anatomy import Anatomy, Projection
+from steerzo_edge.goals import LikelihoodConfig
+from steerzo_edge.model.layers import layer_index, select
+from steerzo_edge.profile import Profile
+from steerzo_edge.sections import CoreConfig, LastLayersConfig, LoraConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The trainable subset, by its sizes.
+
+    Args:
+        projections: The linear layers it touches, lowest first.
+        first_layer: The lowest decoder layer among them.
+        size: d.
+        block: Numbers that one step perturbs at most.
+        frozen: Numbers in its frozen part.
+        rank: R, or 0 for whole weights.
+        keeps_inputs: Whether a gradient needs these layers' inputs (a trained A, a whole weight).
+    """
+
+    projections: tuple[Projection, ...]
+    first_layer: int
+    size: int
+    block: int
+    frozen: int
+    rank: int
+    keeps_inputs: bool
+
+
+def trained_by(profile: Profile, body: Anatomy) -> Trained:
+    """The subset of a profile on a model.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+
+    Raises:
+        ProfileError: If the subset's targets or layers do not fit the model.
+    """
+    subset = profile.subset
+    projections = _chosen(subset, body)
+    by_layer: dict[int, int] = {}
+    for projection in projections:
+        layer = layer_index(projection.name)
+        by_layer[layer] = by_layer.get(layer, 0) + _size(subset, projection)
+    sizes = [size for _, size in sorted(by_layer.items())]
+    step = subset.block_layers or len(sizes)
+    return Trained(
+        projections,
+        min(by_layer),
+        sum(sizes),
+        max(sum(sizes[start : start + step]) for start in range(0, len(sizes), step)),
+        sum(_frozen(subset, projection) for projection in projections),
+        0 if isinstance(subset, LastLayersConfig) else subset.rank,
+        isinstance(subset, LastLayersConfig) or (isinstance(subset, LoraConfig) and not subset.freeze_a),
+    )
+
+
+def _chosen(subset: LoraConfig | CoreConfig | LastLayersConfig, body: Anatomy) -> tuple[Projection, ...]:
+    names = [projection.name for projection in body.projections]
+    if not isinstance(subset, LastLayersConfig):
+        chosen = set(select(names, subset.targets, subset.last_layers))
+    elif subset.layers <= body.layers:
+        chosen = set(select(names, "all-linear", subset.layers))
+    else:
+        raise ProfileError(f"subset.layers is {subset.layers}, but the base has {body.layers} layers")
+    return tuple(projection for projection in body.projections if projection.name in chosen)
+
+
+def _size(subset: LoraConfig | CoreConfig | LastLayersConfig, projection: Projection) -> int:
+    if isinstance(subset, LastLayersConfig):
+        return projection.inputs * projection.outputs
+    if isinstance(subset, CoreConfig):
+        return subset.rank**2
+    return subset.rank * (projection.outputs + (0 if subset.freeze_a else projection.inputs))
+
+
+def _frozen(subset: LoraConfig | CoreConfig | LastLayersConfig, projection: Projection) -> int:
+    if isinstance(subset, CoreConfig):
+        return subset.rank * (projection.inputs + projection.outputs)
+    return subset.rank * projection.inputs if isinstance(subset, LoraConfig) and subset.freeze_a else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The largest batch of a run.
+
+    Args:
+        examples: B.
+        longest: Tokens of the longest row.
+        tokens: S, of the B longest rows, packed.
+        places: P, positions of a batch whose next token is scored over the whole vocabulary.
+        rows_tokens: Tokens of all rows together; what a kept prefix holds.
+    """
+
+    examples: int
+    longest: int
+    tokens: int
+    places: int
+    rows_tokens: int
+
+
+def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
+    """The largest batch of a profile.
+
+    Args:
+        profile: The settings.
+        context_length: Of the base.
+        *data: Tokenized training rows, and those for validation; none for rows as long as the profile allows,
+            labelled, with options of one token.
+    """
+    examples = profile.batch.examples
+    if not data:
+        longest = min(profile.batch.max_tokens, context_length)
+        places = examples if _option_mass(profile) > 0 else 0
+        return Work(examples, longest, examples * longest, places, 0)
+    train = data[0]
+    lengths = sorted((len(row.tokens) for row in forks(train)), reverse=True)
+    return Work(
+        examples,
+        lengths[0],
+        sum(islice(cycle(lengths), examples)),
+        _places(train, examples, _option_mass(profile)),
+        sum(len(row.tokens) for row in chain.from_iterable(forks(rows) for rows in data)),
+    )
+
+
+def _places(data: Tokenized, examples: int, option_mass: float) -> int:
+    if isinstance(data, Targets):
+        counts = sorted((sum(row.counted) for row in data.rows), reverse=True)
+        return sum(islice(cycle(counts), examples))
+    if isinstance(data, Questions):
+        counts = sorted((sum(len(choice) for choice in row.choices) for row in data.rows), reverse=True)
+        return sum(islice(cycle(counts), examples))
+    if all(len(option) == 1 for option in data.options):
+        return examples if option_mass > 0 else 0
+    return examples * sum(map(len, data.options))
+
+
+def _option_mass(profile: Profile) -> float:
+    return profile.objective.option_mass if isinstance(profile.objective, LikelihoodConfig) else 0.0

@@ -1,0 +1,114 @@
+"""Memory of a zeroth-order run, part by part: what `assemble` builds, and the highest point of one forward.
+
+Not counted: the Python and CUDA runtimes, requests that are served meanwhile, and pools of recorded CUDA graphs.
+"""
+
+from steerzo_edge.assemble import LEAN_NOISE_BYTES, probes_per_forward
+from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.parts import Needs
+from steerzo_edge.estimate.work import Trained, Work
+from steerzo_edge.model.attention import QUERIES, SCORE_BYTES
+from steerzo_edge.model.head import BLOCK_BYTES
+from steerzo_edge.profile import Profile
+from steerzo_edge.sections import AdamConfig, MomentumConfig
+from steerzo_edge.zo.noise import CACHE_BYTES, SEGMENT
+
+FLOAT32 = 4
+INDEX = 8
+# Versions of the subset besides the perturbed ones: what a running job serves, and what evaluation looks at.
+SERVED_COPIES = 2
+# Float32 tensors of a segment's length that are alive while a direction is summed up: the sum and one term of it.
+SUMMED = 2
+# Score-sized tensors of attention that are alive at once: scores, their softmax, and that in the compute type.
+SCORE_TENSORS = 2.5
+
+
+def zeroth_order_needs(profile: Profile, body: Anatomy, trained: Trained, work: Work, *, device: str) -> Needs:
+    """Bytes of this profile's run, by part.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        trained: The subset's sizes.
+        work: The largest batch.
+        device: "cpu" or "cuda".
+    """
+    itemsize = profile.model.dtype.itemsize
+    room = work.longest * work.examples
+    asked = probes_per_forward(profile.batch.probes_per_forward, room, trained.size * itemsize)
+    copies = min(profile.method.cost, asked)
+    resting = 1 if trained.block < trained.size else 0
+    tokens = max(copies * work.tokens, room)
+    return Needs(
+        {
+            "base weights": body.weight_bytes(profile.model.quantization, itemsize),
+            "expanded weight": _expanded(profile, body, itemsize),
+            "adapter": FLOAT32 * trained.size + (FLOAT32 + itemsize) * trained.frozen,
+            "copies of it": itemsize * (copies * trained.block + (SERVED_COPIES + resting) * trained.size),
+            "update rule": FLOAT32 * _moments(profile) * trained.size,
+            "noise": _noise(profile, trained),
+            "activations": layer_bytes(body, itemsize, tokens) + _scores(body, work, device),
+            "logits": _head(body, copies * work.places),
+            "frozen prefix": _prefix(profile, body, trained, work, itemsize),
+        }
+    )
+
+
+def layer_bytes(body: Anatomy, itemsize: int, tokens: int) -> int:
+    """The highest point of a forward without a graph: one layer's tensors, the residual stream among them.
+
+    Args:
+        body: The model's sizes.
+        itemsize: Bytes of the compute type.
+        tokens: That go through it at once, copies included.
+
+    Note:
+        Attention holds the stream, its normed copy, twice the queries, keys and values (packed, and laid out row by
+        row), and twice the result (laid out, and packed again). A gated MLP holds the stream, its normed copy, both
+        branches and their product; a plain one holds what its activation is given and gives.
+    """
+    attention = 2 * body.hidden + 2 * (body.queries + 2 * body.keys) + 2 * body.queries
+    mlp = 2 * body.hidden + (3 if body.gated else 2) * body.intermediate
+    places = 2 * INDEX * body.heads  # where each head's vector lies in the layout, there and back
+    return tokens * (itemsize * max(attention, mlp) + places)
+
+
+def _expanded(profile: Profile, body: Anatomy, itemsize: int) -> int:
+    return 0 if profile.model.quantization == "none" else body.largest_weight * itemsize
+
+
+def _moments(profile: Profile) -> int:
+    return 2 if isinstance(profile.rule, AdamConfig) else int(isinstance(profile.rule, MomentumConfig))
+
+
+def _noise(profile: Profile, trained: Trained) -> int:
+    bound = LEAN_NOISE_BYTES if profile.batch.probes_per_forward == 1 else CACHE_BYTES
+    seeds = getattr(profile.method, "pool", 1)
+    return min(bound, FLOAT32 * seeds * trained.block) + SUMMED * FLOAT32 * min(SEGMENT, trained.block)
+
+
+def _scores(body: Anatomy, work: Work, device: str) -> int:
+    """On a CPU a chunk of scores is computed at a time; CUDA's kernels keep none."""
+    if device != "cpu":
+        return 0
+    row = FLOAT32 * body.heads * min(work.longest, QUERIES) * work.longest
+    return round(SCORE_TENSORS * min(max(SCORE_BYTES, row), row * work.examples))
+
+
+def _head(body: Anatomy, places: int) -> int:
+    """The last hidden states in float32, and one block of the vocabulary with its logits."""
+    if places == 0:
+        return 0
+    columns = min(body.vocabulary, BLOCK_BYTES // (2 * FLOAT32 * body.hidden))
+    block = FLOAT32 * columns * (body.hidden + min(places, BLOCK_BYTES // (2 * FLOAT32 * columns)))
+    return FLOAT32 * places * body.hidden + block
+
+
+def _prefix(profile: Profile, body: Anatomy, trained: Trained, work: Work, itemsize: int) -> int:
+    """What enters the lowest trained layer: of all rows as far as there is room, else of one batch."""
+    if trained.first_layer == 0:
+        return 0
+    row = body.hidden * itemsize
+    memory = profile.batch.prefix_memory_mib << 20
+    held = min(memory, row * work.rows_tokens) if work.rows_tokens else memory
+    return held + row * work.tokens

@@ -1,0 +1,75 @@
+"""The leading singular vectors of a tall, wide or low matrix: randomised subspace iteration.
+
+Cost: 2 * `ITERATIONS` + 1 products of the matrix with R + `OVERSAMPLING` columns; half a second for 4096 x 4096 in
+bf16 on one core.
+Memory: those columns, and one chunk of the matrix in float32; never a product of the matrix with itself. Source:
+Halko, Martinsson, Tropp, arXiv:0909.4061. (`torch.svd_lowrank` does the same, but draws from the global generator.)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+OVERSAMPLING = 16
+ITERATIONS = 8
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """The R leading singular triplets of an (N, D) matrix, largest first.
+
+    Args:
+        left: (N, R) float32; orthonormal columns, as far as the matrix has rank R.
+        values: (R,) float32.
+        right: (R, D) float32, orthonormal rows.
+    """
+
+    left: Tensor
+    values: Tensor
+    right: Tensor
+
+
+def leading(matrix: Tensor, rank: int, generator: torch.Generator) -> Spectrum:
+    """The leading singular triplets.
+
+    Args:
+        matrix: (N, D) of any float type.
+        rank: R, at most D; where the matrix has a lower one, the last directions are arbitrary.
+        generator: On the CPU; it draws where the iteration starts.
+
+    Note:
+        Vectors whose singular values nearly agree may come out mixed: it is their common span that converges, each
+        iteration by the square of the ratio of value number R to value number R + 17.
+    """
+    count, depth = matrix.shape
+    width = min(rank + OVERSAMPLING, depth)
+    if count < width:  # rows of zeros change nothing, and make every factor below full
+        matrix = torch.nn.functional.pad(matrix, (0, 0, 0, width - count))
+    columns = torch.randn(depth, width, generator=generator).to(matrix.device)
+    columns = torch.linalg.qr(columns).Q  # (D, w)
+    for _ in range(ITERATIONS):
+        # Both halves are made orthonormal: squares of values would drown in float32 where a few dominate.
+        columns = torch.linalg.qr(_back(matrix, torch.linalg.qr(_through(matrix, columns)).Q)).Q
+    left, values, mixing = torch.linalg.svd(_through(matrix, columns), full_matrices=False)
+    return Spectrum(left[:count, :rank], values[:rank], mixing[:rank] @ columns.T)
+
+
+def _through(matrix: Tensor, columns: Tensor) -> Tensor:
+    return torch.cat([part.float() @ columns for part in _chunks(matrix)])  # (N, w)
+
+
+def _back(matrix: Tensor, columns: Tensor) -> Tensor:
+    found = columns.new_zeros(matrix.shape[1], columns.shape[1])  # (D, w)
+    for part, own in zip(_chunks(matrix), torch.split(columns, _rows(matrix)), strict=True):
+        found.addmm_(part.float().T, own)
+    return found
+
+
+def _chunks(matrix: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(matrix, _rows(matrix))
+
+
+def _rows(matrix: Tensor) -> int:
+    return max(1, CHUNK // matrix.shape[1])

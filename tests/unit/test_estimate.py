@@ -1,0 +1,128 @@
+"""What `steerzo estimate` says, and when back-propagation is advised."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from server.cli import app
+from steerzo_edge.errors import BaseModelError, ProfileError
+from steerzo_edge.estimate import (
+    Estimate,
+    Needs,
+    advice,
+    anatomy,
+    estimate,
+    free_bytes,
+    has_gradient,
+    load_config,
+    work_of,
+)
+from steerzo_edge.model.load import default_device
+from steerzo_edge.profile import resolve
+from tests.conftest import labelled_rows
+
+GIB = 1 << 30
+
+
+def needing(own: float, lean: float, exact: float, checkpointed: float) -> Estimate:
+    return Estimate(*(Needs({"all": round(size * GIB)}) for size in (own, lean, exact, checkpointed)))
+
+
+@pytest.mark.parametrize(
+    ("free", "says", "does_not_say"),
+    [
+        (20, "zeroth-order is the wrong tool here", "fits only"),
+        (14, "it fits only with gradient checkpointing (about 6.0 GiB)", "wrong tool"),
+        (7, "not even with gradient checkpointing (6.0 GiB). Zeroth-order is what fits: about 5.0 GiB.", "10-100"),
+        (4, "batch.probes_per_forward 1 and batch.prefix_memory_mib 0: about 3.0 GiB instead of 5.0 GiB", "10-100"),
+        (2, "Zeroth-order needs about 3.0 GiB, which is too much as well", "10-100"),
+    ],
+)
+def test_advice(free: int, says: str, does_not_say: str) -> None:
+    found = advice(needing(5, 3, 12, 6), free * GIB, differentiable=True)
+    assert says in found
+    assert does_not_say not in found
+    assert f"Back-propagation would need about 12.0 GiB and {free}.0 GiB are free" in found
+
+
+@pytest.mark.parametrize("free", [1, 4, 1000])
+def test_back_propagation_is_never_advised_without_a_gradient(free: int) -> None:
+    found = advice(needing(5, 3, 12, 6), free * GIB, differentiable=False)
+    assert "has no gradient" in found
+    assert "would need" not in found
+    assert "10-100" not in found
+
+
+def test_objectives_without_a_kind_have_a_gradient() -> None:
+    assert has_gradient(resolve({}))
+
+
+def of(**changes: Any) -> Estimate:
+    profile = resolve({}, changes)
+    return estimate(profile, anatomy(load_config("bundled")), work_of(profile, 1024), device="cuda")
+
+
+def test_what_changes_what() -> None:
+    plain = of()
+    assert of(**{"batch.examples": 32}).exact["saved activations"] == 2 * plain.exact["saved activations"]
+    assert of(**{"subset.last_layers": 2}).exact["saved activations"] * 4 == plain.exact["saved activations"]
+    assert of(**{"model.quantization": "none"}).weights > 2 * plain.weights - 4096 * 8192
+    assert plain.checkpointed.total < plain.exact.total
+    assert plain.lean.total < plain.zeroth_order.total
+    adam, momentum = (of(**{"rule.kind": kind}).zeroth_order["update rule"] for kind in ("adam", "momentum"))
+    assert adam == 2 * momentum > plain.zeroth_order["update rule"] == 0
+    assert of(**{"objective.option_mass": 0.5}).exact["logits"] > plain.exact["logits"] == 0
+
+
+def test_free_memory_counts_the_loaded_base() -> None:
+    import torch
+
+    device = torch.device(default_device())
+    assert free_bytes(device) > 0
+    if device.type == "cpu":
+        assert free_bytes(device, 1 << 40) > 1 << 40
+
+
+def test_a_subset_that_does_not_fit() -> None:
+    with pytest.raises(ProfileError, match="the base has 8 layers"):
+        of(**{"subset.kind": "last-n-layers", "subset.layers": 9})
+    with pytest.raises(ProfileError, match="no layer is called 'query'"):
+        of(**{"subset.targets": ["query"]})
+
+
+def test_a_base_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="cannot be read"):
+        load_config(str(tmp_path))
+
+
+def steerzo(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["estimate", *(str(argument) for argument in arguments)])
+
+
+def test_the_command_prints_a_table_and_advice() -> None:
+    done = steerzo()
+    assert done.exit_code == 0, done.output
+    for word in ("base weights", "saved activations", "total", "back-propagation", "are free"):
+        assert word in done.output
+
+
+def test_the_command_reads_config_and_rows_but_no_weights(tiny_path: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "base"
+    bare.mkdir()
+    for file in tiny_path.iterdir():
+        if file.suffix != ".safetensors":
+            (bare / file.name).write_bytes(file.read_bytes())
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in labelled_rows(30).rows()))
+    settings = ("--base", bare, "--set", "batch.max_tokens=64", "--set", "subset.last_layers=2", "--json")
+    whole, short = (json.loads(steerzo(*settings, *given).output) for given in ((), ("--dataset", rows)))
+    assert short["tokens"] < whole["tokens"] == 16 * 64
+    assert short["exact"]["total"] == sum(size for name, size in short["exact"].items() if name != "total")
+    assert short["exact"]["saved activations"] < whole["exact"]["saved activations"]
+    assert "advice" in short
+    missing = steerzo("--dataset", "missing.jsonl")
+    assert missing.exit_code == 2
+    assert "there is no file 'missing.jsonl'" in missing.output
