@@ -14,6 +14,11 @@ from steerzo_edge.data.reading import FIELDS
 from steerzo_edge.data.tasks import TASKS
 from steerzo_edge.errors import SteerzoError
 from steerzo_edge.goals import ObjectiveConfig
+from steerzo_edge.methods import MethodConfig
+from steerzo_edge.profile import load_profile
+from steerzo_edge.sections import SubsetConfig
+from steerzo_edge.zo.scaling import Scaling
+from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -92,3 +97,16 @@ def test_the_bundled_files_carry_their_licences() -> None:
     assert "license: cc-by-sa-4.0" in card
     for target in re.findall(r"\]\((attribution/[^)]+)\)", card):
         assert (assets / "base" / target).exists()
+
+
+def test_methods_scalings_subsets_and_verdicts_are_explained() -> None:
+    methods = (ROOT / "docs" / "methods.md").read_text()
+    for union in (MethodConfig, SubsetConfig):
+        kinds = [config.model_fields["kind"].default for config in get_args(get_args(union)[0])]
+        assert kinds
+        assert all(f"`{kind}" in methods for kind in kinds)
+    assert all(f"`{kind}`" in methods for kind in get_args(Scaling))
+    assert all(f"`{verdict}`" in methods for verdict in ("diverged", "never-left-the-start", "plateau"))
+    radius, steps, extra = PAIRS * 2 * len(RADII), FOLLOWED, 1 + len(RUNGS)
+    assert f"{radius} + {steps} * (forwards a step + {extra})" in methods
+    assert f"{radius + steps * (load_profile('cpu-demo').method.cost + extra)} for the default method" in methods

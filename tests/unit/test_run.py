@@ -10,7 +10,7 @@ from steerzo_edge import sections
 from steerzo_edge.errors import JournalError
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
-from steerzo_edge.records import EvalRecord, StepRecord, WatchRecord
+from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
 from steerzo_edge.run import Result, Run
 from steerzo_edge.sections import WatchConfig
 from tests.conftest import Loader, labelled_rows
@@ -162,6 +162,32 @@ def test_a_run_that_was_taken_back_can_be_stopped_anywhere(
         if lost in (name, "both"):
             (tmp_path / "cut" / name).unlink(missing_ok=True)
     assert finished(tmp_path / "cut", base, **{"evaluate.keep": "last"}).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 9])
+def test_what_auto_found_is_not_searched_for_again(tiny: Loader, tmp_path: Path, stop: int) -> None:
+    changes = {"method.epsilon": "auto", "rule.learning_rate": "auto"}
+    base = tiny("none", torch.float32)
+    run = open_run(tmp_path / "whole", base, **changes)
+    records = list(run.records())
+    run.close()
+    (tuned,) = (record for record in records if isinstance(record, TuneRecord))
+    steps = [record for record in records if isinstance(record, StepRecord)]
+    assert {step.epsilon for step in steps} == {tuned.epsilon}
+    assert steps[0].learning_rate == tuned.learning_rate
+    assert tuned.forwards > 50
+    assert steps[0].forwards == tuned.forwards + 5  # paid for, and told
+    assert "learning rate" in tuned.message
+    assert "probe radius" in tuned.message
+
+    first = open_run(tmp_path / "cut", base, **changes)
+    list(islice(first.records(), stop))
+    first.close()
+    again = open_run(tmp_path / "cut", base, **changes)
+    rest = list(again.records())
+    again.close()
+    assert any(isinstance(record, TuneRecord) for record in rest) == (stop < 2)
+    assert again.finish().sha256 == run.finish().sha256
 
 
 def test_a_verdict_goes_back_to_what_the_adapter_was(
