@@ -102,7 +102,8 @@ def rows_of(name: str) -> Rows:
     """
     if name == "snips":
         task = Task.parse(json.loads((INTENTS / "task.json").read_text()), where="task")
-        read = [[json.loads(line) for line in (INTENTS / f"{part}.jsonl").open()] for part in ("train", "test")]
+        texts = [(INTENTS / f"{part}.jsonl").read_text(encoding="utf-8") for part in ("train", "test")]
+        read = [[json.loads(line) for line in text.splitlines()] for text in texts]
         train, test = ([Labelled(row["text"], row["label"]) for row in rows] for rows in read)
     else:
         source = SOURCES[name]

@@ -22,6 +22,9 @@ from rich.table import Table
 Run = dict[str, Any]
 REFERENCE = "two-point"
 EXACT = "exact"
+COLUMNS = (
+    "dataset", "method", "rate", "loss", "spread", "accuracy", "test", "ratio", "to best", "auto loss", "auto gap",
+)  # fmt: skip
 SHOWN = ("two-point", "guiding-vector(2)", "guiding-vector(8)", "greedy(4)", "all-losses(8)", "weighted-guide(16)")
 
 
@@ -32,7 +35,11 @@ def report(out: Path, default: str) -> None:
         out: Directory of the results; runs are in its folder "quality".
         default: Name of the method that profiles use.
     """
-    runs = [json.loads(line) for path in sorted((out / "quality").glob("*.jsonl")) for line in path.open()]
+    runs = [
+        json.loads(line)
+        for path in sorted((out / "quality").glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
     summary = [row for name in datasets for row in _summary([run for run in runs if run["dataset"] == name])]
     overall = _overall(summary)
@@ -67,12 +74,14 @@ def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     if REFERENCE not in tuned:
         return
     aim = median(_final(run) for run in tuned[REFERENCE])
+    best = _best(tuned[REFERENCE])
     for method, own in tuned.items():
         row = {"dataset": own[0]["dataset"], "method": method, "rate": own[0]["rate"], "seeds": len(own)}
         row |= _spread(own) | {"budget": own[0]["budget"]}
         reached = [_forwards_to(run, aim) / own[0]["budget"] for run in own]
         row["forwards_ratio_to_two_point"] = _number(median(reached))
         row["forwards_ratios"] = [_number(ratio) for ratio in reached]
+        row["forwards_ratio_to_best"] = _number(median(_forwards_to(run, best) / run["budget"] for run in own))
         found = auto.get(method)
         row["auto"] = None if found is None else _spread(found)
         row["auto_gap"] = None if found is None else _gap(own, found)
@@ -84,6 +93,12 @@ def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
         yield {"dataset": own[0]["dataset"], "method": own[0]["method"], "rate": best, "seeds": len(own)} | _spread(
             own
         )
+
+
+def _best(runs: Sequence[Run]) -> float:
+    """The best median loss on the way: a run that was best in the middle sets a higher mark than its end."""
+    points = zip(*([point[2] for point in run["curve"]] for run in runs), strict=True)
+    return float(min(median(losses) for losses in points))
 
 
 def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -155,18 +170,7 @@ def _overall(summary: Sequence[dict[str, Any]]) -> dict[str, float | None]:
 
 def _table(summary: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="At equal forward passes, each method at its best rate")
-    for name in (
-        "dataset",
-        "method",
-        "rate",
-        "loss",
-        "spread",
-        "accuracy",
-        "test",
-        "ratio",
-        "auto loss",
-        "auto gap",
-    ):
+    for name in COLUMNS:
         table.add_column(name, justify="left" if name in ("dataset", "method") else "right")
     for row in summary:
         auto = row.get("auto")
@@ -179,6 +183,7 @@ def _table(summary: Sequence[dict[str, Any]]) -> Table:
             f"{row['accuracy']:.3f}",
             f"{row['test_accuracy']:.3f}",
             _shown(row.get("forwards_ratio_to_two_point")) if "budget" in row else "",
+            _shown(row.get("forwards_ratio_to_best")) if "budget" in row else "",
             "" if auto is None else _shown(auto["loss"]),
             "" if row.get("auto_gap") is None else f"{row['auto_gap']:+.1%}",
         )
