@@ -181,7 +181,7 @@ def assemble(
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
-        watcher=profile.watch.build(),
+        watcher=profile.watch.build(by_score=not isinstance(profile.objective, LikelihoodConfig)),
     )
 
 

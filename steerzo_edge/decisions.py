@@ -12,6 +12,8 @@ from steerzo_edge.seeds import derive_seed, step_seeds
 from steerzo_edge.zo.tuning import find_radius, find_rate
 
 Clock = Callable[[], float]
+# Steps in a row without a finite loss: nothing will change by itself any more.
+PATIENCE = 25
 
 
 def evaluated(parts: Parts, progress: Progress, clock: Clock) -> EvalRecord | None:
@@ -29,10 +31,11 @@ def evaluated(parts: Parts, progress: Progress, clock: Clock) -> EvalRecord | No
 
 def watched(parts: Parts, progress: Progress, clock: Clock) -> WatchRecord | None:
     """The watcher's verdict on the evaluation that has just been made."""
-    evaluated = _judged(progress.evaluations, progress.step)
-    if parts.watcher is None or not evaluated or _judged(progress.verdicts, progress.step):
+    if parts.watcher is None or progress.step >= parts.steps or _judged(progress.verdicts, progress.step):
         return None
-    if progress.step >= parts.steps:
+    if progress.skipped >= PATIENCE:
+        return parts.watcher.rescue(progress.step, progress.evaluations, progress.verdicts, progress.skipped)
+    if not _judged(progress.evaluations, progress.step):
         return None
     return parts.watcher.judge(progress.evaluations, progress.verdicts, parts.schedule(progress.step))
 
@@ -53,7 +56,7 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
         radius = find_radius(parts.oracle, parts.batches(0), parts.blocks.of(0), step_seeds(seed, 0))
         epsilon, noise = radius.epsilon, radius.noise
         forwards, tokens = radius.forwards, radius.tokens
-        said.append(f"probe radius {epsilon:.2g}: slopes agree within {radius.disagreement:.0%} with larger ones")
+        said.append(f"probe radius {epsilon:.2g} ({_agreement(radius.disagreement)})")
     if rate is None:
         found = find_rate(
             parts.strategy(epsilon),
@@ -72,3 +75,9 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
     parts.blocks.noise.forget()
     message = f"{'; '.join(said)} ({forwards} forwards)"
     return TuneRecord(0, epsilon, rate, noise, forwards, tokens, clock() - started, message)
+
+
+def _agreement(disagreement: float) -> str:
+    if not disagreement < 1:
+        return "slopes at different radii have nothing in common: losses hardly differ, or are mostly noise"
+    return f"slopes there and at the next larger radius differ by {disagreement:.0%}"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from steerzo_edge.decisions import evaluated, tuned, watched
+from steerzo_edge.decisions import PATIENCE, evaluated, tuned, watched
 from steerzo_edge.errors import DivergedError
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.parts import Parts
@@ -20,8 +20,6 @@ from steerzo_edge.zo.blocks import Blocks
 from steerzo_edge.zo.journal import Entry
 from steerzo_edge.zo.oracle import converse
 from steerzo_edge.zo.rule import Rule
-
-PATIENCE = 25
 
 
 def finetune(
@@ -56,8 +54,10 @@ def finetune(
             record = decide(parts, progress, clock)
             if record is None:
                 continue
-            if isinstance(record, WatchRecord) and rewind is None:
-                record = replace(record, back_to=None)
+            if isinstance(record, WatchRecord) and record.back_to is not None and rewind is None:
+                record = replace(
+                    record, back_to=None, message=f"{record.message} (but nothing is kept to go back to)"
+                )
             entry = Entry(record)
             journal(entry)
             progress.add(entry)
@@ -66,15 +66,14 @@ def finetune(
             yield record
         if progress.step >= parts.steps or _ended(parts, progress):
             return
+        if progress.skipped >= PATIENCE:
+            raise DivergedError(f"step {progress.step}: {PATIENCE} steps in a row had no loss that is a number")
         entry = _stepped(parts, progress, clock)
         journal(entry)
         apply(entry, parts.subset, parts.rule, parts.blocks)
         parts.blocks.noise.forget()
         progress.add(entry)
         yield entry.record
-        if progress.skipped >= PATIENCE:
-            reason = getattr(entry.record, "skipped", None)
-            raise DivergedError(f"step {entry.record.step}: {PATIENCE} steps in a row were skipped ({reason})")
 
 
 def _stepped(parts: Parts, progress: Progress, clock: Callable[[], float]) -> Entry:

@@ -4,9 +4,10 @@ A new method is one class here and one file in `zo/strategies`.
 """
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from steerzo_edge.config import Config
 from steerzo_edge.zo.cone import Cone
@@ -38,9 +39,17 @@ class Method(Config):
     )
     scaling: Scaling = Field("none", description="How estimates are scaled: see `zo/scaling.py`.")
     clip: float | None = Field(
-        None, gt=0, description="Most a slope may be, in running root mean squares of the slopes before it."
+        None, gt=1, description="Most a slope may be, in running root mean squares of the slopes taken before it."
     )
     noise: Distribution = Field("gaussian", description="What directions are drawn from.")
+
+    @model_validator(mode="after")
+    def _scaling_can_be_done(self) -> Self:
+        if self.scaling == "pool-std" and "pool" not in type(self).model_fields:
+            raise PydanticCustomError("no_pool", "scaling pool-std needs a method with a pool")
+        if self.scaling == "normalized" and self.clip is not None:
+            raise PydanticCustomError("clip", "normalized steps all have one length: there is nothing to clip")
+        return self
 
     def build(self, epsilon: float) -> Strategy:
         """The strategy at a probe radius."""

@@ -19,6 +19,7 @@ class Progress:
         forwards: Forward passes spent.
         tokens: Real tokens put through the model.
         memory: What the strategy is told next.
+        memories: The same at each evaluation, for when the run goes back there.
         evaluations: All so far.
         verdicts: The watcher's, so far.
         tuned: What was found for settings left to "auto".
@@ -31,6 +32,7 @@ class Progress:
     forwards: int = 0
     tokens: int = 0
     memory: Memory = field(default_factory=dict)
+    memories: dict[int, Memory] = field(default_factory=dict)
     evaluations: list[EvalRecord] = field(default_factory=list)
     verdicts: list[WatchRecord] = field(default_factory=list)
     tuned: TuneRecord | None = None
@@ -56,6 +58,7 @@ class Progress:
                 self.skipped = self.skipped + 1 if record.skipped else 0
             case EvalRecord():
                 self.evaluations.append(record)
+                self.memories[record.step] = self.memory
                 self.best, self.stale = (record, 0) if record.best else (self.best, self.stale + 1)
             case TuneRecord():
                 self.tuned = record
@@ -63,7 +66,15 @@ class Progress:
                 self.tokens += record.tokens
             case WatchRecord():
                 self.verdicts.append(record)
-                self.stale = 0
+                self.stale = self.skipped = 0
+                if record.back_to is not None:
+                    self.memory = self.memories.get(record.back_to, {})
+
+    @property
+    def standing(self) -> int:
+        """After how many steps the parameters are what they are now: fewer, just after a verdict took them back."""
+        back_to = self.verdicts[-1].back_to if self.verdicts and self.verdicts[-1].step == self.step else None
+        return self.step if back_to is None else back_to
 
     @property
     def factor(self) -> float:

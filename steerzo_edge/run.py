@@ -12,7 +12,7 @@ asks for the same machine, threads and versions, because it comes out of sums; w
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from steerzo_edge.model.subset import Copies
 from steerzo_edge.profile import Profile
 from steerzo_edge.progress import Progress, lineage
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
-from steerzo_edge.zo.journal import Header, Journal
+from steerzo_edge.zo.journal import Entry, Header, Journal
 
 log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
@@ -162,7 +162,7 @@ class Run:
             OSError: If the disk is full or fails.
         """
         best = self.progress.best
-        step = self.progress.step
+        step = self.progress.standing
         if best is not None and self._profile.evaluate.keep == "best":
             step = best.step
             self._restore_best(best)
@@ -211,22 +211,23 @@ class Run:
             )
         return journal
 
-    def _catch_up(self, step: int) -> None:
-        """Brings parameters and rule from their start to `step`: snapshot, then replay."""
+    def _catch_up(self, step: int, entries: Sequence[Entry] | None = None) -> None:
+        """Brings parameters and rule from their start to `step`: snapshot, then replay.
+
+        Args:
+            step: Finished steps.
+            entries: The journal's lines up to the moment that is meant; all by default.
+        """
+        entries = self._journal.entries if entries is None else entries
         start = 0
         for name in ("snapshot.safetensors", "best.safetensors"):
             loaded = _load(self.directory / name, at_most=step)
-            if loaded is not None and loaded[0] > start and not self._taken_back(loaded[0], step):
+            if loaded is not None and loaded[0] > start and not _taken_back(loaded[0], step, entries):
                 start, tensors = loaded
                 self._parts.subset.parameters.copy_(tensors.pop("parameters"))
                 self._parts.rule.restore({key.removeprefix("rule."): tensor for key, tensor in tensors.items()})
-        entries = [entry for entry in lineage(self._journal.entries, step) if entry.record.step >= start]
-        replay(entries, self._parts.subset, self._parts.rule, self._parts.blocks)
-
-    def _taken_back(self, saved: int, step: int) -> bool:
-        """Whether a verdict on the way to `step` went back behind what was saved after `saved` steps."""
-        verdicts = [entry.record for entry in self._journal.entries if isinstance(entry.record, WatchRecord)]
-        return any(v.back_to is not None and v.back_to < saved <= v.step <= step for v in verdicts)
+        rest = [entry for entry in lineage(entries, step) if entry.record.step >= start]
+        replay(rest, self._parts.subset, self._parts.rule, self._parts.blocks)
 
     def _rewind(self, step: int) -> None:
         """Takes the live parameters and rule back: what `_catch_up` makes of fresh ones."""
@@ -245,14 +246,23 @@ class Run:
         if loaded is not None and loaded[0] == best.step:
             self._parts.subset.parameters.copy_(loaded[1]["parameters"])
             return
-        # The file was lost, or a crash came between the journal's line and the file: replay from the start.
+        # The file was lost, or a crash came between the journal's line and the file: replay up to that line, and
+        # nothing of what a verdict took back afterwards.
         self._build()
-        self._catch_up(best.step)
+        entries = self._journal.entries
+        upto = next(index for index, entry in enumerate(entries) if entry.record == best)
+        self._catch_up(best.step, entries[: upto + 1])
 
     def _save(self, name: str, step: int, rule_state: dict[str, Tensor]) -> None:
         tensors = {"parameters": self._parts.subset.parameters}
         tensors |= {f"rule.{key}": value for key, value in rule_state.items()}
         write_whole(self.directory / name, lambda path: save_file(tensors, path, metadata={"step": str(step)}))
+
+
+def _taken_back(saved: int, step: int, entries: Sequence[Entry]) -> bool:
+    """Whether a verdict on the way to `step` went back behind what was saved after `saved` steps."""
+    verdicts = [entry.record for entry in entries if isinstance(entry.record, WatchRecord)]
+    return any(v.back_to is not None and v.back_to < saved <= v.step <= step for v in verdicts)
 
 
 def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:

@@ -261,9 +261,9 @@ class WatchConfig(Config):
     patience: int = Field(8, ge=2, description="Evaluations without progress that make a plateau.")
     retries: int = Field(2, ge=0, description="How often a run may back off before it is ended.")
 
-    def build(self) -> Watcher | None:
+    def build(self, *, by_score: bool = False) -> Watcher | None:
         """The watcher, or None."""
-        return Watcher(self.patience, self.retries) if self.enabled else None
+        return Watcher(self.patience, self.retries, by_score) if self.enabled else None
 
 
 SubsetConfig = Annotated[LoraConfig | CoreConfig | LastLayersConfig, Field(discriminator="kind")]

@@ -100,7 +100,7 @@ def find_radius(oracle: Oracle, batch: Batch, block: Block, seeds: Iterator[int]
     lines = [pairs[start : start + len(RADII)] for start in range(0, len(pairs), len(RADII))]
     slopes = [[(a - b) / (2 * radius) for radius, (a, b) in zip(RADII, line, strict=True)] for line in lines]
     chosen = _smallest_agreeing(slopes)
-    apart, size = _apart(slopes, chosen)
+    apart, size = _apart(slopes, min(chosen, len(RADII) - 2))
     disagreement = apart / size if size else math.inf
     tokens = len(probes) * batch.tokens
     return Radius(RADII[chosen], 2 * RADII[chosen] * apart, disagreement, len(probes), tokens)
@@ -150,7 +150,10 @@ def find_rate(
             scales.append(estimate.gradient.scale)
             curves.append([loss - start if math.isfinite(loss) else math.inf for loss in losses])
     if not curves:
-        raise DivergedError("learning_rate: auto found no direction in which the loss changes and stays a number")
+        raise DivergedError(
+            "learning_rate: auto found no direction in which the loss changes and stays a number",
+            hint="Raise batch.examples or method.epsilon until probes differ, or set rule.learning_rate.",
+        )
     changes = [fmean(change) for change in zip(*curves, strict=True)]
     distance = _turning_point(distances, changes)
     rate = REACH * distance / (travel * gain(fmean(scales)))
@@ -158,13 +161,20 @@ def find_rate(
 
 
 def _smallest_agreeing(slopes: Sequence[Sequence[float]]) -> int:
-    """Index of the radius: the smallest whose slopes agree with the next one's, or where they agree best."""
-    relative = []
-    for index in range(len(RADII) - 1):
+    """Index of the radius: the smallest whose slopes agree with the next one's, or where they agree best.
+
+    Losses that are steps (a share of right answers) are equal on both sides up to some radius; one at which most
+    pairs do not differ at all is not looked at.
+    """
+    clear = [i for i in range(len(RADII)) if 2 * sum(line[i] != 0 for line in slopes) > len(slopes)]
+    if not clear:
+        return len(RADII) - 1
+    relative = {}
+    for index in clear[:-1] if clear[-1] == len(RADII) - 1 else clear:
         apart, size = _apart(slopes, index)
-        relative.append(apart / size if size and math.isfinite(apart) else math.inf)
-    good = [index for index, value in enumerate(relative) if value < AGREEMENT]
-    return good[0] if good else min(range(len(relative)), key=relative.__getitem__)
+        relative[index] = apart / size if size and math.isfinite(apart) else math.inf
+    good = [index for index, value in relative.items() if value < AGREEMENT]
+    return good[0] if good else min(relative, key=relative.__getitem__, default=clear[0])
 
 
 def _apart(slopes: Sequence[Sequence[float]], index: int) -> tuple[float, float]:
@@ -179,7 +189,7 @@ def _rms(values: Sequence[float]) -> float:
 
 def _turning_point(distances: Sequence[float], changes: Sequence[float]) -> float:
     """Where the curve first turns upwards: the vertex of the parabola through three points, over log distance."""
-    low = next((i for i, (here, there) in enumerate(pairwise(changes)) if there >= here), len(changes) - 1)
+    low = next((i for i, (here, there) in enumerate(pairwise(changes)) if there > here), len(changes) - 1)
     if low in (0, len(changes) - 1) or not math.isfinite(changes[low + 1]):
         return distances[low]
     left, middle, right = changes[low - 1], changes[low], changes[low + 1]

@@ -1,14 +1,17 @@
 """The watcher: a run that goes wrong, or nowhere, is told so in words and made to back off.
 
-    diverged               half of what was gained is lost, and a tenth of the best loss besides
+    diverged               half of what was gained is lost, and a tenth of the best loss besides; or no loss is a
+                           number any more
                            -> back to the best adapter, half the rate
     never-left-the-start   no evaluation was better than the base
                            -> it stands still: three times the rate; it rises: back to the start, a third of it
     plateau                no better loss for `patience` evaluations, while the rate is still high
                            -> back to the best adapter, half the rate
 
-After `retries` such turns the run is ended instead: hours more would not help. A pure function of the evaluations
-and of its own earlier verdicts, so that a run that was killed is judged the same when it goes on.
+After `retries` such turns the run is ended instead, with the best adapter: hours more would not help. The best is
+what the run itself calls so (by its metric, then by loss), and an evaluation that is the best is never a failure;
+the verdicts go by the loss, or by 1 - score where the loss is not what is minimised. A pure function of the
+evaluations and of its own earlier verdicts, so that a run that was killed is judged the same when it goes on.
 """
 
 from collections.abc import Sequence
@@ -31,10 +34,12 @@ class Watcher:
     Args:
         patience: Evaluations without progress that make a plateau.
         retries: How often it may back off before the run is ended.
+        by_score: Go by 1 - score instead of the loss.
     """
 
     patience: int = 8
     retries: int = 2
+    by_score: bool = False
 
     def judge(
         self, evaluations: Sequence[EvalRecord], verdicts: Sequence[WatchRecord], share: float
@@ -47,59 +52,66 @@ class Watcher:
             share: Of the peak rate that the schedule gives to the next step: a run that is coming to rest has no
                 plateau to be saved from.
         """
-        if len(evaluations) < 2:
+        if len(evaluations) < 2 or evaluations[-1].best:
             return None
-        start, now = evaluations[0], evaluations[-1]
-        best = min(evaluations, key=lambda record: record.loss)
+        values = [self._value(record) for record in evaluations]
+        start, now, lowest = values[0], values[-1], min(values)
+        step, best = evaluations[-1].step, _best(evaluations)
+        bound = lowest + LOST * (start - lowest) + WORSE * abs(lowest)
+        if not now <= bound:  # nan is no better
+            seen = f"validation rose to {now:.4f}; it was {start:.4f} at the start and {lowest:.4f} at its lowest"
+            return self._turn("diverged", seen, step, verdicts, BACK_OFF, best)
         since = [record for record in evaluations if record.step > (verdicts[-1].step if verdicts else 0)]
-        bound = best.loss + LOST * (start.loss - best.loss) + WORSE * abs(best.loss)
-        if not now.loss <= bound:  # nan is no better
-            return self._diverged(start, best, now, verdicts)
         if len(since) < self.patience:
             return None
-        if best.loss > start.loss - EQUAL * abs(start.loss):
-            return self._never_left(start, now, verdicts)
-        recent = min(record.loss for record in since[-self.patience :])
-        earlier = [record.loss for record in evaluations if record.step < since[-self.patience].step]
+        if lowest > start - EQUAL * abs(start):
+            seen = f"after {step} steps no evaluation was clearly better than the base's {start:.4f}"
+            if now > start * (1 + EQUAL):
+                return self._turn("never-left-the-start", seen, step, verdicts, 1 / TRY_OTHER, 0)
+            return self._turn("never-left-the-start", seen, step, verdicts, TRY_OTHER, None)
+        earlier = [self._value(record) for record in evaluations if record.step < since[-self.patience].step]
+        recent = min(values[-self.patience :])
         if share > BACK_OFF and earlier and recent > min(earlier) * (1 - EQUAL):
-            return self._plateau(best, now, verdicts)
+            seen = f"nothing better than {lowest:.4f} in {self.patience} evaluations"
+            return self._turn("plateau", seen, step, verdicts, BACK_OFF, best)
         return None
 
-    def _diverged(
-        self, start: EvalRecord, best: EvalRecord, now: EvalRecord, verdicts: Sequence[WatchRecord]
+    def rescue(
+        self, step: int, evaluations: Sequence[EvalRecord], verdicts: Sequence[WatchRecord], skipped: int
     ) -> WatchRecord:
-        seen = (
-            f"the loss on validation rows rose to {now.loss:.4f}; it was {start.loss:.4f} at the start and "
-            f"{best.loss:.4f} at its best, after {best.step} steps"
-        )
-        return self._turn("diverged", seen, now, verdicts, BACK_OFF, best.step)
+        """The verdict on a run whose losses are no numbers any more.
 
-    def _never_left(self, start: EvalRecord, now: EvalRecord, verdicts: Sequence[WatchRecord]) -> WatchRecord:
-        seen = f"after {now.step} steps no evaluation was better than the base's loss of {start.loss:.4f}"
-        if now.loss > start.loss * (1 + EQUAL):
-            return self._turn("never-left-the-start", seen, now, verdicts, 1 / TRY_OTHER, 0)
-        return self._turn("never-left-the-start", seen, now, verdicts, TRY_OTHER, None)
+        Args:
+            step: Number of finished steps.
+            evaluations: All of the run.
+            verdicts: Its own, so far.
+            skipped: Steps in a row without a finite loss.
+        """
+        seen = f"{skipped} steps in a row had no loss that is a number"
+        return self._turn("diverged", seen, step, verdicts, BACK_OFF, _best(evaluations))
 
-    def _plateau(self, best: EvalRecord, now: EvalRecord, verdicts: Sequence[WatchRecord]) -> WatchRecord:
-        seen = (
-            f"no better loss in {self.patience} evaluations; the best was {best.loss:.4f}, after {best.step} steps"
-        )
-        return self._turn("plateau", seen, now, verdicts, BACK_OFF, best.step)
+    def _value(self, record: EvalRecord) -> float:
+        if self.by_score and record.score is not None:
+            return 1 - record.score
+        return record.loss
 
     def _turn(
         self,
         verdict: str,
         seen: str,
-        now: EvalRecord,
+        step: int,
         verdicts: Sequence[WatchRecord],
         factor: float,
         back_to: int | None,
     ) -> WatchRecord:
-        if len(verdicts) >= self.retries:
-            done = (
-                "the run ends here" if self.retries == 0 else f"backed off {len(verdicts)} times, the run ends here"
-            )
-            return WatchRecord(now.step, verdict, f"{verdict}: {seen}; {done}", 1.0, None, True)
         where = {None: "", 0: "back to the start, "}.get(back_to, f"back to the adapter after {back_to} steps, ")
+        if len(verdicts) >= self.retries:
+            done = f"{where}the run ends here, having backed off {len(verdicts)} times"
+            return WatchRecord(step, verdict, f"{verdict}: {seen}; {done}", 1.0, back_to, True)
         done = f"{where}learning rate times {factor:.3g}"
-        return WatchRecord(now.step, verdict, f"{verdict}: {seen}; {done}", factor, back_to)
+        return WatchRecord(step, verdict, f"{verdict}: {seen}; {done}", factor, back_to)
+
+
+def _best(evaluations: Sequence[EvalRecord]) -> int:
+    """The step of the best so far, as the run itself has judged."""
+    return max((record.step for record in evaluations if record.best), default=0)

@@ -1,5 +1,6 @@
 """A run and its directory: whatever is lost but the journal, the result has the same bytes."""
 
+import math
 from itertools import islice
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from steerzo_edge import sections
 from steerzo_edge.errors import JournalError
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.progress import Progress
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
 from steerzo_edge.run import Result, Run
 from steerzo_edge.sections import WatchConfig
+from steerzo_edge.zo.journal import Entry
 from tests.conftest import Loader, labelled_rows
 
 STEPS = 13
@@ -131,6 +134,9 @@ class Wild:
     def __init__(self, at: int, back_to: int) -> None:
         self.at, self.back_to = at, back_to
 
+    def rescue(self, *arguments: object) -> WatchRecord:
+        raise AssertionError("losses are numbers here")
+
     def judge(self, evaluations: list[EvalRecord], verdicts: list[WatchRecord], share: float) -> WatchRecord | None:
         if evaluations[-1].step != self.at or verdicts:
             return None
@@ -144,17 +150,17 @@ def test_a_run_that_was_taken_back_can_be_stopped_anywhere(
     tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_to: int, lost: str, stop: int
 ) -> None:
     """The verdict at step 9 gives up what came after `back_to`; every file but the journal may be lost."""
-    monkeypatch.setattr(WatchConfig, "build", lambda self: Wild(9, back_to))
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
     base = tiny("none", torch.float32)
     whole = finished(tmp_path / "whole", base, **{"evaluate.keep": "last"})
     calm = profile(**{"evaluate.keep": "last", "watch.enabled": False})
-    monkeypatch.setattr(WatchConfig, "build", lambda self: None)
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: None)
     undisturbed = Run(tmp_path / "calm", base, calm, labelled_rows(), seed=1)
     list(undisturbed.records())
     assert undisturbed.finish().sha256 != whole.sha256
     undisturbed.close()
 
-    monkeypatch.setattr(WatchConfig, "build", lambda self: Wild(9, back_to))
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
     first = open_run(tmp_path / "cut", base, **{"evaluate.keep": "last"})
     list(islice(first.records(), stop))
     first.close()
@@ -190,10 +196,56 @@ def test_what_auto_found_is_not_searched_for_again(tiny: Loader, tmp_path: Path,
     assert again.finish().sha256 == run.finish().sha256
 
 
+def test_the_best_of_a_step_whose_verdict_went_back_is_that_steps(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter of the best evaluation, although a verdict at the same step took the run back."""
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, 3))
+    monkeypatch.setattr(Progress, "improves", lambda self, found: self.step in (0, 9))
+    base = tiny("none", torch.float32)
+    kept = finished(tmp_path / "kept", base)
+    assert kept.step == 9
+    monkeypatch.setattr(Run, "_save", lambda *arguments: None)
+    assert finished(tmp_path / "lost", base).sha256 == kept.sha256
+
+
+def test_losses_that_are_no_numbers_take_the_run_back(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny("none", torch.float32)
+    changes = {"steps": 80, "evaluate.every": 5, "watch.retries": 1, "rule.learning_rate": 1e-4}
+    run = open_run(tmp_path, base, **changes)
+    measured = run._parts.oracle.evaluate
+
+    def broken(probes: object, batch: object, block: object) -> list[float]:
+        found = measured(probes, batch, block)  # type: ignore[arg-type]
+        return found if run.progress.step < 12 else [math.nan for _ in found]
+
+    monkeypatch.setattr(run._parts.oracle, "evaluate", broken)
+    verdicts = [record for record in run.records() if isinstance(record, WatchRecord)]
+    result = run.finish()
+    run.close()
+    assert [(record.step, record.stop) for record in verdicts] == [(37, False), (62, True)]
+    assert result.step <= 10
+    assert result.after is not None
+
+
+def test_a_run_that_goes_back_remembers_what_it_knew_then() -> None:
+    progress = Progress()
+    for step in range(4):
+        progress.add(Entry(StepRecord(step, 1.0, 1.0, 0.1, 0.1, step, step, 0.0, 0), memory={"slopes": step}))
+        progress.add(Entry(EvalRecord(step + 1, 1.0, None, 8, False)))
+    progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 2)))
+    assert progress.memory == {"slopes": 1}
+    assert progress.standing == 2
+    progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 0)))
+    assert progress.memory == {}
+
+
 def test_a_verdict_goes_back_to_what_the_adapter_was(
     tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(WatchConfig, "build", lambda self: Wild(9, 3))
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, 3))
     run = open_run(tmp_path, tiny("none", torch.float32))
     seen = {}
     for record in run.records():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +62,20 @@ def test_the_radius_stands_clear_of_the_noise() -> None:
         assert size / 3 < radius.noise < 10 * size
     assert found[0].forwards == PAIRS * 2 * len(RADII)
     assert found[0].tokens == 7 * found[0].forwards
+
+
+def test_the_radius_of_a_loss_of_steps_is_one_where_losses_differ() -> None:
+    """A share of right answers: flat on both sides up to some radius."""
+
+    def share(at: dict[int, float]) -> float:
+        return round(16 * sum(slope(s) * x for s, x in at.items()) / 2) / 16
+
+    found = find_radius(World(share), BATCH, BLOCK, step_seeds(0, 0))
+    seeds = list(islice(step_seeds(0, 0), PAIRS))
+    assert sum(share({seed: found.epsilon}) != share({seed: -found.epsilon}) for seed in seeds) > PAIRS / 2
+    flat = find_radius(World(lambda at: 0.5), BATCH, BLOCK, step_seeds(0, 0))
+    assert flat.epsilon == RADII[-1]
+    assert not math.isfinite(flat.disagreement)
 
 
 def test_the_radius_stays_below_curvature() -> None:

@@ -10,8 +10,11 @@ from steerzo_edge.zo.watcher import Watcher
 
 
 def evaluations(*losses: float) -> list[EvalRecord]:
-    """One every 10 steps, the first at step 0."""
-    return [EvalRecord(10 * index, loss, None, 8, False) for index, loss in enumerate(losses)]
+    """One every 10 steps, the first at step 0; the best so far is the lowest loss."""
+    return [
+        EvalRecord(10 * index, loss, None, 8, all(loss < before for before in losses[:index]))
+        for index, loss in enumerate(losses)
+    ]
 
 
 def judged(*losses: float, verdicts: tuple[WatchRecord, ...] = (), share: float = 1.0) -> WatchRecord | None:
@@ -68,6 +71,34 @@ def test_after_its_retries_the_run_ends() -> None:
     assert "ends here" in found.message
     patient = judged(2.0, 1.0, 1.0, 1.0, 1.01, 1.0, verdicts=before[:1])
     assert patient is None or not patient.stop
+
+
+def test_the_last_turn_still_goes_back_to_the_best() -> None:
+    before = tuple(WatchRecord(step, "diverged", "", 0.5, 10) for step in (20, 30))
+    found = judged(2.0, 1.0, 3.0, 3.0, 3.0, verdicts=before)
+    assert found is not None
+    assert (found.stop, found.back_to, found.factor) == (True, 10, 1.0)
+
+
+def test_the_best_by_its_own_metric_is_never_a_failure() -> None:
+    """A loss may rise while more rows are answered right."""
+    rows = [(0.69, 0.5, True), (0.66, 0.6, True), (0.95, 0.8, True), (0.96, 0.7, False)]
+    records = [EvalRecord(10 * i, loss, score, 8, best, {}, score) for i, (loss, score, best) in enumerate(rows)]
+    watcher = Watcher(patience=4, retries=2)
+    assert watcher.judge(records[:3], (), 1.0) is None
+    by_loss = watcher.judge(records, (), 1.0)
+    assert by_loss is not None
+    assert by_loss.back_to == 20  # what the run calls best, not the lowest loss
+    assert Watcher(4, 2, by_score=True).judge(records, (), 1.0) is None
+
+
+def test_a_run_without_numbers_is_rescued_then_ended() -> None:
+    watcher = Watcher(patience=4, retries=1)
+    first = watcher.rescue(37, evaluations(2.0, 1.0, 1.5), (), 25)
+    assert (first.step, first.verdict, first.back_to, first.stop) == (37, "diverged", 10, False)
+    assert "25 steps in a row" in first.message
+    second = watcher.rescue(70, evaluations(2.0, 1.0, 1.5), (first,), 25)
+    assert second.stop
 
 
 def test_a_verdict_gives_new_patience() -> None:
