@@ -37,14 +37,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "guiding-vector(2)": {"kind": "guiding-vector", "pool": 2, "normalize": False},
     "guiding-vector(8)": {"kind": "guiding-vector", "pool": 8, "normalize": False},
     "greedy(4)": {"kind": "greedy", "pool": 4},
-    "all-losses(8)": {"kind": "all-losses", "pool": 8},
+    "all-losses(8)": {"kind": "all-losses", "pool": 8, "scaling": "none"},
     "weighted-guide(8)": {"kind": "weighted-guide", "pool": 8},
     "weighted-guide(16)": {"kind": "weighted-guide", "pool": 16},
     "all-losses(8) normalized": {"kind": "all-losses", "pool": 8, "scaling": "normalized"},
     "all-losses(16) normalized": {"kind": "all-losses", "pool": 16, "scaling": "normalized"},
 }
-DEFAULT = "all-losses(8) normalized"
-AUTO = ("all-losses(8)", "all-losses(8) normalized", "all-losses(16) normalized")
+DEFAULT = "all-losses(16) normalized"
+AUTO = (DEFAULT, "all-losses(8) normalized", "all-losses(8)")
 SEEDS = (0, 1, 2)
 EXACT_RATES = (1e-3, 3e-3, 1e-2)
 EPSILON = 0.03

@@ -102,10 +102,11 @@ class GreedyConfig(Method):
 
 
 class AllLossesConfig(Method):
-    """One-sided multi-query: pool forwards a step, every loss is used."""
+    """One-sided multi-query: pool forwards a step, every loss is used. The default, as docs/benchmarks.md measured."""
 
     kind: Literal["all-losses"] = "all-losses"
-    pool: Pool = 8
+    pool: Pool = 16
+    scaling: Scaling = Field("normalized", description="How estimates are scaled: see `zo/scaling.py`.")
     reject: Reject = None
 
     def _plain(self, epsilon: float) -> Strategy:

@@ -34,7 +34,7 @@ METHODS = {
     "guiding-vector": ({"kind": "guiding-vector", "pool": 4}, 6),
     "keep-best": ({"kind": "guiding-vector", "pool": 3, "history": "keep-best"}, 5),
     "greedy": ({"kind": "greedy", "pool": 3}, 4),
-    "all-losses": ({"kind": "all-losses", "pool": 4}, 4),
+    "all-losses": ({"kind": "all-losses", "pool": 4, "scaling": "none"}, 4),
     "normalized": ({"kind": "all-losses", "pool": 4, "scaling": "normalized", "reject": 4}, 4),
     "weighted-guide": ({"kind": "weighted-guide", "pool": 3, "scaling": "running-rms", "clip": 2}, 5),
     "cone": ({"kind": "two-point", "cone": {"terms": 3}, "noise": "rademacher"}, 2),

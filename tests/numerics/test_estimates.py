@@ -112,7 +112,7 @@ PLAIN = {
     "two-point": ({"kind": "two-point"}, mezo),
     "guiding-vector": ({"kind": "guiding-vector", "pool": 4, "normalize": False}, mezo_gv),
     "greedy": ({"kind": "greedy", "pool": 3}, mezo_greedy),
-    "all-losses": ({"kind": "all-losses", "pool": 5}, all_losses),
+    "all-losses": ({"kind": "all-losses", "pool": 5, "scaling": "none"}, all_losses),
 }
 
 

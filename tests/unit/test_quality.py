@@ -63,7 +63,7 @@ def test_a_small_race_runs_and_is_not_run_twice(
     monkeypatch.setattr(quality, "AUTO", (quality.DEFAULT,))
     monkeypatch.setattr(quality, "EXACT_RATES", (1e-3,))
     chosen = f"two-point,{quality.DEFAULT}"
-    arguments = ["--datasets", "snips", "--methods", chosen, "--budget", "160", "--last-layers", "1"]
+    arguments = ["--datasets", "snips", "--methods", chosen, "--budget", "320", "--last-layers", "1"]
     arguments += ["--max-tokens", "24", "--equal-steps", "4", "--equal-steps-datasets", "snips"]
     monkeypatch.setattr(sys, "argv", ["quality", *arguments, "--out", str(tmp_path)])
     quality.main()
