@@ -102,7 +102,7 @@ class GreedyConfig(Method):
 
 
 class AllLossesConfig(Method):
-    """One-sided multi-query: pool forwards a step, every loss is used. The default, as docs/benchmarks.md measured."""
+    """One-sided multi-query, the default: pool forwards a step, every loss is used."""
 
     kind: Literal["all-losses"] = "all-losses"
     pool: Pool = 16
