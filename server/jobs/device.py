@@ -1,8 +1,8 @@
 """The one thread that owns the model, and shares it out in small quanta.
 
     prompts     waiting calls of a function of the base: one is answered, then
-    training    one quantum (a step of the running job; before the first its search for a rate, which takes as long as
-                ten), then the next prompt
+    training    one quantum (a step of the running job; before the first its search for a rate, which takes as long
+                as ten), then the next prompt
 
 So a prompt waits at most one quantum for its turn to come up, and training goes on between any two prompts.
 The event loop only puts work here and awaits futures; nobody else touches the model.
