@@ -97,16 +97,23 @@ def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 def _best(runs: Sequence[Run]) -> float:
     """The best median loss on the way: a run that was best in the middle sets a higher mark than its end."""
-    points = zip(*([point[2] for point in run["curve"]] for run in runs), strict=True)
-    return float(min(median(losses) for losses in points))
+    return float(min((median(losses) for _, losses in _common(runs)), default=math.inf))
+
+
+def _common(runs: Sequence[Run]) -> list[tuple[int, list[float]]]:
+    """Steps and their losses, run by run, as far as all runs have them: one that diverged ends early."""
+    curves = [{point[0]: point[2] for point in run["curve"] if point[2] is not None} for run in runs]
+    return [
+        (step, [curve[step] for curve in curves]) for step in curves[0] if all(step in curve for curve in curves)
+    ]
 
 
 def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of each method at the rate that was chosen: the one that all its seeds have."""
+    """The runs of each method at the rate and budget that were chosen: those that all its seeds have."""
     grouped: dict[str, dict[Any, list[Run]]] = {}
     for run in runs:
-        grouped.setdefault(run["method"], {}).setdefault(run["rate"], []).append(run)
-    return {method: max(rates.values(), key=len) for method, rates in grouped.items()}
+        grouped.setdefault(run["method"], {}).setdefault((run["rate"], run["budget"]), []).append(run)
+    return {method: max(alike.values(), key=len) for method, alike in grouped.items()}
 
 
 def _spread(runs: Sequence[Run]) -> dict[str, Any]:
@@ -138,6 +145,8 @@ def _forwards_to(run: Run, aim: float) -> float:
     """Forward passes until the curve first reaches a loss, between its points by a line; infinite if never."""
     before: tuple[float, float] | None = None
     for step, _, loss, _ in run["curve"]:
+        if loss is None:
+            continue
         forwards = step * _cost(run)
         if loss <= aim:
             if before is None or before[1] <= loss:
@@ -225,9 +234,9 @@ def _curve(
     place: Axes, runs: Sequence[Run], along: Callable[[Run, int], float], label: str, index: int, *, bold: bool
 ) -> None:
     """The median over the seeds, and between which values they lie."""
-    steps = [point[0] for point in runs[0]["curve"]]
-    x = [along(runs[0], step) for step in steps]
-    losses = list(zip(*([point[2] for point in run["curve"]] for run in runs), strict=True))
+    common = _common(runs)
+    x = [along(runs[0], step) for step, _ in common]
+    losses = [values for _, values in common]
     color = "black" if bold else f"C{index}"
     place.plot(x, [median(values) for values in losses], label=label, color=color, linewidth=2.4 if bold else 1.3)
     place.fill_between(x, [min(v) for v in losses], [max(v) for v in losses], color=color, alpha=0.1, linewidth=0)

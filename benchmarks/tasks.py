@@ -3,7 +3,8 @@
     python -m benchmarks.tasks [--tasks sst2,rte] [--steps 200] [--base HUB_ID]
 
 Writes docs/results/tasks.json; a task that is in there is not run again. On the small bundled base the figures say
-that the way from file to metric works, not how good the method is.
+that the way from file to metric works, not how good the method is. All three settings have prompts of the same
+greatest length: demonstrations are left out until a row fits, and `shots` says how many it has on average.
 """
 
 import argparse
@@ -19,12 +20,10 @@ from rich.table import Table
 
 from benchmarks.machine import description
 from benchmarks.workloads import DATA
+from steerzo_edge.cli.evaluate import in_context, measured, thinned
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.in_context import with_demonstrations
 from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.tasks import TASKS
-from steerzo_edge.data.tokenization import prompt_tokens, tokenize
-from steerzo_edge.evaluation import evaluate
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.profile import Profile, resolve
@@ -61,21 +60,24 @@ def main() -> None:
 
 def _task(base: Base, name: str, options: argparse.Namespace) -> dict[str, Any]:
     train, dev = (_rows(name, part) for part in ("train", "dev"))
-    dev = _some(dev, options.examples)
+    dev = thinned(dev, options.examples, 0)
     profile = _profile(name, options)
     started = time.perf_counter()
     with TemporaryDirectory() as directory:
-        run = Run(Path(directory), base, profile, _some(train, 1000), dev)
+        run = Run(Path(directory), base, profile, thinned(train, 1000, 0), dev)
         records = list(run.records())
         result = run.finish()
         run.close()
+        assert run.data.validation is not None
+        truncated = run.data.validation.truncated
     first, last = (next(r for r in order if isinstance(r, EvalRecord)) for order in (records, records[::-1]))
     return {
         "metric": TASKS[name].metric,
         "rows": len(dev),
-        "zero_shot": {"loss": first.loss, **first.metrics},
-        "in_context": {"shots": SHOTS, **_in_context(base, train, dev, profile)},
-        "trained": {"loss": last.loss, **last.metrics},
+        "max_tokens": min(profile.batch.max_tokens, base.context_length),
+        "zero_shot": {"truncated": truncated, "loss": first.loss, **first.metrics},
+        "in_context": _in_context(base, train, dev, profile),
+        "trained": {"truncated": truncated, "loss": last.loss, **last.metrics},
         "steps": options.steps,
         "forwards": result.forwards,
         "seconds": round(time.perf_counter() - started, 1),
@@ -86,11 +88,6 @@ def _task(base: Base, name: str, options: argparse.Namespace) -> dict[str, Any]:
 def _rows(name: str, part: str) -> Dataset:
     path = DATA / "tasks" / name / f"{part}.jsonl"
     return read_dataset(path.read_bytes(), name=path.name, benchmark=name)
-
-
-def _some(rows: Dataset, count: int) -> Dataset:
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
-    return rows.pick(sorted(order[:count]))
 
 
 def _profile(name: str, options: argparse.Namespace) -> Profile:
@@ -106,18 +103,9 @@ def _profile(name: str, options: argparse.Namespace) -> Profile:
 
 
 def _in_context(base: Base, train: Dataset, dev: Dataset, profile: Profile) -> dict[str, float]:
-    found = with_demonstrations(
-        dev,
-        train,
-        SHOTS,
-        seed=0,
-        length=lambda text: len(prompt_tokens(base.tokenizer, text)),
-        room=base.context_length,
-    )
-    labels = tuple(dict.fromkeys([*train.labels, *dev.labels]))
-    data = tokenize(found.dataset, base.tokenizer, base.context_length, labels)
-    judged = evaluate(base, data, generate=len(data.rows))
-    return {"loss": judged.loss, **judged.metrics}
+    room = min(profile.batch.max_tokens, base.context_length)
+    found = measured(base, in_context(base, dev, train, SHOTS, seed=0, room=room), room)
+    return {name: found[name] for name in ("shots", "truncated", "loss")} | found["metrics"]
 
 
 def _show(tasks: dict[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """Errors as RFC 9457 problem documents. The only place that knows both error classes and HTTP status."""
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -88,7 +88,12 @@ def respond(error: SteerzoError) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER_S)} if document["status"] in (429, 503) else {}
     if document["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(document, document["status"], headers=headers, media_type=MEDIA_TYPE)
+    return _rendered(document, headers)
+
+
+def _rendered(document: dict[str, Any], headers: Mapping[str, str] | None) -> Response:
+    """In ASCII: what is quoted from a request may hold half of a surrogate pair, which UTF-8 lacks."""
+    return Response(json.dumps(document), document["status"], headers=headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -117,7 +122,7 @@ def install(app: FastAPI) -> None:
             "code": HTTPStatus(error.status_code).name.lower().replace("_", "-"),
             "hint": "GET /docs lists every route and method.",
         }
-        return JSONResponse(document, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
+        return _rendered(document, error.headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
 
+# Bounds also make pydantic look at the characters: half of a surrogate pair is none, and neither SQLite nor a
+# tokenizer takes it.
+Reference = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")]
 
 
@@ -15,14 +18,14 @@ class RowsBody(Config):
 
     rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, description="One object a row.")
     name: Name | None = Field(None, description="What to call it.")
-    task: str | None = Field(None, description="The benchmark task whose release has these fields.")
+    task: Reference | None = Field(None, description="The benchmark task whose release has these fields.")
 
 
 class BenchmarkRows(Config):
     """Rows of a benchmark task: uploaded before, or a file under the operator's directory."""
 
-    task: str = Field(description='The task: "rte", "squad", ...')
-    dataset: str | None = Field(None, description="A dataset's id.")
+    task: Reference = Field(description='The task: "rte", "squad", ...')
+    dataset: Reference | None = Field(None, description="A dataset's id.")
     path: str | None = Field(
         None, min_length=1, max_length=1000, description="A file under the server's --tasks-dir."
     )
@@ -34,14 +37,14 @@ class BenchmarkRows(Config):
         return self
 
 
-Rows = str | list[dict[str, Any]] | BenchmarkRows
+Rows = Reference | list[dict[str, Any]] | BenchmarkRows
 
 
 class JobBody(Config):
     """A fine-tuning job."""
 
     dataset: Rows = Field(description="A dataset's id, the rows themselves, or a benchmark task and its rows.")
-    profile: str | dict[str, Any] = Field("cpu-demo", description="A profile's name, or a whole profile.")
+    profile: Reference | dict[str, Any] = Field("cpu-demo", description="A profile's name, or a whole profile.")
     overrides: dict[str, Any] = Field(
         default_factory=dict, description='Settings to change: {"steps": 300} or {"method.pool": 4}.'
     )
@@ -49,7 +52,12 @@ class JobBody(Config):
     validation: Rows | None = Field(
         None, description="Rows to be judged by; by default some of the dataset's are set aside."
     )
-    model: str | None = Field(None, description="The base the job is meant for; refused if another is loaded.")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The base the job is meant for; refused if another is loaded.",
+    )
     name: Name | None = Field(None, description="What to call the job and its adapter.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of everything random.")
 
@@ -66,7 +74,7 @@ class GenerateBody(Config):
 
     prompt: str | None = Field(None, min_length=1, description="Text to go on with.")
     messages: list[MessageBody] | None = Field(None, min_length=1, description="Turns of a conversation.")
-    adapter: str | None = Field(
+    adapter: Reference | None = Field(
         None, description='A job\'s id or name, or "latest" for the job that ran last; none is the bare base.'
     )
     max_new_tokens: int = Field(128, ge=1, le=4096)

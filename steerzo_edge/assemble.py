@@ -55,7 +55,7 @@ class Data:
 
 
 def split(dataset: Dataset, profile: Profile, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Sets rows aside for validation where none were given.
+    """Sets rows aside for validation where none were given; examples of one line of the file stay together.
 
     Args:
         dataset: All rows.
@@ -66,8 +66,19 @@ def split(dataset: Dataset, profile: Profile, seed: int) -> tuple[Dataset, Datas
     if count == 0:
         return dataset, None
     generator = torch.Generator().manual_seed(derive_seed("holdout", seed))
-    order = torch.randperm(len(dataset), generator=generator).tolist()
-    return dataset.pick(sorted(order[count:])), dataset.pick(sorted(order[:count]))
+    lines: dict[int, list[int]] = {}
+    for index, line in enumerate(dataset.lines):
+        lines.setdefault(line, []).append(index)
+    members = list(lines.values())
+    held: set[int] = set()
+    for chosen in torch.randperm(len(members), generator=generator).tolist():
+        if len(held) >= count:
+            break
+        if len(held) + len(members[chosen]) <= len(dataset) // 2:  # most is there to learn from
+            held.update(members[chosen])
+    if not held:
+        return dataset, None
+    return dataset.pick([i for i in range(len(dataset)) if i not in held]), dataset.pick(sorted(held))
 
 
 def tokenized(

@@ -115,7 +115,7 @@ class Runner:
             if run.progress.step:
                 self._store.add_log(job.id, f"going on at step {run.progress.step}")
             else:
-                self._store.add_log(job.id, run.advice())
+                self._advise(job, run)
             yield
             outcome: State = "succeeded"
             for record in run.records():
@@ -127,6 +127,12 @@ class Runner:
             self._store.change_state(job.id, outcome, result=_result(run.finish()))
         finally:
             run.close()
+
+    def _advise(self, job: JobRow, run: Run) -> None:
+        try:
+            self._store.add_log(job.id, run.advice())
+        except Exception:  # an estimate that cannot be made is no reason to fail
+            log.warning("job %s: no advice on back-propagation", job.id, exc_info=True)
 
     def _open(self, job: JobRow) -> Run:
         assert self._base is not None

@@ -143,6 +143,11 @@ def estimate_(
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
     dataset: Annotated[Path | None, typer.Option(help="JSON lines or CSV; gives the rows' real lengths.")] = None,
     base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
+    options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The benchmark task whose release the rows are: rte, ...")
+    ] = None,
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -150,7 +155,16 @@ def estimate_(
     from steerzo_edge.cli.estimate import estimate_command
 
     with plain_errors():
-        estimate_command(profile=profile, dataset=dataset, base=base, settings=set_ or [], as_json=as_json)
+        estimate_command(
+            profile=profile,
+            dataset=dataset,
+            base=base,
+            template=template,
+            options=options,
+            benchmark=task,
+            settings=set_ or [],
+            as_json=as_json,
+        )
 
 
 @profiles_app.command("list")

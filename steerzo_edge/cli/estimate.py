@@ -11,8 +11,8 @@ from rich.table import Table
 from transformers import PretrainedConfig
 
 from steerzo_edge.assemble import tokenized
-from steerzo_edge.cli.train import parsed_settings
-from steerzo_edge.data.reading import read_dataset
+from steerzo_edge.cli.train import parsed_settings, parsed_task, read_file
+from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
     Estimate,
@@ -31,12 +31,24 @@ from steerzo_edge.profile import Profile, load_profile
 
 
 def estimate_command(
-    *, profile: str, dataset: Path | None, base: str | None, settings: Sequence[str], as_json: bool
+    *,
+    profile: str,
+    dataset: Path | None,
+    base: str | None,
+    template: str | None,
+    options: Path | None,
+    benchmark: str | None,
+    settings: Sequence[str],
+    as_json: bool,
 ) -> None:
     """Prints bytes part by part, and the advice."""
     chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
+    task = parsed_task(template, options)
+    if dataset is None and (task or benchmark):
+        raise InputError("--task, --template and --options say how rows are read", hint="Name a --dataset too.")
+    data = None if dataset is None else read_file(dataset, task, benchmark)
     config = load_config(chosen.model.id, chosen.model.revision)
-    work = _work(chosen, config, dataset)
+    work = _work(chosen, config, data)
     device = torch.device(default_device())
     found = estimate(chosen, anatomy(config), work, device=device.type)
     free = free_bytes(device)
@@ -53,13 +65,10 @@ def estimate_command(
     typer.echo(words)
 
 
-def _work(profile: Profile, config: PretrainedConfig, dataset: Path | None) -> Work:
+def _work(profile: Profile, config: PretrainedConfig, rows: Dataset | None) -> Work:
     context = int(getattr(config, "max_position_embeddings", 2048))
-    if dataset is None:
+    if rows is None:
         return work_of(profile, context)
-    if not dataset.is_file():
-        raise InputError(f"there is no file {str(dataset)!r}", hint="Check the path.")
-    rows = read_dataset(dataset.read_bytes(), name=dataset.name)
     tokenizer = load_tokenizer(profile.model.id, profile.model.revision)
     return work_of(profile, context, tokenized(tokenizer, context, profile, rows, None, 0).train)
 

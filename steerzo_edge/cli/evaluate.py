@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -68,8 +68,11 @@ def evaluate_command(
     pool = None if demonstrations is None else read_file(demonstrations, task, benchmark)
     loaded = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype)
     patches = None if adapter is None else load_adapter(adapter, loaded)
-    settings = list(_settings(rows, pool, loaded, examples, shots, seed))
-    found = [_measured(loaded, setting, patches) for setting in settings]
+    rows, room = thinned(rows, examples, seed), loaded.context_length
+    settings = [Setting(rows, 0, labels_of(rows, pool))]
+    if pool is not None:
+        settings.append(in_context(loaded, rows, pool, shots, seed=seed, room=room))
+    found = [measured(loaded, setting, room, patches) for setting in settings]
     if as_json:
         for result in found:
             typer.echo(json.dumps(result))
@@ -77,30 +80,64 @@ def evaluate_command(
         _show(found, f"{dataset.name}{f' as {benchmark}' if benchmark else ''}")
 
 
-def _settings(
-    rows: Dataset, pool: Dataset | None, base: Base, examples: int, shots: int, seed: int
-) -> Iterator[Setting]:
-    labels = tuple(dict.fromkeys([*rows.labels, *(() if pool is None else pool.labels)]))
-    if len(rows) > examples:
-        generator = torch.Generator().manual_seed(derive_seed("evaluate", seed))
-        rows = rows.pick(sorted(torch.randperm(len(rows), generator=generator)[:examples].tolist()))
-    yield Setting(rows, 0, labels)
-    if pool is None:
-        return
+def thinned(rows: Dataset, examples: int, seed: int) -> Dataset:
+    """At most so many of the rows, in their own order.
+
+    Args:
+        rows: All of them.
+        examples: Most that are kept.
+        seed: Which ones.
+    """
+    if len(rows) <= examples:
+        return rows
+    generator = torch.Generator().manual_seed(derive_seed("evaluate", seed))
+    return rows.pick(sorted(torch.randperm(len(rows), generator=generator)[:examples].tolist()))
+
+
+def labels_of(rows: Dataset, pool: Dataset | None) -> tuple[str, ...]:
+    """The classes of the rows and of those that demonstrations come from."""
+    return tuple(dict.fromkeys([*rows.labels, *(() if pool is None else pool.labels)]))
+
+
+def in_context(base: Base, rows: Dataset, pool: Dataset, shots: int, *, seed: int, room: int) -> Setting:
+    """The rows behind solved examples.
+
+    Args:
+        base: Whose tokens are counted.
+        rows: The rows that are asked.
+        pool: Where solved examples come from.
+        shots: How many a row is given, unless fewer fit.
+        seed: Which ones.
+        room: Most tokens of demonstrations, prompt and longest answer together.
+
+    Raises:
+        DatasetError: If the formats differ, or the rows are conversations.
+        TaskError: If a label has no option.
+    """
     found = with_demonstrations(
-        rows,
-        pool,
-        shots,
-        seed=seed,
-        length=lambda text: len(prompt_tokens(base.tokenizer, text)),
-        room=base.context_length,
+        rows, pool, shots, seed=seed, length=lambda text: len(prompt_tokens(base.tokenizer, text)), room=room
     )
-    yield Setting(found.dataset, fmean(found.used), labels)
+    return Setting(found.dataset, fmean(found.used), labels_of(rows, pool))
 
 
-def _measured(base: Base, setting: Setting, adapter: Patches | None) -> dict[str, Any]:
+def measured(base: Base, setting: Setting, max_tokens: int, adapter: Patches | None = None) -> dict[str, Any]:
+    """Evaluates one setting.
+
+    Args:
+        base: The frozen model.
+        setting: What is evaluated.
+        max_tokens: Longest sequence; prompts are cut to it on the left.
+        adapter: Changes to the base, or None.
+
+    Returns:
+        JSON-ready: "shots" a row on average, "examples", "truncated" (how many were cut), "loss" in nats per target
+        token, "metrics", "metric" and "score" (the main one's name and value), "seconds".
+
+    Raises:
+        DatasetError: If a row's target does not fit.
+    """
     started = time.perf_counter()
-    data = tokenize(setting.rows, base.tokenizer, base.context_length, setting.labels)
+    data = tokenize(setting.rows, base.tokenizer, max_tokens, setting.labels)
     found: Evaluation = evaluate(base, data, adapter, generate=len(data.rows))
     return {
         "shots": round(setting.shots, 2),

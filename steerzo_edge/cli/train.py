@@ -1,6 +1,7 @@
 """`steerzo train`: the same engine as the server's, in the foreground."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from steerzo_edge.errors import InputError, ProfileError, TaskError
 from steerzo_edge.model.load import load_base
 from steerzo_edge.profile import Profile, load_profile
 from steerzo_edge.run import Result, Run
+
+log = logging.getLogger(__name__)
 
 
 def train_command(
@@ -111,7 +114,10 @@ def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
         parts.append(f"going on at step {run.progress.step}")
     if run.data.train.truncated:
         parts.append(f"{run.data.train.truncated} rows were cut on the left to {profile.batch.max_tokens} tokens")
-    parts.append(run.advice())
+    try:
+        parts.append(run.advice())
+    except Exception as error:  # an estimate that cannot be made is no reason to fail
+        log.warning("no advice on back-propagation: %s: %s", type(error).__name__, error)
     for part in parts:
         typer.echo(part)
 

@@ -72,6 +72,19 @@ class MultipleChoice:
 Example = Completion | Chat | Labelled | MultipleChoice
 
 
+def characters(example: Example) -> int:
+    """How long an example's texts are together."""
+    match example:
+        case Labelled():
+            return len(example.text)
+        case MultipleChoice():
+            return len(example.prompt) + sum(map(len, example.choices))
+        case Completion():
+            return len(example.prompt) + len(example.completion) + sum(map(len, example.references))
+        case Chat():
+            return sum(len(message.content) for message in example.messages)
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Rows of one format.

@@ -27,6 +27,10 @@ class Fields:
         """Whether the field is there."""
         return name in self._values
 
+    def nests(self, name: str) -> bool:
+        """Whether the field is an object."""
+        return isinstance(self._values.get(name), Mapping)
+
     def text(self, name: str, *, may_be_empty: bool = False) -> str:
         """A text."""
         value = self._values.get(name)

@@ -6,14 +6,28 @@ The format is found by looking at the fields.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from steerzo_edge.data.examples import Chat, Completion, Dataset, Example, Format, Labelled, Message, MultipleChoice
+from steerzo_edge.data.examples import (
+    Chat,
+    Completion,
+    Dataset,
+    Example,
+    Format,
+    Labelled,
+    Message,
+    MultipleChoice,
+    characters,
+)
 from steerzo_edge.data.fields import Fields
-from steerzo_edge.data.rows import Row, csv_rows, decoded, json_rows, line_of, shown
+from steerzo_edge.data.rows import Row, csv_rows, decoded, is_text, json_rows, line_of, shown
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tasks import BenchmarkTask, benchmark_task
 from steerzo_edge.errors import DatasetError, Fault, TaskError
 
 SHOWN_FAULTS = 100
+# Each answer to a passage is an example that holds all of it, so a small file may become a huge dataset. The largest
+# release, all of ReCoRD's training file, is about 100,000 examples of 200 million characters.
+MOST_EXAMPLES = 1_000_000
+MOST_CHARACTERS = 256 << 20
 FIELDS: dict[Format, tuple[str, ...]] = {
     "chat": ("messages",),
     "completion": ("prompt", "completion"),
@@ -63,10 +77,10 @@ def read_rows(
     faults: list[Fault] = []
     objects = []
     for number, row in enumerate(rows, 1):
-        if isinstance(row, Mapping):
-            objects.append((number, row))
-        else:
+        if not isinstance(row, Mapping):
             faults.append(Fault(f"line {number}", "", shown(row), "every row must be a JSON object"))
+        elif is_text(row, number, faults):
+            objects.append((number, row))
     return _dataset(objects, faults, name, task, benchmark)
 
 
@@ -94,12 +108,7 @@ def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None,
 
 def _of_benchmark(rows: list[Row], faults: list[Fault], name: str, benchmark: BenchmarkTask) -> Dataset:
     """A row may hold several examples; a row with a fault gives none."""
-    found: list[tuple[int, Example]] = []
-    for line, row in rows:
-        before = len(faults)
-        examples = list(benchmark.read(Fields(row, line, faults)))
-        if len(faults) == before:
-            found += [(line, example) for example in examples]
+    found = _examples_of(rows, faults, benchmark)
     if faults:
         raise _unusable(f"{name} as {benchmark.name}", sorted(faults, key=line_of), {line for line, _ in rows})
     return Dataset(
@@ -110,6 +119,26 @@ def _of_benchmark(rows: list[Row], faults: list[Fault], name: str, benchmark: Be
         benchmark.metric,
         benchmark.max_new_tokens,
     )
+
+
+def _examples_of(rows: list[Row], faults: list[Fault], benchmark: BenchmarkTask) -> list[tuple[int, Example]]:
+    found: list[tuple[int, Example]] = []
+    count = length = 0
+    for line, row in rows:
+        before = len(faults)
+        examples: list[tuple[int, Example]] = []
+        for example in benchmark.read(Fields(row, line, faults)):
+            count, length = count + 1, length + characters(example)
+            if count > MOST_EXAMPLES or length > MOST_CHARACTERS:
+                limit = f"{MOST_EXAMPLES:,} examples and {MOST_CHARACTERS:,} characters"
+                faults.append(
+                    Fault(f"line {line}", "", f"more than {limit}", "split the file, or shorten this row")
+                )
+                return found
+            examples.append((line, example))
+        if len(faults) == before:
+            found += examples
+    return found
 
 
 def _unusable(name: str, faults: list[Fault], lines: set[int]) -> DatasetError:

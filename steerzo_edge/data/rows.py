@@ -63,9 +63,24 @@ def json_rows(text: str, faults: list[Fault]) -> Iterator[Row]:
             faults.append(Fault(f"line {number}", "", shown(line), mend))
             continue
         if isinstance(row, dict):
-            yield number, row
+            if "\\u" not in line or is_text(row, number, faults):
+                yield number, row
         else:
             faults.append(Fault(f"line {number}", "", shown(row), "every line must be a JSON object"))
+
+
+def is_text(row: Mapping[str, Any], line: int, faults: list[Fault]) -> bool:
+    """Whether all texts of a row that came as JSON can be written; if not, `faults` grows by one.
+
+    JSON's escapes may name half of a surrogate pair, which is no character: no file and no tokenizer takes it.
+    """
+    try:
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        found = f"half of a surrogate pair, {error.object[error.start]!r}"
+        faults.append(Fault(f"line {line}", "", found, "write whole characters"))
+        return False
+    return True
 
 
 def csv_rows(text: str, faults: list[Fault]) -> Iterator[Row]:

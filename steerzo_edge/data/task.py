@@ -1,6 +1,7 @@
 """How classification rows are put to the model: a prompt template, and a word or phrase for each label."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -8,6 +9,8 @@ from steerzo_edge.config import Config
 from steerzo_edge.errors import TaskError
 
 DEFAULT_TEMPLATE = "{text}\nLabel:"
+# The bound also makes pydantic refuse half of a surrogate pair, which no tokenizer takes.
+Word = Annotated[str, Field(max_length=4000)]
 
 
 class Task(Config):
@@ -16,7 +19,7 @@ class Task(Config):
     template: str = Field(
         DEFAULT_TEMPLATE, max_length=4000, description="The prompt; {text} stands for the row's text."
     )
-    options: dict[str, str] | None = Field(
+    options: dict[Word, Word] | None = Field(
         None, description="The answer for each label; None uses the labels themselves."
     )
 

@@ -9,6 +9,7 @@ import torch
 
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.estimate.anatomy import anatomy
+from steerzo_edge.estimate.cgroup import cgroup_free_bytes
 from steerzo_edge.estimate.needs import Estimate, estimate
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.model.base import Base
@@ -23,7 +24,7 @@ FEWER = "exact gradients usually need 10-100 times fewer steps (arXiv:2510.03425
 
 
 def free_bytes(device: torch.device, loaded: int = 0) -> int:
-    """What a run may use on a device: free memory, and what this process holds of it for the base already.
+    """What a run may use on a device: free memory within a container's limit, and what the base holds.
 
     Args:
         device: Where the run is to be.
@@ -31,7 +32,9 @@ def free_bytes(device: torch.device, loaded: int = 0) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return psutil.virtual_memory().available + loaded
+    available = int(psutil.virtual_memory().available)
+    limited = cgroup_free_bytes()
+    return loaded + (available if limited is None else min(available, limited))
 
 
 def has_gradient(profile: Profile) -> bool:

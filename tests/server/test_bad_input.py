@@ -1,5 +1,6 @@
 """Bad input: each a 4xx problem with a hint, and the server stays up."""
 
+import json
 from typing import Any
 
 import httpx
@@ -140,6 +141,58 @@ def test_prompts_that_cannot_be_answered(client: Client, body: dict[str, Any], s
 )
 def test_a_job_that_does_not_exist(client: Client, path: str) -> None:
     problem(client.http.get(path), 404, "not-found")
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/jobs", {"dataset": HALF}),
+        ("/jobs", {"dataset": {"task": HALF, "path": "x"}}),
+        ("/jobs", {"dataset": {"task": "rte", "path": HALF}}),
+        ("/jobs", {"dataset": {"task": "rte", "dataset": HALF}}),
+        ("/jobs", {"validation": HALF}),
+        ("/jobs", {"dataset": [{"prompt": "a", "completion": HALF}]}),
+        ("/jobs", {"profile": HALF}),
+        ("/jobs", {"profile": {HALF: 1}}),
+        ("/jobs", {"profile": {**PROFILE, "description": HALF}}),
+        ("/jobs", {"overrides": {HALF: 1}}),
+        ("/jobs", {"overrides": {"method.kind": HALF}}),
+        ("/jobs", {"overrides": {"subset.targets": [HALF]}}),
+        ("/jobs", {"model": HALF}),
+        ("/jobs", {"name": HALF}),
+        ("/jobs", {"task": {**TASK, "template": f"{{text}}{HALF}"}}),
+        ("/jobs", {"task": {**TASK, "options": {"ok": HALF, "no": "n"}}}),
+        ("/jobs", {"task": {**TASK, "options": {HALF: "y", "no": "n"}}}),
+        ("/jobs", {HALF: 1}),
+        ("/datasets", {"rows": [{"prompt": "a", "completion": "b"}], "task": HALF}),
+        ("/datasets", {"rows": [{"prompt": "a", "completion": "b"}], "name": HALF}),
+        ("/datasets", {"rows": [{"prompt": HALF, "completion": "b"}]}),
+        ("/datasets", {"rows": [{"text": "a", "label": HALF}, {"text": "b", "label": "x"}]}),
+        ("/datasets", {"rows": [{"messages": [{"role": "assistant", "content": HALF}]}]}),
+        ("/datasets", {"rows": [{"prompt": "a", "completion": "b", HALF: 1}]}),
+        ("/generate", {"prompt": HALF}),
+        ("/generate", {"prompt": "a", "adapter": HALF}),
+        ("/generate", {"prompt": "a", "stop": [HALF]}),
+        ("/generate", {"messages": [{"role": "user", "content": HALF}]}),
+    ],
+)
+def test_half_a_surrogate_pair_is_no_text(client: Client, dataset: str, path: str, body: dict[str, Any]) -> None:
+    if path == "/jobs":
+        body = {"dataset": dataset, "profile": PROFILE, "task": TASK, **body}
+    response = client.http.post(path, content=json.dumps(body).encode(), headers=JSON)
+    assert response.status_code == 422, response.text
+    assert "Traceback" not in response.text
+
+
+def test_half_a_surrogate_pair_in_a_file_or_a_path(client: Client) -> None:
+    data = b'{"prompt": "a", "completion": "b"}\n{"prompt": "a\\uD800", "completion": "b"}\n'
+    document = problem(client.http.post("/datasets", files={"file": ("r.jsonl", data)}), 422, "invalid-dataset")
+    assert document["errors"][0]["where"] == "line 2"
+    for path in ("/jobs/%ED%A0%80", "/datasets/%ED%A0%80", "/profiles/%ED%A0%80"):
+        problem(client.http.get(path), 404, "not-found")
 
 
 def test_a_dataset_or_profile_that_does_not_exist(client: Client) -> None:

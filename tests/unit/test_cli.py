@@ -48,6 +48,18 @@ def test_train_in_a_pipe_prints_plain_lines_and_goes_on(rows: Path, tmp_path: Pa
     assert first.output.splitlines()[-1] == again.output.splitlines()[-1]
 
 
+def test_advice_that_cannot_be_given_stops_nothing(
+    rows: Path, tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object) -> str:
+        raise AttributeError("vocab_size")
+
+    monkeypatch.setattr("steerzo_edge.run.advice_for", fail)
+    done = steerzo(*train_arguments(rows, tmp_path / "run", tiny_path, "steps=1"))
+    assert done.exit_code == 0, done.output
+    assert "no advice on back-propagation: AttributeError: vocab_size" in caplog.text
+
+
 def test_train_as_json_is_one_object_a_line(rows: Path, tmp_path: Path, tiny_path: Path) -> None:
     done = steerzo(*train_arguments(rows, tmp_path / "run", tiny_path), "--json")
     lines = [json.loads(line) for line in done.output.splitlines()]

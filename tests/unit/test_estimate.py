@@ -1,6 +1,7 @@
 """What `steerzo estimate` says, and when back-propagation is advised."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from steerzo_edge.estimate import (
     load_config,
     work_of,
 )
+from steerzo_edge.estimate.cgroup import cgroup_free_bytes
 from steerzo_edge.model.load import default_device
 from steerzo_edge.profile import resolve
 from tests.conftest import labelled_rows
@@ -86,6 +88,29 @@ def test_free_memory_counts_the_loaded_base() -> None:
         assert free_bytes(device, 1 << 40) > 1 << 40
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_free_memory_ends_where_the_container_does(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    if version == 1:
+        files, cache = ("limit_in_bytes", "usage_in_bytes"), "total_inactive_file"
+        home = tmp_path / "memory"
+        home.mkdir()
+    else:
+        files, cache, home = ("max", "current"), "inactive_file", tmp_path
+    for name, size in zip(files, ((1 << 20) + 500, 1 << 20), strict=True):
+        (home / f"memory.{name}").write_text(f"{size}\n")
+    (home / "memory.stat").write_text(f"anon 7\n{cache} 300\n")
+    assert cgroup_free_bytes(tmp_path) == 800
+    module = import_module("steerzo_edge.estimate.advice")  # the package gives its name to the function
+    monkeypatch.setattr(module, "cgroup_free_bytes", lambda: cgroup_free_bytes(tmp_path))
+    assert free_bytes(torch.device("cpu"), 1000) == 1800
+    (home / f"memory.{files[0]}").write_text("9223372036854771712\n" if version == 1 else "max\n")
+    assert free_bytes(torch.device("cpu")) > 1 << 20
+
+
 def test_a_subset_that_does_not_fit() -> None:
     with pytest.raises(ProfileError, match="the base has 8 layers"):
         of(**{"subset.kind": "last-n-layers", "subset.layers": 9})
@@ -126,3 +151,22 @@ def test_the_command_reads_config_and_rows_but_no_weights(tiny_path: Path, tmp_p
     missing = steerzo("--dataset", "missing.jsonl")
     assert missing.exit_code == 2
     assert "there is no file 'missing.jsonl'" in missing.output
+
+
+def test_the_command_reads_what_training_reads(tmp_path: Path) -> None:
+    rows = tmp_path / "copa.jsonl"
+    row = {"premise": "It faded.", "choice1": "It was old.", "choice2": "It was new.", "question": "cause"}
+    rows.write_text("".join(json.dumps({**row, "label": i % 2}) + "\n" for i in range(12)))
+    done = steerzo("--dataset", rows, "--task", "copa", "--json")
+    assert done.exit_code == 0, done.output
+    labelled = tmp_path / "rows.jsonl"
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in labelled_rows(30).rows()))
+    options = tmp_path / "options.json"
+    options.write_text(json.dumps({label: f"{label} in many more words" for label in labelled_rows(30).labels}))
+    template = ("--template", "A long prompt before each text: {text} and behind it")
+    given: tuple[tuple[object, ...], ...] = ((), template, (*template, "--options", options))
+    tokens = [json.loads(steerzo("--dataset", labelled, "--json", *more).output)["tokens"] for more in given]
+    assert tokens[0] < tokens[1] < tokens[2]
+    alone = steerzo("--task", "copa")
+    assert alone.exit_code == 2
+    assert "Name a --dataset too" in alone.output

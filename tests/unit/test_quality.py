@@ -52,6 +52,22 @@ def test_ratios_gaps_and_spreads(tmp_path: Path) -> None:
     assert found["slow"]["auto_gap"] is None
 
 
+def test_a_budget_is_compared_with_itself_and_a_diverged_seed_ends_early(tmp_path: Path) -> None:
+    runs = [made_up("two-point", seed, [2.0, 1.5, 0.8, 1.0], 2) for seed in range(2)]
+    short = made_up("two-point", 2, [2.0, 1.6, 0.5, None], 2)
+    runs.append({key: value for key, value in short.items() if key != "test"})
+    runs[-1]["curve"] = runs[-1]["curve"][:2]
+    runs += [made_up("quick", seed, [2.0, 1.1, 0.8, 0.7], 10) for seed in range(2)]
+    runs += [made_up("quick", seed, [2.0, 0.2, 0.2, 0.2], 10, budget=50) for seed in range(1)]
+    found = summary_of(runs, tmp_path)
+    assert found["quick"]["seeds"] == 2
+    assert found["quick"]["budget"] == 100
+    assert found["quick"]["loss"] == pytest.approx(0.7)
+    assert found["two-point"]["loss_spread"] == [1.0, None]
+    # The best all three have is 1.5, at the second point: a sixth of the way behind the first third for "quick".
+    assert found["quick"]["forwards_ratio_to_best"] == pytest.approx(0.5 / 0.9 * 0.3, abs=0.02)
+
+
 def test_a_small_race_runs_and_is_not_run_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from steerzo_edge.data import reading
 from steerzo_edge.data.examples import Completion, Dataset, Labelled, MultipleChoice
 from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.task import Task
@@ -326,6 +327,62 @@ def test_every_field_that_is_missing_is_a_fault(name: str) -> None:
             read_rows([{key: value for key, value in row.items() if key != field}], benchmark=name)
         assert (caught.value.faults[0].field, caught.value.faults[0].found) == (field, "nothing")
     read_rows([{key: value for key, value in row.items() if key not in unread}], benchmark=name)
+
+
+EXPORTED: list[tuple[str, dict[str, Any]]] = [
+    ("rte", {"label": 1}),
+    ("cb", {"label": 2}),
+    ("squad", {"answers": {"text": ["Normandy", "Normandy, in France", "Normandy"], "answer_start": [22, 22, 22]}}),
+    ("wsc", {"target": None, "span1_text": "Ann", "span2_text": "she", "span1_index": 0, "label": 0}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), EXPORTED)
+def test_forms_that_the_datasets_library_exports(name: str, changes: dict[str, Any]) -> None:
+    found = read_rows([{**CASES[name].row, **changes}], benchmark=name)
+    assert found == read_rows([CASES[name].row], benchmark=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"), [("rte", ("entailment", "not_entailment")), ("cb", tuple(TASKS["cb"].template.options))]
+)  # type: ignore
+def test_numbered_labels_stand_for_names(name: str, labels: tuple[str, ...]) -> None:
+    row = CASES[name].row
+    assert read_rows([{**row, "label": i} for i in range(len(labels))], benchmark=name).labels == labels
+    for wrong in (-1, len(labels), True):
+        with pytest.raises(DatasetError, match="label"):
+            read_rows([{**row, "label": wrong}], benchmark=name)
+
+
+def test_a_file_is_refused_by_what_it_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = CASES["multirc"].row
+    size = sum(len(prompt.removesuffix("\n")) for prompt, _, _ in CASES["multirc"].expected)
+    monkeypatch.setattr(reading, "MOST_CHARACTERS", 2 * size)
+    assert len(read_rows([row] * 2, benchmark="multirc")) == 6
+    monkeypatch.setattr(reading, "MOST_CHARACTERS", 2 * size - 1)
+    with pytest.raises(DatasetError, match="more than") as caught:
+        read_rows([row] * 4, benchmark="multirc")
+    assert [fault.where for fault in caught.value.faults] == ["line 2"]
+    monkeypatch.setattr(reading, "MOST_CHARACTERS", 1 << 20)
+    monkeypatch.setattr(reading, "MOST_EXAMPLES", 5)
+    with pytest.raises(DatasetError, match="more than 5 examples"):
+        read_rows([row] * 2, benchmark="multirc")
+
+
+def test_a_row_is_refused_before_its_examples_are_made() -> None:
+    """A row of 1 MB that would become 100 GB: it must not be built first and counted then."""
+    answers = [{"text": "", "label": 0}] * 40_000
+    many = {"passage": {"text": "t" * 100_000, "questions": [{"question": "q", "answers": answers}]}}
+    with pytest.raises(DatasetError, match="more than 1,000,000 examples"):
+        read_rows([many], benchmark="multirc")
+    row = json.loads(json.dumps(CASES["record"].row))
+    row["qas"][0]["query"] = "@placeholder" + "x" * 400_000
+    with pytest.raises(DatasetError, match="choices must hold at most"):
+        read_rows([row], benchmark="record")
+    row["passage"]["text"] = "".join(f"{i:05}" for i in range(4_000))
+    row["passage"]["entities"] = [{"start": i, "end": i + 9_000} for i in range(10_000)]
+    with pytest.raises(DatasetError, match="all entities must hold at most"):
+        read_rows([row], benchmark="record")
 
 
 def test_entities_outside_the_passage_are_faults() -> None:

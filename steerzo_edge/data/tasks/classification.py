@@ -1,8 +1,9 @@
 """The seven tasks with the same options for every row: SST-2, RTE, CB, BoolQ, WSC, WiC, MultiRC.
 
 Prompts and option words are those of the MeZO paper (arXiv:2305.17333, its table of prompts). Rows have the fields
-of GLUE and SuperGLUE as released; a row of MultiRC is a passage, and each answer to each of its questions is an
-example. Where the options are Yes and No, Yes is the second: the class whose F1 is taken.
+of GLUE and SuperGLUE as released, or the labels that the `datasets` library exports; a row of MultiRC is a passage,
+and each answer to each of its questions is an example. Where the options are Yes and No, Yes is the second: the class whose
+F1 is taken.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ _ENTAILMENT = {"entailment": "Yes", "not_entailment": "No"}
 _STANCE = {"entailment": "Yes", "contradiction": "No", "neutral": "Maybe"}
 
 
+def _spellings(options: dict[str, str]) -> dict[str, str]:
+    """A label is its name, as released, or its number from 0, as the `datasets` library exports it."""
+    return {name: name for name in options} | {str(index): name for index, name in enumerate(options)}
+
+
 def _sst2(row: Fields) -> Iterator[Labelled]:
     sentence = row.text("sentence").strip()
     yield Labelled(sentence, row.one_of("label", {"0": "negative", "1": "positive"}))
@@ -26,13 +32,13 @@ def _sst2(row: Fields) -> Iterator[Labelled]:
 def _rte(row: Fields) -> Iterator[Labelled]:
     premise, hypothesis = row.text("premise"), row.text("hypothesis")
     text = f'{premise}\nDoes this mean that "{hypothesis}" is true? Yes or No?'
-    yield Labelled(text, row.one_of("label", {name: name for name in _ENTAILMENT}))
+    yield Labelled(text, row.one_of("label", _spellings(_ENTAILMENT)))
 
 
 def _cb(row: Fields) -> Iterator[Labelled]:
     premise, hypothesis = row.text("premise"), row.text("hypothesis")
     text = f'Suppose {premise} Can we infer that "{hypothesis}"? Yes, No, or Maybe?'
-    yield Labelled(text, row.one_of("label", {name: name for name in _STANCE}))
+    yield Labelled(text, row.one_of("label", _spellings(_STANCE)))
 
 
 def _boolq(row: Fields) -> Iterator[Labelled]:
@@ -41,7 +47,8 @@ def _boolq(row: Fields) -> Iterator[Labelled]:
 
 
 def _wsc(row: Fields) -> Iterator[Labelled]:
-    text, target = row.text("text"), row.inside("target")
+    text = row.text("text")
+    target = row if row.has("span1_text") else row.inside("target")  # the first: as exported
     noun, pronoun = target.text("span1_text"), target.text("span2_text")
     question = f'In the previous sentence, does the pronoun "{pronoun}" refer to {noun}? Yes or No?'
     yield Labelled(f"{text}\n{question}", row.one_of("label", _TRUTH))

@@ -1,7 +1,8 @@
 """The two tasks whose answers are written out: SQuAD and DROP.
 
 Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). The first reference is what is
-learned; an answer that is generated counts by the reference it fits best.
+learned; an answer that is generated counts by the reference it fits best. The answers of SQuAD are a list of objects, as
+released, or one object of lists, as the `datasets` library exports them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,11 @@ ANSWER_TOKENS = 50
 
 def _squad(row: Fields) -> Iterator[Completion]:
     title, context, question = row.text("title"), row.text("context"), row.text("question").strip()
-    references = [answer.text("text") for answer in row.each("answers")]
+    references: Sequence[str] = (
+        row.inside("answers").texts("text")
+        if row.nests("answers")
+        else [answer.text("text") for answer in row.each("answers")]
+    )
     yield _asked(f"Title: {title}\nContext: {context}\nQuestion: {question}\nAnswer:", references)
 
 

@@ -13,6 +13,8 @@ from steerzo_edge.data.tasks.benchmark import BenchmarkTask
 from steerzo_edge.metrics import normalized
 
 PLACEHOLDER = "@placeholder"
+# Each choice repeats the rest of its query; those of a real row hold up to 5,000 characters together.
+MOST_CHARACTERS = 1 << 20
 _CONJUNCTIONS = {"effect": "so", "cause": "because"}
 
 
@@ -32,7 +34,7 @@ def _inside_a_sentence(text: str) -> str:
 def _record(row: Fields) -> Iterator[MultipleChoice]:
     passage = row.inside("passage")
     text = passage.text("text")
-    names = tuple(dict.fromkeys(_span(text, entity) for entity in passage.each("entities")))
+    names = _names(text, passage)
     if len(names) == 1:
         passage.refuse("entities", "at least two different ones are needed to choose from")
     for asked in row.each("qas"):
@@ -41,9 +43,13 @@ def _record(row: Fields) -> Iterator[MultipleChoice]:
         if query and not placeholder:
             asked.refuse("query", f"it must hold {PLACEHOLDER}")
         accepted = [answer.text("text") for answer in asked.each("answers")]
-        right = tuple(index for index, name in enumerate(names) if _is_one_of(name, accepted))
+        exact, plain = set(accepted), {normalized(answer) for answer in accepted} - {""}
+        right = tuple(i for i, name in enumerate(names) if name in exact or normalized(name) in plain)
         if names and accepted and all(accepted) and not right:
             asked.refuse("answers", "one of the passage's entities must be the answer")
+        if _length(names, behind) > MOST_CHARACTERS:
+            asked.refuse("query", f"its choices must hold at most {MOST_CHARACTERS:,} characters together")
+            return
         prompt, blank = _parted(f"{text}\n{before}")
         choices = tuple(f"{blank}{name}{behind.replace(PLACEHOLDER, name)}" for name in names)
         yield MultipleChoice(prompt, choices, right)
@@ -58,9 +64,25 @@ def _span(text: str, entity: Fields) -> str:
     return name
 
 
-def _is_one_of(name: str, accepted: Sequence[str]) -> bool:
-    plain = normalized(name)
-    return any(name == answer or (plain and plain == normalized(answer)) for answer in accepted)
+def _names(text: str, passage: Fields) -> tuple[str, ...]:
+    """The different candidates of a passage, in order of first appearance."""
+    names: dict[str, None] = {}
+    length = 0
+    for entity in passage.each("entities"):
+        name = _span(text, entity)
+        length += 0 if name in names else len(name)
+        if length > MOST_CHARACTERS:
+            entity.refuse("end", f"all entities must hold at most {MOST_CHARACTERS:,} characters together")
+            break
+        names[name] = None
+    return tuple(names)
+
+
+def _length(names: Sequence[str], behind: str) -> int:
+    """Characters of all choices of a query, without making them."""
+    places = behind.count(PLACEHOLDER)
+    kept = len(behind) - places * len(PLACEHOLDER)
+    return sum(kept + (places + 1) * len(name) for name in names)
 
 
 def _parted(text: str) -> tuple[str, str]:
