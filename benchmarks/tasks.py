@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import description
+from benchmarks.quality import DEFAULT, METHODS
 from benchmarks.workloads import DATA
 from steerzo_edge.cli.evaluate import in_context, measured, thinned
 from steerzo_edge.data.examples import Dataset
@@ -94,7 +95,7 @@ def _profile(name: str, options: argparse.Namespace) -> Profile:
     return resolve(
         {
             "subset": {"kind": "lora", "last_layers": options.last_layers},
-            "method": {"kind": "all-losses", "pool": 8, "scaling": "normalized"},
+            "method": METHODS[DEFAULT],
             "batch": {"examples": 16, "max_tokens": LENGTHS.get(name, 192)},
             "steps": options.steps,
             "evaluate": {"every": options.steps, "examples": options.examples, "generate": options.examples},
@@ -105,7 +106,8 @@ def _profile(name: str, options: argparse.Namespace) -> Profile:
 def _in_context(base: Base, train: Dataset, dev: Dataset, profile: Profile) -> dict[str, float]:
     room = min(profile.batch.max_tokens, base.context_length)
     found = measured(base, in_context(base, dev, train, SHOTS, seed=0, room=room), room)
-    return {name: found[name] for name in ("shots", "truncated", "loss")} | found["metrics"]
+    told: dict[str, float] = {name: found[name] for name in ("shots", "truncated", "loss")}
+    return told | found["metrics"]
 
 
 def _show(tasks: dict[str, Any]) -> None:

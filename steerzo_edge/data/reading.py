@@ -24,8 +24,8 @@ from steerzo_edge.data.tasks import BenchmarkTask, benchmark_task
 from steerzo_edge.errors import DatasetError, Fault, TaskError
 
 SHOWN_FAULTS = 100
-# Each answer to a passage is an example that holds all of it, so a small file may become a huge dataset. The largest
-# release, all of ReCoRD's training file, is about 100,000 examples of 200 million characters.
+# Each answer to a passage is an example that holds all of it, so a small file may become a huge dataset. The
+# largest release, all of ReCoRD's training file, is about 100,000 examples of 200 million characters.
 MOST_EXAMPLES = 1_000_000
 MOST_CHARACTERS = 256 << 20
 FIELDS: dict[Format, tuple[str, ...]] = {

@@ -1,8 +1,8 @@
 """The two tasks whose answers are written out: SQuAD and DROP.
 
 Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). The first reference is what is
-learned; an answer that is generated counts by the reference it fits best. The answers of SQuAD are a list of objects, as
-released, or one object of lists, as the `datasets` library exports them.
+learned; an answer that is generated counts by the reference it fits best. The answers of SQuAD are a list of
+objects, as released, or one object of lists, as the `datasets` library exports them.
 """
 
 from collections.abc import Iterator, Sequence
