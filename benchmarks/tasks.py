@@ -107,7 +107,8 @@ def _in_context(base: Base, train: Dataset, dev: Dataset, profile: Profile) -> d
     room = min(profile.batch.max_tokens, base.context_length)
     found = measured(base, in_context(base, dev, train, SHOTS, seed=0, room=room), room)
     told: dict[str, float] = {name: found[name] for name in ("shots", "truncated", "loss")}
-    return told | found["metrics"]
+    told.update(found["metrics"])
+    return told
 
 
 def _show(tasks: dict[str, Any]) -> None:

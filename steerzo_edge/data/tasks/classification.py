@@ -2,8 +2,8 @@
 
 Prompts and option words are those of the MeZO paper (arXiv:2305.17333, its table of prompts). Rows have the fields
 of GLUE and SuperGLUE as released, or the labels that the `datasets` library exports; a row of MultiRC is a passage,
-and each answer to each of its questions is an example. Where the options are Yes and No, Yes is the second: the class
-whose F1 is taken.
+and each answer to each of its questions is an example. Where the options are Yes and No, Yes is the second: the
+class whose F1 is taken.
 """
 
 from collections.abc import Iterator
