@@ -253,9 +253,15 @@ def _picture(
         _ends(place, [run for run in runs if run["dataset"] == name])
         place.set(title=name, xlabel=label, ylabel="validation loss, nats")
         place.set_ylim(top=1.05 * max(run["curve"][0][2] for own_runs in own.values() for run in own_runs))
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    _legend(figure, axes)
     figure.savefig(path, dpi=110)
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One for all panels, each line once."""
+    pairs = [zip(*place.get_legend_handles_labels(), strict=True) for place in axes]
+    named = {label: handle for pair in pairs for handle, label in pair}
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5, frameon=False)
 
 
 def _curve(
@@ -287,12 +293,10 @@ def _equal_steps(path: Path, runs: Sequence[Run], default: str) -> None:
     if not datasets:
         return
     figure = Figure(figsize=(10, 3.8 * len(datasets) + 0.6), layout="constrained")
-    first: Axes | None = None
     for row, name in enumerate(datasets):
         for column, (kind, title) in enumerate((("equal-steps", "equal steps"), ("tuned", "equal forwards"))):
             own = _by_method([run for run in runs if run["dataset"] == name and run["kind"] == kind])
             place = figure.add_subplot(len(datasets), 2, 2 * row + column + 1)
-            first = first or place
             for index, method in enumerate(method for method in [*SHOWN, default] if method in own):
                 steps: Callable[[Run, int], float] = (
                     (lambda run, step: float(step)) if column == 0 else (lambda run, step: step * _cost(run))
@@ -300,7 +304,5 @@ def _equal_steps(path: Path, runs: Sequence[Run], default: str) -> None:
                 _curve(place, own[method], steps, method, index, bold=method == default)
             label = "steps" if column == 0 else "forward passes"
             place.set(title=f"{name}, {title}", xlabel=label, ylabel="validation loss, nats")
-    assert first is not None
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    _legend(figure, figure.axes)
     figure.savefig(path, dpi=110)

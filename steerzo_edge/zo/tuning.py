@@ -38,8 +38,8 @@ RADII = tuple(10 ** (power / 2) for power in range(-7, 0))  # 0.0003 to 0.3
 PAIRS = 4
 AGREEMENT = 0.1
 FOLLOWED = 4
-RUNGS = tuple(2.0 ** (power / 2) for power in range(10))  # distances, in radii: further, the estimate says little
-REACH = 1.5
+RUNGS = tuple(2.0 ** (power / 2) for power in range(9))  # distances, in radii: further, the estimate says little
+REACH = 1.25
 
 
 @dataclass(frozen=True, slots=True)
