@@ -67,7 +67,8 @@ def parts_of(tiny: Loader, rows: str, method: dict[str, Any], **subset: Any) -> 
     profile = resolve(
         {
             "subset": {"kind": "lora", "rank": 2, **subset},
-            "method": method,
+            "method": {"epsilon": 1e-3, **method},
+            "rule": {"learning_rate": 1e-3},
             "batch": {"examples": 6, "max_tokens": 64},
             "steps": 3,
         }

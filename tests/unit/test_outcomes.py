@@ -306,6 +306,7 @@ def test_steerzo_train(tmp_path: Path, tiny_path: Path, objective: list[str], ro
         *objective,
         "steps=3",
         "method={kind: all-losses, pool: 4, epsilon: 0.3}",
+        "rule.learning_rate=0.01",
         "batch={examples: 4, max_tokens: 64}",
         f"batch.probes_per_forward={probes}",
         "subset.last_layers=1",
