@@ -193,7 +193,7 @@ def learn(bed: Bed, settings: Mapping[str, Any], steps: int, seed: int) -> dict[
     """A whole run.
 
     Returns:
-        JSON-ready: "curve", rows of (step, forwards, loss, accuracy, balanced accuracy) on validation rows; "loss",
+        JSON-ready: "curve", rows of (step, forwards, loss, accuracy) on validation rows; "loss",
         "accuracy" at its end; "test", the same on the test rows; "forwards"; "found" and "said" where something was
         left to "auto". The loss of a run that diverged is None.
     """

@@ -12,8 +12,10 @@ docs/results/quality/DATASET.jsonl and is never done twice.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,12 +27,12 @@ from benchmarks.first_order import exact
 from benchmarks.learning import NAMES, Bed, learn, settings_of, steps_within
 from benchmarks.machine import timed
 from benchmarks.quality_report import report
+from steerzo_edge.decisions import tuned
 from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.load import load_base
 from steerzo_edge.profile import Profile
+from steerzo_edge.progress import Progress
 from steerzo_edge.records import StepRecord
-from steerzo_edge.seeds import derive_seed, step_seeds
-from steerzo_edge.zo.tuning import find_rate
 
 METHODS: dict[str, dict[str, Any]] = {
     "two-point": {"kind": "two-point"},
@@ -184,24 +186,18 @@ def _tuned(bed: Bed, log: _Log, method: str, kind: str, budget: int) -> float:
 
 
 def _first_guess(bed: Bed, log: _Log, method: str, kind: str, budget: int) -> int:
-    settings = settings_of(METHODS[method], 1.0, EPSILON)
+    """What a run that sets no rate would take, as a power of 2."""
 
     def work() -> dict[str, Any]:
-        parts = bed.parts(settings, steps_within(budget, settings), 0)
-        found = find_rate(
-            parts.strategy(EPSILON),
-            parts.oracle,
-            parts.batches,
-            parts.blocks.of,
-            lambda step: step_seeds(derive_seed("guess", 0), step),
-            travel=parts.schedule.travel,
-            gain=parts.rule.reach,
-        )
+        steps = steps_within(budget, settings_of(METHODS[method], 1.0, EPSILON))
+        parts = bed.parts(settings_of(METHODS[method], "auto", EPSILON), steps, 0)
+        found = tuned(parts, Progress(), time.perf_counter)
+        assert found is not None
         return {"found": {"learning_rate": found.learning_rate}}
 
     asked = {"dataset": bed.name, "kind": f"guess-{kind}", "method": method, "rate": None}
     found = log.run(asked | {"budget": budget, "seed": 0}, work)["found"]["learning_rate"]
-    return round(torch.tensor(float(found)).log2().item())
+    return round(math.log2(found))
 
 
 def _seconds(bed: Bed, log: _Log, methods: list[str], budget: int) -> None:
