@@ -11,9 +11,11 @@ from starlette.types import ASGIApp
 
 from server import problems
 from server.context import Context
+from server.data.library import Library
+from server.data.register import Register
+from server.database import Database
 from server.jobs.bell import Bell
 from server.jobs.device import Device
-from server.jobs.library import Library
 from server.jobs.runner import Runner
 from server.jobs.store import Store
 from server.limits import BodyLimit, KeyRequired
@@ -36,15 +38,17 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     """
     library = Library(settings.data_dir)
     bell = Bell()
-    store = Store(library.database, changed=bell.ring)
-    runner = Runner(store, library, snapshot_every=settings.snapshot_every)
+    database = Database(library.database)
+    store = Store(database, changed=bell.ring)
+    register = Register(database)
+    runner = Runner(store, register, library, snapshot_every=settings.snapshot_every)
 
     def failed(error: Exception) -> None:
         context.failure = error
         give_up(error)
 
     device = Device(partial(_load, settings), runner, max_waiting=settings.max_waiting_prompts, failed=failed)
-    context = Context(settings, library, store, bell, runner, device)
+    context = Context(settings, library, register, store, bell, runner, device)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +60,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
             context.close()
             await asyncio.to_thread(device.join, JOIN_S)
             if not device.is_alive:
-                store.close()
+                database.close()
 
     app = FastAPI(
         title="steerzo-edge",

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from transformers import PreTrainedTokenizerBase
 
+from server.data.library import Library
+from server.data.register import Register
 from server.jobs.bell import Bell
 from server.jobs.device import Device
-from server.jobs.library import Library
 from server.jobs.runner import Runner
 from server.jobs.store import JobRow, Store
 from server.settings import Settings
@@ -25,6 +26,7 @@ class Context:
 
     settings: Settings
     library: Library
+    register: Register
     store: Store
     bell: Bell
     runner: Runner

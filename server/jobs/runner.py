@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from server.jobs.library import Library
+from server.data.library import Library
+from server.data.register import Register
 from server.jobs.states import State
 from server.jobs.store import JobRow, Store
 from server.problems import problem_of
@@ -25,12 +26,14 @@ class Runner:
 
     Args:
         store: Where jobs are.
+        register: Where datasets are.
         library: Where files are.
         snapshot_every: Steps between snapshots of a job.
     """
 
-    def __init__(self, store: Store, library: Library, *, snapshot_every: int) -> None:
+    def __init__(self, store: Store, register: Register, library: Library, *, snapshot_every: int) -> None:
         self._store = store
+        self._register = register
         self._library = library
         self._snapshot_every = snapshot_every
         self._base: Base | None = None
@@ -138,7 +141,7 @@ class Runner:
         assert self._base is not None
         spec = job.spec
         task = None if spec["task"] is None else Task.parse(spec["task"], where="task")
-        rows = [self._store.dataset(spec[name]) if spec[name] else None for name in ("dataset", "validation")]
+        rows = [self._register.dataset(spec[name]) if spec[name] else None for name in ("dataset", "validation")]
         train, validation = (None if row is None else self._library.read(row, task) for row in rows)
         assert train is not None
         return Run(

@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from server.context import Context, Server
-from server.jobs.library import content_id, new_id
-from server.jobs.store import DatasetRow
+from server.data.register import DatasetRow
+from server.ids import content_id, new_id
 from server.schemas import BenchmarkRows, RowsBody
 from server.task_files import read_task_file
 from steerzo_edge.data.examples import Dataset
@@ -70,13 +70,13 @@ async def upload(request: Request, response: Response, server: Server) -> dict[s
 @router.get("/datasets")
 def list_datasets(server: Server) -> dict[str, Any]:
     """All datasets, newest first."""
-    return {"datasets": [shown(row) for row in server.store.datasets()]}
+    return {"datasets": [shown(row) for row in server.register.datasets()]}
 
 
 @router.get("/datasets/{dataset_id}")
 def show_dataset(dataset_id: str, server: Server) -> dict[str, Any]:
     """One dataset."""
-    return shown(server.store.dataset(dataset_id))
+    return shown(server.register.dataset(dataset_id))
 
 
 def keep_rows(
@@ -102,7 +102,7 @@ def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
         NotFoundError: If there is no such dataset or file.
     """
     if rows.dataset is not None:
-        old = server.store.dataset(rows.dataset)
+        old = server.register.dataset(rows.dataset)
         if old.benchmark == rows.task:
             return old
         data, file, title = server.library.bytes_of(old), old.file, old.name
@@ -142,7 +142,7 @@ def _keep(
     if benchmark is not None:
         facts |= {"task": benchmark, "metric": dataset.metric}
     id = id or new_id("ds")
-    return server.store.add_dataset(id, title, server.library.keep(id, data, csv=csv), facts)
+    return server.register.add(id, title, server.library.keep(id, data, csv=csv), facts)
 
 
 def _facts(server: Context, dataset: Dataset) -> dict[str, Any]:

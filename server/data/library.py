@@ -1,10 +1,8 @@
 """The files of a server: uploads, and a directory for each job. All names are the server's own."""
 
-import hashlib
 from pathlib import Path
-from uuid import uuid4
 
-from server.jobs.store import DatasetRow
+from server.data.register import DatasetRow
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.task import Task
@@ -49,19 +47,6 @@ class Library:
     def bytes_of(self, row: DatasetRow) -> bytes:
         """An upload as it came."""
         return (self.root / "datasets" / row.file).read_bytes()
-
-
-def new_id(kind: str) -> str:
-    """A fresh id such as "job_5f0c..."; ids are not secrets, but cannot be guessed either."""
-    return f"{kind}_{uuid4().hex[:16]}"
-
-
-def content_id(kind: str, *parts: bytes) -> str:
-    """An id that the same content gets again."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return f"{kind}_{digest.hexdigest()[:16]}"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""Uploaded datasets: what is known of them, and their files."""

@@ -1,0 +1,17 @@
+"""Names that the server makes."""
+
+import hashlib
+from uuid import uuid4
+
+
+def new_id(kind: str) -> str:
+    """A fresh id such as "job_5f0c..."; ids are not secrets, but cannot be guessed either."""
+    return f"{kind}_{uuid4().hex[:16]}"
+
+
+def content_id(kind: str, *parts: bytes) -> str:
+    """An id that the same content gets again."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return f"{kind}_{digest.hexdigest()[:16]}"

@@ -1,0 +1,80 @@
+"""A job at the door: everything that can be checked is checked before it may wait in the queue."""
+
+from server.context import Context
+from server.ids import new_id
+from server.jobs.store import JobRow
+from server.routes.datasets import keep_benchmark, keep_rows
+from server.schemas import BenchmarkRows, JobBody, Rows
+from steerzo_edge.assemble import split, tokenized
+from steerzo_edge.errors import BusyError, ConflictError, InputError
+from steerzo_edge.profile import Profile, load_profile, resolve
+
+
+def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -> JobRow:
+    """Puts a job into the queue.
+
+    Args:
+        server: The server's parts.
+        body: What is asked for.
+        idempotency_key: A second job with the same key is not made; the first is returned.
+
+    Raises:
+        InputError: If settings or rows cannot be used.
+        NotFoundError: If there is no such dataset or profile.
+        ConflictError: If another base is loaded, the name is taken, or the key came with another request.
+        BusyError: If too many jobs wait already.
+    """
+    base = server.device.base
+    if body.model not in (None, base.name):
+        raise ConflictError(
+            f"this server holds {base.name!r}, the job asks for {body.model!r}",
+            hint=f"Start a server with --base {body.model}, or leave model out.",
+        )
+    if len(server.store.jobs("queued")) >= server.settings.max_waiting_jobs:
+        raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
+    profile = _profile(server, body)
+    ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
+    _check(server, body, profile, ids)
+    spec = {
+        "dataset": ids[0],
+        "validation": ids[1],
+        "profile": profile.model_dump(mode="json"),
+        "task": None if body.task is None else body.task.model_dump(mode="json"),
+        "seed": body.seed,
+    }
+    job = server.store.add_job(new_id("job"), body.name, spec, idempotency_key)
+    server.device.wake()
+    return job
+
+
+def _profile(server: Context, body: JobBody) -> Profile:
+    """The resolved profile, on the base that this server holds."""
+    if isinstance(body.profile, str):
+        if body.profile.endswith((".yaml", ".yml")):
+            raise InputError("profile: a request names a profile, it cannot name a file")
+        profile = load_profile(body.profile, body.overrides)
+    else:
+        profile = resolve(body.profile, body.overrides)
+    return profile.model_copy(update={"model": server.settings.model})
+
+
+def _dataset_id(server: Context, rows: Rows | None) -> str | None:
+    if isinstance(rows, list):
+        return keep_rows(server, rows, None).id
+    return keep_benchmark(server, rows).id if isinstance(rows, BenchmarkRows) else rows
+
+
+def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | None]) -> None:
+    """Reads and tokenizes the rows as the run will, so that their errors come now and not later."""
+    train, validation = (
+        None if id is None else server.library.read(server.register.dataset(id), body.task) for id in ids
+    )
+    if train is None:
+        raise InputError("dataset is missing")
+    if body.task is not None and train.format != "classification":
+        raise InputError(f"a task needs text/label rows; the dataset is {train.format}")
+    if validation is None:
+        train, validation = split(train, profile, body.seed)
+    base = server.device.base
+    profile.subset.chosen(base)
+    tokenized(server.tokenizer, base.context_length, profile, train, validation, body.seed)
