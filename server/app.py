@@ -16,7 +16,9 @@ from server.data.register import Register
 from server.database import Database
 from server.jobs.bell import Bell
 from server.jobs.device import Device
+from server.jobs.faults import Retries
 from server.jobs.runner import Runner
+from server.jobs.shelf import Retention, Shelf
 from server.jobs.store import Store
 from server.limits import BodyLimit, KeyRequired
 from server.routes import datasets, generate, health, jobs, profiles
@@ -41,7 +43,9 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     database = Database(library.database)
     store = Store(database, changed=bell.ring)
     register = Register(database)
-    runner = Runner(store, register, library, snapshot_every=settings.snapshot_every)
+    shelf = Shelf(store, library, Retention(settings.keep_jobs, settings.keep_days))
+    retries = Retries(settings.retry_attempts, settings.retry_delay_s)
+    runner = Runner(store, register, library, shelf, snapshot_every=settings.snapshot_every, retries=retries)
 
     def failed(error: Exception) -> None:
         context.failure = error

@@ -11,8 +11,9 @@ from server.data.library import Library
 from server.data.register import Register
 from server.jobs.bell import Bell
 from server.jobs.device import Device
+from server.jobs.rows import JobRow
 from server.jobs.runner import Runner
-from server.jobs.store import JobRow, Store
+from server.jobs.store import Store
 from server.settings import Settings
 
 

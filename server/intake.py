@@ -1,8 +1,11 @@
 """A job at the door: everything that can be checked is checked before it may wait in the queue."""
 
+from hashlib import sha256
+
 from server.context import Context
 from server.ids import new_id
-from server.jobs.store import JobRow
+from server.jobs.rows import JobRow
+from server.jobs.store import same_request
 from server.routes.datasets import keep_benchmark, keep_rows
 from server.schemas import BenchmarkRows, JobBody, Rows
 from steerzo_edge.assemble import split, tokenized
@@ -24,13 +27,18 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
         ConflictError: If another base is loaded, the name is taken, or the key came with another request.
         BusyError: If too many jobs wait already.
     """
+    request = sha256(body.model_dump_json().encode()).hexdigest()
+    if idempotency_key is not None:
+        made = server.store.job_of_key(idempotency_key)
+        if made is not None:
+            return same_request(made, {"request": request})
     base = server.device.base
     if body.model not in (None, base.name):
         raise ConflictError(
             f"this server holds {base.name!r}, the job asks for {body.model!r}",
             hint=f"Start a server with --base {body.model}, or leave model out.",
         )
-    if len(server.store.jobs("queued")) >= server.settings.max_waiting_jobs:
+    if server.store.count("queued") >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = _profile(server, body)
     ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
@@ -41,8 +49,16 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
         "profile": profile.model_dump(mode="json"),
         "task": None if body.task is None else body.task.model_dump(mode="json"),
         "seed": body.seed,
+        "request": request,
     }
-    job = server.store.add_job(new_id("job"), body.name, spec, idempotency_key)
+    job = server.store.add_job(
+        new_id("job"),
+        body.name,
+        spec,
+        idempotency_key,
+        priority=body.priority,
+        max_waiting=server.settings.max_waiting_jobs,
+    )
     server.device.wake()
     return job
 

@@ -20,6 +20,7 @@ from steerzo_edge.errors import (
     InputError,
     NotFoundError,
     SteerzoError,
+    StorageError,
 )
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ STATUS: dict[type[SteerzoError], int] = {
     NotReadyError: 503,
     BusyError: 429,
     CapacityError: 507,
+    StorageError: 507,
     UnauthorizedError: 401,
     SteerzoError: 500,
 }
@@ -101,7 +103,7 @@ def install(app: FastAPI) -> None:
 
     async def steerzo(request: Request, error: Exception) -> Response:
         assert isinstance(error, SteerzoError)
-        if status_of(error) >= 500 and not isinstance(error, BusyError | CapacityError):
+        if status_of(error) >= 500 and not isinstance(error, BusyError | CapacityError | StorageError):
             log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return respond(error)
 

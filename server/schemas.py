@@ -60,6 +60,7 @@ class JobBody(Config):
     )
     name: Name | None = Field(None, description="What to call the job and its adapter.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of everything random.")
+    priority: int = Field(0, ge=-100, le=100, description="Higher ones first; of equals, the older.")
 
 
 class MessageBody(Config):

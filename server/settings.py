@@ -34,6 +34,14 @@ class Settings(Config):
     max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
     max_waiting_prompts: int = Field(64, ge=1, description="Prompts that may wait; more are answered 429.")
     max_waiting_jobs: int = Field(256, ge=1, description="Jobs that may wait; more are answered 429.")
+    retry_attempts: int = Field(
+        6, ge=0, le=100, description="Further attempts of a job when memory or disk do not suffice."
+    )
+    retry_delay_s: float = Field(
+        10.0, ge=0, le=3600, description="Before the second attempt; doubled for each further one."
+    )
+    keep_jobs: int | None = Field(None, ge=0, description="Ended jobs that are kept; all by default.")
+    keep_days: float | None = Field(None, ge=0, description="How long ended jobs are kept; for ever by default.")
     snapshot_every: int = Field(50, ge=1, description="Steps between snapshots of a job.")
 
     @property

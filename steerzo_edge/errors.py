@@ -12,6 +12,7 @@ SteerzoError
 ├── ConflictError              right request, wrong moment
 ├── BusyError                  the queue is full: come back later
 ├── CapacityError              memory does not suffice
+├── StorageError               the disk is full, or fails
 ├── JournalError               a journal that cannot be read or does not match
 └── DivergedError              no finite loss for too many steps
 
@@ -140,6 +141,13 @@ class CapacityError(SteerzoError):
 
     code = "out-of-memory"
     hint = "Lower batch.examples or batch.max_tokens, or choose a profile for a smaller card."
+
+
+class StorageError(SteerzoError):
+    """The disk takes no more, or does not take what it should."""
+
+    code = "storage-failed"
+    hint = "Free some space, or look at the disk; work that waits for it goes on by itself."
 
 
 class JournalError(SteerzoError):

@@ -16,10 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import torch
 import transformers
-from safetensors.torch import save_file
 from torch import Tensor
 
 from steerzo_edge import __version__
@@ -27,7 +25,6 @@ from steerzo_edge.assemble import assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
-from steerzo_edge.files import write_whole
 from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.bank import Patches
@@ -37,6 +34,7 @@ from steerzo_edge.model.subset import Copies
 from steerzo_edge.profile import Profile
 from steerzo_edge.progress import Progress, lineage
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
+from steerzo_edge.sealed import load_sealed, save_sealed
 from steerzo_edge.zo.journal import Entry, Header, Journal
 
 log = logging.getLogger(__name__)
@@ -256,7 +254,7 @@ class Run:
     def _save(self, name: str, step: int, rule_state: dict[str, Tensor]) -> None:
         tensors = {"parameters": self._parts.subset.parameters}
         tensors |= {f"rule.{key}": value for key, value in rule_state.items()}
-        write_whole(self.directory / name, lambda path: save_file(tensors, path, metadata={"step": str(step)}))
+        save_sealed(self.directory / name, tensors, {"step": str(step)})
 
 
 def _taken_back(saved: int, step: int, entries: Sequence[Entry]) -> bool:
@@ -266,12 +264,11 @@ def _taken_back(saved: int, step: int, entries: Sequence[Entry]) -> bool:
 
 
 def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:
-    """Step and tensors of a snapshot; None if there is none, or it lies ahead of the journal."""
-    if not path.exists():
+    """Step and tensors of a snapshot; None if there is none that is whole, or it lies ahead of the journal."""
+    found = load_sealed(path)
+    if found is None or int(found[0]["step"]) > at_most:
         return None
-    with safetensors.safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-        return (step, {name: file.get_tensor(name) for name in file.keys()}) if step <= at_most else None  # noqa: SIM118
+    return int(found[0]["step"]), found[1]
 
 
 def _device_kind(device: torch.device) -> str:

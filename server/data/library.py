@@ -30,6 +30,10 @@ class Library:
         """A job's directory."""
         return self.root / "jobs" / id
 
+    def job_directories(self) -> list[Path]:
+        """Those of all jobs, also of jobs that nobody knows any more."""
+        return [path for path in (self.root / "jobs").iterdir() if path.is_dir()]
+
     def keep(self, id: str, data: bytes, *, csv: bool) -> str:
         """Stores an upload; returns its file name."""
         name = f"{id}.csv" if csv else f"{id}.jsonl"

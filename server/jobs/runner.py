@@ -1,17 +1,26 @@
-"""Runs jobs, one at a time, on the device's thread; every error ends up in the job, never in the thread."""
+"""Runs jobs, one at a time, on the device's thread; every error ends up in the job, never in the thread.
+
+    next_job    what could not be written before; then the first job of the queue, as an iterator of quanta
+    a quantum   one step: its records are stored, then what was asked for meanwhile is done (pause, cancel)
+
+A fault that may pass (memory, disk) puts the job back into the queue, to wait a little longer each time.
+"""
 
 import logging
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from server.data.library import Library
 from server.data.register import Register
-from server.jobs.states import State
-from server.jobs.store import JobRow, Store
+from server.jobs.faults import Retries, known_error_of
+from server.jobs.rows import JobRow
+from server.jobs.shelf import Shelf
+from server.jobs.states import GOAL, State
+from server.jobs.store import Store
 from server.problems import problem_of
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import ConflictError, NotFoundError, SteerzoError
-from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import resolve
@@ -28,42 +37,85 @@ class Runner:
         store: Where jobs are.
         register: Where datasets are.
         library: Where files are.
+        shelf: Where finished jobs' files are looked after.
         snapshot_every: Steps between snapshots of a job.
+        retries: How often, and how soon, a job tries again.
     """
 
-    def __init__(self, store: Store, register: Register, library: Library, *, snapshot_every: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        register: Register,
+        library: Library,
+        shelf: Shelf,
+        *,
+        snapshot_every: int,
+        retries: Retries,
+    ) -> None:
         self._store = store
         self._register = register
         self._library = library
+        self._shelf = shelf
         self._snapshot_every = snapshot_every
+        self._retries = retries
         self._base: Base | None = None
         self._running: tuple[str, Run] | None = None
-        self._cancel: set[str] = set()
-        self._loaded: dict[str, Patches] = {}
+        self._unwritten: tuple[JobRow, SteerzoError] | None = None
 
     def start(self, base: Base) -> None:
-        """Takes the base; jobs that a crash left running go back to the queue."""
+        """Takes the base; jobs that a crash left running go back to the queue, and leftovers are cleared away."""
         self._base = base
         for job in self._store.jobs("running"):
             self._store.change_state(job.id, "interrupted")
         for job in self._store.jobs("interrupted"):
             self._store.change_state(job.id, "queued")
+        self._shelf.tidy()
 
     def next_job(self) -> Iterator[None] | None:
         """See `Training.next_job`."""
-        waiting = self._store.jobs("queued")
-        return self._work(waiting[0]) if waiting else None
+        try:
+            if self._unwritten is not None:
+                self._settle(*self._unwritten)
+            job = self._store.next_job()
+        except sqlite3.Error as error:
+            log.warning("the queue cannot be read or written: %s", error)
+            return None
+        if job is not None:
+            return self._work(job)
+        unkept = self._shelf.unkept()
+        return None if unkept is None else self._keep(unkept)
 
-    def cancel(self, job: JobRow) -> None:
+    def pause(self, job: JobRow) -> JobRow:
+        """Has a job paused: at once if it waits, else after its present step. May be called from any thread.
+
+        Raises:
+            ConflictError: If its state does not allow it.
+        """
+        return self._store.ask(job.id, "pause")
+
+    def resume(self, job: JobRow) -> JobRow:
+        """Lets a paused or failed job go on where it was. May be called from any thread.
+
+        Raises:
+            ConflictError: If its state does not allow it.
+        """
+        return self._store.resume(job.id)
+
+    def cancel(self, job: JobRow) -> JobRow:
         """Ends a job: at once if it waits, else after its present step. May be called from any thread.
 
         Raises:
             ConflictError: If it has ended already.
         """
-        if job.state == "running":
-            self._cancel.add(job.id)
-            return
-        self._store.change_state(job.id, "cancelled")
+        return self._store.ask(job.id, "cancel")
+
+    def delete(self, job: JobRow) -> None:
+        """Forgets a job, its events, journal and adapter. May be called from any thread.
+
+        Raises:
+            ConflictError: If it runs.
+        """
+        self._shelf.delete(job)
 
     def adapter(self, name: str) -> tuple[str, Patches]:
         """The adapter of a job, on the device's thread.
@@ -77,6 +129,7 @@ class Runner:
         Raises:
             NotFoundError: If there is no such job.
             ConflictError: If it has no adapter.
+            AdapterFileError: If the adapter's file is not what the job wrote.
         """
         job = self._store.job(name) if name != LATEST else self._latest()
         if self._running is not None and self._running[0] == job.id:
@@ -85,10 +138,8 @@ class Runner:
             raise ConflictError(
                 f"job {job.id} is {job.state} and has no adapter", hint="Wait until it has started."
             )
-        if job.id not in self._loaded:
-            assert self._base is not None
-            self._loaded[job.id] = load_adapter(self._library.job(job.id) / "adapter", self._base)
-        return job.id, self._loaded[job.id]
+        assert self._base is not None
+        return job.id, self._shelf.patches(job, self._base)
 
     def _latest(self) -> JobRow:
         if self._running is not None:
@@ -102,12 +153,12 @@ class Runner:
         try:
             yield from self._steps(job)
         except SteerzoError as error:
-            self._fail(job, error)
+            self._failed(job, error)
         except Exception as error:  # the job fails, the server goes on
-            self._fail(job, SteerzoError(f"{type(error).__name__}: {error}"), cause=error)
+            known = known_error_of(error)
+            self._failed(job, known or SteerzoError(f"{type(error).__name__}: {error}"), cause=error)
         finally:
             self._running = None
-            self._cancel.discard(job.id)
 
     def _steps(self, job: JobRow) -> Iterator[None]:
         self._store.change_state(job.id, "running")
@@ -120,16 +171,31 @@ class Runner:
             else:
                 self._advise(job, run)
             yield
-            outcome: State = "succeeded"
-            for record in run.records():
-                self._store.add_records(job.id, [record])
-                if job.id in self._cancel:
-                    outcome = "cancelled"
-                    break
-                yield
+            outcome = self._outcome(job)
+            if outcome is None:
+                outcome = yield from self._recorded(job, run)
             self._store.change_state(job.id, outcome, result=_result(run.finish()))
         finally:
             run.close()
+        self._shelf.put_away(job)
+
+    def _recorded(self, job: JobRow, run: Run) -> Generator[None, None, State]:
+        """Stores records until the run ends, or something else is asked for; returns how it ended."""
+        tried_before = job.attempts > 0
+        for record in run.records():
+            self._store.add_records(job.id, [record])
+            if tried_before:
+                self._store.went_well(job.id)
+                tried_before = False
+            outcome = self._outcome(job)
+            if outcome is not None:
+                return outcome
+            yield
+        return "succeeded"
+
+    def _outcome(self, job: JobRow) -> State | None:
+        wish = self._store.wish(job.id)
+        return None if wish is None else GOAL[wish]
 
     def _advise(self, job: JobRow, run: Run) -> None:
         try:
@@ -154,9 +220,44 @@ class Runner:
             snapshot_every=self._snapshot_every,
         )
 
-    def _fail(self, job: JobRow, error: SteerzoError, cause: Exception | None = None) -> None:
-        log.error("job %s failed: %s", job.id, error, exc_info=cause)
-        self._store.change_state(job.id, "failed", error=problem_of(error))
+    def _keep(self, job: JobRow) -> Iterator[None]:
+        """Makes the adapter of a job that was paused or cancelled while it waited to go on."""
+        try:
+            run = self._open(job)
+            try:
+                yield
+                self._store.set_result(job.id, _result(run.finish()))
+            finally:
+                run.close()
+        except Exception:  # its journal stays; it is tried again at the next start
+            log.warning("job %s: its adapter cannot be made", job.id, exc_info=True)
+            self._shelf.give_up(job)
+
+    def _failed(self, job: JobRow, error: SteerzoError, cause: Exception | None = None) -> None:
+        log.error("job %s: %s", job.id, error, exc_info=cause)
+        try:
+            self._settle(job, error)
+        except sqlite3.Error as trouble:
+            # The disk that broke the step does not take the news of it either: say it later.
+            log.error("job %s: its state cannot be written: %s", job.id, trouble)
+            self._unwritten = (job, error)
+
+    def _settle(self, job: JobRow, error: SteerzoError) -> None:
+        """Writes what has become of a job that broke off: it fails, or tries again later."""
+        self._unwritten = None
+        try:
+            job = self._store.job(job.id)
+        except NotFoundError:
+            return  # deleted while its turn came up
+        if job.state != "running":
+            return
+        delay_s = self._retries.next_in_s(error, job.attempts)
+        if delay_s is None:
+            self._store.change_state(job.id, "failed", error=problem_of(error))
+            return
+        self._store.change_state(job.id, "interrupted", error=problem_of(error), retry_in_s=delay_s)
+        self._store.change_state(job.id, "queued", error=problem_of(error))
+        self._store.add_log(job.id, f"{error}; attempt {job.attempts + 2} in {delay_s:g} s")
 
 
 def _result(result: Result) -> dict[str, Any]:

@@ -3,47 +3,16 @@
 The journal of a running job stays the truth about its steps; after a crash the events are completed from it.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from server.database import Database, dumped
-from server.jobs.states import FINAL, State, check
-from steerzo_edge.errors import ConflictError, NotFoundError
+from server.jobs.rows import Event, JobRow, event_of, job_of
+from server.jobs.states import FINAL, GOAL, State, Wish, check
+from steerzo_edge.errors import BusyError, ConflictError, NotFoundError
 from steerzo_edge.records import Record
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job as stored; `spec` is what it was asked for, resolved."""
-
-    id: str
-    number: int
-    name: str
-    state: State
-    created: float
-    spec: dict[str, Any]
-    result: dict[str, Any] | None
-    error: dict[str, Any] | None
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.state in FINAL
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to a job; `seq` orders all of them, `step` is set on steps and evaluations."""
-
-    seq: int
-    kind: str
-    step: int | None
-    at: float
-    data: dict[str, Any]
 
 
 class Store:
@@ -67,7 +36,14 @@ class Store:
         self._now = now
 
     def add_job(
-        self, id: str, name: str | None, spec: Mapping[str, Any], idempotency_key: str | None = None
+        self,
+        id: str,
+        name: str | None,
+        spec: Mapping[str, Any],
+        idempotency_key: str | None = None,
+        *,
+        priority: int = 0,
+        max_waiting: int | None = None,
     ) -> JobRow:
         """Puts a job into the queue.
 
@@ -76,23 +52,29 @@ class Store:
             name: Unique among jobs; by default made from its number.
             spec: What to do.
             idempotency_key: A second job with the same key is not made; the first is returned.
+            priority: Higher ones first.
+            max_waiting: Jobs that may wait.
 
         Raises:
             ConflictError: If the name is taken, or the key came with another request.
+            BusyError: If too many wait already.
         """
         with self._database.writing() as db:
             if idempotency_key is not None:
                 found = db.execute("SELECT * FROM jobs WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
                 if found is not None:
-                    return _same_request(_job(found), spec)
+                    return same_request(job_of(found), spec)
+            waiting = db.execute("SELECT COUNT(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
+            if max_waiting is not None and waiting >= max_waiting:
+                raise BusyError(f"{max_waiting} jobs are waiting already")
             number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM jobs").fetchone()[0]
             name = name or f"job-{number}"
             if db.execute("SELECT 1 FROM jobs WHERE name = ? OR id = ?", (name, name)).fetchone():
                 raise ConflictError(f"there is a job named {name!r} already", hint="Choose another name.")
             db.execute(
-                "INSERT INTO jobs (id, number, name, state, created, spec, idempotency_key)"
-                " VALUES (?, ?, ?, 'queued', ?, ?, ?)",
-                (id, number, name, self._now(), dumped(spec), idempotency_key),
+                "INSERT INTO jobs (id, number, name, state, created, spec, idempotency_key, priority)"
+                " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+                (id, number, name, self._now(), dumped(spec), idempotency_key, priority),
             )
             self._insert_event(db, id, "state", None, {"state": "queued"})
         self._changed(id)
@@ -107,13 +89,54 @@ class Store:
         rows = self._database.rows("SELECT * FROM jobs WHERE id = ? OR name = ?", id_or_name, id_or_name)
         if not rows:
             raise NotFoundError(f"there is no job {id_or_name!r}", hint="GET /jobs lists them.")
-        return _job(rows[0])
+        return job_of(rows[0])
+
+    def job_of_key(self, idempotency_key: str) -> JobRow | None:
+        """The job that was made with a key."""
+        rows = self._database.rows("SELECT * FROM jobs WHERE idempotency_key = ?", idempotency_key)
+        return job_of(rows[0]) if rows else None
 
     def jobs(self, *states: State) -> list[JobRow]:
         """Jobs in the order they came, all or those in certain states."""
         marks = ",".join("?" * len(states))
         where = f"WHERE state IN ({marks})" if states else ""
-        return [_job(row) for row in self._database.rows(f"SELECT * FROM jobs {where} ORDER BY number", *states)]
+        return [job_of(row) for row in self._database.rows(f"SELECT * FROM jobs {where} ORDER BY number", *states)]
+
+    def page(self, *, before: int | None, limit: int, state: State | None = None) -> list[JobRow]:
+        """Jobs with a number below `before`, newest first."""
+        query = "SELECT * FROM jobs WHERE (? IS NULL OR number < ?) AND (? IS NULL OR state = ?)"
+        rows = self._database.rows(f"{query} ORDER BY number DESC LIMIT ?", before, before, state, state, limit)
+        return [job_of(row) for row in rows]
+
+    def count(self, *states: State) -> int:
+        """How many jobs are in certain states."""
+        marks = ",".join("?" * len(states))
+        return int(self._database.rows(f"SELECT COUNT(*) FROM jobs WHERE state IN ({marks})", *states)[0][0])
+
+    def ahead_of(self, job: JobRow) -> int:
+        """How many jobs run, or wait in front of a waiting one."""
+        query = (
+            "SELECT COUNT(*) FROM jobs WHERE state = 'running'"
+            " OR (state = 'queued' AND (priority > ? OR (priority = ? AND number < ?)))"
+        )
+        return int(self._database.rows(query, job.priority, job.priority, job.number)[0][0])
+
+    def unkept(self) -> list[JobRow]:
+        """Jobs that have made steps, do not go on, and have made no adapter of them."""
+        query = (
+            "SELECT * FROM jobs WHERE state IN ('paused', 'cancelled') AND result IS NULL"
+            " AND EXISTS (SELECT 1 FROM events WHERE job = jobs.id AND kind = 'step')"
+        )
+        return [job_of(row) for row in self._database.rows(query)]
+
+    def next_job(self) -> JobRow | None:
+        """The job whose turn it is: those with a wish, then by priority, then by age."""
+        query = (
+            "SELECT * FROM jobs WHERE state = 'queued' AND (not_before <= ? OR wish IS NOT NULL)"
+            " ORDER BY wish IS NULL, priority DESC, number LIMIT 1"
+        )
+        rows = self._database.rows(query, self._now())
+        return job_of(rows[0]) if rows else None
 
     def change_state(
         self,
@@ -122,22 +145,102 @@ class Store:
         *,
         result: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,
+        retry_in_s: float | None = None,
     ) -> JobRow:
         """Moves a job to another state and says so in its events, in one transaction.
+
+        Args:
+            id: The job's.
+            state: The new one.
+            result: What it has made, from now on.
+            error: What it failed with; None forgets an older one.
+            retry_in_s: Counts one more attempt, and lets the next begin so many seconds from now.
 
         Raises:
             ConflictError: If the table of states does not allow it.
         """
         with self._database.writing() as db:
-            old = self.job(id)
-            check(id, old.state, state)
+            job = self.job(id)
+            check(id, job.state, state)
             db.execute(
                 "UPDATE jobs SET state = ?, result = COALESCE(?, result), error = ? WHERE id = ?",
                 (state, result and dumped(result), error and dumped(error), id),
             )
+            now = self._now()
+            if state == "running":
+                db.execute("UPDATE jobs SET started = COALESCE(started, ?) WHERE id = ?", (now, id))
+            if retry_in_s is not None:
+                update = "UPDATE jobs SET attempts = attempts + 1, not_before = ? WHERE id = ?"
+                db.execute(update, (now + retry_in_s, id))
+            if state in FINAL or state == "paused":
+                update = "UPDATE jobs SET wish = NULL, attempts = 0, not_before = 0, ended = ? WHERE id = ?"
+                db.execute(update, (now if state in FINAL else None, id))
             self._insert_event(db, id, "state", None, {"state": state} | ({"error": dict(error)} if error else {}))
         self._changed(id)
         return self.job(id)
+
+    def ask(self, id: str, wish: Wish) -> JobRow:
+        """Has a job paused or cancelled: at once if it waits, else at the end of its present step.
+
+        What was asked of a running job outlasts a crash.
+
+        Raises:
+            ConflictError: If its state does not allow it, or it is being cancelled already.
+        """
+        with self._database.writing() as db:
+            job = self.job(id)
+            running = job.state == "running"
+            if job.wish == "cancel" and wish == "pause":
+                raise ConflictError(f"job {id} is being cancelled")
+            if running:
+                db.execute("UPDATE jobs SET wish = ? WHERE id = ?", (wish, id))
+        return self.job(id) if running else self.change_state(id, GOAL[wish])
+
+    def resume(self, id: str) -> JobRow:
+        """Puts a paused or failed job back into the queue, at its old place.
+
+        Raises:
+            ConflictError: If its state does not allow it.
+        """
+        with self._database.writing() as db:
+            # A job that has not come to its pause yet goes on.
+            changed = db.execute(
+                "UPDATE jobs SET wish = NULL WHERE id = ? AND state = 'running' AND wish = 'pause'", (id,)
+            )
+            if changed.rowcount:
+                return self.job(id)
+            db.execute("UPDATE jobs SET ended = NULL WHERE id = ? AND state = 'failed'", (id,))
+        return self.change_state(id, "queued")
+
+    def wish(self, id: str) -> Wish | None:
+        """What is to happen to a running job at the end of its present step."""
+        wish: Wish | None = self._database.rows("SELECT wish FROM jobs WHERE id = ?", id)[0][0]
+        return wish
+
+    def went_well(self, id: str) -> None:
+        """Forgets earlier attempts: a step has been finished since."""
+        with self._database.writing() as db:
+            db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (id,))
+
+    def set_result(self, id: str, result: Mapping[str, Any]) -> None:
+        """Notes what a job has made, without a change of its state."""
+        with self._database.writing() as db:
+            db.execute("UPDATE jobs SET result = ? WHERE id = ?", (dumped(result), id))
+        self._changed(id)
+
+    def delete(self, id: str) -> None:
+        """Forgets a job and its events.
+
+        Raises:
+            ConflictError: If it runs.
+        """
+        with self._database.writing() as db:
+            job = self.job(id)
+            if job.state in ("running", "interrupted"):
+                raise ConflictError(f"job {id} is {job.state}", hint=f"POST /jobs/{id}/cancel first.")
+            db.execute("DELETE FROM events WHERE job = ?", (id,))
+            db.execute("DELETE FROM jobs WHERE id = ?", (id,))
+        self._changed(id)
 
     def add_records(self, job: str, records: Iterable[Record]) -> None:
         """Adds steps and evaluations; those already there are passed over."""
@@ -157,12 +260,12 @@ class Store:
         marks = ",".join("?" * len(kinds))
         where = f"AND kind IN ({marks})" if kinds else ""
         query = f"SELECT * FROM events WHERE job = ? AND seq > ? {where} ORDER BY seq LIMIT ?"
-        return [_event(row) for row in self._database.rows(query, job, after, *kinds, limit)]
+        return [event_of(row) for row in self._database.rows(query, job, after, *kinds, limit)]
 
     def last_events(self, job: str, kind: str, count: int) -> list[Event]:
         """The last events of one kind, oldest first."""
         query = "SELECT * FROM events WHERE job = ? AND kind = ? ORDER BY seq DESC LIMIT ?"
-        return [_event(row) for row in reversed(self._database.rows(query, job, kind, count))]
+        return [event_of(row) for row in reversed(self._database.rows(query, job, kind, count))]
 
     def seq_of_step(self, job: str, step: int) -> int:
         """The position in the events behind which a reader that has seen `step` goes on."""
@@ -178,20 +281,15 @@ class Store:
         )
 
 
-def _same_request(job: JobRow, spec: Mapping[str, Any]) -> JobRow:
-    if job.spec != json.loads(dumped(spec)):
+def same_request(job: JobRow, spec: Mapping[str, Any]) -> JobRow:
+    """The job, if it was asked for in the same words.
+
+    Raises:
+        ConflictError: If not.
+    """
+    if job.spec.get("request") != spec.get("request"):
         raise ConflictError(
             f"the idempotency key was used for job {job.id}, which asked for something else",
             hint="Send a new key for a new request.",
         )
     return job
-
-
-def _job(row: sqlite3.Row) -> JobRow:
-    result, error = (row[name] and json.loads(row[name]) for name in ("result", "error"))
-    spec = json.loads(row["spec"])
-    return JobRow(row["id"], row["number"], row["name"], row["state"], row["created"], spec, result, error)
-
-
-def _event(row: sqlite3.Row) -> Event:
-    return Event(row["seq"], row["kind"], row["step"], row["at"], json.loads(row["data"]))

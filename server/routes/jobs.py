@@ -1,6 +1,7 @@
 """Fine-tuning jobs: posted, watched, cancelled, and their adapters fetched."""
 
 import io
+import time
 import zipfile
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
@@ -13,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from server.context import Context, Job, Server
 from server.intake import accept
-from server.jobs.store import Event, JobRow
+from server.jobs.rows import Event, JobRow
+from server.jobs.states import GOAL, State
 from server.schemas import JobBody
 from steerzo_edge.errors import ConflictError
 
@@ -35,9 +37,16 @@ def create_job(
 
 
 @router.get("/jobs")
-def list_jobs(server: Server) -> dict[str, Any]:
-    """All jobs, newest first."""
-    return {"jobs": [shown(server, job) for job in reversed(server.store.jobs())]}
+def list_jobs(
+    server: Server,
+    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
+    before: Annotated[str | None, Query(max_length=200, description="Only those older than this job.")] = None,
+) -> dict[str, Any]:
+    """Jobs, newest first, page by page."""
+    number = None if before is None else server.store.job(before).number
+    found = server.store.page(before=number, limit=limit, state=state)
+    return {"jobs": [shown(server, job) for job in found]}
 
 
 @router.get("/jobs/{job_id}")
@@ -46,11 +55,31 @@ def show_job(job: Job, server: Server) -> dict[str, Any]:
     return shown(server, job)
 
 
+@router.post("/jobs/{job_id}/pause", status_code=202)
+def pause_job(job: Job, server: Server) -> dict[str, Any]:
+    """Halts a job within one step; the next in the queue has its turn."""
+    return shown(server, server.runner.pause(job))
+
+
+@router.post("/jobs/{job_id}/resume", status_code=202)
+def resume_job(job: Job, server: Server) -> dict[str, Any]:
+    """Lets a paused or failed job go on where it was."""
+    resumed = server.runner.resume(job)
+    server.device.wake()
+    return shown(server, resumed)
+
+
 @router.post("/jobs/{job_id}/cancel", status_code=202)
 def cancel_job(job: Job, server: Server) -> dict[str, Any]:
     """Ends a job within one step; what it has learned so far is kept as its adapter."""
-    server.runner.cancel(job)
-    return shown(server, server.store.job(job.id))
+    return shown(server, server.runner.cancel(job))
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def delete_job(job: Job, server: Server) -> Response:
+    """Forgets a job that does not run: its events, its journal and its adapter."""
+    server.runner.delete(job)
+    return Response(status_code=204)
 
 
 @router.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
@@ -141,7 +170,11 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
         "id": job.id,
         "name": job.name,
         "state": job.state,
+        "priority": job.priority,
         "created": job.created,
+        "started": job.started,
+        "ended": job.ended,
+        "attempts": job.attempts,
         "dataset": job.spec["dataset"],
         "validation": job.spec["validation"],
         "step": done,
@@ -173,10 +206,18 @@ def _seconds_left(steps: list[Event], left: int) -> float | None:
 
 
 def _waiting_for(server: Context, job: JobRow) -> str | None:
+    """Why a job does not run, in words."""
+    if job.wish is not None:
+        return f"the end of its present step, to be {GOAL[job.wish]}"
+    if job.state == "paused":
+        return f"POST /jobs/{job.id}/resume"
     if job.state != "queued":
         return None
-    ahead = sum(other.number < job.number for other in server.store.jobs("queued", "running"))
-    return f"{ahead} jobs ahead" if ahead else "the device"
+    ahead = server.store.ahead_of(job)
+    if ahead:
+        return f"{ahead} jobs ahead"
+    left = job.not_before - time.time()
+    return f"another attempt in {left:.0f} s" if job.error and left > 0 else "the device"
 
 
 def _sse(event: Event) -> ServerSentEvent:

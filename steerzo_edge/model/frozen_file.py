@@ -4,17 +4,11 @@ It can be made again from rows, weights and seed; but sums of other threads, ano
 differently, and a journal's steps belong to the bits that they were measured with.
 """
 
-import logging
 from pathlib import Path
 
-import safetensors
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from steerzo_edge.files import write_whole
-
-log = logging.getLogger(__name__)
+from steerzo_edge.sealed import load_sealed, save_sealed
 
 
 def save_frozen(path: Path, frozen: Tensor, origin: str) -> None:
@@ -28,23 +22,15 @@ def save_frozen(path: Path, frozen: Tensor, origin: str) -> None:
     Raises:
         OSError: If the disk is full or fails.
     """
-    write_whole(path, lambda place: save_file({"frozen": frozen}, place, metadata={"origin": origin}))
+    save_sealed(path, {"frozen": frozen}, {"origin": origin})
 
 
 def load_frozen(path: Path, origin: str) -> Tensor | None:
-    """Reads what `save_frozen` wrote; None if it is missing, unreadable, or of another origin.
+    """Reads what `save_frozen` wrote; None if it is missing, damaged, or of another origin.
 
     Args:
         path: The file.
         origin: What it must have been made from.
     """
-    if not path.exists():
-        return None
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            if file.metadata()["origin"] == origin:
-                found: Tensor = file.get_tensor("frozen")
-                return found
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        log.warning("%s cannot be read (%s); it is made again", path, error)
-    return None
+    found = load_sealed(path)
+    return found[1]["frozen"] if found is not None and found[0].get("origin") == origin else None

@@ -11,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -73,7 +74,8 @@ class Journal:
         self.path = path
         self.header = header
         self.entries = entries
-        self._file = path.open("ab")
+        # Without a buffer: what a full disk did not take must not be written later, when the file is closed.
+        self._file = path.open("ab", buffering=0)
 
     @classmethod
     def create(cls, path: Path, header: Header) -> Self:
@@ -109,11 +111,18 @@ class Journal:
         """Writes one line and waits until it is on the disk.
 
         Raises:
-            OSError: If the disk is full or fails; a torn line is dropped at the next opening.
+            OSError: If the disk is full or fails; a torn line is dropped, here or at the next opening.
         """
-        self._file.write(_line(_as_json(entry)))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        length = os.fstat(self._file.fileno()).st_size
+        try:
+            rest = memoryview(_line(_as_json(entry)))
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), length)
+            raise
         self.entries.append(entry)
 
     def close(self) -> None:

@@ -1,0 +1,129 @@
+"""The files of jobs that do not run: adapters loaded and checked, what is no longer needed cleared away."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.data.library import Library
+from server.jobs.rows import JobRow
+from server.jobs.store import Store
+from steerzo_edge.errors import AdapterFileError, SteerzoError
+from steerzo_edge.model.adapter_file import WEIGHTS, file_sha256, load_adapter
+from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.base import Base
+
+log = logging.getLogger(__name__)
+DAY_S = 86_400.0
+# Saves replaying a journal; of no use once the adapter is written.
+SHORTCUTS = ("snapshot.safetensors", "best.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long ended jobs are kept.
+
+    Args:
+        jobs: At most so many; None keeps all.
+        days: At most so long after their end; None keeps them for ever.
+    """
+
+    jobs: int | None = None
+    days: float | None = None
+
+
+class Shelf:
+    """Looks after the directories of jobs.
+
+    Args:
+        store: Where jobs are.
+        library: Where their files are.
+        retention: How long ended jobs are kept.
+        now: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        library: Library,
+        retention: Retention | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._library = library
+        self._retention = retention or Retention()
+        self._now = now
+        self._loaded: dict[str, Patches] = {}
+        self._given_up: set[str] = set()
+
+    def patches(self, job: JobRow, base: Base) -> Patches:
+        """The adapter that a job has made, on the device's thread.
+
+        Raises:
+            AdapterFileError: If the file is not what the job wrote.
+        """
+        assert job.result is not None
+        sha256 = job.result["sha256"]
+        # By content: a job that was resumed writes another adapter under the same name.
+        if sha256 not in self._loaded:
+            directory = self._library.job(job.id) / "adapter"
+            try:
+                found = file_sha256(directory / WEIGHTS)
+            except OSError as error:
+                raise AdapterFileError(f"the adapter of job {job.id} cannot be read: {error.strerror}") from None
+            if found != sha256:
+                raise AdapterFileError(
+                    f"the adapter of job {job.id} is damaged: its sha256 is {found}, the job wrote {sha256}",
+                    hint="Look at the disk; `steerzo replay` makes the adapter again from the journal.",
+                )
+            self._loaded[sha256] = load_adapter(directory, base)
+        return self._loaded[sha256]
+
+    def unkept(self) -> JobRow | None:
+        """A job that was paused or cancelled while it waited to go on: its adapter is still to be made."""
+        return next((job for job in self._store.unkept() if job.id not in self._given_up), None)
+
+    def give_up(self, job: JobRow) -> None:
+        """Does not name a job as `unkept` again."""
+        self._given_up.add(job.id)
+
+    def put_away(self, job: JobRow) -> None:
+        """After a job's end: clears away what only a running job needs, and jobs that are too many or too old."""
+        try:
+            if self._store.job(job.id).state in ("succeeded", "cancelled"):
+                for name in SHORTCUTS:
+                    (self._library.job(job.id) / name).unlink(missing_ok=True)
+            self._expire()
+        except (OSError, SteerzoError) as error:
+            log.warning("job %s: not cleared away: %s", job.id, error)
+
+    def tidy(self) -> None:
+        """At the start: clears away directories that belong to no job, and jobs that are too old."""
+        known = {job.id for job in self._store.jobs()}
+        for directory in self._library.job_directories():
+            if directory.name not in known:
+                log.info("no job %s is known: its directory is cleared away", directory.name)
+                shutil.rmtree(directory, ignore_errors=True)
+        self._expire()
+
+    def delete(self, job: JobRow) -> None:
+        """Forgets a job: first the database, then its files.
+
+        Raises:
+            ConflictError: If it runs.
+        """
+        self._store.delete(job.id)
+        if job.result is not None:
+            self._loaded.pop(job.result["sha256"], None)
+        shutil.rmtree(self._library.job(job.id), ignore_errors=True)
+
+    def _expire(self) -> None:
+        ended = sorted(self._store.jobs("succeeded", "failed", "cancelled"), key=lambda job: -(job.ended or 0))
+        keep, days = self._retention.jobs, self._retention.days
+        for place, job in enumerate(ended):
+            too_old = days is not None and (job.ended or job.created) < self._now() - days * DAY_S
+            if too_old or (keep is not None and place >= keep):
+                log.info("job %s is cleared away: the settings keep %s jobs, %s days", job.id, keep, days)
+                self.delete(job)
