@@ -17,6 +17,7 @@ from server.database import Database
 from server.jobs.bell import Bell
 from server.jobs.device import Device
 from server.jobs.faults import Retries
+from server.jobs.feeds import Feeds
 from server.jobs.runner import Runner
 from server.jobs.shelf import Retention, Shelf
 from server.jobs.store import Store
@@ -43,6 +44,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     database = Database(library.database)
     store = Store(database, changed=bell.ring)
     register = Register(database)
+    feeds = Feeds(store, bell, max_readers=settings.max_event_readers)
     shelf = Shelf(store, library, Retention(settings.keep_jobs, settings.keep_days))
     retries = Retries(settings.retry_attempts, settings.retry_delay_s)
     runner = Runner(store, register, library, shelf, snapshot_every=settings.snapshot_every, retries=retries)
@@ -52,7 +54,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         give_up(error)
 
     device = Device(partial(_load, settings), runner, max_waiting=settings.max_waiting_prompts, failed=failed)
-    context = Context(settings, library, register, store, bell, runner, device)
+    context = Context(settings, library, register, store, bell, feeds, runner, device)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

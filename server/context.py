@@ -11,6 +11,7 @@ from server.data.library import Library
 from server.data.register import Register
 from server.jobs.bell import Bell
 from server.jobs.device import Device
+from server.jobs.feeds import Feeds
 from server.jobs.rows import JobRow
 from server.jobs.runner import Runner
 from server.jobs.store import Store
@@ -30,6 +31,7 @@ class Context:
     register: Register
     store: Store
     bell: Bell
+    feeds: Feeds
     runner: Runner
     device: Device
     failure: Exception | None = None

@@ -34,6 +34,12 @@ class Settings(Config):
     max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
     max_waiting_prompts: int = Field(64, ge=1, description="Prompts that may wait; more are answered 429.")
     max_waiting_jobs: int = Field(256, ge=1, description="Jobs that may wait; more are answered 429.")
+    max_event_readers: int = Field(
+        1000, ge=1, description="Connections that may read events; more are answered 429."
+    )
+    client_timeout_s: int = Field(
+        60, ge=1, description="How long a client may take nothing of what it is sent before it is dropped."
+    )
     retry_attempts: int = Field(
         6, ge=0, le=100, description="Further attempts of a job when memory or disk do not suffice."
     )

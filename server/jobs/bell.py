@@ -23,7 +23,8 @@ class Bell:
 
     def ring(self, job: str) -> None:
         """Wakes the watchers of a job."""
-        if self._loop is not None:
+        # Who begins to listen after this look reads the store afterwards, and finds what has happened.
+        if self._loop is not None and job in self._waiting:
             with suppress(RuntimeError):  # the loop has closed: nobody watches any more
                 self._loop.call_soon_threadsafe(self._wake, job)
 

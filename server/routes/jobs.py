@@ -3,13 +3,12 @@
 import io
 import time
 import zipfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from server.context import Context, Job, Server
@@ -17,10 +16,12 @@ from server.intake import accept
 from server.jobs.rows import Event, JobRow
 from server.jobs.states import GOAL, State
 from server.schemas import JobBody
+from server.streams import EventStream
 from steerzo_edge.errors import ConflictError
 
 router = APIRouter(tags=["jobs"])
 SPEED_STEPS = 50
+LARGEST_STEP = 2**62  # what SQLite can hold
 
 
 @router.post("/jobs", status_code=202)
@@ -82,10 +83,8 @@ def delete_job(job: Job, server: Server) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
-async def watch_job(
-    job: Job, server: Server, last_event_id: Annotated[str | None, Header()] = None
-) -> AsyncIterator[ServerSentEvent]:
+@router.get("/jobs/{job_id}/events", response_class=EventStream)
+async def watch_job(job: Job, server: Server, last_event_id: Annotated[str | None, Header()] = None) -> EventStream:
     """Everything that happened and happens: `step`, `eval`, `state`, `log`. Ends when the job ends.
 
     Also the run's own decisions: `tune` (what "auto" found) and `watch` (what goes wrong, what is done about it).
@@ -95,22 +94,9 @@ async def watch_job(
     after = 0
     if last_event_id is not None:
         step = int(last_event_id) if last_event_id.isdecimal() else -1
-        after = await run_in_threadpool(server.store.seq_of_step, job.id, step)
-    while True:
-        rung = server.bell.listen(job.id)
-        try:
-            ended = (await run_in_threadpool(server.store.job, job.id)).is_final
-            events = await run_in_threadpool(server.store.events, job.id, after=after)
-            for event in events:
-                after = event.seq
-                yield _sse(event)
-            if events:
-                continue
-            if ended or server.bell.closed:
-                return
-            await rung.wait()
-        finally:
-            server.bell.leave(job.id, rung)
+        after = await run_in_threadpool(server.store.seq_of_step, job.id, min(step, LARGEST_STEP))
+    server.feeds.check_room()
+    return EventStream(server.feeds.watch(job.id, after))
 
 
 @router.get("/jobs/{job_id}/metrics")
@@ -218,8 +204,3 @@ def _waiting_for(server: Context, job: JobRow) -> str | None:
         return f"{ahead} jobs ahead"
     left = job.not_before - time.time()
     return f"another attempt in {left:.0f} s" if job.error and left > 0 else "the device"
-
-
-def _sse(event: Event) -> ServerSentEvent:
-    id = str(event.step) if event.kind == "step" else None
-    return ServerSentEvent(event=event.kind, id=id, data=event.data)

@@ -1,0 +1,21 @@
+"""Streams of server-sent events that are encoded already."""
+
+from collections.abc import AsyncIterator
+
+from starlette.responses import StreamingResponse
+
+
+class EventStream(StreamingResponse):
+    """Bytes of server-sent events, as they come.
+
+    FastAPI's own class would encode every event again for every reader.
+
+    Args:
+        events: Encoded events, one or many at a time.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        # No cache and no proxy may hold events back.
+        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
