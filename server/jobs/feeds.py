@@ -1,7 +1,7 @@
 """The events of a watched job, read and put into words once for all who watch it.
 
     store --> pump (one a watched job) --> the last events, encoded --> any number of readers
-      \\-------------------------------- older ones, page by page -------/
+      +-------------------------------- older ones, page by page --------+
 
 A reader that falls behind, or begins late, reads from the store at its own pace. Nobody is waited for: what a
 reader does not take stays in its socket, and a socket that takes nothing is closed by the system (see `serving`).

@@ -76,6 +76,7 @@ class Runner:
         try:
             if self._unwritten is not None:
                 self._settle(*self._unwritten)
+                self._unwritten = None
             job = self._store.next_job()
         except sqlite3.Error as error:
             log.warning("the queue cannot be read or written: %s", error)
@@ -244,7 +245,6 @@ class Runner:
 
     def _settle(self, job: JobRow, error: SteerzoError) -> None:
         """Writes what has become of a job that broke off: it fails, or tries again later."""
-        self._unwritten = None
         try:
             job = self._store.job(job.id)
         except NotFoundError:

@@ -1,10 +1,10 @@
 """The states of a job and the ways between them, as one table.
 
-queued --> running --> succeeded
-  ^  ^       |  |  \-> cancelled
-  |  |       |  \----> failed ----> queued, when somebody resumes it
-  |  paused <-/
-  interrupted          a crash, or a fault that may pass; on the way back to the queue
+queued --> running --> succeeded | failed | cancelled
+  ^          |
+  +- paused -+                  somebody asks
+  +- interrupted -+             a crash, or a fault that may pass
+  +- failed                     somebody resumes it
 """
 
 from typing import Final, Literal

@@ -6,6 +6,7 @@ The journal of a running job stays the truth about its steps; after a crash the 
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from server.database import Database, dumped
@@ -68,8 +69,11 @@ class Store:
             if max_waiting is not None and waiting >= max_waiting:
                 raise BusyError(f"{max_waiting} jobs are waiting already")
             number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM jobs").fetchone()[0]
-            name = name or f"job-{number}"
-            if db.execute("SELECT 1 FROM jobs WHERE name = ? OR id = ?", (name, name)).fetchone():
+            taken = {row[0] for row in db.execute("SELECT name FROM jobs UNION SELECT id FROM jobs")}
+            if name is None:
+                # Somebody may have called a job job-7 before there were seven.
+                name = next(free for more in count(number) if (free := f"job-{more}") not in taken)
+            if name in taken:
                 raise ConflictError(f"there is a job named {name!r} already", hint="Choose another name.")
             db.execute(
                 "INSERT INTO jobs (id, number, name, state, created, spec, idempotency_key, priority)"
