@@ -9,8 +9,11 @@ from typing import Annotated
 
 import typer
 
+from server.jobs_commands import jobs_app
 from steerzo_edge.cli.app import app
 from steerzo_edge.cli.output import plain_errors
+
+app.add_typer(jobs_app, name="jobs")
 
 
 @app.command()

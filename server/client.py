@@ -1,14 +1,16 @@
-"""A small HTTP client for the server's own routes, used by the demo and the tests."""
+"""A small HTTP client for the server's own routes, used by the demo, `steerzo jobs` and the tests."""
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 
-from steerzo_edge.errors import SteerzoError
+from steerzo_edge.errors import InputError, NotFoundError, SteerzoError
+
+_KINDS: dict[int, type[SteerzoError]] = {400: InputError, 404: NotFoundError, 413: InputError, 422: InputError}
 
 
 class Client:
@@ -18,6 +20,8 @@ class Client:
         url: Such as "http://127.0.0.1:8000".
         key: The API key, if the server asks for one.
     """
+
+    AWAY: ClassVar = (httpx.TransportError,)
 
     def __init__(self, url: str, key: str | None = None) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -48,6 +52,10 @@ class Client:
         """Posts JSON and returns JSON."""
         return _checked(self.http.post(path, json=body))
 
+    def delete(self, path: str) -> None:
+        """Deletes something."""
+        _checked(self.http.delete(path))
+
     def get(self, path: str) -> dict[str, Any]:
         """Gets JSON."""
         return _checked(self.http.get(path))
@@ -56,6 +64,9 @@ class Client:
         """A job's events as (kind, data), until it ends."""
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         with self.http.stream("GET", f"/jobs/{job}/events", headers=headers) as response:
+            if response.is_error:
+                response.read()
+                _checked(response)
             kind = ""
             for line in response.iter_lines():
                 field, _, value = line.partition(": ")
@@ -66,7 +77,8 @@ class Client:
 
 
 def _checked(response: httpx.Response) -> dict[str, Any]:
-    body: dict[str, Any] = response.json()
+    body: dict[str, Any] = response.json() if response.content else {}
     if response.is_error:
-        raise SteerzoError(f"{response.status_code}: {body.get('detail')}", hint=body.get("hint"))
+        kind = _KINDS.get(response.status_code, SteerzoError)
+        raise kind(f"{response.status_code}: {body.get('detail')}", hint=body.get("hint"))
     return body

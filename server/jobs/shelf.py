@@ -76,7 +76,7 @@ class Shelf:
             if found != sha256:
                 raise AdapterFileError(
                     f"the adapter of job {job.id} is damaged: its sha256 is {found}, the job wrote {sha256}",
-                    hint="Look at the disk; `steerzo replay` makes the adapter again from the journal.",
+                    hint="Look at the disk. The same job with the same seed makes the same adapter again.",
                 )
             self._loaded[sha256] = load_adapter(directory, base)
         return self._loaded[sha256]
