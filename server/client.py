@@ -25,6 +25,7 @@ class Client:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self.url = url
         self.http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(120, read=120))
 
     def __enter__(self) -> Self:

@@ -1,0 +1,166 @@
+"""Servers that live and die: forked from a process that has imported everything, so that a life begins within a
+second, and killed from outside at any moment.
+"""
+
+import errno
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+
+from server.client import Client
+from server.serving import serve_command
+
+START_S = 120.0
+Wound = Callable[[], None]
+
+
+class Dice:
+    """Chance from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def number(self, below: float = 1.0) -> float:
+        """Uniform in [0, below)."""
+        return float(torch.rand(1, generator=self._generator)) * below
+
+    def choice(self, of: int) -> int:
+        """A whole number below `of`."""
+        return int(torch.randint(of, (1,), generator=self._generator))
+
+
+class Life:
+    """One server process on a data directory.
+
+    Args:
+        data_dir: The server's.
+        port: Where it listens.
+        log: Where it writes what it says.
+        settings: Of the server, by name.
+        wound: Called in the new process first of all: what is to go wrong in it.
+    """
+
+    def __init__(
+        self, data_dir: Path, port: int, log: Path, settings: dict[str, Any], wound: Wound | None = None
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.pid = os.fork()
+        if self.pid == 0:
+            _live(log, {"port": port, "data_dir": data_dir, **settings}, wound)
+        self.began = time.monotonic()
+        self._status: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process has ended."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = status if pid else None
+        return self._status is not None
+
+    def ready(self, client: Client, timeout_s: float = START_S) -> bool:
+        """Waits until it can work; False if it ends before."""
+        deadline = time.monotonic() + timeout_s
+        while not client.ready():
+            if self.is_over:
+                return False
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the server on {self.url} is not ready after {timeout_s:g} s")
+            time.sleep(0.01)
+        return True
+
+    def kill_in(self, seconds: float) -> None:
+        """Has SIGKILL sent after a while, by a process of its own: whatever this one does meanwhile."""
+        if os.fork() == 0:
+            if os.fork() == 0:  # an orphan, which nobody has to wait for
+                time.sleep(seconds)
+                try:
+                    os.kill(self.pid, signal.SIGKILL)
+                finally:
+                    os._exit(0)
+            os._exit(0)
+        os.wait()
+
+    def end(self, number: int = signal.SIGTERM, timeout_s: float = 60.0) -> int:
+        """Sends a signal and waits; the exit code, negative for a signal's."""
+        if not self.is_over:
+            os.kill(self.pid, number)
+        return self.outlive(timeout_s)
+
+    def outlive(self, timeout_s: float = 60.0) -> int:
+        """Waits for the end; the exit code, negative for a signal's."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_over:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {self.pid} does not end")
+            time.sleep(0.002)
+        assert self._status is not None
+        return os.waitstatus_to_exitcode(self._status)
+
+
+def free_port() -> int:
+    """A loopback port that nobody has."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def failing_fsync(seed: int, share: float, after_s: float = 2.0) -> Wound:
+    """A disk that now and then does not take what it is given: fsync raises EIO.
+
+    Args:
+        seed: Of which calls fail.
+        share: Of all calls.
+        after_s: The start-up is spared for so long.
+    """
+
+    def wound() -> None:
+        dice, real, born = Dice(seed), os.fsync, time.monotonic()
+
+        def fsync(handle: Any) -> None:
+            if time.monotonic() - born > after_s and dice.number() < share:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(handle)
+
+        os.fsync = fsync  # type: ignore[assignment]
+
+    return wound
+
+
+def patient(client: Client, call: Callable[[Client], Any]) -> Any | None:
+    """An answer, or None if the server went away meanwhile."""
+    try:
+        return call(client)
+    except httpx.TransportError:
+        return None
+
+
+def _live(log: Path, settings: dict[str, Any], wound: Wound | None) -> None:
+    """The child: never returns."""
+    code = 1
+    try:
+        import logging
+
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # The thread that owns the model starts fresh in this process; one is enough for a small one.
+        torch.set_num_threads(1)
+        if wound is not None:
+            wound()
+        serve_command({}, **settings)
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
