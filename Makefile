@@ -15,7 +15,7 @@ demo: $(READY)
 	$(BIN)/steerzo demo
 
 test: $(READY)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

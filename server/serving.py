@@ -85,7 +85,8 @@ def with_key(settings: Settings) -> Settings:
 def _listener(settings: Settings) -> socket.socket:
     """The bound socket: a port that is taken is found before the base is loaded."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+    # The protocol is named, for asyncio switches Nagle off only where it is: answers would wait 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Inherited by every connection: the system closes those that take nothing of what waits for them.
     if hasattr(socket, "TCP_USER_TIMEOUT"):

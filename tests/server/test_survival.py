@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from server.serving import _listener
+from server.settings import Settings
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import ServerProcess, finished
 
@@ -180,3 +182,9 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
     found = from_environment({"STEERZO_PROFILE": "gpu-8gb", "STEERZO_QUANTIZATION": "int8"})
     assert (found.model.id, found.model.quantization) == ("Qwen/Qwen3-1.7B", "int8")
     assert from_environment({"STEERZO_BASE": "a"}, base="b").model.id == "b"
+
+
+def test_answers_do_not_wait_for_an_acknowledgement(tmp_path: Path) -> None:
+    """asyncio switches Nagle's algorithm off only on sockets that name their protocol: 40 ms an answer."""
+    with _listener(Settings(port=0, data_dir=tmp_path)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
