@@ -188,3 +188,23 @@ def test_answers_do_not_wait_for_an_acknowledgement(tmp_path: Path) -> None:
     """asyncio switches Nagle's algorithm off only on sockets that name their protocol: 40 ms an answer."""
     with _listener(Settings(port=0, data_dir=tmp_path)) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot")
+def test_who_takes_nothing_is_dropped(tmp_path: Path) -> None:
+    """Any amount may wait for a reader that is slow; one that takes nothing at all loses its connection."""
+    settings = Settings(port=0, data_dir=tmp_path, client_timeout_s=1)
+    with _listener(settings) as listener, socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.listen()
+        stuck.connect(listener.getsockname())
+        connection, _ = listener.accept()
+        with connection:
+            connection.setblocking(False)
+            deadline = time.monotonic() + 20
+            with pytest.raises(OSError, match="timed out|reset|Broken pipe"):
+                while time.monotonic() < deadline:
+                    try:
+                        connection.send(bytes(1 << 16))
+                    except BlockingIOError:
+                        time.sleep(0.05)
