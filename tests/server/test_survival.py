@@ -201,10 +201,14 @@ def test_who_takes_nothing_is_dropped(tmp_path: Path) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.setblocking(False)
-            deadline = time.monotonic() + 20
-            with pytest.raises(OSError, match="timed out|reset|Broken pipe"):
-                while time.monotonic() < deadline:
-                    try:
-                        connection.send(bytes(1 << 16))
-                    except BlockingIOError:
-                        time.sleep(0.05)
+            with pytest.raises(OSError, match=r"timed out|reset|Broken pipe"):
+                _send_on(connection, 20)
+
+
+def _send_on(connection: socket.socket, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            connection.send(bytes(1 << 16))
+        except BlockingIOError:
+            time.sleep(0.05)
