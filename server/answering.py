@@ -74,6 +74,15 @@ async def whole_answer(server: Context, question: Question, request: Request) ->
             await left
 
 
+async def checked(server: Context, question: Question) -> None:
+    """Finds what is wrong with a question before anything is sent.
+
+    Raises:
+        SteerzoError: As `whole_answer`.
+    """
+    await asyncio.wrap_future(server.device.submit(_Asked(server, question).check))
+
+
 async def streamed_answer(server: Context, question: Question) -> AsyncGenerator[str | Answer, None]:
     """The pieces of the answer as they come, and at the end all of it.
 
@@ -87,8 +96,8 @@ async def streamed_answer(server: Context, question: Question) -> AsyncGenerator
     Raises:
         SteerzoError: As `whole_answer`, here and not from the iterator: nothing has been sent yet.
     """
+    await checked(server, question)
     asked = _Asked(server, question)
-    await asyncio.wrap_future(server.device.submit(asked.check))
     return _pieces(asked, server.device.submit(asked.answer))
 
 

@@ -23,6 +23,7 @@ from server.jobs.runner import Runner
 from server.jobs.shelf import Retention, Shelf
 from server.jobs.store import Store
 from server.limits import BodyLimit, KeyRequired
+from server.openai import routes as openai_routes
 from server.routes import datasets, generate, health, jobs, profiles
 from server.settings import Settings
 from steerzo_edge import __version__
@@ -79,7 +80,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     )
     app.state.context = context
     problems.install(app)
-    for routes in (datasets, jobs, generate, profiles, health):
+    for routes in (datasets, jobs, generate, profiles, health, openai_routes):
         app.include_router(routes.router)
     app.add_middleware(_body_limit, settings=settings)
     if settings.api_key is not None:

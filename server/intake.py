@@ -1,6 +1,9 @@
 """A job at the door: everything that can be checked is checked before it may wait in the queue."""
 
+import json
+from collections.abc import Mapping
 from hashlib import sha256
+from typing import Any
 
 from server.context import Context
 from server.data.keeping import keep_benchmark, keep_rows
@@ -14,13 +17,20 @@ from steerzo_edge.errors import BusyError, ConflictError, InputError
 from steerzo_edge.profile import Profile, load_profile, resolve
 
 
-def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -> JobRow:
+def accept(
+    server: Context,
+    body: JobBody,
+    idempotency_key: str | None = None,
+    *,
+    openai: Mapping[str, Any] | None = None,
+) -> JobRow:
     """Puts a job into the queue.
 
     Args:
         server: The server's parts.
         body: What is asked for.
         idempotency_key: A second job with the same key is not made; the first is returned.
+        openai: What the routes under /v1 want to find in the job's spec.
 
     Raises:
         InputError: If settings or rows cannot be used.
@@ -28,7 +38,8 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
         ConflictError: If another base is loaded, the name is taken, or the key came with another request.
         BusyError: If too many jobs wait already.
     """
-    request = sha256(body.model_dump_json().encode()).hexdigest()
+    asked = body.model_dump_json() + ("" if openai is None else json.dumps(openai, sort_keys=True))
+    request = sha256(asked.encode()).hexdigest()
     if idempotency_key is not None:
         made = server.store.job_of_key(idempotency_key)
         if made is not None:
@@ -41,7 +52,7 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
         )
     if server.store.count("queued") >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
-    profile = _profile(server, body)
+    profile = profile_of(server, body)
     ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
     warning = _check(server, body, profile, ids)
     spec = {
@@ -51,7 +62,7 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
         "task": None if body.task is None else body.task.model_dump(mode="json"),
         "seed": body.seed,
         "request": request,
-    }
+    } | ({} if openai is None else {"openai": dict(openai)})
     with server.register.holding(*ids):
         job = server.store.add_job(
             new_id("job"),
@@ -67,8 +78,13 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
     return job
 
 
-def _profile(server: Context, body: JobBody) -> Profile:
-    """The resolved profile, on the base that this server holds."""
+def profile_of(server: Context, body: JobBody) -> Profile:
+    """The resolved profile of a job, on the base that this server holds.
+
+    Raises:
+        InputError: If it cannot be used.
+        NotFoundError: If there is none of its name.
+    """
     if isinstance(body.profile, str):
         if body.profile.endswith((".yaml", ".yml")):
             raise InputError("profile: a request names a profile, it cannot name a file")

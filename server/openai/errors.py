@@ -12,6 +12,7 @@ from steerzo_edge.errors import Fault, InputError
 
 PREFIX: Final = "/v1"
 SHOWN_FAULTS: Final = 5
+PLACES: Final = frozenset({"top level", "body", "query", "path", "header"})
 # What the client, and code written for it, looks for; other codes are ours with underscores.
 CODES: Final[Mapping[str, str]] = {
     "unauthorized": "invalid_api_key",
@@ -79,9 +80,11 @@ def param_of(fault: Mapping[str, str]) -> str | None:
     where, field = fault["where"], fault["field"]
     if where.startswith("line "):
         return None
-    path = [part for part in where.split(".") if part not in ("top level", "body", "query", "path", "header")]
-    if field and path[-1:] != [field] and field != where:
+    path = where.split(".")
+    if field and path[-1] != field:
         path.append(field)
+    # What pydantic calls the members of a union is no name of ours.
+    path = [part for part in path[path[0] in PLACES :] if part.isidentifier() or part.isdigit()]
     return None if not path or path[0].isdigit() else ".".join(path)
 
 
