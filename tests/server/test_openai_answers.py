@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import httpx
 import pytest
-from openai import APITimeoutError, AuthenticationError, BadRequestError, ConflictError, NotFoundError, OpenAI
+from openai import APITimeoutError, BadRequestError, ConflictError, NotFoundError, OpenAI
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.fine_tuning import job_create_params
