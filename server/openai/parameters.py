@@ -192,7 +192,7 @@ class CompletionBody(SamplingBody):
     max_tokens: Count | None = Field(16, description="Most tokens generated, for each text.")
     best_of: Annotated[None, refused("one answer a text; ask again with another seed", 1)] = None
     echo: Annotated[None, refused("the prompt is not repeated; put it in front yourself", False)] = None
-    logprobs: Annotated[None, refused("log probabilities are not returned; leave it out", False)] = None
+    logprobs: Annotated[None, refused("log probabilities are not returned; leave it out")] = None
     suffix: Annotated[None, refused("nothing is filled in between; leave it out", "")] = None
 
     def questions(self, adapter: str | None, fresh_seed: int) -> list[Question]:
