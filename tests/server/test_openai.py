@@ -1,8 +1,10 @@
 """The real `openai` client, unchanged, against a real server: files, jobs, models, chat, completions."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +25,7 @@ ROWS = [
     }
     for i in range(24)
 ]
+README = Path(__file__).parent.parent.parent / "README.md"
 EXTRA = {"profile": PROFILE}
 
 
@@ -308,6 +311,20 @@ def test_models_are_the_base_and_every_adapter(openai: OpenAI, base: str, tuned:
         with pytest.raises(BadRequestError) as error:
             openai.models.delete(model)
         assert refusal(error)["param"] == "model"
+
+
+def test_the_script_of_the_readme_runs(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (script,) = re.findall(r"```python server\n(.*?)```", README.read_text(), re.S)
+    assert "http://127.0.0.1:8000" in script
+    (tmp_path / "turns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(script.replace("8000", str(server.port)), "README.md", "exec"), names)
+    names["client"].close()
+    assert names["job"].status == "succeeded", names["job"].error
+    assert capsys.readouterr().out
 
 
 def test_errors_outside_of_any_route(client: Client) -> None:

@@ -255,7 +255,7 @@ def test_a_job_without_an_adapter_cannot_answer_yet(openai: OpenAI, client: Clie
 def test_a_client_that_leaves_stops_the_work(
     server: ServerProcess, openai: OpenAI, client: Client, stream: bool
 ) -> None:
-    """What nobody waits for would take half a minute; the process is idle instead."""
+    """What nobody waits for would take a minute; the process is idle instead."""
     many = {"model": "base", "prompt": ["good =>"] * 64, "max_tokens": 240, "temperature": 1, "seed": 1}
     if stream:
         url = f"http://127.0.0.1:{server.port}/v1/completions"
@@ -268,8 +268,8 @@ def test_a_client_that_leaves_stops_the_work(
         time.sleep(0.1)
     assert said(openai, max_tokens=1) is not None
     before = server.cpu_s()
-    time.sleep(1)
-    assert server.cpu_s() - before < 0.4
+    time.sleep(1.5)
+    assert server.cpu_s() - before < 0.15
 
 
 def test_the_client_has_no_parameter_that_we_do_not_know() -> None:
