@@ -38,8 +38,8 @@ def accept(
         ConflictError: If another base is loaded, the name is taken, or the key came with another request.
         BusyError: If too many jobs wait already.
     """
-    asked = body.model_dump_json() + ("" if openai is None else json.dumps(openai, sort_keys=True))
-    request = sha256(asked.encode()).hexdigest()
+    # In ASCII: half of a surrogate pair, which is refused further down, has no UTF-8.
+    request = sha256(json.dumps([body.model_dump(mode="json"), openai]).encode()).hexdigest()
     if idempotency_key is not None:
         made = server.store.job_of_key(idempotency_key)
         if made is not None:
