@@ -185,7 +185,7 @@ class CompletionBody(SamplingBody):
     prompt: Annotated[
         Annotated[str, Field(min_length=1, max_length=1 << 24)]
         | Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=1 << 24)]], Field(min_length=1, max_length=64)
+            list[Annotated[str, Field(min_length=1, max_length=1 << 24)]], Field(min_length=1, max_length=32)
         ],
         BeforeValidator(_no_token_ids),
     ] = Field(description="A text, or several: each is answered, one after the other.")
