@@ -1,19 +1,22 @@
-"""Files: the datasets of /datasets under the other API's names. A file has the id of its dataset."""
+"""Files: the datasets of /datasets under the other API's names. A file has the id of its dataset.
 
-from pathlib import PurePath
+The same file sent again is the same dataset: it has the id it had.
+"""
+
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from server.context import Server
+from server.data.keeping import keep_upload
 from server.data.register import DatasetRow
+from server.data.uploads import received
 from server.openai.errors import UnsupportedError
-from server.openai.schemas import FileObject, Page
-from server.routes.datasets import keep_file
-from steerzo_edge.errors import Fault, InputError
+from server.openai.schemas import FileDeleted, FileObject, Page
+from steerzo_edge.errors import InputError
 
 router = APIRouter(prefix="/files")
 PURPOSE = "fine-tune"
@@ -40,18 +43,18 @@ async def upload_file(request: Request, server: Server) -> FileObject:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise InputError(f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data.")
-    async with request.form(max_files=1, max_fields=8) as form:
-        file, purpose = form.get("file"), form.get("purpose")
-        if not isinstance(file, UploadFile):
-            fault = Fault("file", "", "nothing", "send the file as a part of the form")
-            raise InputError(str(fault), faults=[fault])
-        if purpose != PURPOSE:
-            raise UnsupportedError("purpose", purpose, f'files are for "{PURPOSE}" only')
-        if any(key.startswith("expires_after") for key in form):
-            raise UnsupportedError("expires_after", "a policy", "files stay until they are deleted; leave it out")
-        data = await file.read()
-        name = PurePath(file.filename or "dataset").name
-    return _shown(await run_in_threadpool(keep_file, server, data, name, name[:100], None))
+    try:
+        async with received(request, server.library.incoming()) as form:
+            purpose = form.fields.get("purpose")
+            if purpose != PURPOSE:
+                raise UnsupportedError("purpose", purpose, f'files are for "{PURPOSE}" only')
+            if any(key.startswith("expires_after") for key in form.fields):
+                raise UnsupportedError(
+                    "expires_after", "a policy", "files stay until they are deleted; leave it out"
+                )
+            return _shown(await run_in_threadpool(keep_upload, server, form.file))
+    except ClientDisconnect:  # nobody hears this
+        raise InputError("the connection ended before the upload did") from None
 
 
 @router.get("")
@@ -89,6 +92,13 @@ def file_content(file_id: str, server: Server) -> Response:
     """A file as it came."""
     data = server.library.bytes_of(server.register.dataset(file_id))
     return Response(data, media_type="application/octet-stream")
+
+
+@router.delete("/{file_id}")
+def delete_file(file_id: str, server: Server) -> FileDeleted:
+    """Deletes a file, unless a job that has not ended was given it."""
+    server.holdings.remove(file_id)
+    return FileDeleted(id=file_id)
 
 
 def _shown(row: DatasetRow) -> FileObject:

@@ -107,6 +107,26 @@ def test_files_are_listed_in_pages(openai: OpenAI, client: Client, file: str) ->
     assert list(openai.files.list(purpose="batch")) == []
 
 
+def test_a_file_is_deleted_once_nothing_needs_it(openai: OpenAI, client: Client, base: str) -> None:
+    rows = b"".join(b'{"prompt": "to go %d", "completion": "b"}\n' % index for index in range(12))
+    file = openai.files.create(file=("to-go.jsonl", rows), purpose="fine-tune").id
+    assert openai.files.create(file=("to-go.jsonl", rows), purpose="fine-tune").id == file
+    extra = {**EXTRA, "overrides": {"steps": 100_000}}
+    job = openai.fine_tuning.jobs.create(model=base, training_file=file, extra_body=extra).id
+    with pytest.raises(ConflictError) as error:
+        openai.files.delete(file)
+    assert job in refusal(error)["message"]
+    openai.fine_tuning.jobs.cancel(job)
+    job_when(openai, job, "cancelled")
+    gone = openai.files.delete(file)
+    assert (gone.id, gone.deleted) == (file, True)
+    for call in (openai.files.retrieve, openai.files.content, openai.files.delete):
+        with pytest.raises(NotFoundError):
+            call(file)
+    assert client.http.get(f"/datasets/{file}").status_code == 404
+    assert openai.fine_tuning.jobs.retrieve(job).training_file == file
+
+
 @pytest.mark.parametrize(
     ("data", "purpose", "param", "says"),
     [
