@@ -184,7 +184,7 @@ def steps_within(budget: int, settings: Mapping[str, Any]) -> int:
     cost = profile.method.cost
     if profile.method.epsilon == "auto":
         budget -= PAIRS * 2 * len(RADII)
-    if profile.rule.learning_rate == "auto":
+    if isinstance(profile.rule.learning_rate, str):
         budget -= FOLLOWED * (cost + 1 + len(RUNGS))
     return budget // cost
 

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.problems import TooLargeError, UnauthorizedError, respond
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
+UPLOAD_PATHS = frozenset({"/datasets", "/v1/files"})
 
 
 class BodyLimit:
@@ -16,7 +17,7 @@ class BodyLimit:
 
     Args:
         app: What is wrapped.
-        uploads: Limit in bytes of POST /datasets.
+        uploads: Limit in bytes of POST /datasets and /v1/files.
         others: Limit in bytes of every other request.
     """
 
@@ -30,11 +31,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._uploads if scope["path"].rstrip("/") == "/datasets" else self._others
+        limit = self._uploads if scope["path"].rstrip("/") in UPLOAD_PATHS else self._others
         error = TooLargeError(f"the body exceeds {limit} bytes")
         length = Headers(scope=scope).get("content-length", "0")
         if not length.isdigit() or int(length) > limit:
-            await respond(error)(scope, receive, send)
+            await respond(error, scope["path"])(scope, receive, send)
             return
         received = 0
 
@@ -68,6 +69,7 @@ class KeyRequired:
             given = Headers(scope=scope).get("authorization", "")
             scheme, _, key = given.partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), self._key):
-                await respond(UnauthorizedError("this server asks for an API key"))(scope, receive, send)
+                error = UnauthorizedError("this server asks for an API key")
+                await respond(error, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -1,4 +1,7 @@
-"""Errors as RFC 9457 problem documents. The only place that knows both error classes and HTTP status."""
+"""Errors as RFC 9457 problem documents; under /v1 as OpenAI's error object.
+
+The only place that knows both error classes and HTTP status.
+"""
 
 import json
 import logging
@@ -11,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from server.openai.errors import error_object, is_openai, status_under_v1
 from steerzo_edge.config import fault_of
 from steerzo_edge.errors import (
     BusyError,
@@ -84,18 +88,33 @@ def status_of(error: SteerzoError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def respond(error: SteerzoError) -> Response:
-    """The error as a response."""
+def respond(error: SteerzoError, path: str) -> Response:
+    """The error as a response.
+
+    Args:
+        error: What went wrong.
+        path: Of the request: it decides which kind of document is sent.
+    """
     document = problem_of(error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if document["status"] in (429, 503) else {}
     if document["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return _rendered(document, headers)
+    return _rendered(document, headers, path)
 
 
-def _rendered(document: dict[str, Any], headers: Mapping[str, str] | None) -> Response:
+def _rendered(document: dict[str, Any], headers: Mapping[str, str] | None, path: str) -> Response:
     """In ASCII: what is quoted from a request may hold half of a surrogate pair, which UTF-8 lacks."""
-    return Response(json.dumps(document), document["status"], headers=headers, media_type=MEDIA_TYPE)
+    status = document["status"]
+    if not is_openai(path):
+        return Response(json.dumps(document), status, headers=headers, media_type=MEDIA_TYPE)
+    # The client tries a conflict again by itself; a job that has ended will not be less so in a second.
+    firm = {"X-Should-Retry": "false"} if status == HTTPStatus.CONFLICT else {}
+    return Response(
+        json.dumps(error_object(document)),
+        status_under_v1(status),
+        headers={**(headers or {}), **firm},
+        media_type="application/json",
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -105,17 +124,17 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, SteerzoError)
         if status_of(error) >= 500 and not isinstance(error, BusyError | CapacityError | StorageError):
             log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return respond(error)
+        return respond(error, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         faults = [fault_of(detail) for detail in error.errors()]
-        return respond(InputError("; ".join(map(str, faults)), faults=faults))
+        return respond(InputError("; ".join(map(str, faults)), faults=faults), request.url.path)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == TOO_LARGE:
-            return respond(TooLargeError(str(error.detail)))
+            return respond(TooLargeError(str(error.detail)), request.url.path)
         document = {
             "type": "about:blank",
             "title": HTTPStatus(error.status_code).phrase,
@@ -124,11 +143,11 @@ def install(app: FastAPI) -> None:
             "code": HTTPStatus(error.status_code).name.lower().replace("_", "-"),
             "hint": "GET /docs lists every route and method.",
         }
-        return _rendered(document, error.headers)
+        return _rendered(document, error.headers, request.url.path)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return respond(SteerzoError("an unexpected error; the server's log has the details"))
+        return respond(SteerzoError("an unexpected error; the server's log has the details"), request.url.path)
 
     app.add_exception_handler(SteerzoError, steerzo)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -24,7 +24,7 @@ from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.parts import Parts
 from steerzo_edge.profile import Profile
-from steerzo_edge.sections import BatchConfig
+from steerzo_edge.sections import BatchConfig, peak_rate
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.zo.batched import BatchedOracle
 from steerzo_edge.zo.blocks import cut
@@ -54,6 +54,11 @@ class Data:
     validation: Tokenized | None
 
 
+def held_out(rows: int, profile: Profile) -> int:
+    """How many of so many rows are set aside for validation where none were given, examples of one line apart."""
+    return min(int(rows * profile.evaluate.holdout), profile.evaluate.examples)
+
+
 def split(dataset: Dataset, profile: Profile, seed: int) -> tuple[Dataset, Dataset | None]:
     """Sets rows aside for validation where none were given; examples of one line of the file stay together.
 
@@ -62,7 +67,7 @@ def split(dataset: Dataset, profile: Profile, seed: int) -> tuple[Dataset, Datas
         profile: `evaluate.holdout` says which share, `evaluate.examples` how many at most.
         seed: Which rows.
     """
-    count = min(int(len(dataset) * profile.evaluate.holdout), profile.evaluate.examples)
+    count = held_out(len(dataset), profile)
     if count == 0:
         return dataset, None
     generator = torch.Generator().manual_seed(derive_seed("holdout", seed))
@@ -106,7 +111,7 @@ def tokenized(
     """
     max_tokens = min(profile.batch.max_tokens, context_length)
     labels = train.labels
-    if validation is not None and validation.format != train.format:
+    if validation is not None and validation.kind != train.kind:
         raise DatasetError(f"the validation rows are {validation.format}, the training rows {train.format}")
     if validation is not None and len(validation) > profile.evaluate.examples:
         generator = torch.Generator().manual_seed(derive_seed("validation", seed))
@@ -166,7 +171,8 @@ def assemble(
         seed=derive_seed("blocks", seed),
         distribution=profile.method.noise,
     )
-    method, rate = profile.method, profile.rule.learning_rate
+    method = profile.method
+    rate, rate_factor = peak_rate(profile.rule.learning_rate)
     prefix = prefix or _prefix(base, profile, data, subset, room, scratch)
     return Parts(
         subset=subset,
@@ -183,7 +189,8 @@ def assemble(
             min(method.cost, _chunk(base, profile, room, subset)),
         ),
         rule=profile.rule.build(blocks.noise.size, base.device),
-        learning_rate=None if rate == "auto" else rate,
+        learning_rate=rate,
+        rate_factor=rate_factor,
         schedule=profile.schedule.build(profile.steps),
         batches=partial(_batch, base, data.train, seed, profile.batch),
         seed=seed,

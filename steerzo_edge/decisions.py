@@ -67,14 +67,19 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
             travel=parts.schedule.travel,
             gain=parts.rule.reach,
         )
-        rate, forwards, tokens = found.learning_rate, forwards + found.forwards, tokens + found.tokens
+        rate = found.learning_rate * parts.rate_factor
+        forwards, tokens = forwards + found.forwards, tokens + found.tokens
         said.append(
             f"learning rate {rate:.2g}: single steps help up to a distance of {found.distance:.2g}, which the "
-            f"random walk of {parts.steps} steps may come to"
+            f"random walk of {parts.steps} steps may come to{_multiplied(parts.rate_factor)}"
         )
     parts.blocks.noise.forget()
     message = f"{'; '.join(said)} ({forwards} forwards)"
     return TuneRecord(0, epsilon, rate, noise, forwards, tokens, clock() - started, message)
+
+
+def _multiplied(factor: float) -> str:
+    return "" if factor == 1 else f", times {factor:g} as asked"
 
 
 def _agreement(disagreement: float) -> str:

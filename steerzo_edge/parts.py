@@ -36,6 +36,7 @@ class Parts:
         early_stop: Evaluations without a new best after which the run ends; None never does.
         prefix: What the oracle and the evaluation share; None where the lowest trained layer is the first.
         watcher: Judges the run at its evaluations; None lets it go on whatever happens.
+        rate_factor: What a rate that is found is multiplied by.
     """
 
     subset: Subset
@@ -54,3 +55,4 @@ class Parts:
     early_stop: int | None = None
     prefix: PrefixStore | None = None
     watcher: Watcher | None = None
+    rate_factor: float = 1.0

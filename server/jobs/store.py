@@ -271,6 +271,16 @@ class Store:
         query = "SELECT * FROM events WHERE job = ? AND kind = ? ORDER BY seq DESC LIMIT ?"
         return [event_of(row) for row in reversed(self._database.rows(query, job, kind, count))]
 
+    def newest_events(self, job: str, *, before: int | None, limit: int) -> list[Event]:
+        """Events of a job with `seq` below `before`, newest first."""
+        query = "SELECT * FROM events WHERE job = ? AND (? IS NULL OR seq < ?) ORDER BY seq DESC LIMIT ?"
+        return [event_of(row) for row in self._database.rows(query, job, before, before, limit)]
+
+    def step_event(self, job: str, step: int) -> Event | None:
+        """The event of one step, if it has been made."""
+        query = "SELECT * FROM events WHERE job = ? AND kind = 'step' AND step = ?"
+        return next(map(event_of, self._database.rows(query, job, step)), None)
+
     def seq_of_step(self, job: str, step: int) -> int:
         """The position in the events behind which a reader that has seen `step` goes on."""
         query = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE job = ? AND kind = 'step' AND step <= ?"

@@ -83,7 +83,7 @@ def delete_job(job: Job, server: Server) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventStream)
+@router.get("/jobs/{job_id}/events", status_code=200, response_class=EventStream)
 async def watch_job(job: Job, server: Server, last_event_id: Annotated[str | None, Header()] = None) -> EventStream:
     """Everything that happened and happens: `step`, `eval`, `state`, `log`. Ends when the job ends.
 

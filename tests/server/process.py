@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from server.client import Client
 
 START_S = 90
@@ -61,6 +63,12 @@ class ServerProcess:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         return self._signal(signal.SIGTERM)
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time spent so far, by all its threads."""
+        assert self._process is not None
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def wait(self, timeout_s: float) -> int:
         """The exit code of a process that ends by itself."""

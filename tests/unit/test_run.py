@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steerzo_edge import sections
-from steerzo_edge.errors import JournalError
+from steerzo_edge.errors import JournalError, ProfileError
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.progress import Progress
@@ -194,6 +194,29 @@ def test_what_auto_found_is_not_searched_for_again(tiny: Loader, tmp_path: Path,
     again.close()
     assert any(isinstance(record, TuneRecord) for record in rest) == (stop < 2)
     assert again.finish().sha256 == run.finish().sha256
+
+
+def test_a_rate_may_be_a_multiple_of_what_is_found(tiny: Loader, tmp_path: Path) -> None:
+    found = {}
+    for rate in ("auto", "0.25 * auto"):
+        run = open_run(tmp_path / rate, tiny("none", torch.float32), **{"rule.learning_rate": rate})
+        found[rate] = list(islice(run.records(), 3))
+        run.close()
+    whole, quarter = (
+        [record for record in records if not isinstance(record, EvalRecord)] for records in found.values()
+    )
+    assert isinstance(whole[0], TuneRecord)
+    assert isinstance(quarter[0], TuneRecord)
+    assert isinstance(quarter[1], StepRecord)
+    assert quarter[0].learning_rate == pytest.approx(0.25 * whole[0].learning_rate)
+    assert quarter[1].learning_rate == quarter[0].learning_rate
+    assert "times 0.25 as asked" in quarter[0].message
+
+
+@pytest.mark.parametrize("rate", ["0 * auto", "-1 * auto", "auto * 2", "* auto", "1000 * auto", "car"])
+def test_multiples_that_mean_nothing_are_refused(rate: str) -> None:
+    with pytest.raises(ProfileError, match="rule"):
+        profile(**{"rule.learning_rate": rate})
 
 
 def test_the_best_of_a_step_whose_verdict_went_back_is_that_steps(

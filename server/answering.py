@@ -1,0 +1,163 @@
+"""Answers from the base with any adapter: asked on the event loop, made on the device's thread.
+
+Whole or in pieces, for /generate and for the routes under /v1. A client that leaves is noticed at once, and the
+work for it ends at its next token; if its turn has not come yet, nothing is computed at all.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+
+from server.context import Context
+from steerzo_edge.data.examples import Message
+from steerzo_edge.generation import Generation, Sampling, encode_prompt, generate
+from steerzo_edge.model.base import Base
+
+MOST_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    Args:
+        prompt: A text to go on with, or the turns of a conversation.
+        sampling: How tokens are chosen.
+        adapter: A job's id or name, "latest", or None for the bare base.
+        fill_context: Whether the answer may take what the prompt leaves of the context, instead of the sampling's
+            `max_new_tokens`; at most MOST_TOKENS either way.
+    """
+
+    prompt: str | Sequence[Message]
+    sampling: Sampling
+    adapter: str | None = None
+    fill_context: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of it; `adapter` is the id of the job whose adapter answered."""
+
+    adapter: str | None
+    made: Generation
+
+
+async def whole_answer(server: Context, question: Question, request: Request) -> Answer:
+    """The answer when it is finished.
+
+    Args:
+        server: The server's parts.
+        question: What is asked.
+        request: Whose body has been read; if its client leaves, the work ends.
+
+    Raises:
+        SteerzoError: What the prompt, the adapter or the queue is refused for.
+    """
+    asked = _Asked(server, question)
+    result = asyncio.wrap_future(server.device.submit(asked.answer))
+    left = asyncio.ensure_future(_left(request))
+    try:
+        waited: list[asyncio.Future[Answer] | asyncio.Future[None]] = [result, left]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not result.done():
+            asked.leave()
+        return await result
+    finally:
+        asked.leave()
+        left.cancel()
+        with suppress(asyncio.CancelledError):
+            await left
+
+
+async def checked(server: Context, question: Question) -> None:
+    """Finds what is wrong with a question before anything is sent.
+
+    Raises:
+        SteerzoError: As `whole_answer`.
+    """
+    await asyncio.wrap_future(server.device.submit(_Asked(server, question).check))
+
+
+async def streamed_answer(server: Context, question: Question) -> AsyncGenerator[str | Answer, None]:
+    """The pieces of the answer as they come, and at the end all of it.
+
+    Args:
+        server: The server's parts.
+        question: What is asked.
+
+    Returns:
+        The pieces. If the iterator is closed before its end, the work ends.
+
+    Raises:
+        SteerzoError: As `whole_answer`, here and not from the iterator: nothing has been sent yet.
+    """
+    await checked(server, question)
+    asked = _Asked(server, question)
+    return _pieces(asked, server.device.submit(asked.answer))
+
+
+class _Asked:
+    """One question on its way through the device's thread; made on the event loop."""
+
+    def __init__(self, server: Context, question: Question) -> None:
+        self.pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        self._server = server
+        self._question = question
+        self._loop = asyncio.get_running_loop()
+        self._gone = threading.Event()
+
+    def check(self, base: Base) -> None:
+        self._sampling(base)
+        if self._question.adapter is not None:
+            self._server.runner.adapter(self._question.adapter)
+
+    def answer(self, base: Base) -> Answer:
+        try:
+            if self._gone.is_set():
+                return Answer(None, Generation("", "cancelled", 0, 0))
+            name, patches = None, None
+            if self._question.adapter is not None:
+                name, patches = self._server.runner.adapter(self._question.adapter)
+            sampling = self._sampling(base)
+            prompt = self._question.prompt
+            made = generate(base, prompt, patches, sampling, on_text=self._put, cancelled=self._gone.is_set)
+            return Answer(name, made)
+        finally:
+            self._put(None)
+
+    def leave(self) -> None:
+        self._gone.set()
+
+    def _sampling(self, base: Base) -> Sampling:
+        """The question's, with a length that the context has been checked for."""
+        sampling = self._question.sampling
+        least = 1 if self._question.fill_context else sampling.max_new_tokens
+        tokens = encode_prompt(base, self._question.prompt, least)
+        if not self._question.fill_context:
+            return sampling
+        return replace(sampling, max_new_tokens=min(MOST_TOKENS, base.context_length - len(tokens)))
+
+    def _put(self, piece: str | None) -> None:
+        with suppress(RuntimeError):  # the loop has closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+
+
+async def _pieces(asked: _Asked, future: Future[Answer]) -> AsyncGenerator[str | Answer, None]:
+    try:
+        while (piece := await asked.pieces.get()) is not None:
+            yield piece
+        answer = await asyncio.wrap_future(future)
+        yield answer
+    finally:
+        asked.leave()
+
+
+async def _left(request: Request) -> None:
+    """Returns when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,71 @@
+"""What chat and text completions share: ids, counts, and streams of chunks."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from secrets import randbits
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+from fastapi.sse import format_sse_event
+
+from server.openai.errors import error_object
+from server.openai.schemas import Usage
+from server.problems import problem_of
+from steerzo_edge.errors import SteerzoError
+from steerzo_edge.generation import FinishReason, Generation
+
+DONE: Final = format_sse_event(data_str="[DONE]")
+STREAM: Final[dict[str, Any]] = {"text/event-stream": {"schema": {"type": "string"}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What all chunks of an answer carry."""
+
+    id: str
+    created: int
+    model: str
+
+    @classmethod
+    def new(cls, kind: str, model: str) -> "Envelope":
+        """A fresh one.
+
+        Args:
+            kind: What its id begins with.
+            model: As the request named it.
+        """
+        return cls(f"{kind}-{uuid4().hex}", int(time.time()), model)
+
+    def chunk(self, kind: str, choices: list[dict[str, Any]], usage: Usage | None = None) -> dict[str, Any]:
+        """A chunk of a stream; a count of tokens is in the last one only."""
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
+        return head if usage is None else {**head, "usage": usage.model_dump()}
+
+
+def fresh_seed() -> int:
+    """A seed for a request that names none."""
+    return randbits(63)
+
+
+def usage_of(*made: Generation) -> Usage:
+    """The tokens of some answers."""
+    read, written = sum(one.prompt_tokens for one in made), sum(one.completion_tokens for one in made)
+    return Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
+
+
+def finish_of(reason: FinishReason) -> Literal["stop", "length"]:
+    """Why an answer ended; one whose client has left is read by nobody."""
+    return "stop" if reason == "stop" else "length"
+
+
+async def events(chunks: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
+    """Chunks as server-sent events; an error on the way is an event too, and the last."""
+    try:
+        async for chunk in chunks:
+            yield format_sse_event(data_str=json.dumps(chunk))
+    except SteerzoError as error:
+        yield format_sse_event(data_str=json.dumps(error_object(problem_of(error))))
+        return
+    yield DONE

@@ -1,0 +1,13 @@
+"""Everything under /v1."""
+
+from fastapi import APIRouter
+
+from server.openai import chat, completions, files, fine_tuning, models
+from server.openai.errors import PREFIX
+from server.openai.schemas import ErrorBody
+
+router = APIRouter(
+    prefix=PREFIX, tags=["openai"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+)
+for noun in (models, files, fine_tuning, chat, completions):
+    router.include_router(noun.router)

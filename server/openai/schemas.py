@@ -1,0 +1,210 @@
+"""What the routes under /v1 answer with: OpenAI's objects, as far as they mean something here."""
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from steerzo_edge.config import Config
+
+T = TypeVar("T")
+Auto = Literal["auto"]
+Level = Literal["info", "warn", "error"]
+
+
+class ErrorDetails(Config):
+    """What went wrong."""
+
+    message: str = Field(description="In words, with what to do next.")
+    type: str = Field(description='A coarse kind, such as "invalid_request_error".')
+    param: str | None = Field(description="The parameter it is about.")
+    code: str = Field(description="What programs look at.")
+
+
+class ErrorBody(Config):
+    """Any answer with a status of 400 or above."""
+
+    error: ErrorDetails
+
+
+class Page(Config, Generic[T]):
+    """A part of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | None = Field(None, description="Of the first item.")
+    last_id: str | None = Field(None, description="Of the last item: the `after` of the next page.")
+    has_more: bool = Field(False, description="Whether there is a next page.")
+
+
+class ModelObject(Config):
+    """The base, or an adapter on it."""
+
+    id: str = Field(description="What requests name as `model`.")
+    object: Literal["model"] = "model"
+    created: int = Field(description="Seconds since the epoch; 0 for the base.")
+    owned_by: str
+
+
+class FileObject(Config):
+    """A dataset."""
+
+    id: str = Field(description="The same as under /datasets.")
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int = Field(description="Seconds since the epoch.")
+    filename: str
+    purpose: Literal["fine-tune"] = "fine-tune"
+    status: Literal["processed"] = Field("processed", description="Rows are checked before a file is kept.")
+    expires_at: None = None
+    status_details: None = None
+
+
+class FileDeleted(Config):
+    """A file that is no more."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
+
+
+class Hyperparameters(Config):
+    """As asked for."""
+
+    n_epochs: int | Auto = "auto"
+    batch_size: int | Auto = "auto"
+    learning_rate_multiplier: float | Auto = "auto"
+
+
+class Supervised(Config):
+    """The one method there is."""
+
+    hyperparameters: Hyperparameters
+
+
+class MethodObject(Config):
+    """How a job is tuned."""
+
+    type: Literal["supervised"] = "supervised"
+    supervised: Supervised
+
+
+class JobError(Config):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: None = None
+
+
+class JobObject(Config):
+    """A fine-tuning job; the same as under /jobs, which says more."""
+
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int = Field(description="Seconds since the epoch.")
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str = Field(description="The base.")
+    fine_tuned_model: str | None = Field(
+        description="What chat and completions take as `model`, once there is one."
+    )
+    organization_id: str = "local"
+    status: Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    training_file: str
+    validation_file: str | None
+    result_files: list[str] = Field(default_factory=list)
+    seed: int
+    hyperparameters: Hyperparameters
+    method: MethodObject
+    trained_tokens: int | None = Field(description="Tokens put through the model, once the job has ended.")
+    integrations: None = None
+    metadata: dict[str, str] | None
+    error: JobError | None
+
+
+class EventObject(Config):
+    """Something that happened to a job."""
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int = Field(description="Seconds since the epoch.")
+    level: Level
+    type: Literal["message", "metrics"]
+    message: str
+    data: dict[str, Any] | None = Field(description="Its numbers; steps count from 0.")
+
+
+class CheckpointMetrics(Config):
+    """What a version was measured at."""
+
+    step: int
+    train_loss: float | None = None
+    full_valid_loss: float | None = None
+
+
+class CheckpointObject(Config):
+    """A version that can be used."""
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int = Field(description="Seconds since the epoch.")
+    fine_tuning_job_id: str
+    fine_tuned_model_checkpoint: str
+    step_number: int = Field(description="Finished steps.")
+    metrics: CheckpointMetrics
+
+
+class Usage(Config):
+    """Tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class CompletionChoice(Config):
+    """An answer to a text."""
+
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class Completion(Config):
+    """Answers to texts."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+class ChatMessage(Config):
+    """The assistant's turn."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(Config):
+    """An answer to a conversation."""
+
+    index: Literal[0] = 0
+    message: ChatMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class ChatCompletion(Config):
+    """The answer to a conversation."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage

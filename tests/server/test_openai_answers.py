@@ -1,0 +1,298 @@
+"""Chat and text completions, whole and streamed, asked by the real `openai` client."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import httpx
+import pytest
+from openai import APITimeoutError, BadRequestError, ConflictError, NotFoundError, OpenAI
+from openai.types import completion_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.fine_tuning import job_create_params
+
+from server.client import Client
+from server.openai.parameters import ChatBody, CompletionBody
+from server.openai.tuning import TuningBody, suitable_profile
+from tests.server.conftest import PROFILE, TASK
+from tests.server.process import ServerProcess
+
+GREETING: list[Any] = [{"role": "user", "content": "good"}]
+
+
+@pytest.fixture(scope="module")
+def openai(server: ServerProcess) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none asked for", max_retries=0) as client:
+        yield client
+
+
+def said(openai: OpenAI, model: str = "base", **parameters: Any) -> str:
+    body: dict[str, Any] = {"messages": GREETING, "max_tokens": 12, "temperature": 0, **parameters}
+    return openai.chat.completions.create(model=model, **body).choices[0].message.content
+
+
+def test_a_conversation_is_answered(openai: OpenAI, client: Client) -> None:
+    answer = openai.chat.completions.create(model="base", messages=GREETING, max_tokens=8, temperature=0)
+    own = client.post("/generate", {"messages": GREETING, "max_new_tokens": 8})
+    (choice,) = answer.choices
+    assert (answer.object, answer.model) == ("chat.completion", "base")
+    assert (choice.message.role, choice.message.content) == ("assistant", own["text"])
+    assert choice.finish_reason == own["finish_reason"]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == own["usage"]["prompt_tokens"]
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert abs(answer.created - time.time()) < 60
+
+
+def test_an_adapter_answers_under_each_of_its_names(openai: OpenAI, client: Client, job: dict[str, Any]) -> None:
+    listed = next(model.id for model in openai.models.list() if model.id.endswith(job["id"]))
+    own = client.post("/generate", {"messages": GREETING, "max_new_tokens": 12, "adapter": job["id"]})
+    assert {said(openai, name) for name in (listed, job["id"], "first")} == {own["text"]}
+    with pytest.raises(NotFoundError) as error:
+        said(openai, f"ft:other:first:{job['id']}")
+    body: Any = error.value.body
+    assert body["code"] == "model_not_found"
+    assert listed in body["message"]
+
+
+def test_a_conversation_may_be_gone_on_with(openai: OpenAI) -> None:
+    first = openai.chat.completions.create(model="base", messages=GREETING, max_tokens=3, temperature=0)
+    turns: list[Any] = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "go"}, {"type": "text", "text": "od"}]},
+        first.choices[0].message,
+        {"role": "user", "content": "and?"},
+    ]
+    plain = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "good"},
+        {"role": "assistant", "content": first.choices[0].message.content},
+        {"role": "user", "content": "and?"},
+    ]
+    assert said(openai, messages=turns) == said(openai, messages=plain)
+
+
+def test_a_stream_is_the_same_in_pieces(openai: OpenAI) -> None:
+    whole = openai.chat.completions.create(model="base", messages=GREETING, max_tokens=12, temperature=0)
+    chunks = list(
+        openai.chat.completions.create(
+            model="base",
+            messages=GREETING,
+            max_tokens=12,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    *texts, last, count = chunks
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in texts) == whole.choices[0].message.content
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert last.choices[0].finish_reason == whole.choices[0].finish_reason
+    assert all(chunk.choices[0].finish_reason is None for chunk in texts)
+    assert (count.choices, count.usage) == ([], whole.usage)
+    assert len({chunk.id for chunk in chunks}) == 1
+    without = openai.chat.completions.create(model="base", messages=GREETING, max_tokens=2, stream=True)
+    assert all(chunk.choices and chunk.usage is None for chunk in without)
+
+
+def test_the_wire_format_of_a_stream(client: Client) -> None:
+    body = {"model": "base", "messages": GREETING, "max_tokens": 3, "stream": True}
+    response = client.http.post("/v1/chat/completions", json=body)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = response.text.split("\n\n")
+    assert all(line.startswith('data: {"id": "chatcmpl-') for line in lines[:-2])
+    assert lines[-2:] == ["data: [DONE]", ""]
+
+
+def test_texts_are_gone_on_with(openai: OpenAI, client: Client) -> None:
+    own = [client.post("/generate", {"prompt": prompt, "max_new_tokens": 6}) for prompt in ("good =>", "bad =>")]
+    one = openai.completions.create(model="base", prompt="good =>", max_tokens=6, temperature=0)
+    assert (one.object, one.choices[0].text) == ("text_completion", own[0]["text"])
+    both = openai.completions.create(model="base", prompt=["good =>", "bad =>"], max_tokens=6, temperature=0)
+    assert [(choice.index, choice.text) for choice in both.choices] == [(0, own[0]["text"]), (1, own[1]["text"])]
+    assert both.usage is not None
+    assert both.usage.prompt_tokens == sum(answer["usage"]["prompt_tokens"] for answer in own)
+    chunks = list(
+        openai.completions.create(
+            model="base",
+            prompt=["good =>", "bad =>"],
+            max_tokens=6,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    for index in (0, 1):
+        pieces = [choice.text for chunk in chunks for choice in chunk.choices if choice.index == index]
+        assert "".join(pieces) == own[index]["text"]
+    assert chunks[-1].usage == both.usage
+    assert openai.completions.create(model="base", prompt="good =>", temperature=0).usage.completion_tokens <= 16  # type: ignore[union-attr]
+
+
+def test_sampling_is_honoured(openai: OpenAI) -> None:
+    text = said(openai)
+    assert said(openai, temperature=1, seed=7) == said(openai, temperature=1, seed=7)
+    # Without a seed and at the default temperature, answers differ.
+    assert len({said(openai, temperature=None) for _ in range(4)}) > 1
+    assert said(openai, temperature=1, top_p=1e-6) == text
+    assert said(openai, max_tokens=None, max_completion_tokens=12) == text
+    assert len(text) > 2
+    assert said(openai, stop=text[2]) == text[: text.index(text[2])]
+    assert said(openai, stop=["never to be seen", text[2]]) == text[: text.index(text[2])]
+
+
+def test_without_a_length_the_context_is_the_end(openai: OpenAI) -> None:
+    answer = openai.chat.completions.create(model="base", messages=GREETING, temperature=0, stop=None)
+    assert answer.usage is not None
+    assert answer.choices[0].finish_reason == ("stop" if answer.usage.total_tokens < 256 else "length")
+    with pytest.raises(BadRequestError) as error:
+        said(openai, messages=[{"role": "user", "content": "x" * 300}], max_tokens=None)
+    body: Any = error.value.body
+    assert body["code"] == "context_length_exceeded"
+
+
+def test_what_changes_nothing_is_accepted(openai: OpenAI) -> None:
+    harmless: dict[str, Any] = {
+        "n": 1,
+        "user": "somebody",
+        "store": False,
+        "metadata": {"a": "b"},
+        "frequency_penalty": 0,
+        "presence_penalty": 0.0,
+        "logprobs": False,
+        "logit_bias": {},
+        "tools": [],
+        "tool_choice": "none",
+        "parallel_tool_calls": True,
+        "response_format": {"type": "text"},
+        "service_tier": "auto",
+        "modalities": ["text"],
+    }
+    assert said(openai, **harmless) == said(openai)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        {"n": 2},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+        {"functions": [{"name": "f", "parameters": {}}]},
+        {"logprobs": True},
+        {"top_logprobs": 3},
+        {"response_format": {"type": "json_object"}},
+        {"logit_bias": {"5": 10}},
+        {"frequency_penalty": 0.5},
+        {"presence_penalty": -0.5},
+        {"reasoning_effort": "high"},
+        {"web_search_options": {}},
+        {"temperature": 3},
+        {"top_p": 0},
+        {"max_tokens": 0},
+        {"extra_body": {"top_k": 5}},
+    ],
+    ids=lambda parameter: next(iter(parameter)),
+)
+def test_what_would_change_the_answer_is_refused(openai: OpenAI, parameter: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError) as error:
+        said(openai, **parameter)
+    body: Any = error.value.body
+    name = next(iter(parameter.get("extra_body", parameter)))
+    assert body["param"] == name, body
+    assert len(body["message"].split()) > 5
+    assert said(openai)
+
+
+@pytest.mark.parametrize("parameter", [{"echo": True}, {"best_of": 2}, {"logprobs": 0}, {"suffix": "x"}])
+def test_what_completions_refuse(openai: OpenAI, parameter: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError) as error:
+        openai.completions.create(model="base", prompt="a", **parameter)
+    body: Any = error.value.body
+    assert body["param"] == next(iter(parameter))
+
+
+@pytest.mark.parametrize("prompt", [[1, 2], [[1, 2]], [], [""], ""])
+def test_prompts_that_are_no_text(openai: OpenAI, prompt: Any) -> None:
+    with pytest.raises(BadRequestError) as error:
+        openai.completions.create(model="base", prompt=prompt)
+    body: Any = error.value.body
+    assert str(body["param"]).startswith("prompt")
+
+
+def test_messages_that_cannot_be_used(openai: OpenAI) -> None:
+    for turn, param in (
+        ({"role": "tool", "tool_call_id": "x", "content": "y"}, "messages.0"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]},
+            "messages.0.content",
+        ),
+        ({"role": "assistant", "content": "a", "tool_calls": [{"id": "x"}]}, "messages.0.tool_calls"),
+    ):
+        with pytest.raises(BadRequestError) as error:
+            said(openai, messages=[turn])
+        body: Any = error.value.body
+        assert str(body["param"]).startswith(param)
+
+
+def test_an_error_comes_before_a_stream_begins(openai: OpenAI) -> None:
+    with pytest.raises(NotFoundError):
+        openai.chat.completions.create(model="job_missing", messages=GREETING, stream=True)
+    with pytest.raises(BadRequestError):
+        openai.completions.create(model="base", prompt=["a", "x" * 300], stream=True)
+
+
+def test_a_job_without_an_adapter_cannot_answer_yet(openai: OpenAI, client: Client, dataset: str) -> None:
+    body = {"dataset": dataset, "profile": PROFILE, "task": TASK, "overrides": {"steps": 100_000}}
+    running, waiting = (client.post("/jobs", body)["id"] for _ in range(2))
+    try:
+        with pytest.raises(ConflictError):
+            said(openai, waiting)
+    finally:
+        for job in (waiting, running):
+            client.http.post(f"/jobs/{job}/cancel")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_stops_the_work(
+    server: ServerProcess, openai: OpenAI, client: Client, stream: bool
+) -> None:
+    """What nobody waits for would take half a minute; the process is idle instead."""
+    many = {"model": "base", "prompt": ["good =>"] * 32, "max_tokens": 240, "temperature": 1, "seed": 1}
+    if stream:
+        url = f"http://127.0.0.1:{server.port}/v1/completions"
+        with httpx.stream("POST", url, json={**many, "stream": True}) as response:
+            next(response.iter_lines())
+    else:
+        with pytest.raises(APITimeoutError):
+            openai.with_options(timeout=0.3).completions.create(**many)  # type: ignore[call-overload]
+    while client.get("/jobs?state=running")["jobs"] or client.get("/jobs?state=queued")["jobs"]:
+        time.sleep(0.1)
+    assert said(openai, max_tokens=1) is not None
+    before = server.cpu_s()
+    time.sleep(1.5)
+    assert server.cpu_s() - before < 0.15
+
+
+def test_the_client_has_no_parameter_that_we_do_not_know() -> None:
+    chat = get_type_hints(chat_create_params.CompletionCreateParamsBase)
+    text = get_type_hints(completion_create_params.CompletionCreateParamsBase)
+    tuning = get_type_hints(job_create_params.JobCreateParams)
+    assert set(chat) - set(ChatBody.model_fields) == set()
+    assert set(text) - set(CompletionBody.model_fields) == set()
+    assert set(tuning) - set(TuningBody.model_fields) == set()
+    assert len(chat) > 30
+
+
+def test_a_profile_that_suits_the_device() -> None:
+    assert suitable_profile(None) == "cpu-demo"
+    assert suitable_profile(8 << 30, integrated=True) == "jetson-orin-8gb"
+    sold_as = {
+        4: "gpu-6gb",
+        6: "gpu-6gb",
+        8: "gpu-8gb",
+        11: "gpu-8gb",
+        12: "gpu-12gb",
+        16: "gpu-16gb",
+        80: "gpu-24gb",
+    }
+    for size, profile in sold_as.items():
+        assert suitable_profile(int(size * 2**30 * 0.96)) == profile
