@@ -106,7 +106,7 @@ def tokenized(
     """
     max_tokens = min(profile.batch.max_tokens, context_length)
     labels = train.labels
-    if validation is not None and validation.format != train.format:
+    if validation is not None and validation.kind != train.kind:
         raise DatasetError(f"the validation rows are {validation.format}, the training rows {train.format}")
     if validation is not None and len(validation) > profile.evaluate.examples:
         generator = torch.Generator().manual_seed(derive_seed("validation", seed))

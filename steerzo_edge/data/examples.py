@@ -1,4 +1,4 @@
-"""What a row means, once its format is known: four kinds of example, and a dataset of one kind."""
+"""What a row means, once its format is known: five kinds of example, and a dataset of one kind."""
 
 import hashlib
 import json
@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from steerzo_edge.data.task import Task
 
-Format = Literal["completion", "chat", "classification", "multiple-choice"]
+Kind = Literal["completion", "chat", "classification", "multiple-choice", "plain"]
+Format = Literal[Kind, "alpaca", "sharegpt"]
 Metric = Literal["accuracy", "f1", "exact_match", "score"]
 
 
@@ -55,6 +56,13 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Plain:
+    """A text that is learned from its beginning to its end."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MultipleChoice:
     """A prompt and ways to go on, which are this row's own.
 
@@ -69,13 +77,13 @@ class MultipleChoice:
     answers: tuple[int, ...]
 
 
-Example = Completion | Chat | Labelled | MultipleChoice
+Example = Completion | Chat | Labelled | MultipleChoice | Plain
 
 
 def characters(example: Example) -> int:
     """How long an example's texts are together."""
     match example:
-        case Labelled():
+        case Labelled() | Plain():
             return len(example.text)
         case MultipleChoice():
             return len(example.prompt) + sum(map(len, example.choices))
@@ -90,7 +98,7 @@ class Dataset:
     """Rows of one format.
 
     Args:
-        format: What the rows are.
+        format: How the rows were written.
         examples: At least one.
         lines: Where each row began in its file, from 1.
         task: How labelled rows are put to the model; None for the other formats.
@@ -108,6 +116,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @property
+    def kind(self) -> Kind:
+        """What the examples are, however their rows were written."""
+        if self.format == "alpaca":
+            return "completion"
+        return "chat" if self.format == "sharegpt" else self.format
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -135,7 +150,7 @@ class Dataset:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """The examples as JSON-ready rows, in the fields they are read from."""
+        """The examples as JSON-ready rows, in the fields that their kind is read from."""
         return [_row(example) for example in self.examples]
 
 

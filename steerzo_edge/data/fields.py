@@ -39,6 +39,10 @@ class Fields:
         self.refuse(name, "it must be a text" if may_be_empty else "it must be a text that is not empty")
         return ""
 
+    def optional_text(self, name: str) -> str:
+        """A text that may be missing, null or empty."""
+        return self.text(name, may_be_empty=True) if self._values.get(name) is not None else ""
+
     def texts(self, name: str, *, least: int = 1) -> tuple[str, ...]:
         """A list of texts, none empty.
 

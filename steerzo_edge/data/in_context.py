@@ -54,13 +54,13 @@ def with_demonstrations(
         room: Most tokens of demonstrations, prompt and longest answer together.
 
     Raises:
-        DatasetError: If the formats differ, or the rows are conversations.
+        DatasetError: If the formats differ, or the rows have no question: conversations, plain texts.
         TaskError: If a label has no option.
     """
-    if pool.format != dataset.format or dataset.format == "chat":
+    if pool.kind != dataset.kind or dataset.kind in ("chat", "plain"):
         raise DatasetError(
             f"the demonstrations are {pool.format}, the rows {dataset.format}",
-            hint="Both need the same format, and it must not be conversations.",
+            hint="Both need the same format, and it must not be conversations or plain texts.",
         )
     options = _options(dataset, pool)
     solved = [_spoken(example, dataset.task, options) for example in pool.examples]

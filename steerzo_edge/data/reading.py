@@ -1,24 +1,29 @@
-"""A file of JSON lines or CSV to a Dataset, or one error that names every bad row.
+"""A file of rows to a Dataset, or one error that names every bad row: JSON lines, JSON, CSV or Parquet.
 
-The format is found by looking at the fields.
+The format is found by looking at the fields, in a pass of its own, so that only examples are ever kept.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
-from steerzo_edge.data.examples import (
-    Chat,
-    Completion,
-    Dataset,
-    Example,
-    Format,
-    Labelled,
-    Message,
-    MultipleChoice,
-    characters,
-)
+from steerzo_edge.data.conversion import example_of
+from steerzo_edge.data.examples import Dataset, Example, Format, characters
 from steerzo_edge.data.fields import Fields
-from steerzo_edge.data.rows import Row, csv_rows, decoded, is_text, json_rows, line_of, shown
+from steerzo_edge.data.formats import format_of, named_format
+from steerzo_edge.data.parquet import is_parquet, parquet_rows
+from steerzo_edge.data.rows import (
+    Faults,
+    Row,
+    csv_rows,
+    decoded,
+    is_text,
+    json_array_rows,
+    json_rows,
+    line_of,
+    shown,
+)
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tasks import BenchmarkTask, benchmark_task
 from steerzo_edge.errors import DatasetError, Fault, TaskError
@@ -28,43 +33,45 @@ SHOWN_FAULTS = 100
 # largest release, all of ReCoRD's training file, is about 100,000 examples of 200 million characters.
 MOST_EXAMPLES = 1_000_000
 MOST_CHARACTERS = 256 << 20
-FIELDS: dict[Format, tuple[str, ...]] = {
-    "chat": ("messages",),
-    "completion": ("prompt", "completion"),
-    "classification": ("text", "label"),
-    "multiple-choice": ("prompt", "choices", "answer"),
-}
 _ONE_TASK = "Leave the template and options out, or the benchmark task."
-ROLES = ("system", "user", "assistant")
-_FORMATS = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.items())
+_MAYBE_PLAIN = "Give every row a label, or name the format if the texts themselves are to be learned: format=plain."
+Source = Callable[[Faults], Iterator[Row]]
+ExamplesOf = Callable[[int, Mapping[str, Any], Faults], Iterable[Example]]
 
 
 def read_dataset(
-    data: bytes, *, name: str = "dataset", task: Task | None = None, benchmark: str | None = None
+    data: bytes,
+    *,
+    name: str = "dataset",
+    task: Task | None = None,
+    benchmark: str | None = None,
+    format: str | None = None,
+    first: int | None = None,
 ) -> Dataset:
-    """Parses a whole file.
+    """Parses a file.
 
     Args:
-        data: Its bytes, UTF-8.
-        name: Its name; ".csv" is read as CSV, all else by its first character.
+        data: Its bytes: Parquet, or UTF-8 text.
+        name: Its name; ".csv" is read as CSV, all other text by its first character.
         task: How labelled rows are put to the model.
         benchmark: The benchmark task whose release has these fields; None finds one of the formats by its fields.
+        format: The format, where it should not be found.
+        first: How many rows to read; None reads and checks all.
 
     Raises:
         DatasetError: If it is empty, not text, of no known format, or has bad rows.
         TaskError: If there is no such benchmark task, or it is given beside a template of one's own.
     """
-    text = decoded(data, name)
-    faults: list[Fault] = []
-    if name.lower().endswith(".csv") or not text.lstrip().startswith(("{", "[")):
-        rows = list(csv_rows(text, faults))
-    else:
-        rows = list(json_rows(text, faults))
-    return _dataset(rows, faults, name, task, benchmark)
+    return _dataset(_source(data, name), name, task, benchmark, format, first)
 
 
 def read_rows(
-    rows: Sequence[Any], *, name: str = "rows", task: Task | None = None, benchmark: str | None = None
+    rows: Sequence[Any],
+    *,
+    name: str = "rows",
+    task: Task | None = None,
+    benchmark: str | None = None,
+    format: str | None = None,
 ) -> Dataset:
     """The same for rows that came inside a JSON body; they are counted from 1.
 
@@ -74,43 +81,58 @@ def read_rows(
     """
     if not rows:
         raise DatasetError(f"{name}: no rows", hint="Send at least one row.")
-    faults: list[Fault] = []
-    objects = []
+    return _dataset(partial(_objects, rows), name, task, benchmark, format, None)
+
+
+def _source(data: bytes, name: str) -> Source:
+    if is_parquet(data):
+        return partial(parquet_rows, data, name)
+    text = decoded(data, name)
+    head = text.lstrip()[:1]
+    if name.lower().endswith(".csv") or head not in ("{", "["):
+        return partial(csv_rows, text)
+    return partial(json_rows, text) if head == "{" else partial(json_array_rows, text, name=name)
+
+
+def _objects(rows: Sequence[Any], faults: Faults) -> Iterator[Row]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             faults.append(Fault(f"line {number}", "", shown(row), "every row must be a JSON object"))
         elif is_text(row, number, faults):
-            objects.append((number, row))
-    return _dataset(objects, faults, name, task, benchmark)
+            yield number, row
 
 
-def _dataset(rows: list[Row], faults: list[Fault], name: str, task: Task | None, benchmark: str | None) -> Dataset:
-    if not rows and not faults:
-        raise DatasetError(f"{name}: no rows", hint="The file needs at least one row of data.")
+def _dataset(
+    source: Source, name: str, task: Task | None, benchmark: str | None, format: str | None, first: int | None
+) -> Dataset:
     if benchmark is not None:
         if task is not None:
             raise TaskError(f"the benchmark task {benchmark!r} brings its own prompt and options", hint=_ONE_TASK)
-        return _of_benchmark(rows, faults, name, benchmark_task(benchmark))
-    examples: list[Example] = []
-    lines: list[int] = []
-    found = _format(rows, name) if rows else "completion"
-    for line, row in rows:
-        example = _example(found, line, row, faults)
-        if example is not None:
-            examples.append(example)
-            lines.append(line)
-    if faults:
-        raise _unusable(name, sorted(faults, key=line_of), {line for line, _ in rows})
-    if found == "classification":
-        task = task or Task()
-    return Dataset(found, tuple(examples), tuple(lines), task if found == "classification" else None)
+        if format is not None:
+            raise TaskError(f"the benchmark task {benchmark!r} brings its own format", hint="Name one of the two.")
+        return _of_benchmark(source, name, benchmark_task(benchmark), first)
+    found = format_of(_bounded(source, Faults(), first), name) if format is None else named_format(format)
+    reading = _Reading(name, hint=_MAYBE_PLAIN if found == "classification" and format is None else None)
+    # Rows that are all faulty have no format; what is wrong with them is told all the same.
+    examples = reading.read(source, partial(_one, found or "completion"), first)
+    labelled = found == "classification"
+    return Dataset(
+        found or "completion",
+        tuple(example for _, example in examples),
+        tuple(line for line, _ in examples),
+        (task or Task()) if labelled else None,
+    )
 
 
-def _of_benchmark(rows: list[Row], faults: list[Fault], name: str, benchmark: BenchmarkTask) -> Dataset:
-    """A row may hold several examples; a row with a fault gives none."""
-    found = _examples_of(rows, faults, benchmark)
-    if faults:
-        raise _unusable(f"{name} as {benchmark.name}", sorted(faults, key=line_of), {line for line, _ in rows})
+def _one(format: Format, line: int, row: Mapping[str, Any], faults: Faults) -> Iterator[Example]:
+    yield example_of(format, line, row, faults)
+
+
+def _of_benchmark(source: Source, name: str, benchmark: BenchmarkTask, first: int | None) -> Dataset:
+    def examples_of(line: int, row: Mapping[str, Any], faults: Faults) -> Iterable[Example]:
+        return benchmark.read(Fields(row, line, faults))
+
+    found = _Reading(f"{name} as {benchmark.name}").read(source, examples_of, first)
     return Dataset(
         benchmark.format,
         tuple(example for _, example in found),
@@ -121,116 +143,68 @@ def _of_benchmark(rows: list[Row], faults: list[Fault], name: str, benchmark: Be
     )
 
 
-def _examples_of(rows: list[Row], faults: list[Fault], benchmark: BenchmarkTask) -> list[tuple[int, Example]]:
-    found: list[tuple[int, Example]] = []
-    count = length = 0
-    for line, row in rows:
-        before = len(faults)
-        examples: list[tuple[int, Example]] = []
-        for example in benchmark.read(Fields(row, line, faults)):
-            count, length = count + 1, length + characters(example)
-            if count > MOST_EXAMPLES or length > MOST_CHARACTERS:
+def _bounded(source: Source, faults: Faults, first: int | None) -> Iterator[Row]:
+    """The rows, until there are too many of them or of their faults."""
+    for count, (line, row) in enumerate(islice(source(faults), first), 1):
+        if count > MOST_EXAMPLES:
+            faults.append(Fault(f"line {line}", "", f"more than {MOST_EXAMPLES:,} rows", "split the file"))
+            return
+        yield line, row
+        if faults.full:
+            return
+
+
+class _Reading:
+    """Examples and faults so far; a row may give several examples, and one with a fault gives none."""
+
+    def __init__(self, name: str, *, hint: str | None = None) -> None:
+        self._name = name
+        self._hint = hint
+        self._faults = Faults()
+        self._found: list[tuple[int, Example]] = []
+        self._lines: set[int] = set()
+        self._count = self._length = 0
+
+    def read(self, source: Source, examples_of: ExamplesOf, first: int | None) -> list[tuple[int, Example]]:
+        """All examples, each with its line.
+
+        Raises:
+            DatasetError: If there is a fault, or there are none.
+        """
+        for line, row in _bounded(source, self._faults, first):
+            self._lines.add(line)
+            if not self._add(line, examples_of(line, row, self._faults)):
+                break
+        if self._faults:
+            raise self._unusable()
+        if not self._found:
+            raise DatasetError(f"{self._name}: no rows", hint="The file needs at least one row of data.")
+        return self._found
+
+    def _add(self, line: int, examples: Iterable[Example]) -> bool:
+        """Whether there may be more of them."""
+        before = len(self._faults)
+        found: list[tuple[int, Example]] = []
+        for example in examples:
+            self._count, self._length = self._count + 1, self._length + characters(example)
+            if self._count > MOST_EXAMPLES or self._length > MOST_CHARACTERS:
                 limit = f"{MOST_EXAMPLES:,} examples and {MOST_CHARACTERS:,} characters"
-                faults.append(
-                    Fault(f"line {line}", "", f"more than {limit}", "split the file, or shorten this row")
-                )
-                return found
-            examples.append((line, example))
-        if len(faults) == before:
-            found += examples
-    return found
+                mend = "split the file, or shorten this row"
+                self._faults.append(Fault(f"line {line}", "", f"more than {limit}", mend))
+                return False
+            found.append((line, example))
+        if len(self._faults) == before:
+            self._found += found
+        return True
 
-
-def _unusable(name: str, faults: list[Fault], lines: set[int]) -> DatasetError:
-    bad = {line_of(fault) for fault in faults}
-    more = f" (the first {SHOWN_FAULTS} faults are listed)" if len(faults) > SHOWN_FAULTS else ""
-    return DatasetError(
-        f"{name}: {len(bad)} of {len(bad | lines)} rows cannot be used{more}; {faults[0]}",
-        faults=faults[:SHOWN_FAULTS],
-    )
-
-
-def _format(rows: Sequence[Row], name: str) -> Format:
-    """The format most rows have all fields of; ties and partial matches go by how many fields are there."""
-
-    def matches(fields: Iterable[str]) -> tuple[int, int]:
-        counts = [sum(field in row for field in fields) for _, row in rows]
-        return sum(count == len(FIELDS[kind]) for count in counts), sum(counts)
-
-    scores: dict[Format, tuple[int, int]] = {}
-    for kind, fields in FIELDS.items():
-        scores[kind] = matches(fields)
-    best = max(scores, key=lambda kind: scores[kind])
-    if scores[best] == (0, 0):
-        line, row = rows[0]
-        seen = ", ".join(map(str, row)) or "no fields"
-        raise DatasetError(
-            f"{name}: no known format; line {line} has the fields {seen}",
-            faults=[Fault(f"line {line}", "", f"fields {seen}", f"name them by one of the formats ({_FORMATS})")],
-            hint=f"Known formats: {_FORMATS}.",
+    def _unusable(self) -> DatasetError:
+        faults = sorted(self._faults, key=line_of)
+        bad = {line_of(fault) for fault in faults}
+        count = f"{'at least ' if self._faults.full else ''}{len(bad)} of {len(bad | self._lines)}"
+        more = f" (the first {SHOWN_FAULTS} faults are listed)" if len(faults) > SHOWN_FAULTS else ""
+        unlabelled = all(fault.field == "label" and fault.found == "nothing" for fault in faults)
+        return DatasetError(
+            f"{self._name}: {count} rows cannot be used{more}; {faults[0]}",
+            faults=faults[:SHOWN_FAULTS],
+            hint=self._hint if unlabelled else None,
         )
-    return best
-
-
-def _example(kind: Format, line: int, row: Mapping[str, Any], faults: list[Fault]) -> Example | None:
-    before = len(faults)
-    if kind == "chat":
-        example: Example = Chat(_messages(f"line {line}", row, faults))
-    else:
-        example = _READERS[kind](Fields(row, line, faults))
-    return None if len(faults) > before else example
-
-
-def _completion(fields: Fields) -> Example:
-    prompt, completion = fields.text("prompt"), fields.text("completion")
-    return Completion(prompt, completion, fields.texts("references") if fields.has("references") else ())
-
-
-def _labelled(fields: Fields) -> Example:
-    return Labelled(fields.text("text"), fields.label())
-
-
-def _multiple_choice(fields: Fields) -> Example:
-    prompt = fields.text("prompt")
-    choices = tuple(joined(prompt, choice) for choice in fields.texts("choices", least=2))
-    if len(set(choices)) < len(choices):
-        fields.refuse("choices", "all choices must differ")
-    return MultipleChoice(prompt, choices, fields.indices("answer", len(choices)) if choices else ())
-
-
-def joined(prompt: str, choice: str) -> str:
-    """A choice with the blank that parts it from the prompt, if neither brings one."""
-    return choice if prompt[-1:].isspace() or choice[:1].isspace() else f" {choice}"
-
-
-def _messages(where: str, row: Mapping[str, Any], faults: list[Fault]) -> tuple[Message, ...]:
-    value = row.get("messages")
-    if not isinstance(value, list) or not value:
-        found = "nothing" if "messages" not in row else shown(value)
-        faults.append(Fault(where, "messages", found, 'it must be a list of {"role", "content"}'))
-        return ()
-    messages = []
-    for index, message in enumerate(value):
-        field = f"messages[{index}]"
-        if not isinstance(message, dict):
-            faults.append(Fault(where, field, shown(message), 'it must be {"role", "content"}'))
-        elif message.get("role") not in ROLES:
-            found = shown(message.get("role"))
-            faults.append(Fault(where, f"{field}.role", found, f"it must be one of {', '.join(ROLES)}"))
-        elif not isinstance(message.get("content"), str) or not message["content"].strip():
-            found = shown(message.get("content"))
-            faults.append(Fault(where, f"{field}.content", found, "it must be a text that is not empty"))
-        else:
-            messages.append(Message(message["role"], message["content"]))
-    if len(messages) == len(value) and messages[-1].role != "assistant":
-        faults.append(
-            Fault(where, "messages", f"last role {messages[-1].role!r}", "end with the assistant's answer")
-        )
-    return tuple(messages)
-
-
-_READERS: dict[Format, Callable[[Fields], Example]] = {
-    "completion": _completion,
-    "classification": _labelled,
-    "multiple-choice": _multiple_choice,
-}

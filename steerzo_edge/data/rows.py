@@ -1,17 +1,38 @@
-"""Bytes to rows: JSON lines or CSV, each row with the line it began in. What a row means is decided elsewhere.
+"""Text to rows: JSON lines, a JSON array or CSV, each with the line it began in. Its meaning is decided elsewhere.
 
-Bytes are decoded strictly: a binary file is refused, not guessed.
+Bytes are decoded strictly: a binary file is refused, not guessed. Rows are made one at a time, because what JSON
+becomes in memory may be twenty times as large as its text.
 """
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from steerzo_edge.errors import DatasetError, Fault
 
 Row = tuple[int, Mapping[str, Any]]
+MOST_FAULTS = 10_000
+# Of one row of JSON lines, and of a JSON array: both become objects before anything can be said about them.
+MOST_ROW_CHARACTERS = 16 << 20
+MOST_ARRAY_CHARACTERS = 64 << 20
+_BLANK = re.compile(r"[ \t\n\r]*")
+
+
+class Faults(list[Fault]):
+    """What is wrong so far; a file of nothing but faults is not kept whole."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no more are kept."""
+        return len(self) >= MOST_FAULTS
+
+    def append(self, fault: Fault) -> None:
+        """Notes a fault, while there is room."""
+        if not self.full:
+            super().append(fault)
 
 
 def decoded(data: bytes, name: str) -> str:
@@ -29,44 +50,99 @@ def decoded(data: bytes, name: str) -> str:
         raise DatasetError(
             f"{name}: line {line} holds byte 0x{data[error.start]:02x}, which is not UTF-8 text",
             faults=[Fault(f"line {line}", "", f"byte 0x{data[error.start]:02x}", "save the file as UTF-8 text")],
-            hint="Upload JSON lines or CSV, saved as UTF-8.",
+            hint="Upload JSON lines, JSON or CSV, saved as UTF-8, or Parquet.",
         ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DatasetError(
             f"{name}: line {line} holds a NUL character; this looks like a binary file",
             faults=[Fault(f"line {line}", "", "a NUL character", "upload text")],
-            hint="Upload JSON lines or CSV, saved as UTF-8.",
+            hint="Upload JSON lines, JSON or CSV, saved as UTF-8, or Parquet.",
         )
     return text
 
 
-def json_rows(text: str, faults: list[Fault]) -> Iterator[Row]:
-    """The objects of JSON lines; a line that is none is added to `faults`.
-
-    Raises:
-        DatasetError: If the text is one JSON array.
-    """
-    if text.lstrip().startswith("["):
-        raise DatasetError(
-            "the file is one JSON array",
-            hint="Write one object a line (JSON lines): `jq -c '.[]' data.json > data.jsonl`.",
-        )
-    for number, line in enumerate(text.split("\n"), 1):
+def json_rows(text: str, faults: Faults) -> Iterator[Row]:
+    """The objects of JSON lines; a line that is none is added to `faults`."""
+    number, end = 0, -1
+    while end < len(text) and not faults.full:
+        # Blank lines are skipped together: a file may hold millions of them.
+        start = _behind(text, end + 1)
+        number += 1 + text.count("\n", end + 1, start)
+        found = text.find("\n", start)
+        end = len(text) if found < 0 else found
+        line = text[start:end]
         if not line.strip():
+            continue
+        if len(line) > MOST_ROW_CHARACTERS:
+            told = f"a line of {len(line):,} characters"
+            faults.append(Fault(f"line {number}", "", told, f"at most {MOST_ROW_CHARACTERS:,}, one object a line"))
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            mend = f"one JSON object a line; {getattr(error, 'msg', 'it is nested too deeply')}{column}"
-            faults.append(Fault(f"line {number}", "", shown(line), mend))
+            faults.append(Fault(f"line {number}", "", shown(line), f"one JSON object a line; {_told(error)}"))
             continue
         if isinstance(row, dict):
             if "\\u" not in line or is_text(row, number, faults):
                 yield number, row
         else:
             faults.append(Fault(f"line {number}", "", shown(row), "every line must be a JSON object"))
+
+
+def json_array_rows(text: str, faults: Faults, name: str) -> Iterator[Row]:
+    """The objects of a JSON array; a member that is none is added to `faults`, and so is where the JSON ends early.
+
+    Raises:
+        DatasetError: If the array is so long that it should be JSON lines.
+    """
+    if len(text) > MOST_ARRAY_CHARACTERS:
+        raise DatasetError(
+            f"{name}: a JSON array of {len(text):,} characters, at most {MOST_ARRAY_CHARACTERS:,} are read",
+            hint="Write one object a line (JSON lines): `jq -c '.[]' data.json > data.jsonl`.",
+        )
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0
+    place = _behind(text, text.index("[") + 1)
+    closed = text.startswith("]", place)
+    while not closed:
+        line, counted = line + text.count("\n", counted, place), place
+        try:
+            row, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            at = error.lineno if isinstance(error, json.JSONDecodeError) else line
+            faults.append(Fault(f"line {at}", "", shown(text[place : place + 61]), f"JSON; {_told(error)}"))
+            return
+        if not isinstance(row, dict):
+            faults.append(Fault(f"line {line}", "", shown(row), "every member of the array must be a JSON object"))
+        elif text.find("\\u", place, end) < 0 or is_text(row, line, faults):
+            yield line, row
+        place = _behind(text, end)
+        closed = text.startswith("]", place)
+        if not closed and not text.startswith(",", place):
+            line += text.count("\n", counted, place)
+            faults.append(
+                Fault(f"line {line}", "", shown(text[place : place + 61]), "a comma or ] must stand here")
+            )
+            return
+        place = place if closed else _behind(text, place + 1)
+    rest = _behind(text, place + 1)
+    if rest < len(text):
+        line += text.count("\n", counted, rest)
+        faults.append(
+            Fault(f"line {line}", "", shown(text[rest : rest + 61]), "nothing may stand behind the array")
+        )
+
+
+def _behind(text: str, place: int) -> int:
+    blank = _BLANK.match(text, place)
+    return place if blank is None else blank.end()
+
+
+def _told(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
 
 
 def is_text(row: Mapping[str, Any], line: int, faults: list[Fault]) -> bool:
@@ -76,6 +152,9 @@ def is_text(row: Mapping[str, Any], line: int, faults: list[Fault]) -> bool:
     """
     try:
         json.dumps(row, ensure_ascii=False, default=str).encode()
+    except RecursionError:
+        faults.append(Fault(f"line {line}", "", "a value that is nested too deeply", "write it flatter"))
+        return False
     except UnicodeEncodeError as error:
         found = f"half of a surrogate pair, {error.object[error.start]!r}"
         faults.append(Fault(f"line {line}", "", found, "write whole characters"))
@@ -83,16 +162,17 @@ def is_text(row: Mapping[str, Any], line: int, faults: list[Fault]) -> bool:
     return True
 
 
-def csv_rows(text: str, faults: list[Fault]) -> Iterator[Row]:
+def csv_rows(text: str, faults: Faults) -> Iterator[Row]:
     """The rows of CSV by the names in its header; a row of another length is added to `faults`."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     first = 1
-    while True:
+    while not faults.full:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            faults.append(Fault(f"line {max(reader.line_num, 1)}", "", str(error), "mend the quoting of this row"))
+            mend = "mend the quoting of this row, or shorten its longest cell"
+            faults.append(Fault(f"line {max(reader.line_num, 1)}", "", str(error), mend))
             return
         if cells is None:
             return
@@ -115,5 +195,8 @@ def line_of(fault: Fault) -> int:
 
 def shown(value: Any) -> str:
     """A value as messages quote it, shortened."""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+    except RecursionError:
+        text = "a value that is nested too deeply"
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,7 +1,8 @@
 """Text to token ids, once for a dataset: which tokens are read, and which count in the loss.
 
 Rows that do not fit are cut on the left of the prompt, never in the target, and counted. What the prompt ends
-with (the question, the template's last words) is what the answer hangs on.
+with (the question, the template's last words) is what the answer hangs on. Plain texts are all target: one that
+does not fit becomes several sequences.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,17 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from steerzo_edge.data.examples import Chat, Completion, Dataset, Example, Labelled, Message, Metric, MultipleChoice
+from steerzo_edge.data.examples import (
+    Chat,
+    Completion,
+    Dataset,
+    Example,
+    Labelled,
+    Message,
+    Metric,
+    MultipleChoice,
+    Plain,
+)
 from steerzo_edge.errors import DatasetError, Fault, InputError
 
 Tokens = tuple[int, ...]
@@ -23,7 +34,7 @@ class Target:
         tokens: The whole sequence.
         counted: For each token, whether it is a target; never the first one.
         prompt: The prompt's text, for completions.
-        references: Answers that count as right when one is generated; empty for conversations.
+        references: Answers that count as right when one is generated; empty for conversations and plain texts.
     """
 
     tokens: Tokens
@@ -51,10 +62,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Completion and chat rows, ready for batches.
+    """Completion, chat and plain rows, ready for batches.
 
     Args:
-        rows: One sequence each.
+        rows: One sequence each; a long plain text is several.
         truncated: How many were cut to fit.
         metric: What generated answers are judged by first; None where the loss alone counts.
         max_new_tokens: Longest answer that is generated, where the rows themselves say so.
@@ -121,8 +132,10 @@ def tokenize(
     """
     if dataset.task is not None:
         return _choices(dataset, tokenizer, max_tokens, labels or dataset.labels)
-    if dataset.format == "multiple-choice":
+    if dataset.kind == "multiple-choice":
         return _questions(dataset, tokenizer, max_tokens)
+    if dataset.kind == "plain":
+        return _texts(dataset, tokenizer, max_tokens)
     return _targets(dataset, tokenizer, max_tokens)
 
 
@@ -179,6 +192,32 @@ def _targets(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: i
     if faults:
         raise _too_long("target", faults, max_tokens)
     return Targets(tuple(rows), truncated, dataset.metric, dataset.max_new_tokens)
+
+
+def _texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Targets:
+    rows: list[Target] = []
+    faults: list[Fault] = []
+    for line, example in zip(dataset.lines, dataset.examples, strict=True):
+        assert isinstance(example, Plain)
+        tokens = prompt_tokens(tokenizer, example.text) + _end(tokenizer)
+        if len(tokens) < 2 or max_tokens < 2:
+            faults.append(
+                Fault(f"line {line}", "text", f"{len(tokens)} tokens", "at least 2 are needed to learn from")
+            )
+            continue
+        rows += _windows(tokens, max_tokens)
+    if faults:
+        raise _too_long("text", faults, max_tokens)
+    return Targets(tuple(rows))
+
+
+def _windows(tokens: Tokens, max_tokens: int) -> list[Target]:
+    """Each begins with the last token of the one before, so that every token but the first counts once."""
+    found = []
+    for start in range(0, len(tokens) - 1, max_tokens - 1):
+        window = tokens[start : start + max_tokens]
+        found.append(Target(window, (False, *[True] * (len(window) - 1))))
+    return found
 
 
 def _questions(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Questions:
@@ -239,7 +278,7 @@ def _choices(
 
 def _pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Tokens, bool]]:
     """A row as runs of tokens, each counted or not."""
-    end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+    end = _end(tokenizer)
     if isinstance(example, Completion):
         prompt = prompt_tokens(tokenizer, example.prompt)
         return [(prompt, False), (answer_tokens(tokenizer, example.completion) + end, True)]
@@ -262,6 +301,10 @@ def _pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[tuple[
         pieces.append((answer_tokens(tokenizer, after[len(before) :]), True))
         written = after
     return pieces
+
+
+def _end(tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    return () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
 
 
 def _fit(pieces: Sequence[tuple[Tokens, bool]], max_tokens: int) -> Target | None:

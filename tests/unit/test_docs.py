@@ -10,7 +10,7 @@ from typer.main import get_command
 from server.app import create_app
 from server.cli import app
 from server.settings import Settings
-from steerzo_edge.data.reading import FIELDS
+from steerzo_edge.data.formats import FIELDS
 from steerzo_edge.data.tasks import TASKS
 from steerzo_edge.errors import SteerzoError
 from steerzo_edge.goals import ObjectiveConfig
