@@ -17,9 +17,19 @@ app = typer.Typer(
 )
 profiles_app = typer.Typer(help="The settings that ship with the package.", no_args_is_help=True)
 app.add_typer(profiles_app, name="profiles")
+data_app = typer.Typer(help="Files of rows.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set method.pool=4.")]
+
+BenchmarkTask = Annotated[
+    str | None, typer.Option("--task", help="The benchmark task whose release the rows are: rte, ...")
+]
+FormatName = Annotated[
+    str | None,
+    typer.Option("--format", help="How the rows are written, where their fields leave it open: plain, ..."),
+]
 
 
 def _version(asked: bool) -> None:
@@ -37,16 +47,15 @@ def _main(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Option(help="JSON lines or CSV to learn from.")],
+    dataset: Annotated[Path, typer.Option(help="JSON lines, JSON, CSV or Parquet to learn from.")],
     out: Annotated[Path, typer.Option(help="Directory of the run; one that exists is gone on with.")],
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
     base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Rows to be judged by.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
     options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="The benchmark task whose release the rows are: rte, ...")
-    ] = None,
+    task: BenchmarkTask = None,
+    format: FormatName = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     set_: Set = None,
     as_json: AsJson = False,
@@ -64,6 +73,7 @@ def train(
             template=template,
             options=options,
             benchmark=task,
+            format=format,
             seed=seed,
             settings=set_ or [],
             as_json=as_json,
@@ -103,10 +113,9 @@ def generate(
 
 @app.command()
 def evaluate(
-    dataset: Annotated[Path, typer.Option(help="JSON lines or CSV to be judged on.")],
-    task: Annotated[
-        str | None, typer.Option(help="The benchmark task whose release the rows are: rte, ...")
-    ] = None,
+    dataset: Annotated[Path, typer.Option(help="JSON lines, JSON, CSV or Parquet to be judged on.")],
+    task: BenchmarkTask = None,
+    format: FormatName = None,
     template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
     options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
@@ -125,6 +134,7 @@ def evaluate(
         evaluate_command(
             dataset=dataset,
             benchmark=task,
+            format=format,
             template=template,
             options=options,
             adapter=adapter,
@@ -141,13 +151,14 @@ def evaluate(
 @app.command("estimate")
 def estimate_(
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
-    dataset: Annotated[Path | None, typer.Option(help="JSON lines or CSV; gives the rows' real lengths.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="JSON lines, JSON, CSV or Parquet; gives the rows' real lengths.")
+    ] = None,
     base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
     options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="The benchmark task whose release the rows are: rte, ...")
-    ] = None,
+    task: BenchmarkTask = None,
+    format: FormatName = None,
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -162,9 +173,28 @@ def estimate_(
             template=template,
             options=options,
             benchmark=task,
+            format=format,
             settings=set_ or [],
             as_json=as_json,
         )
+
+
+@data_app.command("check")
+def check_data(
+    file: Annotated[Path, typer.Argument(help="JSON lines, JSON, CSV or Parquet.")],
+    task: BenchmarkTask = None,
+    format: FormatName = None,
+    base: Annotated[str, typer.Option(help='Whose tokens are counted: hub id, path, or "bundled".')] = "bundled",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=8, help="Longest row; by default what the base can take.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every row of a file, and say what is in it: exit code 2 if a row cannot be used."""
+    from steerzo_edge.cli.data import check_command
+
+    with plain_errors():
+        check_command(file=file, benchmark=task, format=format, base=base, max_tokens=max_tokens, as_json=as_json)
 
 
 @profiles_app.command("list")

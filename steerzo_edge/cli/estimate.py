@@ -38,6 +38,7 @@ def estimate_command(
     template: str | None,
     options: Path | None,
     benchmark: str | None,
+    format: str | None,
     settings: Sequence[str],
     as_json: bool,
 ) -> None:
@@ -46,7 +47,7 @@ def estimate_command(
     task = parsed_task(template, options)
     if dataset is None and (task or benchmark):
         raise InputError("--task, --template and --options say how rows are read", hint="Name a --dataset too.")
-    data = None if dataset is None else read_file(dataset, task, benchmark)
+    data = None if dataset is None else read_file(dataset, task, benchmark, format)
     config = load_config(chosen.model.id, chosen.model.revision)
     work = _work(chosen, config, data)
     device = torch.device(default_device())

@@ -46,6 +46,7 @@ def evaluate_command(
     *,
     dataset: Path,
     benchmark: str | None,
+    format: str | None,
     template: str | None,
     options: Path | None,
     adapter: Path | None,
@@ -64,8 +65,8 @@ def evaluate_command(
         raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
     model = ModelConfig.parse({"id": base, "quantization": quantization}, where="options")
     task = parsed_task(template, options)
-    rows = read_file(dataset, task, benchmark)
-    pool = None if demonstrations is None else read_file(demonstrations, task, benchmark)
+    rows = read_file(dataset, task, benchmark, format)
+    pool = None if demonstrations is None else read_file(demonstrations, task, benchmark, format)
     loaded = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype)
     patches = None if adapter is None else load_adapter(adapter, loaded)
     rows, room = thinned(rows, examples, seed), loaded.context_length

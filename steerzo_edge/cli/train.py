@@ -31,6 +31,7 @@ def train_command(
     template: str | None,
     options: Path | None,
     benchmark: str | None,
+    format: str | None,
     seed: int,
     settings: Sequence[str],
     as_json: bool,
@@ -38,8 +39,8 @@ def train_command(
     """Reads everything first, so that bad input is found before the base is loaded; then runs."""
     chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
     task = parsed_task(template, options)
-    train = read_file(dataset, task, benchmark)
-    judged = None if validation is None else read_file(validation, task, benchmark)
+    train = read_file(dataset, task, benchmark, format)
+    judged = None if validation is None else read_file(validation, task, benchmark, format)
     loaded = load_base(
         chosen.model.id,
         quantization=chosen.model.quantization,
@@ -93,15 +94,21 @@ def parsed_task(template: str | None, options: Path | None) -> Task | None:
     return Task.parse(fields, where="task", error=TaskError)
 
 
-def read_file(path: Path, task: Task | None, benchmark: str | None) -> Dataset:
+def read_file(path: Path, task: Task | None, benchmark: str | None, format: str | None = None) -> Dataset:
     """The rows of a file.
+
+    Args:
+        path: Where it is.
+        task: How labelled rows are put to the model.
+        benchmark: The benchmark task whose release it is.
+        format: The format, where it should not be found by the fields.
 
     Raises:
         InputError: If there is no such file, or its rows cannot be used.
     """
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}", hint="Check the path.")
-    return read_dataset(path.read_bytes(), name=path.name, task=task, benchmark=benchmark)
+    return read_dataset(path.read_bytes(), name=path.name, task=task, benchmark=benchmark, format=format)
 
 
 def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:

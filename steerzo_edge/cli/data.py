@@ -1,0 +1,67 @@
+"""`steerzo data check`: what a server would say of a file, without one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from steerzo_edge.cli.output import EXIT_BAD_INPUT
+from steerzo_edge.cli.train import read_file
+from steerzo_edge.data.statistics import statistics
+from steerzo_edge.errors import InputError
+from steerzo_edge.estimate import load_config
+from steerzo_edge.model.load import load_tokenizer
+
+SHOWN_LABELS = 20
+
+
+def check_command(
+    *, file: Path, benchmark: str | None, format: str | None, base: str, max_tokens: int | None, as_json: bool
+) -> None:
+    """Prints what was found; with faults, all of them and exit code 2."""
+    try:
+        dataset = read_file(file, None, benchmark, format)
+        longest = max_tokens or int(getattr(load_config(base), "max_position_embeddings", 2048))
+        facts = statistics(dataset, load_tokenizer(base), longest)
+    except InputError as error:
+        _refuse(error, as_json)
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    if as_json:
+        typer.echo(json.dumps({"ok": True, **facts}))
+        return
+    for line in _told(file.name, facts):
+        typer.echo(line)
+
+
+def _refuse(error: InputError, as_json: bool) -> None:
+    if as_json:
+        faults = [fault.as_dict() for fault in error.faults]
+        body = {"ok": False, "code": error.code, "detail": str(error), "hint": error.hint, "errors": faults}
+        typer.echo(json.dumps(body))
+        return
+    typer.secho(f"error: {error}", fg="red", err=True)
+    for fault in error.faults:
+        typer.echo(f"  {fault}", err=True)
+    typer.echo(f"hint: {error.hint}", err=True)
+
+
+def _told(name: str, facts: dict[str, Any]) -> list[str]:
+    """The facts in sentences."""
+    told = [f"{name}: {facts['rows']:,} rows, {facts['format']}"]
+    if "balance" in facts:
+        counts = sorted(facts["balance"].items(), key=lambda pair: -pair[1])
+        more = f" and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
+        told.append("labels: " + ", ".join(f"{label} {rows:,}" for label, rows in counts[:SHOWN_LABELS]) + more)
+    if "tokens" in facts:
+        tokens = facts["tokens"]
+        told.append(f"tokens: {tokens['total']:,} in all, {tokens['targets']:,} of them learned")
+        told.append(
+            f"tokens of a row: {tokens['mean']} on average, half have up to {tokens['p50']}, 95% up to "
+            f"{tokens['p95']}, the longest has {tokens['longest']}"
+        )
+        told.append("lengths: " + ", ".join(f"up to {b['upto']}: {b['rows']:,}" for b in facts["lengths"]))
+        told.append(f"{facts['truncated']:,} rows are cut on the left to {facts['max_tokens']:,} tokens")
+    if "sequences" in facts:
+        told.append(f"{facts['sequences']:,} sequences of at most {facts['max_tokens']:,} tokens")
+    return [*told, f"{facts['duplicates']:,} rows are the same as an earlier one"]
