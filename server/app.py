@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from server import problems
 from server.context import Context
+from server.data.holdings import Holdings
 from server.data.library import Library
 from server.data.register import Register
 from server.database import Database
@@ -44,6 +45,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     database = Database(library.database)
     store = Store(database, changed=bell.ring)
     register = Register(database)
+    holdings = Holdings(register, library)
     feeds = Feeds(store, bell, max_readers=settings.max_event_readers)
     shelf = Shelf(store, library, Retention(settings.keep_jobs, settings.keep_days))
     retries = Retries(settings.retry_attempts, settings.retry_delay_s)
@@ -54,11 +56,12 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         give_up(error)
 
     device = Device(partial(_load, settings), runner, max_waiting=settings.max_waiting_prompts, failed=failed)
-    context = Context(settings, library, register, store, bell, feeds, runner, device)
+    context = Context(settings, library, register, holdings, store, bell, feeds, runner, device)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bell.attach(asyncio.get_running_loop())
+        holdings.sweep()
         device.start()
         try:
             yield

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from transformers import PreTrainedTokenizerBase
 
+from server.data.holdings import Holdings
 from server.data.library import Library
 from server.data.register import Register
 from server.jobs.bell import Bell
@@ -29,6 +30,7 @@ class Context:
     settings: Settings
     library: Library
     register: Register
+    holdings: Holdings
     store: Store
     bell: Bell
     feeds: Feeds

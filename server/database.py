@@ -91,6 +91,12 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other threads out over several calls."""
+        with self._lock:
+            yield
+
     def _bring_up_to_date(self, path: Path) -> None:
         had = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         if had > len(STEPS):

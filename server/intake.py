@@ -3,12 +3,13 @@
 from hashlib import sha256
 
 from server.context import Context
+from server.data.keeping import keep_benchmark, keep_rows
 from server.ids import new_id
 from server.jobs.rows import JobRow
 from server.jobs.store import same_request
-from server.routes.datasets import keep_benchmark, keep_rows
 from server.schemas import BenchmarkRows, JobBody, Rows
 from steerzo_edge.assemble import split, tokenized
+from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.errors import BusyError, ConflictError, InputError
 from steerzo_edge.profile import Profile, load_profile, resolve
 
@@ -42,7 +43,7 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = _profile(server, body)
     ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
-    _check(server, body, profile, ids)
+    warning = _check(server, body, profile, ids)
     spec = {
         "dataset": ids[0],
         "validation": ids[1],
@@ -51,14 +52,17 @@ def accept(server: Context, body: JobBody, idempotency_key: str | None = None) -
         "seed": body.seed,
         "request": request,
     }
-    job = server.store.add_job(
-        new_id("job"),
-        body.name,
-        spec,
-        idempotency_key,
-        priority=body.priority,
-        max_waiting=server.settings.max_waiting_jobs,
-    )
+    with server.register.holding(*ids):
+        job = server.store.add_job(
+            new_id("job"),
+            body.name,
+            spec,
+            idempotency_key,
+            priority=body.priority,
+            max_waiting=server.settings.max_waiting_jobs,
+        )
+    if warning is not None:
+        server.store.add_log(job.id, warning)
     server.device.wake()
     return job
 
@@ -80,8 +84,8 @@ def _dataset_id(server: Context, rows: Rows | None) -> str | None:
     return keep_benchmark(server, rows).id if isinstance(rows, BenchmarkRows) else rows
 
 
-def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | None]) -> None:
-    """Reads and tokenizes the rows as the run will, so that their errors come now and not later."""
+def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | None]) -> str | None:
+    """Reads and tokenizes the rows as the run will, so that their errors come now; what else there is to say."""
     train, validation = (
         None if id is None else server.library.read(server.register.dataset(id), body.task) for id in ids
     )
@@ -94,3 +98,4 @@ def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | Non
     base = server.device.base
     profile.subset.chosen(base)
     tokenized(server.tokenizer, base.context_length, profile, train, validation, body.seed)
+    return warning_of(train, validation)

@@ -19,6 +19,7 @@ class RowsBody(Config):
     rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, description="One object a row.")
     name: Name | None = Field(None, description="What to call it.")
     task: Reference | None = Field(None, description="The benchmark task whose release has these fields.")
+    format: Reference | None = Field(None, description="How the rows are written, if their fields leave it open.")
 
 
 class BenchmarkRows(Config):

@@ -1,23 +1,22 @@
-"""Uploads: read whole, checked row by row, and only then kept."""
+"""Uploads: to the disk as they come, checked row by row, and only then kept; shown as the model will see them."""
 
 import json
-from pathlib import PurePath
-from statistics import fmean
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from server.context import Context, Server
+from server.data.keeping import keep_rows, keep_upload, shown
 from server.data.register import DatasetRow
-from server.ids import content_id, new_id
-from server.schemas import BenchmarkRows, RowsBody
-from server.task_files import read_task_file
-from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.reading import read_dataset, read_rows
-from steerzo_edge.data.tokenization import Targets, tokenize
-from steerzo_edge.errors import InputError
+from server.data.uploads import received
+from server.problems import TooLargeError
+from server.schemas import RowsBody
+from steerzo_edge.data.preview import preview
+from steerzo_edge.data.task import Task
+from steerzo_edge.errors import InputError, TaskError
 
 router = APIRouter(tags=["datasets"])
 _BODY = {
@@ -31,6 +30,7 @@ _BODY = {
                     "file": {"type": "string", "format": "binary"},
                     "name": {"type": "string"},
                     "task": {"type": "string", "description": "The benchmark task whose release this is."},
+                    "format": {"type": "string", "description": "How the rows are written: plain, ..."},
                 },
             }
         },
@@ -41,24 +41,17 @@ _BODY = {
 
 @router.post("/datasets", status_code=201, openapi_extra={"requestBody": _BODY})
 async def upload(request: Request, response: Response, server: Server) -> dict[str, Any]:
-    """Takes JSON lines or CSV as multipart field `file`, or {"rows": [...]} as JSON.
+    """Takes JSON lines, JSON, CSV or Parquet as multipart field `file`, or {"rows": [...]} as JSON.
 
-    `task` names a benchmark task, if the rows have the fields of its release.
+    `task` names a benchmark task, if the rows have the fields of its release; `format` one of the formats, if their
+    fields leave it open. The same upload again is answered with the dataset that is there.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=8) as form:
-            file, name, task = form.get("file"), form.get("name"), form.get("task")
-            if not isinstance(file, UploadFile):
-                raise InputError("the form has no field `file`", hint="curl -F file=@data.jsonl URL/datasets")
-            data = await file.read()
-            filename = PurePath(file.filename or "dataset").name
-        title = name if isinstance(name, str) and name else filename
-        benchmark = task if isinstance(task, str) and task else None
-        row = await run_in_threadpool(_keep_file, server, data, filename, title[:100], benchmark)
+        row = await _file(request, server)
     elif kind == "application/json":
-        body = await run_in_threadpool(_rows_body, await request.body())
-        row = await run_in_threadpool(keep_rows, server, body.rows, body.name, body.task)
+        body = await run_in_threadpool(_rows_body, await _bytes(request, server.settings.max_body_bytes))
+        row = await run_in_threadpool(keep_rows, server, body.rows, body.name, body.task, body.format)
     else:
         raise InputError(
             f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data or application/json."
@@ -79,89 +72,64 @@ def show_dataset(dataset_id: str, server: Server) -> dict[str, Any]:
     return shown(server.register.dataset(dataset_id))
 
 
-def keep_rows(
-    server: Context, rows: list[dict[str, Any]], name: str | None, benchmark: str | None = None
-) -> DatasetRow:
-    """Checks and stores rows that came inside a JSON body.
-
-    Raises:
-        DatasetError: Naming every bad row.
-    """
-    dataset = read_rows(rows, benchmark=benchmark)
-    kept = dataset.rows() if benchmark is None else rows
-    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept).encode()
-    return _keep(server, dataset, data, name or "rows", csv=False, benchmark=benchmark)
-
-
-def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
-    """Rows that a job names as a benchmark's, as a dataset: a job needs nothing else when it goes on later.
-
-    Raises:
-        DatasetError: Naming every bad row.
-        InputError: If a path is given that may not be read.
-        NotFoundError: If there is no such dataset or file.
-    """
-    if rows.dataset is not None:
-        old = server.register.dataset(rows.dataset)
-        if old.benchmark == rows.task:
-            return old
-        data, file, title = server.library.bytes_of(old), old.file, old.name
-    else:
-        assert rows.path is not None
-        settings = server.settings
-        data, file = read_task_file(settings.tasks_dir, rows.path, settings.max_upload_bytes), rows.path
-        title = rows.path[-100:]
-    dataset = read_dataset(data, name=PurePath(file).name, benchmark=rows.task)
-    # The same request again finds the same dataset, so that an idempotency key still means one job.
-    id = content_id("ds", rows.task.encode(), file.encode(), data)
-    csv = file.lower().endswith(".csv")
-    return _keep(server, dataset, data, title, csv=csv, benchmark=rows.task, id=id)
-
-
-def shown(row: DatasetRow) -> dict[str, Any]:
-    """A dataset as the API gives it."""
-    return {"id": row.id, "name": row.name, "created": row.created, **row.facts}
-
-
-def _keep_file(server: Context, data: bytes, filename: str, title: str, benchmark: str | None) -> DatasetRow:
-    dataset = read_dataset(data, name=filename, benchmark=benchmark)
-    return _keep(server, dataset, data, title, csv=filename.lower().endswith(".csv"), benchmark=benchmark)
-
-
-def _keep(
-    server: Context,
-    dataset: Dataset,
-    data: bytes,
-    title: str,
-    *,
-    csv: bool,
-    benchmark: str | None = None,
-    id: str | None = None,
-) -> DatasetRow:
-    facts = _facts(server, dataset) | {"bytes": len(data)}
-    if benchmark is not None:
-        facts |= {"task": benchmark, "metric": dataset.metric}
-    id = id or new_id("ds")
-    return server.register.add(id, title, server.library.keep(id, data, csv=csv), facts)
-
-
-def _facts(server: Context, dataset: Dataset) -> dict[str, Any]:
-    facts: dict[str, Any] = {"rows": len(dataset), "format": dataset.format}
-    labels = list(dataset.labels)
-    if dataset.format == "classification":
-        facts["labels"] = labels
-        if len(labels) < 2:
-            return facts
-    data = tokenize(dataset, server.tokenizer, server.device.base.context_length)
-    lengths = (
-        [len(row.tokens) for row in data.rows]
-        if isinstance(data, Targets)
-        else [len(row.prompt) for row in data.rows]
-    )
-    return facts | {
-        "tokens": {"total": sum(lengths), "mean": round(fmean(lengths), 1), "longest": max(lengths)},
-        "truncated": data.truncated,
+@router.get("/datasets/{dataset_id}/preview")
+def preview_dataset(
+    dataset_id: str,
+    server: Server,
+    rows: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 5,
+    template: Annotated[
+        str | None, Query(max_length=4000, description="The prompt of labelled rows, with {text}.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, Query(ge=8, le=131_072, description="Longest row; by default what the base can take.")
+    ] = None,
+) -> dict[str, Any]:
+    """The first rows as the model will see them: what is learned is set apart."""
+    row = server.register.dataset(dataset_id)
+    task = None
+    if template is not None:
+        if row.facts["format"] != "classification":
+            raise InputError(f"a template needs text/label rows; the dataset is {row.facts['format']}")
+        task = Task.parse({"template": template}, where="template", error=TaskError)
+    context = server.device.base.context_length
+    longest = min(max_tokens or context, context)
+    dataset = server.library.read(row, task, first=rows)
+    # A row of a benchmark may hold many examples.
+    first = dataset.pick(list(range(min(rows, len(dataset)))))
+    seen = preview(first, server.tokenizer, longest, row.facts.get("labels", ()))
+    return {
+        "id": row.id,
+        "format": row.facts["format"],
+        "max_tokens": longest,
+        "rows": [asdict(one) for one in seen],
     }
+
+
+@router.delete("/datasets/{dataset_id}", status_code=204)
+def delete_dataset(dataset_id: str, server: Server) -> None:
+    """Deletes a dataset, unless a job that has not ended was given it."""
+    server.holdings.remove(dataset_id)
+
+
+async def _file(request: Request, server: Context) -> DatasetRow:
+    try:
+        async with received(request, server.library.incoming()) as form:
+            name, task, format = (form.fields.get(key) or None for key in ("name", "task", "format"))
+            return await run_in_threadpool(keep_upload, server, form.file, name, task, format)
+    except ClientDisconnect:  # nobody hears this
+        raise InputError("the connection ended before the upload did") from None
+
+
+async def _bytes(request: Request, most: int) -> bytes:
+    """A body that becomes objects in memory, and so may not be as large as a file."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > most:
+            raise TooLargeError(
+                f"the rows exceed {most} bytes", hint="Send them as a file: curl -F file=@data.jsonl URL/datasets"
+            )
+    return bytes(data)
 
 
 def _rows_body(data: bytes) -> RowsBody:

@@ -9,9 +9,11 @@ from typing import Any
 import typer
 import yaml
 
+from steerzo_edge.assemble import split
 from steerzo_edge.cli.output import display, sentence
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_dataset
+from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, ProfileError, TaskError
 from steerzo_edge.model.load import load_base
@@ -50,6 +52,9 @@ def train_command(
     run = Run(out, loaded, chosen, train, judged, seed=seed)
     if not as_json:
         _introduce(run, chosen, len(train), out)
+        warning = warning_of(*((train, judged) if judged else split(train, chosen, seed)))
+        if warning is not None:
+            typer.echo(warning)
     with display(chosen.steps, as_json=as_json, done=run.progress.step) as shown:
         try:
             for record in run.records():

@@ -61,6 +61,17 @@ def overlap(train: Dataset, validation: Dataset) -> int:
     return sum(example in learned for example in validation.examples)
 
 
+def warning_of(train: Dataset, validation: Dataset | None) -> str | None:
+    """A sentence for people, if rows that are judged by are learned as well; None if there are none."""
+    count = 0 if validation is None else overlap(train, validation)
+    if validation is None or not count:
+        return None
+    return (
+        f"{count:,} of the {len(validation):,} validation rows are also among the training rows, word for word; "
+        "what they are judged by says little about new rows"
+    )
+
+
 def _lengths(data: Tokenized) -> tuple[list[int], int]:
     """Tokens of each row, and target tokens of all."""
     if isinstance(data, Targets):
