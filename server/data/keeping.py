@@ -44,7 +44,7 @@ def keep_upload(
         DatasetError: Naming every bad row.
         StorageError: If the disk is full or fails.
     """
-    title = (title or upload.name)[:TITLE_CHARACTERS]
+    title = "".join(filter(str.isprintable, title or upload.name))[:TITLE_CHARACTERS]
     suffix = _suffix(upload.name)
     id = _id(title, benchmark, format, suffix, upload.sha256)
     held = server.register.find(id)

@@ -1,4 +1,4 @@
-"""Padding, batching and cutting never change a loss; any bytes are read or refused, never crashed on."""
+"""Padding, batching and cutting never change a loss."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from steerzo_edge.data.batches import collate
 from steerzo_edge.data.examples import Completion, Dataset, Labelled
-from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Targets, tokenize
 from steerzo_edge.errors import DatasetError
@@ -111,41 +110,3 @@ def test_the_chat_template_marks_every_answer(tiny: Loader) -> None:
     assert tokenizer.decode(counted) == "hello<|end|>ciao<|end|>"
     everything = "<|system|>be kind<|end|><|user|>hi<|end|><|assistant|>hello<|end|>"
     assert tokenizer.decode(row.tokens) == everything + "<|user|>bye<|end|><|assistant|>ciao<|end|>"
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=200), st.sampled_from(["x.csv", "x.jsonl", "x"]))
-def test_any_bytes_are_read_or_refused_with_a_hint(data: bytes, name: str) -> None:
-    found = _read(data, name)
-    assert (found.hint and str(found)) if isinstance(found, DatasetError) else len(found) >= 1
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
-fields = st.sampled_from(
-    ["text", "label", "prompt", "completion", "references", "choices", "answer", "messages", "role", "content", "x"]
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.dictionaries(fields, json_values, max_size=4), min_size=1, max_size=4))
-def test_any_json_rows_are_read_or_refused_with_a_place(rows: list[dict[str, object]]) -> None:
-    import json
-
-    data = "\n".join(json.dumps(row) for row in rows).encode()
-    found = _read(data, "rows.jsonl")
-    if isinstance(found, DatasetError):
-        assert found.faults
-        assert all(fault.where.startswith("line ") for fault in found.faults)
-    else:
-        assert len(found) == len(rows)
-
-
-def _read(data: bytes, name: str) -> Dataset | DatasetError:
-    try:
-        return read_dataset(data, name=name)
-    except DatasetError as error:
-        return error

@@ -64,8 +64,8 @@ def context(http: TestClient) -> Context:
     return http.app.state.context  # type: ignore[attr-defined,no-any-return]
 
 
-def upload(http: TestClient, name: str, data: bytes, **fields: str) -> dict[str, Any]:
-    response = http.post("/datasets", files={"file": (name, data)}, data=fields)
+def upload(http: TestClient, file: str, data: bytes, **fields: str) -> dict[str, Any]:
+    response = http.post("/datasets", files={"file": (file, data)}, data=fields)
     assert response.status_code == 201, response.text
     found: dict[str, Any] = response.json()
     assert response.headers["location"] == f"/datasets/{found['id']}"
@@ -322,8 +322,17 @@ def test_forms_that_cannot_be_read(http: TestClient, context: Context) -> None:
 def test_names_are_the_servers_own(http: TestClient, context: Context) -> None:
     root = context.library.root
     before = sorted(path for path in root.parent.rglob("*") if path.parent != root / "datasets")
-    for name in ("../../evil.jsonl", "/etc/evil.csv.jsonl", "..\\evil.json", ".partial", "a\0b.jsonl", "x" * 5000):
+    for name in (
+        "../../evil.jsonl",
+        "/etc/evil.csv.jsonl",
+        "..\\evil.json",
+        ".partial",
+        "a\0b.jsonl",
+        "x\ny" * 300,
+    ):
         found = upload(http, name, lines([*ROWS, {"text": name[:9], "label": "y"}]))
+        assert found["name"].isprintable()
+        assert len(found["name"]) <= 100
         assert "/" not in found["name"]
         assert "\\" not in found["name"]
         file = context.register.dataset(found["id"]).file
