@@ -9,9 +9,11 @@ import hashlib
 import io
 import json
 import os
+import tracemalloc
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +121,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-OTHERS = (
-    "references",
-    "input",
-    "role",
-    "content",
-    "from",
-    "value",
-    "passage",
-    "premise",
-    "sentence",
-    "answers",
-    "x",
-)
+OTHERS = ("references", "input", "role", "content", "from", "value", "passage", "premise", "answers", "x")
 fields = st.sampled_from([*sorted({field for fields in FIELDS.values() for field in fields}), *OTHERS])
 turns = st.lists(
     st.fixed_dictionaries({}, optional={"role": texts, "content": values, "from": texts, "value": values})
@@ -182,6 +172,8 @@ def test_cells_come_back_from_csv_as_they_were(pairs: list[tuple[str, str]], quo
     writer = csv.writer(buffer, quoting=quoting, lineterminator=end)
     writer.writerows([("prompt", "completion"), *pairs])
     assume("\0" not in buffer.getvalue())
+    # Python's writer leaves a bare carriage return unquoted where lines do not end with one.
+    assume(quoting == csv.QUOTE_ALL or end == "\r\n" or not any("\r" in cell for pair in pairs for cell in pair))
     assume(not any("\ud800" <= letter <= "\udfff" for letter in buffer.getvalue()))
     found = outcome(buffer.getvalue().encode(), "upload.bin.csv", format="completion")
     if isinstance(found, Dataset):
@@ -312,9 +304,28 @@ def test_an_upload_is_what_was_sent_however_it_was_cut(
     assert not path.exists()
 
 
-def request_of(chunks: list[bytes]) -> Request:
-    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    waiting = iter([*messages, {"type": "http.request", "body": b"", "more_body": False}])
+def test_an_upload_takes_no_memory(tmp_path: Path) -> None:
+    chunk = b"x" * (64 << 10)
+    head = b'--x1\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+    chunks = chain([head], repeat(chunk, 512), [b"\r\n--x1--\r\n"])
+
+    async def read() -> int:
+        async with received(request_of(chunks), tmp_path / "upload") as form:
+            return form.file.bytes
+
+    tracemalloc.start()
+    try:
+        size = asyncio.run(read())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size == 512 * len(chunk)
+    assert peak < 2 << 20
+
+
+def request_of(chunks: Iterable[bytes]) -> Request:
+    body = ({"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks)
+    waiting = chain(body, [{"type": "http.request", "body": b"", "more_body": False}])
 
     async def receive() -> Any:
         return next(waiting)

@@ -62,7 +62,7 @@ def test_uploads_of_the_wrong_kind(client: Client) -> None:
     problem(client.http.post("/datasets", data={"name": "x"}, files={"other": b"x"}), 422, "invalid-input")
     problem(client.http.post("/datasets", content=b"{", headers=JSON), 422, "invalid-input")
     problem(client.http.post("/datasets", json={"rows": []}), 422, "invalid-input")
-    problem(client.http.post("/datasets", json={"rows": [{"text": "a"}]}), 422, "invalid-dataset")
+    problem(client.http.post("/datasets", json={"rows": [{"txt": "a"}]}), 422, "invalid-dataset")
 
 
 def test_a_profile_key_that_does_not_exist(client: Client, dataset: str) -> None:
