@@ -57,7 +57,9 @@ class Box:
         if not self.register.datasets():
             rows = labelled_rows(20).rows()
             data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-            self.register.add("ds_1", "rows", self.library.keep("ds_1", data, csv=False), {})
+            incoming, _ = self.library.stage(data)
+            self.library.put(incoming, "ds_1.jsonl")
+            self.register.add("ds_1", "rows", "ds_1.jsonl", {"format": "classification"})
         priority = changes.pop("priority", 0)
         profile = resolve(PROFILE, {"steps": STEPS, **changes})
         spec = {"dataset": "ds_1", "validation": None, "profile": profile.model_dump(mode="json"), "task": TASK}
