@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -357,7 +357,7 @@ class _Storm:
         known = {one["id"]: one for one in self._client.get("/datasets")["datasets"]}
         life.end(signal.SIGTERM)
         tally.lost_or_torn_uploads += self._torn_uploads(known)
-        with sqlite3.connect(self._data / "steerzo.sqlite") as database:
+        with closing(sqlite3.connect(self._data / "steerzo.sqlite")) as database:
             tally.damaged_databases += database.execute("PRAGMA integrity_check").fetchone()[0] != "ok"
         self._jobs.clear()
         self._uploads.clear()
@@ -388,14 +388,12 @@ def _losses(client: Client, job: str) -> list[float]:
 
 def _report(tallies: list[Tally], options: argparse.Namespace) -> None:
     table = Table(title="What was lost")
-    columns = [
-        "mode", "disturbances", "starts", "jobs", "steps", "uploads", "lost_steps", "different_adapters",
-        "stuck_or_failed_jobs", "lost_or_torn_uploads", "damaged_databases", "seconds",
-    ]  # fmt: skip
-    for column in columns:
-        table.add_column(column.replace("_", " "))
+    table.add_column("")
     for tally in tallies:
-        table.add_row(*(str(asdict(tally)[column]) for column in columns))
+        table.add_column(tally.mode, justify="right")
+    for row in asdict(Tally("")):
+        if row not in ("mode", "moments"):
+            table.add_row(row.replace("_", " "), *(str(asdict(tally)[row]) for tally in tallies))
     Console().print(table)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     found = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import safetensors
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from steerzo_edge.files import write_whole
@@ -35,7 +35,22 @@ def save_sealed(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, s
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     seal = json.dumps({"notes": dict(notes), "sha256": _digest(kept, notes)}, sort_keys=True)
-    write_whole(path, lambda place: save_file(kept, place, metadata={_SEAL: seal}))
+    write_tensors(path, kept, {_SEAL: seal})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    Args:
+        path: The file; replaced whole.
+        tensors: By name; contiguous.
+        metadata: The file's own.
+
+    Raises:
+        OSError: If the disk is full or fails; safetensors' own writer says that with an error of its own.
+    """
+    data = save(dict(tensors), metadata=dict(metadata))
+    write_whole(path, lambda place: _write(place, data))
 
 
 def load_sealed(path: Path) -> tuple[dict[str, str], dict[str, Tensor]] | None:
@@ -60,6 +75,10 @@ def load_sealed(path: Path) -> tuple[dict[str, str], dict[str, Tensor]] | None:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         log.warning("%s cannot be read (%s); it is made again", path, error)
     return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def _digest(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:

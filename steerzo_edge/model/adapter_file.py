@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from steerzo_edge.errors import AdapterFileError
-from steerzo_edge.files import sync_directory, write_json, write_whole
+from steerzo_edge.files import sync_directory, write_json
 from steerzo_edge.model.bank import LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Subset
+from steerzo_edge.sealed import write_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -37,7 +38,7 @@ def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
         sha256 of the weights file.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / WEIGHTS, lambda path: save_file(subset.export(), path, metadata={"format": "pt"}))
+    write_tensors(directory / WEIGHTS, subset.export(), {"format": "pt"})
     write_json(
         directory / CONFIG,
         {

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from steerzo_edge.data.packing import Fork, Packed, pack, starts
-from steerzo_edge.files import write_whole
 from steerzo_edge.model.base import Base, Entering
+from steerzo_edge.sealed import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class PrefixStore:
         assert self._directory is not None
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path(index), lambda path: save_file({"hidden": tensor.contiguous()}, path))
+            write_tensors(self._path(index), {"hidden": tensor.contiguous()}, {})
         except OSError as error:
             log.warning("the prefix of a block of rows was not written: %s", error)
             self._disk_bytes = 0

@@ -87,7 +87,9 @@ def test_a_job_survives_being_stopped_politely(tiny_path: Path, tmp_path: Path, 
         )
         while client.get(f"/jobs/{posted['id']}")["step"] < 3:
             time.sleep(0.01)
+        asked = time.monotonic()
         assert server.stop() == 0
+        assert time.monotonic() - asked < 10
         client = server.start()
         assert finished(client, posted["id"])["state"] == "succeeded"
         server.stop()
