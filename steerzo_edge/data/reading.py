@@ -12,7 +12,7 @@ from steerzo_edge.data.conversion import example_of
 from steerzo_edge.data.examples import Dataset, Example, Format, characters
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.formats import format_of, named_format
-from steerzo_edge.data.parquet import is_parquet, parquet_rows
+from steerzo_edge.data.parquet import is_parquet, parquet_text
 from steerzo_edge.data.rows import (
     Faults,
     Row,
@@ -62,7 +62,7 @@ def read_dataset(
         DatasetError: If it is empty, not text, of no known format, or has bad rows.
         TaskError: If there is no such benchmark task, or it is given beside a template of one's own.
     """
-    return _dataset(_source(data, name), name, task, benchmark, format, first)
+    return _dataset(_source(data, name, first), name, task, benchmark, format, first)
 
 
 def read_rows(
@@ -84,9 +84,9 @@ def read_rows(
     return _dataset(partial(_objects, rows), name, task, benchmark, format, None)
 
 
-def _source(data: bytes, name: str) -> Source:
+def _source(data: bytes, name: str, first: int | None) -> Source:
     if is_parquet(data):
-        return partial(parquet_rows, data, name)
+        return partial(json_rows, parquet_text(data, name, first))
     text = decoded(data, name)
     head = text.lstrip()[:1]
     if name.lower().endswith(".csv") or head not in ("{", "["):

@@ -1,7 +1,9 @@
 """Every format a row may be written in, how it is found, and what is told where it cannot be."""
 
+import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -226,7 +228,7 @@ def test_parquet_columns_that_are_no_text_are_named_by_their_type() -> None:
     )
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)
-    with pytest.raises(DatasetError, match=r"line 1, field 'prompt': found .*a value of type binary"):
+    with pytest.raises(DatasetError, match=r"line 1, field 'prompt': found .*a value of type.*binary"):
         read_dataset(buffer.getvalue())
     buffer = io.BytesIO()
     parquet.write_table(table.set_column(0, "prompt", pa.array(["a"])), buffer)
@@ -251,6 +253,45 @@ def test_parquet_that_unfolds_is_refused_before_it_does(monkeypatch: pytest.Monk
     monkeypatch.setattr(reader, "MOST_ROWS", 10)
     with pytest.raises(DatasetError, match="20 rows, at most 10"):
         read_dataset(parquet_bytes([{"text": "z"}] * 20))
+
+
+# One wrong byte in its footer: pyarrow 26 does not raise on it, it ends the process.
+FATAL = """
+UEFSMRUAFRYVFiwVAhUAFQYVBhwAAAACAAAAAgEBAAAAYRUEGSw1ABgGc2NoZW1hFQIAFQwlFxgEdGV4dCUATBwAAAAWAhkcGRwmABwVDBklBgAZGAR0
+ZXh0FQAWAhY8FjwmCEkcFQAVABUCADwWAhkGGSYAAgAAABY8FgImCBY8ACggcGFycXVldC1jcHAtYXJyb3cgdmVyc2lvbiAyNi4wLjEZHBwAAACIAAAA
+UEFSMQ==
+"""
+
+
+def test_parquet_that_ends_the_process_which_reads_it() -> None:
+    with pytest.raises(DatasetError, match="upload: the Parquet file cannot be read from row 1 on") as caught:
+        read_dataset(base64.b64decode(FATAL), name="upload")
+    assert caught.value.faults[0].where == "line 1"
+
+
+def test_parquet_is_read_with_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the keys in it, nor modules that lie about in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyarrow.py").write_text("raise SystemExit(7)")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import json, os; json.dump({'text': ' '.join(sorted(os.environ))}, __import__('sys').stdout)"
+    )
+    assert read_dataset(parquet_bytes(ROWS["plain"])).examples == read_rows(ROWS["plain"]).examples
+    monkeypatch.setenv("STEERZO_API_KEY", "secret")
+    monkeypatch.setattr(reader, "_PROGRAM", program)
+    (names,) = read_dataset(b"PAR1").rows()
+    assert "PATH" in names["text"]
+    assert "STEERZO" not in names["text"]
+
+
+def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(reader, "_PROGRAM", program)
+    monkeypatch.setattr(reader, "WAIT_S", 0.5)
+    with pytest.raises(DatasetError, match="not read after"):
+        read_dataset(b"PAR1")
 
 
 def test_parquet_that_is_damaged_or_empty() -> None:
