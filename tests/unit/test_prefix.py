@@ -104,7 +104,7 @@ def test_a_full_disk_is_not_the_end(
         raise OSError(28, "No space left on device")
 
     expected = store(base, data, MIB).of(collate(data, list(ROWS)).packed).states
-    monkeypatch.setattr("steerzo_edge.model.prefix.write_whole", full)
+    monkeypatch.setattr("steerzo_edge.model.prefix.write_tensors", full)
     kept = store(base, data, 0, MIB, tmp_path)
     assert torch.equal(kept.of(collate(data, list(ROWS)).packed).states, expected)
     assert kept.usage.disk_bytes == 0
