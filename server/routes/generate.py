@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from server.answering import Answer, Question, streamed_answer, whole_answer
 from server.context import Server
 from server.problems import problem_of
+from server.replies import GenerationReply
 from server.schemas import GenerateBody
 from steerzo_edge.data.examples import Message
 from steerzo_edge.errors import SteerzoError
@@ -20,7 +21,11 @@ from steerzo_edge.generation import Sampling
 router = APIRouter(tags=["generate"])
 
 
-@router.post("/generate", response_model=None)
+@router.post(
+    "/generate",
+    response_model=None,
+    responses={200: {"model": GenerationReply, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
 async def answer(body: GenerateBody, request: Request, server: Server) -> Response:
     """The answer as JSON, or with `stream` as events: `token`, ..., `done`."""
     question = _question(body)
