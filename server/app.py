@@ -54,6 +54,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     Raises:
         ConflictError: If another server has the data directory, or a newer one has written it.
     """
+    metrics = Metrics()
     lock = DirectoryLock(settings.data_dir)
     library = Library(settings.data_dir)
     bell = Bell()
@@ -64,7 +65,9 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     feeds = Feeds(store, bell, max_readers=settings.max_event_readers)
     shelf = Shelf(store, library, Retention(settings.keep_jobs, settings.keep_days))
     retries = Retries(settings.retry_attempts, settings.retry_delay_s)
-    runner = Runner(store, register, library, shelf, snapshot_every=settings.snapshot_every, retries=retries)
+    runner = Runner(
+        store, register, library, shelf, snapshot_every=settings.snapshot_every, retries=retries, metrics=metrics
+    )
 
     def failed(error: Exception) -> None:
         context.failure = error
@@ -85,7 +88,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         lock,
         _room(settings, database),
         Streams(settings.max_event_streams),
-        Metrics(),
+        metrics,
     )
     # A connection of its own: whoever knocks waits for nobody who writes.
     doors = Database(library.database)
@@ -121,8 +124,8 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     for routes in (datasets, jobs, generate, profiles, openai_routes, health, monitoring, docs):
         app.include_router(routes.router)
     describe(app)
-    context.metrics.watch(monitoring.gauges(context))
-    _close(app, settings, doors, context.metrics)
+    metrics.watch(monitoring.gauges(context))
+    _close(app, settings, doors, metrics)
     return app
 
 

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from server.access.door import PUBLIC_PATHS
 from server.access.origins import SAFE_METHODS
+from server.openai.errors import is_openai
 from server.problems import MEDIA_TYPE
 from server.replies import OpenAIError, Problem
 
-OPENAI_PREFIX: Final = "/v1/"
 METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 _REFS: Final = "#/components/schemas/{model}"
 
@@ -48,7 +48,7 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
 def _complete(operation: dict[str, Any], path: str, method: str) -> None:
     if path not in PUBLIC_PATHS:
         operation["security"] = [{"key": []}]
-    openai = path.startswith(OPENAI_PREFIX)
+    openai = is_openai(path)
     model, media_type = (OpenAIError, "application/json") if openai else (Problem, MEDIA_TYPE)
     content = {media_type: {"schema": {"$ref": _REFS.format(model=model.__name__)}}}
     responses = operation["responses"]
@@ -68,7 +68,7 @@ def _statuses(operation: dict[str, Any], path: str, method: str) -> set[int]:
         found |= {400, 404, 408, 413, 422, 507}
     places = {parameter["in"] for parameter in operation.get("parameters", ())}
     if places:
-        found |= {400, 422} if path.startswith(OPENAI_PREFIX) else {422}
+        found |= {400, 422} if is_openai(path) else {422}
     if "path" in places:
         found |= {404, 409}
     return found

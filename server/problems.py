@@ -144,6 +144,8 @@ def respond(error: SteerzoError, path: str) -> Response:
     headers = {"Retry-After": str(retry_after_s)} if document["status"] in (429, 503) else {}
     if document["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if document["status"] == TOO_SLOW:
+        headers["Connection"] = "close"
     return _rendered(document, headers, path)
 
 
@@ -168,7 +170,7 @@ def install(app: FastAPI) -> None:
     async def steerzo(request: Request, error: Exception) -> Response:
         assert isinstance(error, SteerzoError)
         if status_of(error) >= 500 and not isinstance(error, BusyError | CapacityError | StorageError):
-            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+            log.error("a request failed", exc_info=error)
         return respond(error, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -193,7 +195,7 @@ def install(app: FastAPI) -> None:
         return _rendered(document, error.headers, request.url.path)
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("a request failed", exc_info=error)
         return respond(SteerzoError("an unexpected error; the server's log has the details"), request.url.path)
 
     app.add_exception_handler(SteerzoError, steerzo)

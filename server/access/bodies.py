@@ -66,7 +66,7 @@ class _Body:
         message = await self._in_time()
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limit:
-            raise HTTPException(413, str(_too_large(self._limit)), headers={"Connection": "close"})
+            raise HTTPException(413, str(_too_large(self._limit)))
         self._whole = not message.get("more_body", False)
         return message
 
@@ -78,9 +78,7 @@ class _Body:
             async with asyncio.timeout_at(until):
                 return await self._receive()
         except TimeoutError:
-            raise HTTPException(
-                408, f"{self._bytes} bytes of the body came, and no more in time", headers={"Connection": "close"}
-            ) from None
+            raise HTTPException(408, f"{self._bytes} bytes of the body came, and no more in time") from None
 
 
 def _too_large(limit: int) -> TooLargeError:

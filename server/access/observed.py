@@ -48,7 +48,7 @@ class Observed:
         try:
             await self._app(scope, receive, answer.send)
         except Exception as error:  # of our own making: the user is told that much, the log where
-            log.error("%s %s failed", scope["method"], template(scope), exc_info=error)
+            log.error("a request failed", exc_info=error)
             if answer.status is not None:  # too late for another answer: a broken stream says it
                 raise
             said = SteerzoError("an unexpected error; the server's log has the details")

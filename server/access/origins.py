@@ -1,8 +1,8 @@
 """Which names the server answers to, and from which web pages: what a browser could be tricked into stays outside.
 
 A page of another site cannot read an answer (no CORS header is ever sent), but it can send requests. Two things
-stop it. DNS rebinding gives the page's own name our address: requests under a name that is not ours are refused. Forms
-and simple requests carry the page's `Origin`: whatever changes something is refused from another origin than ours.
+stop it. DNS rebinding gives the page's own name our address: requests under a name that is not ours are refused.
+Forms and simple requests carry the page's `Origin`: what changes something is refused to other origins.
 """
 
 import ipaddress
