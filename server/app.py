@@ -17,7 +17,6 @@ from server.access.observed import Observed
 from server.access.origins import Origins
 from server.access.rates import Rates
 from server.access.room import Room
-from server.access.streams import Streams
 from server.context import Context
 from server.data.holdings import Holdings
 from server.data.library import Library
@@ -87,7 +86,6 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         database,
         lock,
         _room(settings, database),
-        Streams(settings.max_event_streams),
         metrics,
     )
     # A connection of its own: whoever knocks waits for nobody who writes.

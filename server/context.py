@@ -9,7 +9,6 @@ from fastapi import Depends, Request
 from transformers import PreTrainedTokenizerBase
 
 from server.access.room import Room
-from server.access.streams import Streams
 from server.data.holdings import Holdings
 from server.data.library import Library
 from server.data.register import Register
@@ -46,7 +45,6 @@ class Context:
     database: Database
     lock: DirectoryLock
     room: Room
-    streams: Streams
     metrics: Metrics
     failure: Exception | None = None
     wrote_at: float = -math.inf

@@ -1,9 +1,6 @@
-"""What single routes ask of those that come in: room for what is kept, a place for a reader of events."""
+"""What routes ask of those that come in: room for what would be kept."""
 
-from collections.abc import AsyncIterator
-from typing import Annotated
-
-from fastapi import Depends, Request
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from server.access.room import KEEPING
@@ -15,12 +12,3 @@ async def room_for_more(request: Request, server: Server) -> None:
     if request.method == "POST" and request.url.path in KEEPING:
         length = request.headers.get("content-length", "0")
         await run_in_threadpool(server.room.check, int(length) if length.isdecimal() else 0)
-
-
-async def _place_for_a_reader(server: Server) -> AsyncIterator[None]:
-    async with server.streams.place():
-        yield
-
-
-READER = Depends(_place_for_a_reader)
-Reader = Annotated[None, READER]

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.access.guards import READER
 from server.context import Context, Job, Server
 from server.intake import accept
 from server.jobs.rows import Event, JobRow
@@ -85,7 +84,7 @@ def delete_job(job: Job, server: Server) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/jobs/{job_id}/events", status_code=200, response_class=EventStream, dependencies=[READER])
+@router.get("/jobs/{job_id}/events", status_code=200, response_class=EventStream)
 async def watch_job(job: Job, server: Server, last_event_id: Annotated[str | None, Header()] = None) -> EventStream:
     """Everything that happened and happens: `step`, `eval`, `state`, `log`. Ends when the job ends.
 

@@ -37,7 +37,7 @@ def gauges(server: Context) -> Sequence[Gauge]:
         Gauge("jobs", "Jobs by state.", jobs, "state"),
         Gauge("queue_length", "Jobs that wait for the device.", lambda: jobs()["queued"]),
         Gauge("waiting_prompts", "Prompts that wait for the device.", lambda: server.device.waiting),
-        Gauge("event_readers", "Open streams of events.", lambda: server.streams.taken),
+        Gauge("event_readers", "Open streams of events.", lambda: server.feeds.readers),
         Gauge(
             "quantum_seconds",
             "How long the device has been at its present piece of work.",
