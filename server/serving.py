@@ -48,7 +48,7 @@ def serve_command(environment: Mapping[str, str], **options: Any) -> None:
     context: Context = app.state.context
     admit(settings, context.database)
     listener = _listener(settings)
-    server = _Server(context, _config(app, settings))
+    server = _Server(context, uvicorn_config(app, settings))
     host, port = listener.getsockname()[:2]
     log.info("serving on http://%s:%s, data in %s", host, port, settings.data_dir)
     try:
@@ -95,7 +95,13 @@ def admit(settings: Settings, database: Database) -> None:
     )
 
 
-def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is set up: nothing is believed that a client could make up, and heads have limits.
+
+    Args:
+        app: What is served.
+        settings: Of the server.
+    """
     return uvicorn.Config(
         app,
         http=Connection,

@@ -39,10 +39,11 @@ class Rates:
             TooOftenError: If it is empty, with the seconds until it is not.
         """
         now = self._now()
-        bucket = self._buckets.get(who)
-        if bucket is None:
-            self._forget_the_full(now)
-            bucket = self._buckets[who] = _Bucket(self._burst, now)
+        # Back in as the last: the first of all is the one that was used longest ago.
+        bucket = self._buckets.pop(who, None) or _Bucket(self._burst, now)
+        self._buckets[who] = bucket
+        if len(self._buckets) > MOST_BUCKETS:
+            del self._buckets[next(iter(self._buckets))]
         bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at) * self._per_second)
         bucket.at = now
         if bucket.tokens < 1:
@@ -51,15 +52,6 @@ class Rates:
                 retry_after_s=(1 - bucket.tokens) / self._per_second,
             )
         bucket.tokens -= 1
-
-    def _forget_the_full(self, now: float) -> None:
-        """A bucket that has had time to fill is as good as none; what an attack fills is bounded."""
-        if len(self._buckets) < MOST_BUCKETS:
-            return
-        filled_s = self._burst / self._per_second
-        self._buckets = {who: bucket for who, bucket in self._buckets.items() if now - bucket.at < filled_s}
-        while len(self._buckets) >= MOST_BUCKETS:
-            del self._buckets[next(iter(self._buckets))]
 
 
 def neighbourhood(address: str | None) -> str:

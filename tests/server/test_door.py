@@ -4,10 +4,10 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from fastapi import FastAPI
-from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from typer.testing import CliRunner
 
@@ -18,7 +18,7 @@ from server.database import Database
 from server.serving import FIRST_KEY, admit
 from server.settings import Settings
 from steerzo_edge.errors import ConflictError, InputError, NotFoundError
-from tests.server.access import KEY, app_in, client_of, context_of, keys_of
+from tests.server.access import KEY, app_in, client_of, context_of, keys_of, statuses
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get")
 OTHERS = (
@@ -58,32 +58,19 @@ def paths(closed: FastAPI) -> list[str]:
     return found
 
 
-def status(client: TestClient, method: str, path: str) -> int:
-    """Sent as it is written: the client would tidy the path up."""
-    request = client.build_request(method, "http://127.0.0.1:8000/")
-    request.url = request.url.copy_with(raw_path=path.encode())
-    return client.send(request).status_code
-
-
 def test_every_route_is_closed(closed: FastAPI, paths: list[str]) -> None:
     revoked = keys_of(closed).create("revoked")
     keys_of(closed).revoke("revoked")
+    asked = [(method, path) for path in paths for method in METHODS]
     for key in (None, "wrong", revoked):
-        client = client_of(closed, key)
-        open_ways = [
-            (method, path, found)
-            for path in paths
-            for method in METHODS
-            if (found := status(client, method, path)) != 401
-        ]
+        answers = zip(asked, statuses(closed, key, asked), strict=True)
+        open_ways = [(method, path) for (method, path), status in answers if status != 401]
         # Only the two public routes themselves answer, with whatever they have to say to this method.
-        assert {path.partition("?")[0] for _, path, _ in open_ways} == {"/healthz", "/readyz"}, open_ways[:20]
+        assert {unquote(path.partition("?")[0]) for _, path in open_ways} == {"/healthz", "/readyz"}, open_ways[:20]
 
 
 def test_the_walk_would_see_an_open_route(closed: FastAPI, paths: list[str]) -> None:
-    client = client_of(closed, KEY)
-    answered = {path for path in paths if status(client, "GET", path) != 401}
-    assert answered == set(paths)
+    assert 401 not in statuses(closed, KEY, [("GET", path) for path in paths])
 
 
 @pytest.mark.parametrize(
