@@ -18,6 +18,12 @@ from server.problems import MEDIA_TYPE
 from server.replies import OpenAIError, Problem
 
 METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+# Every server-sent event has this form; its data is JSON.
+EVENT: Final = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {name: {"type": "string"} for name in ("event", "id", "data")},
+}
 _REFS: Final = "#/components/schemas/{model}"
 
 
@@ -55,6 +61,9 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
     # The framework's own description of a 422 is not what it looks like here.
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]
+    for response in responses.values():
+        if "text/event-stream" in response.get("content", {}):
+            response["content"]["text/event-stream"] = {"schema": EVENT}
     for status in sorted(_statuses(operation, path, method)):
         responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": content})
 

@@ -13,6 +13,7 @@ from server.access.refusal import refuse
 from server.ids import ID, new_id
 from server.logs import REQUEST
 from server.metrics import METHODS, Metrics
+from server.openai.errors import PREFIX, is_openai
 from steerzo_edge.errors import SteerzoError
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,11 @@ class _Answer:
 
 def template(scope: Scope) -> str:
     """The route that answers, as it is written in the code; paths are what users make of it."""
-    return str(getattr(scope.get("route"), "path", UNMATCHED))
+    route = getattr(scope.get("route"), "path", None)
+    if route is None:
+        return UNMATCHED
+    # A route knows its path within its router, and not the prefix that the router was included with.
+    return f"{PREFIX}{route}" if is_openai(scope["path"]) else str(route)
 
 
 def _code(body: bytes) -> str | None:

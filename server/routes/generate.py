@@ -24,7 +24,7 @@ router = APIRouter(tags=["generate"])
 @router.post(
     "/generate",
     response_model=None,
-    responses={200: {"model": GenerationReply, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"model": GenerationReply, "content": {"text/event-stream": {}}}},
 )
 async def answer(body: GenerateBody, request: Request, server: Server) -> Response:
     """The answer as JSON, or with `stream` as events: `token`, ..., `done`."""

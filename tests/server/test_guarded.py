@@ -1,4 +1,4 @@
-"""A closed server as an operator runs it: what is on its disk, in its log and in its metrics after all sorts of use."""
+"""A closed server as an operator runs it: its disk, its log and its metrics after all sorts of use."""
 
 import json
 import os
@@ -108,12 +108,10 @@ def test_names_of_files_are_the_servers_own(guarded: ServerProcess, closed: Clie
     names = [path.name for path in guarded.data_dir.rglob("*")]
     assert not [one for one in names if "outside" in one or "lnosj" in one]
     assert all(one.isascii() and len(one) < 64 for one in names)
-    assert not [path for path in guarded.data_dir.parent.rglob("*outside*")]
+    assert not list(guarded.data_dir.parent.rglob("*outside*"))
     if response.status_code == 201:
         assert response.json()["id"].startswith("ds_")
-        assert (
-            "/" not in response.json()["name"].replace("\\", "/").lstrip("/") or len(response.json()["name"]) <= 100
-        )
+        assert len(response.json()["name"]) <= 100
 
 
 def test_what_is_written_is_for_the_owner_alone(guarded: ServerProcess) -> None:
