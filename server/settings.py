@@ -54,7 +54,7 @@ class Settings(Config):
     )
     keep_jobs: int | None = Field(None, ge=0, description="Ended jobs that are kept; all by default.")
     keep_days: float | None = Field(None, ge=0, description="How long ended jobs are kept; for ever by default.")
-    max_connections: int = Field(1000, ge=2, description="Open connections; requests on more are answered 503.")
+    max_connections: int = Field(2000, ge=2, description="Open connections; requests on more are answered 503.")
     max_datasets: int = Field(10_000, ge=1, description="Datasets kept; more are answered 507.")
     max_data_bytes: int | None = Field(
         None, ge=1, description="What the data directory may hold before uploads and jobs are answered 507."
