@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.access.keys import Keys
-from server.database import Database
-from server.settings import from_environment
 from steerzo_edge.cli.output import plain_errors
+
+if TYPE_CHECKING:
+    from server.access.keys import Keys
 
 keys_app = typer.Typer(help="The keys that open the server; it need not be stopped.", no_args_is_help=True)
 
@@ -46,7 +46,12 @@ def revoke(name: KeyName, data_dir: DataDir = None) -> None:
 
 
 @contextmanager
-def _keys(data_dir: Path | None) -> Iterator[Keys]:
+def _keys(data_dir: Path | None) -> Iterator["Keys"]:
+    # Not above: these imports take seconds, and every command of `steerzo` would wait for them.
+    from server.access.keys import Keys
+    from server.database import Database
+    from server.settings import from_environment
+
     os.umask(0o077)
     with plain_errors():
         settings = from_environment(os.environ, data_dir=data_dir)

@@ -77,9 +77,10 @@ def _statuses(operation: dict[str, Any], path: str, method: str) -> set[int]:
         found |= {400, 404, 408, 413, 422, 507}
     places = {parameter["in"] for parameter in operation.get("parameters", ())}
     if places:
-        found |= {400, 422} if is_openai(path) else {422}
+        # What they name may not exist; under /v1 what cannot be used is 400.
+        found |= {404, 422} | ({400} if is_openai(path) else set())
     if "path" in places:
-        found |= {404, 409}
+        found |= {409}
     return found
 
 
