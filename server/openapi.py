@@ -69,10 +69,10 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
 
 
 def _statuses(operation: dict[str, Any], path: str, method: str) -> set[int]:
-    found = {421}
-    found |= {503} if path in PUBLIC_PATHS else {401, 429}
+    found = {421, 503}
+    found |= set() if path in PUBLIC_PATHS else {401, 429}
     if method.upper() not in SAFE_METHODS:
-        found |= {403, 409, 503}
+        found |= {403, 409}
     if "requestBody" in operation:
         found |= {400, 404, 408, 413, 422, 507}
     places = {parameter["in"] for parameter in operation.get("parameters", ())}

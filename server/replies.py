@@ -93,6 +93,15 @@ class DatasetsReply(Reply):
     datasets: list[DatasetReply]
 
 
+class PreviewReply(Reply):
+    """The first rows of a dataset, as the model will see them."""
+
+    id: str
+    format: str
+    max_tokens: int
+    rows: list[dict[str, Any]]
+
+
 class JobReply(Reply):
     """A job."""
 

@@ -13,7 +13,7 @@ from server.data.keeping import keep_rows, keep_upload, shown
 from server.data.register import DatasetRow
 from server.data.uploads import received
 from server.problems import TooLargeError
-from server.replies import DatasetReply, DatasetsReply
+from server.replies import DatasetReply, DatasetsReply, PreviewReply
 from server.schemas import RowsBody
 from steerzo_edge.data.preview import preview
 from steerzo_edge.data.task import Task
@@ -75,7 +75,7 @@ def show_dataset(dataset_id: str, server: Server) -> dict[str, Any]:
     return shown(server.register.dataset(dataset_id))
 
 
-@router.get("/datasets/{dataset_id}/preview")
+@router.get("/datasets/{dataset_id}/preview", responses={200: {"model": PreviewReply}})
 def preview_dataset(
     dataset_id: str,
     server: Server,
