@@ -63,8 +63,13 @@ def real(guarded: ServerProcess) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def session(guarded: ServerProcess) -> Iterator[requests.Session]:
+    def with_the_key(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # At the last moment: some cases are made without a key, or with a made-up one, and would end at the door.
+        request.headers["Authorization"] = f"Bearer {guarded.key}"
+        return request
+
     with requests.Session() as opened:
-        opened.headers["Authorization"] = f"Bearer {guarded.key}"
+        opened.auth = with_the_key
         yield opened
 
 
@@ -72,7 +77,8 @@ def test_every_answer_is_one_that_is_described(
     guarded: ServerProcess, session: requests.Session, real: dict[str, str]
 ) -> None:
     url = str(guarded.client.http.base_url)
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", headers=dict(session.headers))
+    schema = schemathesis.openapi.from_dict(session.get(f"{url}/openapi.json").json())
+    schema.config.update(base_url=url)
     operations = [result.ok() for result in schema.get_all_operations()]
     # What takes things away comes last.
     operations.sort(key=lambda operation: operation.method.upper() == "DELETE")
