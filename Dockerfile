@@ -49,11 +49,12 @@ RUN useradd --uid 1000 --home-dir /data --no-create-home steerzo \
     && install --directory --owner=steerzo --group=steerzo /data /models
 COPY --from=dependencies /opt/steerzo /opt/steerzo
 COPY --from=project /project/opt/steerzo /opt/steerzo
-# A public address makes the server ask for an API key; it is logged once and kept in /data/api-key.
+# The address is public, so the server needs a key: at its first start it makes one and logs it, once.
 ENV PATH=/opt/steerzo/bin:$PATH \
     HF_HOME=/models \
     STEERZO_DATA_DIR=/data \
     STEERZO_HOST=0.0.0.0 \
+    STEERZO_MAKE_KEY=1 \
     STEERZO_PORT=8000
 # By number, so that Kubernetes can tell that it is not root.
 USER 1000:1000

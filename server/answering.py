@@ -6,6 +6,7 @@ work for it ends at its next token; if its turn has not come yet, nothing is com
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -110,6 +111,8 @@ class _Asked:
         self._question = question
         self._loop = asyncio.get_running_loop()
         self._gone = threading.Event()
+        self._asked_at = time.perf_counter()
+        self._first_text_s: float | None = None
 
     def check(self, base: Base) -> None:
         self._sampling(base)
@@ -126,6 +129,7 @@ class _Asked:
             sampling = self._sampling(base)
             prompt = self._question.prompt
             made = generate(base, prompt, patches, sampling, on_text=self._put, cancelled=self._gone.is_set)
+            self._count(made)
             return Answer(name, made)
         finally:
             self._put(None)
@@ -142,7 +146,18 @@ class _Asked:
             return sampling
         return replace(sampling, max_new_tokens=min(MOST_TOKENS, base.context_length - len(tokens)))
 
+    def _count(self, made: Generation) -> None:
+        self._server.metrics.answered(
+            made.finish_reason,
+            prompt_tokens=made.prompt_tokens,
+            generated_tokens=made.completion_tokens,
+            seconds=time.perf_counter() - self._asked_at,
+            first_text_s=self._first_text_s,
+        )
+
     def _put(self, piece: str | None) -> None:
+        if piece and self._first_text_s is None:
+            self._first_text_s = time.perf_counter() - self._asked_at
         with suppress(RuntimeError):  # the loop has closed: nobody listens any more
             self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
 

@@ -6,10 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from fastapi import FastAPI
-from starlette.types import ASGIApp
+from fastapi import Depends, FastAPI
 
 from server import problems
+from server.access.bodies import Bodies
+from server.access.door import Door
+from server.access.guards import room_for_more
+from server.access.keys import Keys
+from server.access.observed import Observed
+from server.access.origins import Origins
+from server.access.rates import Rates
+from server.access.room import Room
 from server.context import Context
 from server.data.holdings import Holdings
 from server.data.library import Library
@@ -22,9 +29,11 @@ from server.jobs.feeds import Feeds
 from server.jobs.runner import Runner
 from server.jobs.shelf import Retention, Shelf
 from server.jobs.store import Store
-from server.limits import BodyLimit, KeyRequired
+from server.lock import DirectoryLock
+from server.metrics import Metrics
 from server.openai import routes as openai_routes
-from server.routes import datasets, generate, health, jobs, profiles
+from server.openapi import describe
+from server.routes import datasets, docs, generate, health, jobs, monitoring, profiles
 from server.settings import Settings
 from steerzo_edge import __version__
 from steerzo_edge.model.base import Base
@@ -40,7 +49,12 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     Args:
         settings: How it is set up.
         give_up: Called from the device's thread if the base cannot be loaded.
+
+    Raises:
+        ConflictError: If another server has the data directory, or a newer one has written it.
     """
+    metrics = Metrics()
+    lock = DirectoryLock(settings.data_dir)
     library = Library(settings.data_dir)
     bell = Bell()
     database = Database(library.database)
@@ -50,14 +64,32 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     feeds = Feeds(store, bell, max_readers=settings.max_event_readers)
     shelf = Shelf(store, library, Retention(settings.keep_jobs, settings.keep_days))
     retries = Retries(settings.retry_attempts, settings.retry_delay_s)
-    runner = Runner(store, register, library, shelf, snapshot_every=settings.snapshot_every, retries=retries)
+    runner = Runner(
+        store, register, library, shelf, snapshot_every=settings.snapshot_every, retries=retries, metrics=metrics
+    )
 
     def failed(error: Exception) -> None:
         context.failure = error
         give_up(error)
 
     device = Device(partial(_load, settings), runner, max_waiting=settings.max_waiting_prompts, failed=failed)
-    context = Context(settings, library, register, holdings, store, bell, feeds, runner, device)
+    context = Context(
+        settings,
+        library,
+        register,
+        holdings,
+        store,
+        bell,
+        feeds,
+        runner,
+        device,
+        database,
+        lock,
+        _room(settings, database),
+        metrics,
+    )
+    # A connection of its own: whoever knocks waits for nobody who writes.
+    doors = Database(library.database)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -69,27 +101,59 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         finally:
             context.close()
             await asyncio.to_thread(device.join, JOIN_S)
+            doors.close()
             if not device.is_alive:
                 database.close()
+                lock.release()
 
     app = FastAPI(
         title="steerzo-edge",
         version=__version__,
         summary="Fine-tune a quantized language model with forward passes only, and serve it from the same base.",
         lifespan=lifespan,
+        dependencies=[Depends(room_for_more)],
+        # The usual pages load scripts from elsewhere, and those would stand inside our origin: see routes/docs.py.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.context = context
     problems.install(app)
-    for routes in (datasets, jobs, generate, profiles, health, openai_routes):
+    for routes in (datasets, jobs, generate, profiles, openai_routes, health, monitoring, docs):
         app.include_router(routes.router)
-    app.add_middleware(_body_limit, settings=settings)
-    if settings.api_key is not None:
-        app.add_middleware(KeyRequired, key=settings.api_key.get_secret_value())
+    describe(app)
+    metrics.watch(monitoring.gauges(context))
+    _close(app, settings, doors, metrics)
     return app
 
 
-def _body_limit(app: ASGIApp, settings: Settings) -> BodyLimit:
-    return BodyLimit(app, uploads=settings.max_upload_bytes, others=settings.max_body_bytes)
+def _close(app: FastAPI, settings: Settings, doors: Database, metrics: Metrics) -> None:
+    """Wraps the app, the innermost first."""
+    key = None if settings.api_key is None else settings.api_key.get_secret_value()
+    app.add_middleware(
+        Bodies,
+        uploads=settings.max_upload_bytes,
+        others=settings.max_body_bytes,
+        patience_s=settings.body_timeout_s,
+    )
+    app.add_middleware(
+        Door,
+        keys=Keys(doors, fixed=key),
+        rates=Rates(settings.requests_per_second, settings.request_burst),
+        is_public=settings.is_public,
+    )
+    app.add_middleware(Origins, host=settings.host, allowed=settings.allowed_hosts)
+    app.add_middleware(Observed, metrics=metrics)
+
+
+def _room(settings: Settings, database: Database) -> Room:
+    return Room(
+        settings.data_dir,
+        database,
+        most_bytes=settings.max_data_bytes,
+        most_datasets=settings.max_datasets,
+        least_free_bytes=settings.least_free_bytes,
+    )
 
 
 def _load(settings: Settings) -> Base:

@@ -1,6 +1,5 @@
 """The `steerzo` command line, whole: the engine's commands and those that need a server."""
 
-import logging
 import os
 import signal
 import sys
@@ -10,10 +9,12 @@ from typing import Annotated
 import typer
 
 from server.jobs_commands import jobs_app
+from server.keys_commands import keys_app
 from steerzo_edge.cli.app import app
 from steerzo_edge.cli.output import plain_errors
 
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(keys_app, name="keys")
 
 
 @app.command()
@@ -37,7 +38,6 @@ def serve(
 
     from server.serving import serve_command
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with plain_errors():
         serve_command(
             os.environ,

@@ -1,5 +1,6 @@
 """What routes share, handed to them by dependency injection."""
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated
@@ -7,15 +8,19 @@ from typing import Annotated
 from fastapi import Depends, Request
 from transformers import PreTrainedTokenizerBase
 
+from server.access.room import Room
 from server.data.holdings import Holdings
 from server.data.library import Library
 from server.data.register import Register
+from server.database import Database
 from server.jobs.bell import Bell
 from server.jobs.device import Device
 from server.jobs.feeds import Feeds
 from server.jobs.rows import JobRow
 from server.jobs.runner import Runner
 from server.jobs.store import Store
+from server.lock import DirectoryLock
+from server.metrics import Metrics
 from server.settings import Settings
 
 
@@ -25,6 +30,7 @@ class Context:
 
     Args:
         failure: Why the base could not be loaded, once that is known.
+        wrote_at: When the data directory last took a write that was made to see whether it does; monotonic seconds.
     """
 
     settings: Settings
@@ -36,7 +42,12 @@ class Context:
     feeds: Feeds
     runner: Runner
     device: Device
+    database: Database
+    lock: DirectoryLock
+    room: Room
+    metrics: Metrics
     failure: Exception | None = None
+    wrote_at: float = -math.inf
     _tokenizer: PreTrainedTokenizerBase | None = None
 
     def close(self) -> None:

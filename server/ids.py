@@ -1,7 +1,11 @@
 """Names that the server makes."""
 
 import hashlib
+import re
+from typing import Final
 from uuid import uuid4
+
+ID: Final = re.compile(r"[a-z]{2,8}_[0-9a-f]{16}")
 
 
 def new_id(kind: str) -> str:

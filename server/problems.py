@@ -5,6 +5,7 @@ The only place that knows both error classes and HTTP status.
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 TOO_LARGE = 413
+TOO_SLOW = 408
 
 
 class TooLargeError(InputError):
@@ -48,10 +50,49 @@ class UnauthorizedError(SteerzoError):
 
 
 class NotReadyError(BusyError):
-    """The base model is still loading."""
+    """The base model is still loading, or something that is needed does not work."""
 
     code = "not-ready"
     hint = "Ask GET /readyz until it answers 200."
+
+
+class TooOftenError(BusyError):
+    """More requests than the server takes from one key or address."""
+
+    code = "too-often"
+    hint = "Wait as long as Retry-After says; the operator sets requests_per_second."
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SlowBodyError(SteerzoError):
+    """A body that did not arrive in time."""
+
+    code = "too-slow"
+    hint = "Send the request again over a faster connection; the operator sets body_timeout_s."
+
+
+class UnknownHostError(SteerzoError):
+    """A request for a name that is not this server's."""
+
+    code = "unknown-host"
+    hint = "Use localhost or the bound address, or have the operator add the name to STEERZO_ALLOWED_HOSTS."
+
+
+class ForeignOriginError(SteerzoError):
+    """A web page of another origin tries to change something."""
+
+    code = "foreign-origin"
+    hint = "Send the request from a program, or from a page that this server serves."
+
+
+class NoRoomError(StorageError):
+    """The data directory may not grow any more."""
+
+    code = "no-room"
+    hint = "Delete datasets or jobs, free some space, or raise the server's quota (max_data_bytes, max_datasets)."
 
 
 STATUS: dict[type[SteerzoError], int] = {
@@ -64,6 +105,9 @@ STATUS: dict[type[SteerzoError], int] = {
     CapacityError: 507,
     StorageError: 507,
     UnauthorizedError: 401,
+    ForeignOriginError: 403,
+    SlowBodyError: 408,
+    UnknownHostError: 421,
     SteerzoError: 500,
 }
 
@@ -96,9 +140,12 @@ def respond(error: SteerzoError, path: str) -> Response:
         path: Of the request: it decides which kind of document is sent.
     """
     document = problem_of(error)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if document["status"] in (429, 503) else {}
+    retry_after_s = math.ceil(getattr(error, "retry_after_s", RETRY_AFTER_S))
+    headers = {"Retry-After": str(retry_after_s)} if document["status"] in (429, 503) else {}
     if document["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if document["status"] == TOO_SLOW:
+        headers["Connection"] = "close"
     return _rendered(document, headers, path)
 
 
@@ -123,7 +170,7 @@ def install(app: FastAPI) -> None:
     async def steerzo(request: Request, error: Exception) -> Response:
         assert isinstance(error, SteerzoError)
         if status_of(error) >= 500 and not isinstance(error, BusyError | CapacityError | StorageError):
-            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+            log.error("a request failed", exc_info=error)
         return respond(error, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -135,6 +182,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code == TOO_LARGE:
             return respond(TooLargeError(str(error.detail)), request.url.path)
+        if error.status_code == TOO_SLOW:
+            return respond(SlowBodyError(str(error.detail)), request.url.path)
         document = {
             "type": "about:blank",
             "title": HTTPStatus(error.status_code).phrase,
@@ -146,7 +195,7 @@ def install(app: FastAPI) -> None:
         return _rendered(document, error.headers, request.url.path)
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("a request failed", exc_info=error)
         return respond(SteerzoError("an unexpected error; the server's log has the details"), request.url.path)
 
     app.add_exception_handler(SteerzoError, steerzo)

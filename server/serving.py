@@ -1,25 +1,27 @@
-"""`steerzo serve`: settings, the key, the socket, uvicorn, and an orderly end."""
+"""`steerzo serve`: settings, the keys, the socket, uvicorn, and an orderly end."""
 
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from pydantic import SecretStr
+from fastapi import FastAPI
 
+from server import logs
+from server.access.connection import MOST_HEAD_BYTES, Connection
+from server.access.keys import Keys
 from server.app import create_app
 from server.context import Context
+from server.database import Database
 from server.settings import Settings, from_environment
 from steerzo_edge.errors import InputError, SteerzoError
-from steerzo_edge.files import write_whole
 
 log = logging.getLogger(__name__)
 GRACE_S = 3
+FIRST_KEY = "first"
 
 
 def serve_command(environment: Mapping[str, str], **options: Any) -> None:
@@ -32,8 +34,10 @@ def serve_command(environment: Mapping[str, str], **options: Any) -> None:
     Raises:
         SteerzoError: If the settings are wrong, the port is taken, or the base cannot be loaded.
     """
-    settings = with_key(from_environment(environment, **options))
-    listener = _listener(settings)
+    # Everything that is written from here on is for the owner's eyes.
+    os.umask(0o077)
+    settings = from_environment(environment, **options)
+    logs.configure(settings.log_format, settings.log_level, messages=settings.log_messages)
     failures: list[Exception] = []
 
     def give_up(error: Exception) -> None:
@@ -42,7 +46,9 @@ def serve_command(environment: Mapping[str, str], **options: Any) -> None:
 
     app = create_app(settings, give_up=give_up)
     context: Context = app.state.context
-    server = _Server(context, uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_S))
+    admit(settings, context.database)
+    listener = _listener(settings)
+    server = _Server(context, uvicorn_config(app, settings))
     host, port = listener.getsockname()[:2]
     log.info("serving on http://%s:%s, data in %s", host, port, settings.data_dir)
     try:
@@ -69,17 +75,47 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def with_key(settings: Settings) -> Settings:
-    """A public address is never open: without a key, one is made, kept, and shown once."""
-    if not settings.is_public or settings.api_key is not None:
-        return settings
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    path = settings.data_dir / "api-key"
-    if not path.exists() or not path.read_text().strip():
-        key = secrets.token_urlsafe(24)
-        write_whole(path, lambda temporary: _write_private(temporary, key))
-        log.warning("%s can be reached by others; made an API key, kept in %s: %s", settings.host, path, key)
-    return settings.model_copy(update={"api_key": SecretStr(path.read_text().strip())})
+def admit(settings: Settings, database: Database) -> None:
+    """Refuses to serve a public address that nobody could have the key for, or makes the first key if told to.
+
+    Raises:
+        InputError: With the command that makes a key.
+    """
+    keys = Keys(database, fixed=None if settings.api_key is None else settings.api_key.get_secret_value())
+    if not settings.is_public or keys.any_is_valid:
+        return
+    if not settings.make_key or keys.are_asked_for:
+        raise InputError(
+            f"{settings.host} can be reached by others, and there is no valid API key",
+            hint=f"`steerzo keys create NAME --data-dir {settings.data_dir}` makes one; or set STEERZO_API_KEY.",
+        )
+    key = keys.create(FIRST_KEY)
+    log.warning(
+        "%s can be reached by others; made the API key %r, shown this once: %s", settings.host, FIRST_KEY, key
+    )
+
+
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is set up: nothing is believed that a client could make up, and heads have limits.
+
+    Args:
+        app: What is served.
+        settings: Of the server.
+    """
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=GRACE_S,
+        # Whoever may say X-Forwarded-For may choose whose requests are counted.
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+    )
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -100,8 +136,3 @@ def _listener(settings: Settings) -> socket.socket:
             hint="Choose another --port or --host.",
         ) from None
     return listener
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text + "\n")

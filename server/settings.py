@@ -3,9 +3,9 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from steerzo_edge.config import Config
 from steerzo_edge.profile import load_profile
@@ -28,7 +28,13 @@ class Settings(Config):
     )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     api_key: SecretStr | None = Field(
-        None, min_length=8, description="Asked for in `Authorization: Bearer`, if set."
+        None, min_length=8, description="A key that opens the server, beside those of `steerzo keys`."
+    )
+    make_key: bool = Field(
+        False, description="Make a key and log it once, if the address is public and there never was one."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Names in the Host header beside localhost and the bound address; separated by commas."
     )
     max_upload_bytes: int = Field(256 << 20, ge=1, description="Largest dataset.")
     max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
@@ -48,7 +54,34 @@ class Settings(Config):
     )
     keep_jobs: int | None = Field(None, ge=0, description="Ended jobs that are kept; all by default.")
     keep_days: float | None = Field(None, ge=0, description="How long ended jobs are kept; for ever by default.")
+    max_connections: int = Field(2000, ge=2, description="Open connections; requests on more are answered 503.")
+    max_datasets: int = Field(10_000, ge=1, description="Datasets kept; more are answered 507.")
+    max_data_bytes: int | None = Field(
+        None, ge=1, description="What the data directory may hold before uploads and jobs are answered 507."
+    )
+    least_free_bytes: int = Field(
+        64 << 20, ge=0, description="Free space below which the server is not ready and takes nothing more."
+    )
+    requests_per_second: float = Field(200, gt=0, description="Of one key or address, in the long run; then 429.")
+    request_burst: int = Field(2000, ge=1, description="Requests of one key or address that may come at once.")
+    body_timeout_s: float = Field(
+        30, gt=0, description="How long a body may take, besides a second for each 16 KiB; then 408."
+    )
+    stuck_after_s: float = Field(
+        900, gt=0, description="A single quantum of the device that takes longer makes the server not ready."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="What a line of the log looks like.")
+    log_level: Literal["debug", "info", "warning"] = Field("info", description="The least that is logged.")
+    log_messages: bool = Field(
+        False,
+        description="Also log the messages of unexpected errors, which may quote what users sent.",
+    )
     snapshot_every: int = Field(50, ge=1, description="Steps between snapshots of a job.")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @property
     def is_public(self) -> bool:

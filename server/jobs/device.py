@@ -10,6 +10,7 @@ The event loop only puts work here and awaits futures; nobody else touches the m
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -69,6 +70,7 @@ class Device:
         self._prompts: deque[_Prompt] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._turned = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self) -> None:
@@ -87,6 +89,16 @@ class Device:
     def is_alive(self) -> bool:
         """Whether the thread is still at work."""
         return self._thread.is_alive()
+
+    @property
+    def quantum_s(self) -> float:
+        """Seconds since the thread last looked for work: how long the present quantum has taken."""
+        return time.monotonic() - self._turned
+
+    @property
+    def waiting(self) -> int:
+        """Prompts whose turn has not come."""
+        return len(self._prompts)
 
     def wake(self) -> None:
         """Tells the thread that a job may be waiting."""
@@ -130,6 +142,7 @@ class Device:
         self._base = base
         job: Iterator[None] | None = None
         while not self._stopping:
+            self._turned = time.monotonic()
             prompted = self._answer_one(base)
             job = job or self._training.next_job()
             if job is not None:

@@ -18,6 +18,7 @@ from server.jobs.rows import JobRow
 from server.jobs.shelf import Shelf
 from server.jobs.states import GOAL, State
 from server.jobs.store import Store
+from server.metrics import Metrics
 from server.problems import problem_of
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import ConflictError, NotFoundError, SteerzoError
@@ -40,6 +41,7 @@ class Runner:
         shelf: Where finished jobs' files are looked after.
         snapshot_every: Steps between snapshots of a job.
         retries: How often, and how soon, a job tries again.
+        metrics: Where steps and ends are counted.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Runner:
         *,
         snapshot_every: int,
         retries: Retries,
+        metrics: Metrics | None = None,
     ) -> None:
         self._store = store
         self._register = register
@@ -58,6 +61,7 @@ class Runner:
         self._shelf = shelf
         self._snapshot_every = snapshot_every
         self._retries = retries
+        self._metrics = metrics or Metrics()
         self._base: Base | None = None
         self._running: tuple[str, Run] | None = None
         self._unwritten: tuple[JobRow, SteerzoError] | None = None
@@ -176,6 +180,7 @@ class Runner:
             if outcome is None:
                 outcome = yield from self._recorded(job, run)
             self._store.change_state(job.id, outcome, result=_result(run.finish()))
+            self._metrics.job_ended(job.id, outcome)
         finally:
             run.close()
         self._shelf.put_away(job)
@@ -185,6 +190,7 @@ class Runner:
         tried_before = job.attempts > 0
         for record in run.records():
             self._store.add_records(job.id, [record])
+            self._metrics.recorded(job.id, record)
             if tried_before:
                 self._store.went_well(job.id)
                 tried_before = False
@@ -235,7 +241,7 @@ class Runner:
             self._shelf.give_up(job)
 
     def _failed(self, job: JobRow, error: SteerzoError, cause: Exception | None = None) -> None:
-        log.error("job %s: %s", job.id, error, exc_info=cause)
+        log.error("job %s failed: %s", job.id, error.code, exc_info=cause)
         try:
             self._settle(job, error)
         except sqlite3.Error as trouble:
@@ -254,6 +260,7 @@ class Runner:
         delay_s = self._retries.next_in_s(error, job.attempts)
         if delay_s is None:
             self._store.change_state(job.id, "failed", error=problem_of(error))
+            self._metrics.job_ended(job.id, "failed", error.code)
             return
         self._store.change_state(job.id, "interrupted", error=problem_of(error), retry_in_s=delay_s)
         self._store.change_state(job.id, "queued", error=problem_of(error))

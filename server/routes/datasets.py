@@ -13,6 +13,7 @@ from server.data.keeping import keep_rows, keep_upload, shown
 from server.data.register import DatasetRow
 from server.data.uploads import received
 from server.problems import TooLargeError
+from server.replies import DatasetReply, DatasetsReply, PreviewReply
 from server.schemas import RowsBody
 from steerzo_edge.data.preview import preview
 from steerzo_edge.data.task import Task
@@ -39,7 +40,9 @@ _BODY = {
 }
 
 
-@router.post("/datasets", status_code=201, openapi_extra={"requestBody": _BODY})
+@router.post(
+    "/datasets", status_code=201, openapi_extra={"requestBody": _BODY}, responses={201: {"model": DatasetReply}}
+)
 async def upload(request: Request, response: Response, server: Server) -> dict[str, Any]:
     """Takes JSON lines, JSON, CSV or Parquet as multipart field `file`, or {"rows": [...]} as JSON.
 
@@ -60,19 +63,19 @@ async def upload(request: Request, response: Response, server: Server) -> dict[s
     return shown(row)
 
 
-@router.get("/datasets")
+@router.get("/datasets", responses={200: {"model": DatasetsReply}})
 def list_datasets(server: Server) -> dict[str, Any]:
     """All datasets, newest first."""
     return {"datasets": [shown(row) for row in server.register.datasets()]}
 
 
-@router.get("/datasets/{dataset_id}")
+@router.get("/datasets/{dataset_id}", responses={200: {"model": DatasetReply}})
 def show_dataset(dataset_id: str, server: Server) -> dict[str, Any]:
     """One dataset."""
     return shown(server.register.dataset(dataset_id))
 
 
-@router.get("/datasets/{dataset_id}/preview")
+@router.get("/datasets/{dataset_id}/preview", responses={200: {"model": PreviewReply}})
 def preview_dataset(
     dataset_id: str,
     server: Server,

@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from server.answering import Answer, Question, streamed_answer, whole_answer
-from server.context import Server
+from server.context import Context, Server
 from server.problems import problem_of
+from server.replies import GenerationReply
 from server.schemas import GenerateBody
 from steerzo_edge.data.examples import Message
 from steerzo_edge.errors import SteerzoError
@@ -20,12 +21,16 @@ from steerzo_edge.generation import Sampling
 router = APIRouter(tags=["generate"])
 
 
-@router.post("/generate", response_model=None)
+@router.post(
+    "/generate",
+    response_model=None,
+    responses={200: {"model": GenerationReply, "content": {"text/event-stream": {}}}},
+)
 async def answer(body: GenerateBody, request: Request, server: Server) -> Response:
     """The answer as JSON, or with `stream` as events: `token`, ..., `done`."""
     question = _question(body)
     if body.stream:
-        return EventSourceResponse(_stream(await streamed_answer(server, question)))
+        return EventSourceResponse(_stream(server, await streamed_answer(server, question)))
     return JSONResponse(_shown(await whole_answer(server, question, request)))
 
 
@@ -35,7 +40,7 @@ def _question(body: GenerateBody) -> Question:
     return Question(turns, sampling, body.adapter)
 
 
-async def _stream(pieces: AsyncGenerator[str | Answer, None]) -> AsyncIterator[bytes]:
+async def _stream(server: Context, pieces: AsyncGenerator[str | Answer, None]) -> AsyncIterator[bytes]:
     try:
         async with aclosing(pieces):
             async for piece in pieces:
@@ -44,6 +49,7 @@ async def _stream(pieces: AsyncGenerator[str | Answer, None]) -> AsyncIterator[b
                 else:
                     yield _event("token", {"text": piece})
     except SteerzoError as error:
+        server.metrics.failed("stream", error.code)
         yield _event("error", problem_of(error))
 
 

@@ -1,35 +1,28 @@
-"""Whether the process lives, and whether it can work."""
+"""Whether the process lives, and whether it can work. The only routes that need no key, so they tell little."""
 
-import os
-import shutil
 from typing import Any
 
 from fastapi import APIRouter
 
 from server.context import Server
-from server.problems import NotReadyError
+from server.readiness import check
+from server.replies import Alive, Ready
 from steerzo_edge import __version__
 
 router = APIRouter(tags=["health"])
-LEAST_DISK_BYTES = 64 << 20
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model=Alive)
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "alive", "version": __version__}
 
 
-@router.get("/readyz")
-async def readyz(server: Server) -> dict[str, Any]:
-    """The base is loaded, and the disk can be written; otherwise 503 with the reason."""
-    if server.failure is not None:
-        raise NotReadyError(str(server.failure), hint="Start the server with another base.")
+@router.get("/readyz", response_model=Ready)
+def readyz(server: Server) -> dict[str, Any]:
+    """The base is loaded, the device at work, disk and database take writes; otherwise 503 with the reason."""
+    check(server)
     base = server.device.base
-    root = server.library.root
-    free = shutil.disk_usage(root).free
-    if free < LEAST_DISK_BYTES or not os.access(root, os.W_OK):
-        raise NotReadyError(f"{root} has {free >> 20} MiB free or cannot be written", hint="Free some space.")
     return {
         "status": "ready",
         "base": base.name,

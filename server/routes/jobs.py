@@ -15,6 +15,7 @@ from server.context import Context, Job, Server
 from server.intake import accept
 from server.jobs.rows import Event, JobRow
 from server.jobs.states import GOAL, State
+from server.replies import JobReply, JobsReply, SeriesReply, binary
 from server.schemas import JobBody
 from server.streams import EventStream
 from steerzo_edge.errors import ConflictError
@@ -24,7 +25,7 @@ SPEED_STEPS = 50
 LARGEST_STEP = 2**62  # what SQLite can hold
 
 
-@router.post("/jobs", status_code=202)
+@router.post("/jobs", status_code=202, responses={202: {"model": JobReply}})
 def create_job(
     body: JobBody,
     server: Server,
@@ -37,7 +38,7 @@ def create_job(
     return shown(server, job)
 
 
-@router.get("/jobs")
+@router.get("/jobs", responses={200: {"model": JobsReply}})
 def list_jobs(
     server: Server,
     state: Annotated[State | None, Query(description="Only those in this state.")] = None,
@@ -50,19 +51,19 @@ def list_jobs(
     return {"jobs": [shown(server, job) for job in found]}
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", responses={200: {"model": JobReply}})
 def show_job(job: Job, server: Server) -> dict[str, Any]:
     """One job, by id or by name."""
     return shown(server, job)
 
 
-@router.post("/jobs/{job_id}/pause", status_code=202)
+@router.post("/jobs/{job_id}/pause", status_code=202, responses={202: {"model": JobReply}})
 def pause_job(job: Job, server: Server) -> dict[str, Any]:
     """Halts a job within one step; the next in the queue has its turn."""
     return shown(server, server.runner.pause(job))
 
 
-@router.post("/jobs/{job_id}/resume", status_code=202)
+@router.post("/jobs/{job_id}/resume", status_code=202, responses={202: {"model": JobReply}})
 def resume_job(job: Job, server: Server) -> dict[str, Any]:
     """Lets a paused or failed job go on where it was."""
     resumed = server.runner.resume(job)
@@ -70,7 +71,7 @@ def resume_job(job: Job, server: Server) -> dict[str, Any]:
     return shown(server, resumed)
 
 
-@router.post("/jobs/{job_id}/cancel", status_code=202)
+@router.post("/jobs/{job_id}/cancel", status_code=202, responses={202: {"model": JobReply}})
 def cancel_job(job: Job, server: Server) -> dict[str, Any]:
     """Ends a job within one step; what it has learned so far is kept as its adapter."""
     return shown(server, server.runner.cancel(job))
@@ -99,7 +100,7 @@ async def watch_job(job: Job, server: Server, last_event_id: Annotated[str | Non
     return EventStream(server.feeds.watch(job.id, after))
 
 
-@router.get("/jobs/{job_id}/metrics")
+@router.get("/jobs/{job_id}/metrics", responses={200: {"model": SeriesReply}})
 def job_metrics(
     job: Job,
     server: Server,
@@ -117,7 +118,7 @@ def job_metrics(
     return {"job": job.id, "steps": steps, "evals": evaluations, "decisions": decisions}
 
 
-@router.get("/jobs/{job_id}/journal", response_class=FileResponse)
+@router.get("/jobs/{job_id}/journal", response_class=FileResponse, responses=binary("text/plain"))
 def job_journal(job: Job, server: Server) -> FileResponse:
     """The journal as it is now: every step's seeds and weights, enough to replay the run."""
     path = server.library.job(job.id) / "journal"
@@ -126,7 +127,7 @@ def job_journal(job: Job, server: Server) -> FileResponse:
     return FileResponse(path, media_type="text/plain", filename=f"{job.id}.journal")
 
 
-@router.get("/jobs/{job_id}/adapter", response_class=Response)
+@router.get("/jobs/{job_id}/adapter", response_class=Response, responses=binary("application/zip"))
 async def job_adapter(job: Job, server: Server) -> Response:
     """The finished adapter: a PEFT directory as a zip."""
     if job.result is None:

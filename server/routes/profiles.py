@@ -4,12 +4,13 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from server.replies import ProfilesReply
 from steerzo_edge.profile import load_profile, profile_names
 
 router = APIRouter(tags=["profiles"])
 
 
-@router.get("/profiles")
+@router.get("/profiles", responses={200: {"model": ProfilesReply}})
 def list_profiles() -> dict[str, Any]:
     """Every profile, defaults filled in."""
     return {"profiles": [load_profile(name).model_dump(mode="json") for name in profile_names()]}

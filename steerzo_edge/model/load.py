@@ -14,6 +14,7 @@ from steerzo_edge.allocator import keep_large_blocks
 from steerzo_edge.data.packing import Fork, pack
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.origin import check_model, check_tokenizer
 from steerzo_edge.model.quantization import Quantization, quantization_config
 
 BUNDLED = "bundled"
@@ -48,6 +49,7 @@ def load_base(
     source = source_of(name)
     try:
         with _quiet():
+            check_model(source, revision)
             tokenizer = _tokenizer(source, revision)
             model = AutoModelForCausalLM.from_pretrained(
                 source,
@@ -93,6 +95,7 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
 
 
 def _tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
+    check_tokenizer(source, revision)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source, revision=revision, trust_remote_code=False
     )

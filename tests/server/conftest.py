@@ -38,6 +38,17 @@ def server(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
+def guarded(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with a key, that tells everything it tells."""
+    settings = {"API_KEY": "the-key-of-the-guarded", "LOG_FORMAT": "json", "LOG_LEVEL": "debug"}
+    data = tmp_path_factory.mktemp("guarded") / "data"
+    with ServerProcess(tiny_path, data, MAX_BODY_BYTES="200000", **settings) as process:
+        process.start()
+        yield process
+        assert process.stop() == 0, process.log.read_text()
+
+
+@pytest.fixture(scope="session")
 def client(server: ServerProcess) -> Client:
     return server.client
 

@@ -29,8 +29,10 @@ class ServerProcess:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        self.data_dir = data_dir
+        self.key = settings.get("API_KEY")
         self.log = data_dir.parent / f"{data_dir.name}.log"
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("STEERZO_")},
             "HF_HUB_OFFLINE": "1",
             # Tests share the machine: threads that wait must not spin.
@@ -41,13 +43,13 @@ class ServerProcess:
             **{f"STEERZO_{name}": value for name, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
-        self.client = Client(f"http://127.0.0.1:{self.port}", settings.get("API_KEY"))
+        self.client = Client(f"http://127.0.0.1:{self.port}", self.key)
 
     def start(self, *, wait: bool = True) -> Client:
         """Starts the process; with `wait`, returns when it is ready."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", "serve"], env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", "server", "serve"], env=self.environment, stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_S
         while wait and not self.client.ready():
@@ -55,6 +57,12 @@ class ServerProcess:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
         return self.client
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL: nothing is flushed, nobody is told."""

@@ -105,37 +105,6 @@ def test_a_base_that_does_not_exist_ends_the_server_with_a_reason(tmp_path: Path
         assert "Traceback" not in log
 
 
-def test_a_key_is_asked_for_where_one_is_set(tiny_path: Path, tmp_path: Path) -> None:
-    with ServerProcess(tiny_path, tmp_path / "data", API_KEY="secret-key") as server:
-        client = server.start()
-        assert client.get("/jobs") == {"jobs": []}
-        bare = client.http.build_request("GET", "/jobs")
-        for given in (None, "Bearer wrong", "Bearer", "secret-key", "Basic secret-key"):
-            bare.headers.pop("Authorization", None)
-            if given is not None:
-                bare.headers["Authorization"] = given
-            response = client.http.send(bare)
-            assert response.status_code == 401
-            assert response.json()["code"] == "unauthorized"
-        bare.headers.pop("Authorization")
-        for path in ("/healthz", "/readyz"):
-            assert client.http.get(path, headers={"Authorization": ""}).status_code == 200
-        server.stop()
-
-
-def test_a_public_address_is_never_open(tmp_path: Path) -> None:
-    from server.serving import with_key
-    from server.settings import Settings
-
-    public = Settings(host="0.0.0.0", data_dir=tmp_path)
-    keyed = with_key(public)
-    assert keyed.api_key is not None
-    assert keyed.api_key.get_secret_value() == (tmp_path / "api-key").read_text().strip()
-    assert (tmp_path / "api-key").stat().st_mode & 0o077 == 0
-    assert with_key(public) == keyed
-    assert with_key(Settings(host="127.0.0.1")).api_key is None
-
-
 def test_watchers_do_not_hold_up_the_end(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
     with ServerProcess(tiny_path, tmp_path / "data") as server:
         client = server.start()

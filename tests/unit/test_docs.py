@@ -61,7 +61,9 @@ def test_routes_exist(tmp_path: Path) -> None:
             method = own[0] if own else method
             whole = (
                 path
-                if path.startswith(("/jobs", "/datasets", "/generate", "/profiles", "/healthz", "/readyz"))
+                if path.startswith(
+                    ("/jobs", "/datasets", "/generate", "/profiles", "/healthz", "/readyz", "/metrics")
+                )
                 else f"/jobs/{{id}}{path}"
             )
             own_id = "{dataset_id}" if whole.startswith("/datasets") else "{job_id}"

@@ -1,0 +1,168 @@
+"""What answers look like, for the API's description. Fields may be added to answers; those here stay."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.jobs.states import State
+
+
+class Reply(BaseModel):
+    """A JSON object with at least these fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class FaultReply(Reply):
+    """One thing wrong in one place of an input."""
+
+    where: str = Field(description='A line ("line 12") or a path of keys ("method.epsilon").')
+    field: str = Field(description="The field or key concerned, empty for the whole line.")
+    found: str = Field(description="What stood there.")
+    mend: str = Field(description="What to write instead.")
+
+
+class Problem(Reply):
+    """An error, as RFC 9457 has it."""
+
+    type: str = Field(description="A URN made from the code.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong, with the offending value and its place.")
+    code: str = Field(description="What programs go by; stable.")
+    hint: str = Field(description="What to do next.")
+    errors: list[FaultReply] = Field(default_factory=list, description="Every fault of an input.")
+
+
+class OpenAIErrorBody(Reply):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(Reply):
+    """An error, as OpenAI's API has it."""
+
+    error: OpenAIErrorBody
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"]
+    version: str
+
+
+class Ready(BaseModel):
+    """The server can do its work."""
+
+    status: Literal["ready"]
+    base: str = Field(description="Name of the base model.")
+    quantization: str
+    device: str
+    context_length: int = Field(description="In tokens.")
+
+
+class TokensReply(Reply):
+    """Lengths of a dataset's rows, in tokens."""
+
+    total: int
+    mean: float
+    longest: int
+
+
+class DatasetReply(Reply):
+    """A dataset."""
+
+    id: str
+    name: str
+    created: float = Field(description="Seconds since the epoch.")
+    rows: int
+    format: str
+    bytes: int
+    truncated: int | None = Field(None, description="Rows that are cut to the context's length.")
+    tokens: TokensReply | None = None
+
+
+class DatasetsReply(Reply):
+    """All datasets, newest first."""
+
+    datasets: list[DatasetReply]
+
+
+class PreviewReply(Reply):
+    """The first rows of a dataset, as the model will see them."""
+
+    id: str
+    format: str
+    max_tokens: int
+    rows: list[dict[str, Any]]
+
+
+class JobReply(Reply):
+    """A job."""
+
+    id: str
+    name: str
+    state: State
+    created: float = Field(description="Seconds since the epoch.")
+    dataset: str
+    validation: str | None
+    step: int = Field(description="Finished steps.")
+    steps: int = Field(description="Steps of the whole job.")
+    loss: float | None = Field(description="Of the last step, nats per target token.")
+    forwards: int = Field(description="Forward passes so far.")
+    seconds_left: float | None
+    metrics: dict[str, Any]
+    before: dict[str, Any] | None
+    adapter: dict[str, Any] | None
+    waiting_for: str | None
+    error: Problem | None
+    profile: dict[str, Any]
+    seed: int
+    task: dict[str, Any] | None
+
+
+class JobsReply(Reply):
+    """All jobs, newest first."""
+
+    jobs: list[JobReply]
+
+
+class SeriesReply(Reply):
+    """Everything a job has recorded."""
+
+    job: str
+    steps: list[dict[str, Any]]
+    evals: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
+
+
+class UsageReply(Reply):
+    """Tokens of a prompt and its answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class GenerationReply(Reply):
+    """An answer."""
+
+    text: str
+    adapter: str | None = Field(description="The job whose adapter answered; none is the bare base.")
+    finish_reason: Literal["stop", "length", "cancelled"]
+    usage: UsageReply
+
+
+class ProfilesReply(Reply):
+    """Every profile that ships with the package."""
+
+    profiles: list[dict[str, Any]]
+
+
+def binary(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """How a route that answers with a file is described."""
+    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
