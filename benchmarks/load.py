@@ -46,7 +46,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         port = free_port()
-        life = Life(Path(place) / "data", port, Path(place) / "log", {"base": options.base})
+        life = Life(
+            Path(place) / "data", port, Path(place) / "log", {"base": options.base, "requests_per_second": 10_000}
+        )
         with Client(f"http://127.0.0.1:{port}") as client:
             try:
                 life.ready(client)

@@ -6,6 +6,7 @@ The only place that knows both error classes and HTTP status.
 import json
 import logging
 import math
+import sqlite3
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from server.jobs.faults import known_error_of
 from server.openai.errors import error_object, is_openai, status_under_v1
 from steerzo_edge.config import fault_of
 from steerzo_edge.errors import (
@@ -198,6 +200,16 @@ def install(app: FastAPI) -> None:
         log.error("a request failed", exc_info=error)
         return respond(SteerzoError("an unexpected error; the server's log has the details"), request.url.path)
 
+    async def machine(request: Request, error: Exception) -> Response:
+        """A full disk is the machine's trouble, whichever route has met it."""
+        known = known_error_of(error)
+        if known is None:
+            return await unexpected(request, error)
+        log.warning("a request failed: %s", known)
+        return respond(known, request.url.path)
+
+    app.add_exception_handler(OSError, machine)
+    app.add_exception_handler(sqlite3.Error, machine)
     app.add_exception_handler(SteerzoError, steerzo)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
