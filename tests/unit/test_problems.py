@@ -23,7 +23,7 @@ def test_a_full_disk_is_507_on_every_route(make: Callable[[], Exception]) -> Non
     answer = client.get("/x")
     assert (answer.status_code, answer.json()["code"]) == (507, "storage-failed")
     assert client.get("/v1/x").status_code == 507
-    assert client.get("/v1/x").json()["error"]["code"] == "storage-failed"
+    assert client.get("/v1/x").json()["error"]["code"] == "storage_failed"
 
 
 @pytest.mark.parametrize(
