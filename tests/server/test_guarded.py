@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,14 +88,22 @@ def test_the_log_and_the_metrics_hold_nothing_users_sent(
 
 def test_every_line_is_one_object_and_requests_have_names(guarded: ServerProcess, closed: Client) -> None:
     named = closed.http.post("/jobs/missing/cancel").headers["x-request-id"]
-    lines = [json.loads(line) for line in guarded.log.read_text().splitlines()]
-    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
-    (line,) = [line for line in lines if line.get("request") == named]
+    deadline = time.monotonic() + 10
+    while not (found := [line for line in _lines(guarded) if line.get("request") == named]):
+        assert time.monotonic() < deadline  # the line is written behind the answer
+        time.sleep(0.05)
+    (line,) = found
     assert line["message"] == "POST /jobs/{job_id}/cancel"
     assert (line["status"], line["code"]) == (404, "not-found")
     key = guarded.key
     assert key is not None
     assert key not in guarded.log.read_text()
+
+
+def _lines(server: ServerProcess) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in server.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    return lines
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)

@@ -13,25 +13,19 @@ from server.settings import Settings
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import ServerProcess, finished
 
-METHODS = {
-    "all-losses, momentum": {"method": {"kind": "all-losses", "pool": 4}, "rule": {"kind": "momentum"}},
-    "keep-best, adam": {
-        "method": {"kind": "guiding-vector", "pool": 4, "history": "keep-best"},
-        "rule": {"kind": "adam"},
-    },
+# Other methods are killed in `test_chaos.py`.
+METHOD = {
+    "method": {"kind": "guiding-vector", "pool": 4, "history": "keep-best"},
+    "rule": {"kind": "adam", "learning_rate": 0.01},
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_killed_server_ends_with_the_same_adapter(
-    tiny_path: Path, tmp_path: Path, rows_file: Path, method: str
-) -> None:
+def test_a_killed_server_ends_with_the_same_adapter(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
     settings: dict[str, Any] = {
-        "overrides": {**METHODS[method], "steps": 120, "evaluate.every": 10, "method.epsilon": 0.01},
+        "overrides": {**METHOD, "steps": 120, "evaluate.every": 10, "method.epsilon": 0.01},
         "profile": PROFILE,
         "task": TASK,
     }
-    settings["overrides"]["rule"] = {**settings["overrides"]["rule"], "learning_rate": 0.01}
 
     with ServerProcess(tiny_path, tmp_path / "calm", SNAPSHOT_EVERY="7") as calm:
         client = calm.start()
@@ -41,7 +35,7 @@ def test_a_killed_server_ends_with_the_same_adapter(
         assert calm.stop() == 0
 
     with ServerProcess(tiny_path, tmp_path / "rough", SNAPSHOT_EVERY="7") as rough:
-        _kill_and_compare(rough, rows_file, settings, undisturbed, random.Random(method))
+        _kill_and_compare(rough, rows_file, settings, undisturbed, random.Random(7))
 
 
 def _kill_and_compare(
@@ -50,7 +44,7 @@ def _kill_and_compare(
     client = rough.start()
     posted = client.post("/jobs", {"dataset": client.upload(rows_file)["id"], **settings})
     kills = 0
-    for target in sorted(dice.sample(range(3, 110), 5)):
+    for target in sorted(dice.sample(range(3, 110), 3)):
         while client.get(f"/jobs/{posted['id']}")["step"] < target:
             time.sleep(0.005)
         time.sleep(dice.random() * 0.02)
@@ -59,7 +53,7 @@ def _kill_and_compare(
             kills += 1
             client = rough.start()
     job: Any = finished(client, posted["id"])
-    assert kills >= 3
+    assert kills >= 2
     assert job["state"] == "succeeded", job["error"]
     assert job["adapter"] == undisturbed["adapter"]
     assert job["metrics"] == undisturbed["metrics"]

@@ -13,6 +13,7 @@ import torch
 
 from server import answering
 from server.answering import MOST_TOKENS, Answer, Question, streamed_answer, whole_answer
+from server.metrics import Metrics
 from steerzo_edge.errors import PromptTooLongError
 from steerzo_edge.generation import Generation, Sampling
 from steerzo_edge.model.base import Base
@@ -27,6 +28,7 @@ class Server:
 
     def __init__(self, base: Base, pool: ThreadPoolExecutor) -> None:
         self.device = SimpleNamespace(submit=self._submit)
+        self.metrics = Metrics()
         self.runner = SimpleNamespace(adapter=lambda name: (f"job_{name}", None))
         self._base = base
         self._pool = pool

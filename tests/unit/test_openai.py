@@ -89,7 +89,7 @@ def test_the_parameter_of_a_fault() -> None:
 
 def test_a_key_is_asked_for_under_v1_as_well(tmp_path: Path) -> None:
     app = create_app(Settings(data_dir=tmp_path, api_key="a key that is long enough"))
-    client = TestClient(app)
+    client = TestClient(app, base_url="http://127.0.0.1:8000")
     for path in ("/v1/models", "/v1/nowhere", "/v1"):
         response = client.get(path, headers={"Authorization": "Bearer wrong"})
         assert response.status_code == 401
