@@ -8,6 +8,7 @@ A fault that may pass (memory, disk) puts the job back into the queue, to wait a
 
 import logging
 import sqlite3
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -29,6 +30,7 @@ from steerzo_edge.run import Result, Run
 
 log = logging.getLogger(__name__)
 LATEST = "latest"
+REST_S = 1.0
 
 
 class Runner:
@@ -65,6 +67,7 @@ class Runner:
         self._base: Base | None = None
         self._running: tuple[str, Run] | None = None
         self._unwritten: tuple[JobRow, SteerzoError] | None = None
+        self._rest_until = 0.0
 
     def start(self, base: Base) -> None:
         """Takes the base; jobs that a crash left running go back to the queue, and leftovers are cleared away."""
@@ -77,6 +80,8 @@ class Runner:
 
     def next_job(self) -> Iterator[None] | None:
         """See `Training.next_job`."""
+        if time.monotonic() < self._rest_until:
+            return None
         try:
             if self._unwritten is not None:
                 self._settle(*self._unwritten)
@@ -256,15 +261,16 @@ class Runner:
         except NotFoundError:
             return  # deleted while its turn came up
         if job.state != "running":
+            # It could not even be begun: not at once again, or a full disk would fill the log as well.
+            self._rest_until = time.monotonic() + REST_S
             return
         delay_s = self._retries.next_in_s(error, job.attempts)
         if delay_s is None:
             self._store.change_state(job.id, "failed", error=problem_of(error))
             self._metrics.job_ended(job.id, "failed", error.code)
             return
-        self._store.change_state(job.id, "interrupted", error=problem_of(error), retry_in_s=delay_s)
-        self._store.change_state(job.id, "queued", error=problem_of(error))
-        self._store.add_log(job.id, f"{error}; attempt {job.attempts + 2} in {delay_s:g} s")
+        again = self._store.try_again(job.id, problem_of(error), delay_s)
+        self._store.add_log(job.id, f"{error}; attempt {again.attempts + 1} in {delay_s:g} s")
 
 
 def _result(result: Result) -> dict[str, Any]:

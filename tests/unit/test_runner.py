@@ -244,23 +244,24 @@ def test_a_bug_fails_the_job_at_once_and_not_the_runner(box: Box, monkeypatch: p
     assert box.store.job(second.id).state == "succeeded"
 
 
+@pytest.mark.parametrize("half", ["nothing", "half"])
 def test_news_that_cannot_be_written_are_written_later(
-    box: Box, clock: Clock, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
+    box: Box, clock: Clock, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any], half: str
 ) -> None:
-    """A full disk takes neither the journal's line nor the word that it was not taken."""
+    """A full disk takes neither the journal's line nor the word that it was not taken, or only half of it."""
     failing(monkeypatch, 5, 1, FAULTS["full"])
     job = box.post()
-    change = box.store.change_state
+    move = box.store._move
     full = [True]
 
-    def refused(id: str, state: Any, **more: Any) -> JobRow:
-        if state == "interrupted" and full[0]:
+    def refused(db: sqlite3.Connection, id: str, state: Any, **more: Any) -> None:
+        if state == ("interrupted" if half == "nothing" else "queued") and full[0]:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        return change(id, state, **more)
+        move(db, id, state, **more)
 
-    monkeypatch.setattr(box.store, "change_state", refused)
+    monkeypatch.setattr(box.store, "_move", refused)
     assert list(islice(box.quanta(), 100))
     assert box.store.job(job.id).state == "running"
     assert box.runner.next_job() is None
@@ -268,6 +269,29 @@ def test_news_that_cannot_be_written_are_written_later(
     assert box.runner.next_job() is None
     assert box.store.job(job.id).state == "queued"
     clock.now += 11
+    box.work()
+    assert box.store.job(job.id).result == expected
+
+
+def test_a_job_that_cannot_even_be_begun_waits(
+    box: Box, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
+) -> None:
+    job = box.post()
+    move = box.store._move
+    refusals = []
+
+    def refused(db: sqlite3.Connection, id: str, state: Any, **more: Any) -> None:
+        if len(refusals) < 1:
+            refusals.append(state)
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        move(db, id, state, **more)
+
+    monkeypatch.setattr(box.store, "_move", refused)
+    box.work()
+    assert (refusals, box.store.job(job.id).state) == (["running"], "queued")
+    monkeypatch.setattr(box.runner, "_rest_until", 0.0)
     box.work()
     assert box.store.job(job.id).result == expected
 

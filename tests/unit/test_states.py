@@ -134,8 +134,8 @@ def test_the_queue_goes_by_wish_then_priority_then_age(store: Store, clock: Cloc
 def test_a_job_that_tries_again_waits_its_time(store: Store, clock: Clock) -> None:
     store.add_job("job_1", None, {})
     store.change_state("job_1", "running")
-    store.change_state("job_1", "interrupted", retry_in_s=30)
-    waiting = store.change_state("job_1", "queued")
+    waiting = store.try_again("job_1", {"code": "storage-failed"}, 30)
+    assert states_of(store, "job_1") == ["queued", "running", "interrupted", "queued"]
     assert (waiting.attempts, waiting.not_before) == (1, 1030)
     assert store.next_job() is None
     clock.now += 31
