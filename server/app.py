@@ -34,6 +34,7 @@ from server.lock import DirectoryLock
 from server.metrics import Metrics
 from server.openai import routes as openai_routes
 from server.openapi import describe
+from server.routes import adapters as adapter_routes
 from server.routes import datasets, docs, generate, health, jobs, monitoring, profiles
 from server.settings import Settings
 from steerzo_edge import __version__
@@ -131,7 +132,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     )
     app.state.context = context
     problems.install(app)
-    for routes in (datasets, jobs, generate, profiles, openai_routes, health, monitoring, docs):
+    for routes in (datasets, jobs, adapter_routes, generate, profiles, openai_routes, health, monitoring, docs):
         app.include_router(routes.router)
     describe(app)
     metrics.watch(monitoring.gauges(context))

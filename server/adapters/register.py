@@ -190,7 +190,7 @@ def taken_names(db: sqlite3.Connection, *, but: AdapterRow | None = None) -> set
         "SELECT id FROM jobs UNION SELECT id FROM adapters"
         " UNION SELECT name FROM jobs WHERE id IS NOT ? UNION SELECT name FROM adapters WHERE id IS NOT ?"
     )
-    return RESERVED | {row[0] for row in db.execute(query, (job, own))}
+    return {row[0] for row in db.execute(query, (job, own))} | RESERVED
 
 
 def _taken(name: str) -> ConflictError:
