@@ -31,8 +31,9 @@ def lora_tensors(
 
 def lora_files(base: Base, rank: int = 4, target: str = "", seed: int = 0, **config: Any) -> dict[str, bytes]:
     """The two files of a directory, by name."""
+    targets = sorted({name.rpartition(".")[2] for name in base.bank.layers if name.endswith(target)})
     return {
-        "adapter_config.json": json.dumps({**CONFIG, "r": rank, **config}).encode(),
+        "adapter_config.json": json.dumps({**CONFIG, "r": rank, "target_modules": targets, **config}).encode(),
         "adapter_model.safetensors": save(lora_tensors(base, rank, target, seed)),
     }
 

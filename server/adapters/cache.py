@@ -45,13 +45,21 @@ class AdapterCache:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key][0]
+        self.check(row)
+        patches = load_adapter(self._files.directory(row), base)
+        self._keep(key, patches)
+        return patches
+
+    def check(self, row: AdapterRow) -> None:
+        """Looks whether the files are what was kept.
+
+        Raises:
+            AdapterFileError: If not.
+        """
         directory = self._files.directory(row)
         _check(row, directory / WEIGHTS, row.sha256)
         if "config_sha256" in row.facts:
             _check(row, directory / CONFIG, row.facts["config_sha256"])
-        patches = load_adapter(directory, base)
-        self._keep(key, patches)
-        return patches
 
     def forget(self, owner: str) -> None:
         """Drops what was loaded for a job or an uploaded adapter, by its id. From any thread."""

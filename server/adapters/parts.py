@@ -1,6 +1,7 @@
 """The parts that adapters have in a server, put together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Self
 
 from server.adapters.cache import AdapterCache
@@ -14,12 +15,13 @@ from server.jobs.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """What is known of adapters, where they are, what they are called, which are in memory."""
+    """What is known of adapters, where they are, what they are called, which are in memory; who merges one."""
 
     register: AdapterRegister
     files: AdapterFiles
     names: Names
     cache: AdapterCache
+    merging: Lock = field(default_factory=Lock)
 
     @classmethod
     def of(cls, database: Database, library: Library, store: Store, *, memory_bytes: int) -> Self:

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from server.adapters.keeping import keep_adapter, remove_adapter, shown
+from server.adapters.merging import merged_files
 from server.adapters.register import AdapterRow
 from server.adapters.zipped import opened, zipped
 from server.context import Adapter, Context, Server
@@ -90,7 +91,9 @@ def delete_adapter(adapter: Adapter, server: Server) -> Response:
 @router.get("/adapters/{adapter_id}/download", response_class=Response, responses=binary("application/zip"))
 def download_adapter(adapter: Adapter, server: Server, format: Format = "peft") -> Response:
     """A zip: the PEFT directory, or the base with the adapter merged into its 16-bit weights."""
-    return adapter_zip(server, adapter)
+    if format == "peft":
+        return adapter_zip(server, adapter)
+    return zip_response(zipped(merged_files(server, adapter)), f"{adapter.id}-merged", {})
 
 
 def adapter_zip(server: Context, row: AdapterRow, *, name: str | None = None) -> Response:
