@@ -169,7 +169,7 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
 
 def _adapter(server: Context, job: JobRow) -> dict[str, Any] | None:
     row = server.adapters.register.of_job(job.id)
-    return None if row is None else {"id": row.id, "sha256": row.sha256, "step": row.facts["step"]}
+    return None if row is None else {"sha256": row.sha256, "step": row.facts["step"]}
 
 
 def _metrics(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_ranks_and_targets_may_differ_and_each_answers_as_itself(client: Client,
 def test_one_adapter_has_many_names(client: Client, job: dict[str, Any], base: Base, post: Any) -> None:
     listed = client.get("/adapters")["adapters"]
     (row,) = [row for row in listed if row["job"] == job["id"]]
-    assert client.get(f"/jobs/{job['id']}")["adapter"]["id"] == row["id"]
+    assert client.get(f"/jobs/{job['id']}")["adapter"]["sha256"] == row["sha256"]
     assert {text_of(client, name) for name in (job["id"], "first", row["id"])} == {text_of(client, job["id"])}
     assert client.get("/adapters/first") == client.get(f"/adapters/{job['id']}")
     renamed = client.http.patch(f"/adapters/{row['id']}", json={"name": "intents v2"})

@@ -46,7 +46,7 @@ def real(guarded: ServerProcess) -> dict[str, str]:
     body = {"dataset": dataset, "profile": PROFILE, "task": TASK, "overrides": {"steps": 2}}
     job = client.post("/jobs", body)["id"]
     assert finished(client, job)["state"] == "succeeded"
-    adapter = client.get(f"/jobs/{job}")["adapter"]["id"]
+    adapter = client.get(f"/adapters/{job}")["id"]
     base = client.get("/v1/models")["data"][0]["id"]
     return {
         "job_id": job,
