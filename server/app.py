@@ -17,6 +17,7 @@ from server.access.observed import Observed
 from server.access.origins import Origins
 from server.access.rates import Rates
 from server.access.room import Room
+from server.adapters.parts import Adapters
 from server.context import Context
 from server.data.holdings import Holdings
 from server.data.library import Library
@@ -33,6 +34,7 @@ from server.lock import DirectoryLock
 from server.metrics import Metrics
 from server.openai import routes as openai_routes
 from server.openapi import describe
+from server.routes import adapters as adapter_routes
 from server.routes import datasets, docs, generate, health, jobs, monitoring, profiles
 from server.settings import Settings
 from steerzo_edge import __version__
@@ -62,10 +64,19 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     register = Register(database)
     holdings = Holdings(register, library)
     feeds = Feeds(store, bell, max_readers=settings.max_event_readers)
-    shelf = Shelf(store, library, Retention(settings.keep_jobs, settings.keep_days))
+    adapters = Adapters.of(database, library, store, memory_bytes=settings.adapter_memory_mib << 20)
+    retention = Retention(settings.keep_jobs, settings.keep_days)
+    shelf = Shelf(store, library, retention, forget=adapters.cache.forget)
     retries = Retries(settings.retry_attempts, settings.retry_delay_s)
     runner = Runner(
-        store, register, library, shelf, snapshot_every=settings.snapshot_every, retries=retries, metrics=metrics
+        store,
+        register,
+        library,
+        shelf,
+        adapters,
+        snapshot_every=settings.snapshot_every,
+        retries=retries,
+        metrics=metrics,
     )
 
     def failed(error: Exception) -> None:
@@ -78,6 +89,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         library,
         register,
         holdings,
+        adapters,
         store,
         bell,
         feeds,
@@ -95,6 +107,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bell.attach(asyncio.get_running_loop())
         holdings.sweep()
+        adapters.files.sweep(adapters.register)
         device.start()
         try:
             yield
@@ -119,7 +132,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     )
     app.state.context = context
     problems.install(app)
-    for routes in (datasets, jobs, generate, profiles, openai_routes, health, monitoring, docs):
+    for routes in (datasets, jobs, adapter_routes, generate, profiles, openai_routes, health, monitoring, docs):
         app.include_router(routes.router)
     describe(app)
     metrics.watch(monitoring.gauges(context))

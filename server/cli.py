@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from server.chat_command import chat
 from server.jobs_commands import jobs_app
 from server.keys_commands import keys_app
 from steerzo_edge.cli.app import app
@@ -15,6 +16,7 @@ from steerzo_edge.cli.output import plain_errors
 
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(keys_app, name="keys")
+app.command()(chat)
 
 
 @app.command()

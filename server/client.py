@@ -1,7 +1,7 @@
 """A small HTTP client for the server's own routes, used by the demo, `steerzo jobs` and the tests."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -61,20 +61,29 @@ class Client:
         """Gets JSON."""
         return _checked(self.http.get(path))
 
+    def answer(self, body: Mapping[str, Any]) -> Generator[tuple[str, dict[str, Any]], None, None]:
+        """What /generate streams, as (kind, data): token, ..., done. Closing the iterator stops the work."""
+        with self.http.stream("POST", "/generate", json={**body, "stream": True}) as response:
+            yield from _events(response)
+
     def events(self, job: str, last_event_id: int | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """A job's events as (kind, data), until it ends."""
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         with self.http.stream("GET", f"/jobs/{job}/events", headers=headers) as response:
-            if response.is_error:
-                response.read()
-                _checked(response)
-            kind = ""
-            for line in response.iter_lines():
-                field, _, value = line.partition(": ")
-                if field == "event":
-                    kind = value
-                elif field == "data":
-                    yield kind, json.loads(value)
+            yield from _events(response)
+
+
+def _events(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    if response.is_error:
+        response.read()
+        _checked(response)
+    kind = ""
+    for line in response.iter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            kind = value
+        elif field == "data":
+            yield kind, json.loads(value)
 
 
 def _checked(response: httpx.Response) -> dict[str, Any]:

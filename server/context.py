@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 from transformers import PreTrainedTokenizerBase
 
 from server.access.room import Room
+from server.adapters.parts import Adapters
+from server.adapters.register import AdapterRow
 from server.data.holdings import Holdings
 from server.data.library import Library
 from server.data.register import Register
@@ -37,6 +39,7 @@ class Context:
     library: Library
     register: Register
     holdings: Holdings
+    adapters: Adapters
     store: Store
     bell: Bell
     feeds: Feeds
@@ -79,3 +82,10 @@ def _job(job_id: str, server: Server) -> JobRow:
 
 
 Job = Annotated[JobRow, Depends(_job)]
+
+
+def _adapter(adapter_id: str, server: Server) -> AdapterRow:
+    return server.adapters.names.find(adapter_id).kept()
+
+
+Adapter = Annotated[AdapterRow, Depends(_adapter)]

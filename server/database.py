@@ -43,6 +43,19 @@ STEPS: Final[tuple[str, ...]] = (
       name TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, created REAL NOT NULL, revoked REAL
     );
     """,
+    """
+    CREATE TABLE adapters (
+      id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, job TEXT UNIQUE REFERENCES jobs(id) ON DELETE CASCADE,
+      created REAL NOT NULL, sha256 TEXT NOT NULL, facts TEXT NOT NULL
+    );
+    INSERT INTO adapters
+      SELECT 'ad_' || lower(hex(randomblob(8))), name, id, COALESCE(ended, created),
+        json_extract(result, '$.sha256'), json_object(
+          'base', json_extract(spec, '$.profile.model.id'), 'rank', json_extract(spec, '$.profile.subset.rank'),
+          'step', json_extract(result, '$.step')
+        )
+      FROM jobs WHERE json_extract(result, '$.sha256') IS NOT NULL;
+    """,
 )
 
 

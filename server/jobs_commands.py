@@ -36,7 +36,7 @@ def list_jobs(
     url: Url = LOCAL,
 ) -> None:
     """List jobs, newest first."""
-    with _client(url) as client:
+    with connected(url) as client:
         query = f"/jobs?limit={limit}" + (f"&state={quote(state)}" if state else "")
         jobs = client.get(query)["jobs"]
     if as_json:
@@ -55,14 +55,14 @@ def list_jobs(
 @jobs_app.command()
 def show(name: Name, url: Url = LOCAL) -> None:
     """Print all that is known of a job, as JSON."""
-    with _client(url) as client:
+    with connected(url) as client:
         typer.echo(json.dumps(client.get(_path(name)), indent=2))
 
 
 @jobs_app.command()
 def watch(name: Name, as_json: AsJson = False, url: Url = LOCAL) -> None:
     """Follow a job until it ends; exit code 1 if it fails."""
-    with _client(url) as client:
+    with connected(url) as client:
         job = client.get(_path(name))
         with display(job["steps"], as_json=as_json, done=job["step"]) as shown:
             for kind, data in _followed(client, name):
@@ -99,12 +99,12 @@ def cancel(name: Name, as_json: AsJson = False, url: Url = LOCAL) -> None:
 @jobs_app.command()
 def delete(name: Name, url: Url = LOCAL) -> None:
     """Forget a job that does not run: its events, its journal and its adapter."""
-    with _client(url) as client:
+    with connected(url) as client:
         client.delete(_path(name))
 
 
 def _ask(url: str, name: str, wish: str, *, as_json: bool) -> None:
-    with _client(url) as client:
+    with connected(url) as client:
         job = client.post(f"{_path(name)}/{wish}", {})
     waits = f", waits for {job['waiting_for']}" if job["waiting_for"] else ""
     typer.echo(json.dumps(job) if as_json else f"job {job['id']} is {job['state']}{waits}")
@@ -149,7 +149,12 @@ def _path(name: str) -> str:
 
 
 @contextmanager
-def _client(url: str) -> "Iterator[Client]":
+def connected(url: str) -> "Iterator[Client]":
+    """A client of a server; what goes wrong with it is told in one line.
+
+    Args:
+        url: Of the server.
+    """
     import httpx
 
     from server.client import Client

@@ -141,6 +141,26 @@ class SeriesReply(Reply):
     decisions: list[dict[str, Any]]
 
 
+class AdapterReply(Reply):
+    """An adapter."""
+
+    id: str
+    name: str
+    source: Literal["job", "upload"]
+    job: str | None = Field(description="The job that made it.")
+    created: float = Field(description="Seconds since the epoch.")
+    sha256: str = Field(description="Of its weights file.")
+    loaded: bool = Field(description="Whether it is in memory.")
+    base: str = Field(description="The base it was made on, or checked against.")
+    rank: int | None = None
+
+
+class AdaptersReply(Reply):
+    """All adapters, newest first."""
+
+    adapters: list[AdapterReply]
+
+
 class UsageReply(Reply):
     """Tokens of a prompt and its answer."""
 
@@ -152,7 +172,7 @@ class GenerationReply(Reply):
     """An answer."""
 
     text: str
-    adapter: str | None = Field(description="The job whose adapter answered; none is the bare base.")
+    adapter: str | None = Field(description="The job or adapter that answered; none is the bare base.")
     finish_reason: Literal["stop", "length", "cancelled"]
     usage: UsageReply
 

@@ -13,6 +13,12 @@ Reference = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")]
 
 
+class NameBody(Config):
+    """What to call something."""
+
+    name: Name = Field(description="Unique among jobs and adapters.")
+
+
 class RowsBody(Config):
     """A dataset sent as JSON instead of a file."""
 
@@ -77,7 +83,8 @@ class GenerateBody(Config):
     prompt: str | None = Field(None, min_length=1, description="Text to go on with.")
     messages: list[MessageBody] | None = Field(None, min_length=1, description="Turns of a conversation.")
     adapter: Reference | None = Field(
-        None, description='A job\'s id or name, or "latest" for the job that ran last; none is the bare base.'
+        None,
+        description='Id or name of an adapter or a job, or "latest" for the job that ran last; none is the base.',
     )
     max_new_tokens: int = Field(128, ge=1, le=4096)
     temperature: float = Field(0.0, ge=0, le=10, description="0 takes the likeliest token.")

@@ -36,7 +36,7 @@ class Settings(Config):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Names in the Host header beside localhost and the bound address; separated by commas."
     )
-    max_upload_bytes: int = Field(256 << 20, ge=1, description="Largest dataset.")
+    max_upload_bytes: int = Field(256 << 20, ge=1, description="Largest dataset or adapter.")
     max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
     max_waiting_prompts: int = Field(64, ge=1, description="Prompts that may wait; more are answered 429.")
     max_waiting_jobs: int = Field(256, ge=1, description="Jobs that may wait; more are answered 429.")
@@ -56,6 +56,10 @@ class Settings(Config):
     keep_days: float | None = Field(None, ge=0, description="How long ended jobs are kept; for ever by default.")
     max_connections: int = Field(2000, ge=2, description="Open connections; requests on more are answered 503.")
     max_datasets: int = Field(10_000, ge=1, description="Datasets kept; more are answered 507.")
+    max_adapters: int = Field(1000, ge=0, description="Uploaded adapters kept; more are answered 507.")
+    adapter_memory_mib: int = Field(
+        1024, ge=0, description="Adapters held in memory, in MiB; the least recently used go first."
+    )
     max_data_bytes: int | None = Field(
         None, ge=1, description="What the data directory may hold before uploads and jobs are answered 507."
     )

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.access.refusal import refuse
 from server.problems import TooLargeError
 
-UPLOADS: Final = frozenset({"/datasets", "/v1/files"})
+UPLOADS: Final = frozenset({"/datasets", "/v1/files", "/adapters"})
 LEAST_BYTES_PER_S: Final = 16 << 10
 
 

@@ -13,7 +13,7 @@ from server.problems import NoRoomError
 # A walk over thousands of files takes milliseconds; a burst of uploads need not pay for it every time.
 FRESH_S: Final = 2.0
 # Requests that make the server keep something. Their bodies become files and rows of about the same size.
-KEEPING: Final = frozenset({"/datasets", "/jobs", "/v1/files", "/v1/fine_tuning/jobs"})
+KEEPING: Final = frozenset({"/datasets", "/adapters", "/jobs", "/v1/files", "/v1/fine_tuning/jobs"})
 
 
 class Room:
@@ -46,11 +46,12 @@ class Room:
         self._now = now
         self._seen: tuple[float, int] | None = None
 
-    def check(self, more_bytes: int) -> None:
+    def check(self, more_bytes: int, *, datasets: bool = True) -> None:
         """Refuses what does not fit.
 
         Args:
             more_bytes: What the request brings, as far as that is known.
+            datasets: Whether it may bring a dataset.
 
         Raises:
             NoRoomError: With the figures.
@@ -61,6 +62,8 @@ class Room:
                 f"the data directory holds {self.held_bytes()} bytes, {more_bytes} would come, the quota is "
                 f"{self._most_bytes}"
             )
+        if not datasets:
+            return
         count = int(self._database.rows("SELECT COUNT(*) FROM datasets")[0][0])
         if count >= self._most_datasets:
             raise NoRoomError(f"there are {count} datasets, and no more than {self._most_datasets} are kept")

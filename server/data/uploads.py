@@ -55,12 +55,13 @@ class Form:
 
 
 @asynccontextmanager
-async def received(request: Request, path: Path) -> AsyncIterator[Form]:
+async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncIterator[Form]:
     """Reads a form to its end.
 
     Args:
         request: With a body of multipart/form-data.
         path: Where its file goes; removed in the end, unless somebody has moved it.
+        hint: What to do if it cannot be read.
 
     Raises:
         InputError: If it is no form, or has no field `file`.
@@ -69,7 +70,7 @@ async def received(request: Request, path: Path) -> AsyncIterator[Form]:
     _, options = parse_options_header(request.headers.get("content-type"))
     try:
         with told_as_storage(), path.open("xb") as file:
-            parts = _Parts(file, options.get(b"boundary", b""))
+            parts = _Parts(file, options.get(b"boundary", b""), hint)
             async for chunk in request.stream():
                 await run_in_threadpool(parts.feed, chunk)
             name, sha256, size = parts.finished()
@@ -82,9 +83,10 @@ async def received(request: Request, path: Path) -> AsyncIterator[Form]:
 class _Parts:
     """Takes the parts of a form as they come."""
 
-    def __init__(self, file: BinaryIO, boundary: bytes) -> None:
+    def __init__(self, file: BinaryIO, boundary: bytes, hint: str) -> None:
+        self._hint = hint
         if not boundary:
-            raise InputError("the form names no boundary", hint=_HINT)
+            raise InputError("the form names no boundary", hint=self._hint)
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -100,7 +102,7 @@ class _Parts:
                 },
             )
         except FormParserError as error:
-            raise InputError(f"the form cannot be read: {error}", hint=_HINT) from None
+            raise InputError(f"the form cannot be read: {error}", hint=self._hint) from None
         self.fields: dict[str, str] = {}
         self._file = file
         self._digest = hashlib.sha256()
@@ -113,14 +115,14 @@ class _Parts:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise InputError(f"the form cannot be read: {error}", hint=_HINT) from None
+            raise InputError(f"the form cannot be read: {error}", hint=self._hint) from None
 
     def finished(self) -> tuple[str, str, int]:
         """Name, hash and size of the file."""
         if not self._is_whole:
-            raise InputError("the form ends before its last boundary", hint=_HINT)
+            raise InputError("the form ends before its last boundary", hint=self._hint)
         if self._file_name is None:
-            raise InputError("the form has no field `file`", hint=_HINT)
+            raise InputError("the form has no field `file`", hint=self._hint)
         return self._file_name, self._digest.hexdigest(), self._size
 
     def _begin(self) -> None:
@@ -148,7 +150,7 @@ class _Parts:
             given = options.get(b"filename", b"").decode(errors="replace").replace("\\", "/")
             self._file_name = PurePosixPath(given).name or "dataset"
         elif len(self.fields) == MOST_FIELDS:
-            raise InputError(f"the form has more than {MOST_FIELDS} fields", hint=_HINT)
+            raise InputError(f"the form has more than {MOST_FIELDS} fields", hint=self._hint)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         piece = data[start:end]
@@ -160,7 +162,7 @@ class _Parts:
         self._value += piece
         if len(self._value) > MOST_FIELD_BYTES:
             raise InputError(
-                f"the field {self._name[:100]!r} is too long", hint="Rows belong into the field `file`."
+                f"the field {self._name[:100]!r} is too long", hint="What is large belongs into the field `file`."
             )
 
     def _part_end(self) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from server.adapters.parts import Adapters
 from server.data.library import Library
 from server.data.register import Register
 from server.jobs.faults import Retries, known_error_of
@@ -22,14 +23,13 @@ from server.jobs.store import Store
 from server.metrics import Metrics
 from server.problems import problem_of
 from steerzo_edge.data.task import Task
-from steerzo_edge.errors import ConflictError, NotFoundError, SteerzoError
+from steerzo_edge.errors import NotFoundError, SteerzoError
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.profile import resolve
 from steerzo_edge.run import Result, Run
 
 log = logging.getLogger(__name__)
-LATEST = "latest"
 REST_S = 1.0
 
 
@@ -41,6 +41,7 @@ class Runner:
         register: Where datasets are.
         library: Where files are.
         shelf: Where finished jobs' files are looked after.
+        adapters: Where adapters are found and loaded.
         snapshot_every: Steps between snapshots of a job.
         retries: How often, and how soon, a job tries again.
         metrics: Where steps and ends are counted.
@@ -52,6 +53,7 @@ class Runner:
         register: Register,
         library: Library,
         shelf: Shelf,
+        adapters: Adapters,
         *,
         snapshot_every: int,
         retries: Retries,
@@ -61,6 +63,7 @@ class Runner:
         self._register = register
         self._library = library
         self._shelf = shelf
+        self._adapters = adapters
         self._snapshot_every = snapshot_every
         self._retries = retries
         self._metrics = metrics or Metrics()
@@ -128,36 +131,25 @@ class Runner:
         self._shelf.delete(job)
 
     def adapter(self, name: str) -> tuple[str, Patches]:
-        """The adapter of a job, on the device's thread.
+        """An adapter, on the device's thread.
 
         Args:
-            name: A job's id or name, or "latest" for the one that ran last.
+            name: A job's or an adapter's id or name, or "latest" for the job that ran last.
 
         Returns:
-            The job's id, and its patches: as of the last finished step while it runs.
+            The id of the job, or of the adapter where no job was named; and its patches: of a job as of the last
+            finished step while it runs.
 
         Raises:
-            NotFoundError: If there is no such job.
-            ConflictError: If it has no adapter.
-            AdapterFileError: If the adapter's file is not what the job wrote.
+            NotFoundError: If there is nothing of that name.
+            ConflictError: If the job has no adapter.
+            AdapterFileError: If the adapter's file is not what was kept.
         """
-        job = self._store.job(name) if name != LATEST else self._latest()
-        if self._running is not None and self._running[0] == job.id:
-            return job.id, self._running[1].patches()
-        if job.result is None:
-            raise ConflictError(
-                f"job {job.id} is {job.state} and has no adapter", hint="Wait until it has started."
-            )
+        found = self._adapters.names.find(name)
+        if found.job is not None and self._running is not None and self._running[0] == found.job.id:
+            return found.id, self._running[1].patches()
         assert self._base is not None
-        return job.id, self._shelf.patches(job, self._base)
-
-    def _latest(self) -> JobRow:
-        if self._running is not None:
-            return self._store.job(self._running[0])
-        finished = [job for job in self._store.jobs() if job.result is not None]
-        if not finished:
-            raise NotFoundError("no job has an adapter yet", hint="POST /jobs first, or leave adapter out.")
-        return finished[-1]
+        return found.id, self._adapters.cache.patches(found.kept(), self._base)
 
     def _work(self, job: JobRow) -> Iterator[None]:
         try:

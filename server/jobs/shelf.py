@@ -1,4 +1,4 @@
-"""The files of jobs that do not run: adapters loaded and checked, what is no longer needed cleared away."""
+"""The files of jobs that do not run: what is still to be made of them, what is no longer needed cleared away."""
 
 import logging
 import shutil
@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from server.data.library import Library
 from server.jobs.rows import JobRow
 from server.jobs.store import Store
-from steerzo_edge.errors import AdapterFileError, SteerzoError
-from steerzo_edge.model.adapter_file import WEIGHTS, file_sha256, load_adapter
-from steerzo_edge.model.bank import Patches
-from steerzo_edge.model.base import Base
+from steerzo_edge.errors import SteerzoError
 
 log = logging.getLogger(__name__)
 DAY_S = 86_400.0
@@ -40,6 +37,7 @@ class Shelf:
         store: Where jobs are.
         library: Where their files are.
         retention: How long ended jobs are kept.
+        forget: Called with the id of a job that is gone: nothing of it need be kept in memory.
         now: Seconds since the epoch.
     """
 
@@ -49,37 +47,15 @@ class Shelf:
         library: Library,
         retention: Retention | None = None,
         *,
+        forget: Callable[[str], None] = lambda job: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._library = library
         self._retention = retention or Retention()
         self._now = now
-        self._loaded: dict[str, Patches] = {}
+        self._forget = forget
         self._given_up: set[str] = set()
-
-    def patches(self, job: JobRow, base: Base) -> Patches:
-        """The adapter that a job has made, on the device's thread.
-
-        Raises:
-            AdapterFileError: If the file is not what the job wrote.
-        """
-        assert job.result is not None
-        sha256 = job.result["sha256"]
-        # By content: a job that was resumed writes another adapter under the same name.
-        if sha256 not in self._loaded:
-            directory = self._library.job(job.id) / "adapter"
-            try:
-                found = file_sha256(directory / WEIGHTS)
-            except OSError as error:
-                raise AdapterFileError(f"the adapter of job {job.id} cannot be read: {error.strerror}") from None
-            if found != sha256:
-                raise AdapterFileError(
-                    f"the adapter of job {job.id} is damaged: its sha256 is {found}, the job wrote {sha256}",
-                    hint="Look at the disk. The same job with the same seed makes the same adapter again.",
-                )
-            self._loaded[sha256] = load_adapter(directory, base)
-        return self._loaded[sha256]
 
     def unkept(self) -> JobRow | None:
         """A job that was paused or cancelled while it waited to go on: its adapter is still to be made."""
@@ -115,8 +91,7 @@ class Shelf:
             ConflictError: If it runs.
         """
         self._store.delete(job.id)
-        if job.result is not None:
-            self._loaded.pop(job.result["sha256"], None)
+        self._forget(job.id)
         shutil.rmtree(self._library.job(job.id), ignore_errors=True)
 
     def _expire(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from server.adapters.register import enlist, taken_names
 from server.database import Database, dumped
 from server.jobs.rows import Event, JobRow, event_of, job_of
 from server.jobs.states import FINAL, GOAL, State, Wish, check
@@ -50,7 +51,7 @@ class Store:
 
         Args:
             id: Made by the server.
-            name: Unique among jobs; by default made from its number.
+            name: Unique among jobs and adapters; by default made from its number.
             spec: What to do.
             idempotency_key: A second job with the same key is not made; the first is returned.
             priority: Higher ones first.
@@ -69,12 +70,14 @@ class Store:
             if max_waiting is not None and waiting >= max_waiting:
                 raise BusyError(f"{max_waiting} jobs are waiting already")
             number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM jobs").fetchone()[0]
-            taken = {row[0] for row in db.execute("SELECT name FROM jobs UNION SELECT id FROM jobs")}
+            taken = taken_names(db)
             if name is None:
                 # Somebody may have called a job job-7 before there were seven.
                 name = next(free for more in count(number) if (free := f"job-{more}") not in taken)
             if name in taken:
-                raise ConflictError(f"there is a job named {name!r} already", hint="Choose another name.")
+                raise ConflictError(
+                    f"there is a job or an adapter named {name!r} already", hint="Choose another name."
+                )
             db.execute(
                 "INSERT INTO jobs (id, number, name, state, created, spec, idempotency_key, priority)"
                 " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
@@ -235,6 +238,7 @@ class Store:
         """Notes what a job has made, without a change of its state."""
         with self._database.writing() as db:
             db.execute("UPDATE jobs SET result = ? WHERE id = ?", (dumped(result), id))
+            enlist(db, id, result, self._now())
         self._changed(id)
 
     def delete(self, id: str) -> None:
@@ -306,6 +310,7 @@ class Store:
             "UPDATE jobs SET state = ?, result = COALESCE(?, result), error = ?, ended = ? WHERE id = ?",
             (state, result and dumped(result), error and dumped(error), now if state in FINAL else None, id),
         )
+        enlist(db, id, result, now)
         if state == "running":
             db.execute("UPDATE jobs SET started = COALESCE(started, ?) WHERE id = ?", (now, id))
         if state in FINAL or state == "paused":

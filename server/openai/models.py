@@ -1,12 +1,15 @@
-"""Models: the base, and the adapters that jobs have made on it.
+"""Models: the base, and the adapters that jobs have made on it or that were uploaded.
 
 ft:<base>:<suffix or job name>:<job id>    what /v1/models lists; a job's id or name will do as well
+ft:<base>:<name>:<adapter id>              the same for uploaded ones
 """
 
 from pathlib import PurePosixPath
 
 from fastapi import APIRouter
 
+from server.adapters.names import LATEST, Named
+from server.adapters.register import AdapterRow
 from server.context import Context, Server
 from server.jobs.rows import JobRow
 from server.openai.errors import UnsupportedError
@@ -18,7 +21,7 @@ BASE = "base"
 
 
 class ModelNotFoundError(NotFoundError):
-    """A model that is neither the base nor a job's."""
+    """A model that is neither the base nor an adapter's."""
 
     code = "model-not-found"
     hint = "GET /v1/models lists them."
@@ -27,31 +30,33 @@ class ModelNotFoundError(NotFoundError):
 @router.get("/models")
 def list_models(server: Server) -> Page[ModelObject]:
     """The base, and every adapter on it, newest first."""
-    adapters = [_shown(job) for job in reversed(server.store.jobs()) if _is_usable(server, job)]
-    return Page(data=[_base(server), *adapters])
+    jobs = {job.id: job for job in server.store.jobs()}
+    usable = [row for row in server.adapters.register.rows() if row.facts["base"] == server.settings.model.id]
+    named = [Named(None if row.job is None else jobs.get(row.job), row) for row in usable]
+    return Page(data=[_base(server), *map(_shown, named)])
 
 
 @router.get("/models/{model:path}")
 def show_model(model: str, server: Server) -> ModelObject:
     """One model."""
-    job = job_of_model(server, model)
-    return _base(server) if job is None else _shown(job)
+    named = named_model(server, model)
+    return _base(server) if named is None else _shown(named)
 
 
 @router.delete("/models/{model:path}")
 def delete_model(model: str, server: Server) -> None:
     """Always refused, in words."""
-    job = job_of_model(server, model)
-    if job is None:
+    named = named_model(server, model)
+    if named is None:
         raise UnsupportedError("model", model, "the base belongs to the server, not to its clients")
-    raise UnsupportedError("model", model, f"an adapter goes with its job: DELETE /jobs/{job.id}")
+    id = named.id if named.adapter is None else named.adapter.id
+    raise UnsupportedError("model", model, f"an adapter is not deleted from here: DELETE /adapters/{id}")
 
 
 def model_name(job: JobRow) -> str:
     """What requests may name as `model` to have a job's adapter answer."""
     suffix = (job.spec.get("openai") or {}).get("suffix")
-    base = PurePosixPath(job.spec["profile"]["model"]["id"]).name
-    return f"ft:{base}:{suffix or job.name}:{job.id}"
+    return _name(job.spec["profile"]["model"]["id"], suffix or job.name, job.id)
 
 
 def is_base(server: Context, model: str) -> bool:
@@ -59,8 +64,8 @@ def is_base(server: Context, model: str) -> bool:
     return model in (BASE, server.settings.model.id)
 
 
-def job_of_model(server: Context, model: str) -> JobRow | None:
-    """The job whose adapter a name means; None for the base.
+def named_model(server: Context, model: str) -> Named | None:
+    """What a name means; None for the base.
 
     Raises:
         ModelNotFoundError: If it means nothing.
@@ -68,31 +73,48 @@ def job_of_model(server: Context, model: str) -> JobRow | None:
     if is_base(server, model):
         return None
     try:
-        job = server.store.job(model.rpartition(":")[2])
+        named = server.adapters.names.find(model.rpartition(":")[2])
     except NotFoundError:
         raise ModelNotFoundError(f"there is no model {model!r}") from None
-    if model not in (job.id, job.name, model_name(job)):
-        raise ModelNotFoundError(f"there is no model {model!r}; the one of {job.id} is {model_name(job)!r}")
-    return job
+    if model != LATEST and model not in _names(named):
+        raise ModelNotFoundError(f"there is no model {model!r}; the one of {named.id} is {_names(named)[-1]!r}")
+    return named
 
 
 def adapter_of(server: Context, model: str) -> str | None:
-    """The id of the job whose adapter a name means; None for the base.
+    """The id of the job or the adapter that a name means; None for the base.
 
     Raises:
         ModelNotFoundError: If it means nothing.
     """
-    job = job_of_model(server, model)
-    return None if job is None else job.id
+    named = named_model(server, model)
+    return None if named is None else named.id
 
 
-def _is_usable(server: Context, job: JobRow) -> bool:
-    return job.result is not None and job.spec["profile"]["model"]["id"] == server.settings.model.id
+def _names(named: Named) -> tuple[str, ...]:
+    """All that it answers to, the name that is listed last."""
+    if named.job is not None:
+        return named.job.id, named.job.name, model_name(named.job)
+    row = named.adapter
+    assert row is not None
+    # The adapter of a job is listed under the job; by an id or a name of its own it can be named all the same.
+    return row.id, row.name, *((_uploaded_name(row),) if row.job is None else ())
+
+
+def _uploaded_name(row: AdapterRow) -> str:
+    return _name(row.facts["base"], row.name, row.id)
+
+
+def _name(base: str, name: str, id: str) -> str:
+    return f"ft:{PurePosixPath(base).name}:{name}:{id}"
 
 
 def _base(server: Context) -> ModelObject:
     return ModelObject(id=server.settings.model.id, created=0, owned_by="steerzo-edge")
 
 
-def _shown(job: JobRow) -> ModelObject:
-    return ModelObject(id=model_name(job), created=int(job.created), owned_by="user")
+def _shown(named: Named) -> ModelObject:
+    made = named.adapter or named.job
+    assert made is not None
+    created = made.created if named.job is None else named.job.created
+    return ModelObject(id=_names(named)[-1], created=int(created), owned_by="user")

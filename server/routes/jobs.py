@@ -1,12 +1,9 @@
 """Fine-tuning jobs: posted, watched, cancelled, and their adapters fetched."""
 
-import io
 import time
-import zipfile
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import anyio
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +13,7 @@ from server.intake import accept
 from server.jobs.rows import Event, JobRow
 from server.jobs.states import GOAL, State
 from server.replies import JobReply, JobsReply, SeriesReply, binary
+from server.routes.adapters import adapter_zip
 from server.schemas import JobBody
 from server.streams import EventStream
 from steerzo_edge.errors import ConflictError
@@ -128,20 +126,9 @@ def job_journal(job: Job, server: Server) -> FileResponse:
 
 
 @router.get("/jobs/{job_id}/adapter", response_class=Response, responses=binary("application/zip"))
-async def job_adapter(job: Job, server: Server) -> Response:
+def job_adapter(job: Job, server: Server) -> Response:
     """The finished adapter: a PEFT directory as a zip."""
-    if job.result is None:
-        raise ConflictError(f"job {job.id} is {job.state} and has no adapter yet", hint="Wait until it has ended.")
-    directory = anyio.Path(server.library.job(job.id) / "adapter")
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        async for path in directory.iterdir():
-            archive.writestr(path.name, await path.read_bytes())
-    headers = {
-        "Content-Disposition": f'attachment; filename="{job.id}.zip"',
-        "X-Adapter-SHA256": job.result["sha256"],
-    }
-    return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
+    return adapter_zip(server, server.adapters.names.find(job.id).kept(), name=job.id)
 
 
 def shown(server: Context, job: JobRow) -> dict[str, Any]:
@@ -171,13 +158,18 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
         "seconds_left": None if job.is_final else _seconds_left(steps, total - done),
         "metrics": {} if metrics is None else _metrics(metrics),
         "before": None if job.result is None else job.result["before"],
-        "adapter": None if job.result is None else {"sha256": job.result["sha256"], "step": job.result["step"]},
+        "adapter": _adapter(server, job),
         "waiting_for": _waiting_for(server, job),
         "error": job.error,
         "profile": job.spec["profile"],
         "seed": job.spec["seed"],
         "task": job.spec["task"],
     }
+
+
+def _adapter(server: Context, job: JobRow) -> dict[str, Any] | None:
+    row = server.adapters.register.of_job(job.id)
+    return None if row is None else {"sha256": row.sha256, "step": row.facts["step"]}
 
 
 def _metrics(evaluation: Mapping[str, Any]) -> dict[str, Any]:

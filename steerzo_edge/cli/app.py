@@ -112,6 +112,24 @@ def generate(
 
 
 @app.command()
+def export(
+    adapter: Annotated[Path, typer.Argument(help="A PEFT adapter directory.")],
+    out: Annotated[Path, typer.Option(help="Directory of the result; must be new.")],
+    format: Annotated[str, typer.Option(help="merged: base and adapter as one checkpoint in 16 bits.")] = "merged",
+    base: Annotated[
+        str | None, typer.Option(help='Hub id, path, or "bundled"; by default what the adapter names.')
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an adapter in another form; what it becomes is checked before it is kept."""
+    from steerzo_edge.cli.export import export_command
+
+    with plain_errors():
+        export_command(adapter=adapter, format=format, out=out, base=base, revision=revision, as_json=as_json)
+
+
+@app.command()
 def evaluate(
     dataset: Annotated[Path, typer.Option(help="JSON lines, JSON, CSV or Parquet to be judged on.")],
     task: BenchmarkTask = None,

@@ -23,7 +23,8 @@ from steerzo_edge.sealed import write_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-_NAME = re.compile(r"^base_model\.model\.(?P<layer>.+?)\.(?P<part>lora_A|lora_B|weight)(\.weight)?$")
+# The name of a tensor in an adapter's weights file.
+LAYER_TENSOR = re.compile(r"^base_model\.model\.(?P<layer>.+?)\.(?P<part>lora_A|lora_B|weight)(\.weight)?$")
 
 
 def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
@@ -68,7 +69,7 @@ def load_adapter(directory: Path, base: Base) -> Patches:
         raise AdapterFileError(f"{WEIGHTS} cannot be read: {error}") from None
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        found = _NAME.match(key)
+        found = LAYER_TENSOR.match(key)
         if found is None or found["layer"] not in base.bank.layers:
             raise AdapterFileError(f"tensor {key!r} fits no linear layer of base model {base.name!r}")
         parts.setdefault(found["layer"], {})[found["part"]] = tensor
@@ -81,15 +82,29 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path) -> dict[str, Any]:
+    """The settings of a PEFT directory, whatever they say.
+
+    Raises:
+        AdapterFileError: If there are none, or they are not a JSON object.
+    """
     try:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AdapterFileError(f"{CONFIG} cannot be read: {error}") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+    if not isinstance(config, dict):
+        raise AdapterFileError(f"{CONFIG} is not a JSON object")
+    return config
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    config = read_config(directory)
+    if config.get("peft_type") != "LORA":
         raise AdapterFileError(f"{CONFIG} does not describe a LoRA")
     if config.get("use_dora") or config.get("bias", "none") != "none":
         raise AdapterFileError("LoRA with trained biases or DoRA is not served")
+    if not isinstance(config.get("lora_alpha"), int | float):
+        raise AdapterFileError(f"{CONFIG} gives no lora_alpha")
     return config
 
 

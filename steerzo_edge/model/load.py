@@ -48,7 +48,7 @@ def load_base(
         keep_large_blocks()
     source = source_of(name)
     try:
-        with _quiet():
+        with quiet():
             check_model(source, revision)
             tokenizer = _tokenizer(source, revision)
             model = AutoModelForCausalLM.from_pretrained(
@@ -87,7 +87,7 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
         BaseModelError: If there is none, or the hub cannot be reached.
     """
     try:
-        with _quiet():
+        with quiet():
             return _tokenizer(source_of(name), revision)
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
@@ -144,7 +144,7 @@ def _check_head(base: Base) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Loading bars belong to the caller; warnings of `transformers` go to the log."""
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

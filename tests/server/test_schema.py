@@ -46,10 +46,12 @@ def real(guarded: ServerProcess) -> dict[str, str]:
     body = {"dataset": dataset, "profile": PROFILE, "task": TASK, "overrides": {"steps": 2}}
     job = client.post("/jobs", body)["id"]
     assert finished(client, job)["state"] == "succeeded"
+    adapter = client.get(f"/adapters/{job}")["id"]
     base = client.get("/v1/models")["data"][0]["id"]
     return {
         "job_id": job,
         "adapter": job,
+        "adapter_id": adapter,
         "dataset_id": dataset,
         "dataset": dataset,
         "file_id": dataset,

@@ -51,7 +51,7 @@ def test_routes_exist(tmp_path: Path) -> None:
         for path, methods in create_app(Settings(data_dir=tmp_path)).openapi()["paths"].items()
         for method in methods
     }
-    named = re.findall(r"^\| `((?:GET|POST|DELETE) [^|]+)\|", README, re.M)
+    named = re.findall(r"^\| `((?:GET|POST|PATCH|DELETE) [^|]+)\|", README, re.M)
     assert len(named) >= 7
     for cell in named:
         method, _, paths = cell.partition(" ")
@@ -62,11 +62,12 @@ def test_routes_exist(tmp_path: Path) -> None:
             whole = (
                 path
                 if path.startswith(
-                    ("/jobs", "/datasets", "/generate", "/profiles", "/healthz", "/readyz", "/metrics")
+                    ("/jobs", "/datasets", "/adapters", "/generate", "/profiles", "/healthz", "/readyz", "/metrics")
                 )
                 else f"/jobs/{{id}}{path}"
             )
-            own_id = "{dataset_id}" if whole.startswith("/datasets") else "{job_id}"
+            kind = whole.split("/")[1].removesuffix("s")
+            own_id = f"{{{kind}_id}}"
             if path != "/docs":
                 assert (method, whole.replace("{id}", own_id)) in routes, part
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from server.adapters.parts import Adapters
 from server.data.library import Library
 from server.data.register import Register
 from server.database import Database
@@ -40,16 +41,31 @@ STEPS = 12
 class Box:
     """A runner and what it works with, in a directory; made again after a crash."""
 
-    def __init__(self, root: Path, base: Base, clock: Clock, retention: Retention | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        base: Base,
+        clock: Clock,
+        retention: Retention | None = None,
+        *,
+        memory_bytes: int = 1 << 30,
+    ) -> None:
         self.root, self.base, self.clock = root, base, clock
         self.posted = 0
         self.library = Library(root)
         database = Database(self.library.database)
         self.store = Store(database, now=clock)
         self.register = Register(database)
-        self.shelf = Shelf(self.store, self.library, retention, now=clock)
+        self.adapters = Adapters.of(database, self.library, self.store, memory_bytes=memory_bytes)
+        self.shelf = Shelf(self.store, self.library, retention, forget=self.adapters.cache.forget, now=clock)
         self.runner = Runner(
-            self.store, self.register, self.library, self.shelf, snapshot_every=3, retries=Retries(2, 10.0)
+            self.store,
+            self.register,
+            self.library,
+            self.shelf,
+            self.adapters,
+            snapshot_every=3,
+            retries=Retries(2, 10.0),
         )
         self.runner.start(base)
 

@@ -1,0 +1,69 @@
+"""The files of adapters: those of jobs lie with their job, uploaded ones in a directory of their own.
+
+As with datasets, files come before their row and go after it; what a crash leaves in between is removed at the next
+start.
+"""
+
+import logging
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from server.adapters.register import AdapterRegister, AdapterRow
+from server.data.library import PARTIAL, Library
+from steerzo_edge.files import sync_directory
+
+log = logging.getLogger(__name__)
+
+
+class AdapterFiles:
+    """Directories of adapters.
+
+    Args:
+        library: Where everything is.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._root = library.root / "adapters"
+        self._root.mkdir(exist_ok=True)
+
+    def directory(self, row: AdapterRow) -> Path:
+        """Where an adapter's PEFT directory is."""
+        return self._root / row.id if row.job is None else self._library.job(row.job) / "adapter"
+
+    def fresh(self) -> Path:
+        """A new directory for something on its way."""
+        path = self._root / f".{uuid4().hex}{PARTIAL}"
+        path.mkdir()
+        return path
+
+    def put(self, incoming: Path, id: str) -> None:
+        """Gives an uploaded adapter its place.
+
+        Raises:
+            OSError: If the disk fails.
+        """
+        sync_directory(incoming)
+        incoming.rename(self._root / id)
+        sync_directory(self._root)
+
+    def drop(self, row: AdapterRow) -> None:
+        """Removes an adapter's files, if they are there."""
+        directory = self.directory(row)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(directory)
+            sync_directory(directory.parent)
+
+    def sweep(self, register: AdapterRegister) -> None:
+        """Removes what a killed server left: directories on their way, and those without a row."""
+        held = {row.id for row in register.rows() if row.job is None}
+        # A database that knows nothing at all may be a new one beside old files: those are not ours to judge.
+        left = [
+            path for path in self._root.iterdir() if path.name.endswith(PARTIAL) or (held and path.name not in held)
+        ]
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+        if left:
+            log.info("removed %d directories of adapters that were not finished", len(left))

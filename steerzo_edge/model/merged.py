@@ -1,0 +1,187 @@
+"""An adapter merged into its base: one `transformers` checkpoint in 16 bits, checked before it is kept.
+
+W + scale * B A is added up in float32 and rounded once, to the base's own 16-bit type. Never into 4-bit weights:
+what an adapter changes is smaller than what they round away. So the base is loaded again, unquantized; that takes
+two bytes a weight, on the CPU.
+
+The check: on a few prompts, the merged model must predict what base and adapter predict side by side. Both compute
+in 16 bits, so they differ by roundings; how much they may is `Agreement.bound`.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoTokenizer, PretrainedConfig
+from transformers.pytorch_utils import Conv1D
+
+from steerzo_edge.data.tokenization import prompt_tokens
+from steerzo_edge.errors import AdapterFileError, BaseModelError, ConflictError, StorageError
+from steerzo_edge.files import sync_directory
+from steerzo_edge.model.adapter_file import load_adapter
+from steerzo_edge.model.bank import BankLinear, LoraPatch, Patch, Patches, WeightPatch, uniform
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.load import load_base, quiet, source_of
+from steerzo_edge.model.quantization import dequantized
+
+PROMPTS: Final = (
+    "Once upon a time there was a small house at the edge of the forest",
+    "play some jazz in the kitchen",
+    "The capital of France is Paris. The capital of Italy is",
+    "def add(a, b):\n    return a + b\n",
+)
+# Nats a token. Two ways to round 16-bit products differ by less; a merge that went wrong differs by more than a
+# tenth of what the adapter does, unless that is hardly anything.
+ROUNDING_NATS: Final = 0.005
+SHARE: Final = 0.1
+_SIXTEEN_BITS: Final = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How the merged model agrees with base and adapter side by side, in nats a token.
+
+    Args:
+        effect: Mean divergence of the bare base from base and adapter: what the adapter does.
+        error: The same of the merged model: what merging changed.
+    """
+
+    effect: float
+    error: float
+
+    @property
+    def bound(self) -> float:
+        """The largest error with which a merged model is kept."""
+        return max(ROUNDING_NATS, SHARE * self.effect)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the merged model may be kept."""
+        return self.error <= self.bound  # false for nan
+
+
+def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> Agreement:
+    """Writes base and adapter as one checkpoint, with its tokenizer.
+
+    Args:
+        adapter: A PEFT directory.
+        out: Where the checkpoint will be; must not exist, or be empty.
+        name: The base, as `load_base` takes it.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        ConflictError: If there is something at `out`, or the merged model does not agree; nothing is kept then.
+        BaseModelError: If the base cannot be had in 16 bits.
+        AdapterFileError: If the adapter does not fit it.
+        OSError: If the disk is full or fails.
+        StorageError: As OSError.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a directory that is new.")
+    base = load_sixteen_bits(name, revision)
+    found = merge(base, load_adapter(adapter, base))
+    if not found.holds:
+        raise ConflictError(
+            f"the merged model differs from base and adapter by {found.error:.4f} nats a token, more than "
+            f"{found.bound:.4f}; it was not kept",
+            hint="Serve the adapter unmerged; it may be too small, or too large, for 16 bits.",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _save(base, partial)
+        AutoTokenizer.from_pretrained(source_of(name), revision=revision, trust_remote_code=False).save_pretrained(
+            partial
+        )
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    sync_directory(out.parent)
+    return found
+
+
+def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
+    """A base as its makers released it: unquantized, in its own 16-bit type or else bfloat16, on the CPU.
+
+    Raises:
+        BaseModelError: If it cannot be loaded, or was released quantized.
+    """
+    try:
+        settings, _ = PretrainedConfig.get_config_dict(source_of(name), revision=revision)
+    except OSError as error:
+        first = str(error).strip().splitlines()[0]
+        raise BaseModelError(f"base model {name!r} cannot be loaded: {first}") from error
+    if settings.get("quantization_config"):
+        raise BaseModelError(
+            f"base model {name!r} was released quantized, it has no 16-bit weights",
+            hint="Serve the adapter unmerged, or name the base that this one was made from.",
+        )
+    own = getattr(torch, str(settings.get("dtype") or settings.get("torch_dtype")), torch.bfloat16)
+    dtype = own if own in _SIXTEEN_BITS else torch.bfloat16
+    return load_base(name, quantization="none", compute_dtype=dtype, device="cpu", revision=revision)
+
+
+def merge(base: Base, adapter: Patches, prompts: Sequence[str] = PROMPTS) -> Agreement:
+    """Adds an adapter to the weights of a base, which is an ordinary model afterwards.
+
+    Args:
+        base: Unquantized; its bank is taken out, so it serves no adapter any more.
+        adapter: Patches of one version.
+        prompts: What the agreement is measured on.
+
+    Raises:
+        AdapterFileError: If a patch cannot be merged.
+    """
+    rows = [_row(base, prompt) for prompt in prompts]
+    bare, beside = (_predictions(base, rows, patches) for patches in (None, adapter))
+    for name, layer in base.bank.layers.items():
+        if name in adapter:
+            _set_weight(layer, _merged_weight(name, layer, adapter[name]))
+        base.model.set_submodule(name, layer.base)
+    merged = _predictions(base, rows, None)
+    return Agreement(_divergence(beside, bare), _divergence(beside, merged))
+
+
+def _save(base: Base, directory: Path) -> None:
+    try:
+        with quiet():
+            base.model.save_pretrained(directory)
+    except SafetensorError as error:  # how its writer says that the disk takes no more
+        raise StorageError(f"the merged weights cannot be written: {error}") from error
+
+
+def _row(base: Base, prompt: str) -> Tensor:
+    tokens = prompt_tokens(base.tokenizer, prompt)[: base.context_length]
+    return torch.tensor([tokens], device=base.device)  # (1, T)
+
+
+def _predictions(base: Base, rows: Sequence[Tensor], adapter: Patches | None) -> Tensor:
+    with torch.inference_mode(), base.bank.route(uniform(adapter)):
+        found = [base.model(input_ids=row, use_cache=False).logits[0].float() for row in rows]
+    return torch.cat(found).log_softmax(-1)  # (T, V)
+
+
+def _divergence(expected: Tensor, found: Tensor) -> float:
+    return float((expected.exp() * (expected - found)).sum(-1).mean())
+
+
+def _merged_weight(name: str, layer: BankLinear, patch: Patch) -> Tensor:
+    if isinstance(patch, WeightPatch):
+        return patch.weight[0]
+    if not isinstance(patch, LoraPatch):
+        raise AdapterFileError(f"layer {name!r}: {type(patch).__name__} cannot be merged")
+    weight = dequantized(layer.base, torch.float32)  # (O, D)
+    return torch.addmm(weight, patch.b[0].float(), patch.a[0].float(), alpha=patch.scale)
+
+
+def _set_weight(layer: BankLinear, weight: Tensor) -> None:
+    own = layer.base.weight
+    assert isinstance(own, Tensor)
+    with torch.no_grad():
+        own.copy_(weight.T if isinstance(layer.base, Conv1D) else weight)

@@ -1,0 +1,264 @@
+"""The register of adapters, their names, their place in memory; also for databases of older servers."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from server.adapters.cache import AdapterCache, bytes_of
+from server.adapters.files import AdapterFiles
+from server.adapters.names import LATEST
+from server.adapters.register import AdapterRow
+from server.data.library import Library
+from server.database import STEPS, Database
+from server.ids import ID
+from server.jobs.store import Store
+from server.problems import NoRoomError
+from steerzo_edge.errors import AdapterFileError, ConflictError, NotFoundError
+from steerzo_edge.model.adapter_file import file_sha256
+from steerzo_edge.model.base import Base
+from tests.conftest import Loader
+from tests.peft_directory import lora_files, written
+from tests.unit.test_runner import Box
+from tests.unit.test_states import Clock
+
+
+@pytest.fixture
+def box(tmp_path: Path, tiny: Loader) -> Box:
+    return Box(tmp_path / "data", tiny("nf4"), Clock())
+
+
+def done(box: Box, name: str | None = None, **changes: Any) -> str:
+    job = box.post(name, steps=1, **changes)
+    box.work()
+    return job.id
+
+
+def uploaded(box: Box, name: str, rank: int = 4, seed: int = 0) -> AdapterRow:
+    """What `keep_adapter` does once an upload was found good."""
+    incoming = written(box.adapters.files.fresh(), lora_files(box.base, rank, seed=seed))
+    sha256, config = (file_sha256(incoming / f) for f in ("adapter_model.safetensors", "adapter_config.json"))
+    id = f"ad_{len(box.adapters.register.rows()):016x}"
+    box.adapters.files.put(incoming, id)
+    facts = {"base": "x", "rank": rank, "config_sha256": config}
+    return box.adapters.register.add(id, name, sha256, facts, exact=True, most=100)
+
+
+def test_a_jobs_adapter_is_listed_when_there_is_one(box: Box) -> None:
+    job = box.post("mine")
+    quanta = box.quanta()
+    next(quanta)
+    assert box.adapters.register.rows() == []
+    list(quanta)
+    (row,) = box.adapters.register.rows()
+    result = box.store.job(job.id).result
+    assert result is not None
+    assert ID.fullmatch(row.id)
+    assert (row.name, row.job, row.sha256) == ("mine", job.id, result["sha256"])
+    assert row.facts == {"base": "bundled", "rank": 2, "step": result["step"]}
+    box.runner.delete(box.store.job(job.id))
+    assert box.adapters.register.rows() == []
+
+
+def test_a_job_that_goes_on_keeps_its_adapters_id_and_name(box: Box) -> None:
+    job = box.post("mine")
+    quanta = box.quanta()
+    for _ in range(6):
+        next(quanta)
+    box.runner.pause(job)
+    list(quanta)
+    (paused,) = box.adapters.register.rows()
+    _, before = box.runner.adapter(paused.id)
+    box.adapters.register.rename(paused.id, "best")
+    box.runner.resume(job)
+    box.work()
+    (after,) = box.adapters.register.rows()
+    assert (after.id, after.name) == (paused.id, "best")
+    assert after.sha256 != paused.sha256
+    # The older version may stay in memory, but is not what is meant any more.
+    assert box.runner.adapter("best")[1] is not before
+    assert box.runner.adapter("best")[1] is box.runner.adapter("mine")[1]
+
+
+def test_adapters_of_an_older_database_appear(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "old.sqlite")
+    for number, step in enumerate(STEPS[:2], 1):
+        old.executescript(f"{step} PRAGMA user_version = {number};")
+    spec = json.dumps({"profile": {"model": {"id": "bundled"}, "subset": {"kind": "lora", "rank": 8}}})
+    result = json.dumps({"sha256": "ab", "step": 7})
+    for number, (name, made) in enumerate([("one", result), ("two", None), ("three", result)], 1):
+        values = (f"job_{number}", number, name, "succeeded", float(number), spec, made)
+        old.execute(
+            "INSERT INTO jobs (id, number, name, state, created, spec, result) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+        )
+    old.commit()
+    old.close()
+    for _ in range(2):
+        database = Database(tmp_path / "old.sqlite")
+        rows = database.rows("SELECT * FROM adapters ORDER BY created")
+        assert [(row["name"], row["job"], row["sha256"]) for row in rows] == [
+            ("one", "job_1", "ab"),
+            ("three", "job_3", "ab"),
+        ]
+        assert json.loads(rows[0]["facts"]) == {"base": "bundled", "rank": 8, "step": 7}
+        assert all(ID.fullmatch(row["id"]) for row in rows)
+        database.close()
+
+
+def test_every_name_means_one_thing(box: Box) -> None:
+    job = done(box, "first")
+    (row,) = box.adapters.register.rows()
+    other = uploaded(box, "other")
+    for name in ("first", "latest", "base", job, row.id, other.id, "other"):
+        with pytest.raises(ConflictError):
+            box.post(name)
+        if name not in ("other", other.id):
+            with pytest.raises(ConflictError):
+                box.adapters.register.rename(other.id, name)
+    with pytest.raises(ConflictError):
+        uploaded(box, "first")
+    register = box.adapters.register
+    register.rename(row.id, "best")
+    with pytest.raises(ConflictError):
+        register.rename(other.id, "first")  # the job is called so still
+    register.rename(row.id, "first")
+    assert register.add("ad_x", "other", "", {}, exact=False, most=9).name == "other-2"
+    with pytest.raises(NoRoomError, match="no more than 2"):
+        register.add("ad_y", "third", "", {}, exact=True, most=2)
+
+
+def test_who_answers_to_which_name(box: Box) -> None:
+    find = box.adapters.names.find
+    with pytest.raises(NotFoundError, match="none yet"):
+        find("nothing")
+    with pytest.raises(NotFoundError):
+        find(LATEST)
+    first = done(box, "first")
+    (row,) = box.adapters.register.rows()
+    other = uploaded(box, "other")
+    waiting = box.post("waiting")
+    assert [find(name).id for name in (first, "first", LATEST)] == [first] * 3
+    assert find(row.id).id == row.id
+    assert find("other").id == find(other.id).id == other.id
+    assert box.runner.adapter(row.id)[1] is box.runner.adapter("first")[1]
+    assert box.runner.adapter("other")[0] == other.id
+    with pytest.raises(ConflictError, match="queued"):
+        box.runner.adapter("waiting")
+    with pytest.raises(NotFoundError, match=r"there are .*first"):
+        find("frist")
+    quanta = box.quanta()
+    next(quanta)
+    assert box.runner.adapter(LATEST)[0] == box.runner.adapter("waiting")[0] == waiting.id
+    assert box.runner.adapter("first")[0] == first
+
+
+def test_a_deleted_adapter_is_gone_and_its_job_stays(box: Box) -> None:
+    job = box.post("mine", steps=6)
+    quanta = box.quanta()
+    for _ in range(3):
+        next(quanta)
+    box.runner.pause(job)
+    list(quanta)
+    (row,) = box.adapters.register.rows()
+    _, in_use = box.runner.adapter("mine")
+    files = box.adapters.files.directory(row)
+    box.adapters.register.remove(row.id)
+    box.adapters.files.drop(row)
+    box.adapters.cache.forget(row.owner)
+    assert in_use  # whoever answers with it has it
+    assert not files.exists()
+    with pytest.raises(ConflictError, match="was deleted"):
+        box.runner.adapter("mine")
+    with pytest.raises(NotFoundError):
+        box.runner.adapter(row.id)
+    with pytest.raises(NotFoundError):
+        box.runner.adapter(LATEST)
+    with pytest.raises(NotFoundError):
+        box.adapters.register.remove(row.id)
+    # The job goes on, and what it makes then is there again.
+    box.runner.resume(box.store.job(job.id))
+    box.work()
+    assert box.runner.adapter("mine")[0] == job.id
+
+
+def test_the_adapter_of_a_running_job_cannot_be_deleted(box: Box) -> None:
+    job = box.post("mine")
+    quanta = box.quanta()
+    for _ in range(3):
+        next(quanta)
+    box.runner.pause(job)
+    list(quanta)
+    (row,) = box.adapters.register.rows()
+    box.runner.resume(job)
+    next(box.quanta())
+    with pytest.raises(ConflictError, match="runs"):
+        box.adapters.register.remove(row.id)
+
+
+def test_memory_has_a_bound_and_the_least_used_go_first(box: Box) -> None:
+    rows = [uploaded(box, f"a{seed}", seed=seed) for seed in range(4)]
+    size = bytes_of(box.runner.adapter("a0")[1])
+    assert size > 1000
+    cache = AdapterCache(box.adapters.files, most_bytes=2 * size)
+    base = box.base
+
+    def held() -> list[int]:
+        return [index for index, row in enumerate(rows) if cache.holds(row)]
+
+    first = cache.patches(rows[0], base)
+    cache.patches(rows[1], base)
+    assert cache.patches(rows[0], base) is first
+    cache.patches(rows[2], base)
+    assert held() == [0, 2]
+    cache.patches(rows[3], base)
+    assert held() == [2, 3]
+    assert cache.held_bytes == 2 * size
+    assert cache.patches(rows[0], base) is not first
+    cache.forget(rows[0].id)
+    assert held() == [3]
+    large = uploaded(box, "large", rank=16)
+    assert cache.patches(large, base)
+    assert not cache.holds(large)
+    assert cache.held_bytes == size
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
+def test_uploads_are_checked_by_hash_when_they_are_loaded(box: Box, file: str) -> None:
+    row = uploaded(box, "mine")
+    path = box.adapters.files.directory(row) / file
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(AdapterFileError, match=rf"damaged.*{file}"):
+        box.runner.adapter("mine")
+
+
+def test_what_a_crash_left_is_swept_away(box: Box) -> None:
+    row = uploaded(box, "mine")
+    files = box.adapters.files
+    written(files.fresh(), {"x": b"x"})
+    written(box.root / "adapters" / "ad_unknown", {"x": b"x"})
+    files.sweep(box.adapters.register)
+    assert [path.name for path in (box.root / "adapters").iterdir()] == [row.id]
+    # A new database beside old files does not make them disappear.
+    fresh = Database(box.root / "other.sqlite")
+    library = Library(box.root)
+    other = type(box.adapters).of(fresh, library, Store(fresh), memory_bytes=0)
+    AdapterFiles(library).sweep(other.register)
+    assert files.directory(row).exists()
+    fresh.close()
+
+
+def test_uploads_of_other_ranks_answer_in_other_words(box: Box) -> None:
+    base: Base = box.base
+    uploaded(box, "small", rank=1, seed=1)
+    uploaded(box, "wide", rank=12, seed=2)
+    tokens = torch.tensor([[5, 9, 30, 44]])
+    outputs = []
+    for name in ("small", "wide"):
+        with torch.inference_mode(), base.bank.route(box.runner.adapter(name)[1]):
+            outputs.append(base.model(tokens).logits)
+    assert not torch.equal(*outputs)
