@@ -6,10 +6,10 @@ A step is one quantum of the device:
     1 forward     at most, of a chunk of one prompt that has not been read yet; prompts take turns
 
 The last chunk of a prompt gives its first token, and makes it a row from the next step on. A prompt is always read
-alone, in chunks that depend on its own length only, and attention is computed row by row. So a row's numbers do not
-depend on the other rows as far as the products round a row alike for every number of rows. The bf16 kernels of a CPU
-with AVX512-BF16 do, bit for bit; float32 products may differ in the last bit, and on CUDA kernels are chosen by the
-number of rows: two tokens of nearly equal score may change places there.
+alone, in chunks that depend on its own length only, and attention is computed row by row. So a row's numbers do
+not depend on the other rows as far as the products round a row alike for every number of rows. The bf16 kernels of
+a CPU with AVX512-BF16 do, bit for bit; float32 products may differ in the last bit, and on CUDA kernels are chosen
+by the number of rows: two tokens of nearly equal score may change places there.
 
 `transformers`' continuous batching packs all requests into one row, where a token's adapter cannot be told by its
 row; it samples from the global generator, and runs a thread of its own that shares the device with nobody.

@@ -1,6 +1,5 @@
 """Batched decoding: every row as if it were alone, whoever joins and leaves."""
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +12,8 @@ from steerzo_edge.generation import Generation, encode_prompt
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import select
-from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
-from tests.conftest import Loader
 
 TEXTS = ("Once upon a time", "good =>", "The cat sat on the mat, and then it " * 3, "a", "Hello there")
 
@@ -61,12 +58,8 @@ def mixed(base: Base, count: int) -> list[Request]:
     return found
 
 
-def alone(base: Base, request: Request) -> tuple[str, Generation]:
-    return together(base, [request])[0]
-
-
 def together(base: Base, requests: list[Request], **settings: Any) -> list[tuple[str, Generation]]:
-    """Pieces put together and whole answers; three requests are there at the start, and one more joins each step."""
+    """Texts put together from pieces, and whole answers; three start, and one more joins at each step."""
     decoder = Decoder(base, **settings)
     waiting = list(requests)
     tickets = [decoder.add(waiting.pop(0)) for _ in range(min(3, len(waiting)))]
