@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from starlette.requests import Request as HttpRequest
@@ -22,6 +22,7 @@ from steerzo_edge.generation import Generation, Sampling, encode_prompt
 from steerzo_edge.model.base import Base
 
 MOST_TOKENS = 4096
+_News = asyncio.Queue[tuple[int, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,28 +93,42 @@ async def checked(server: Context, question: Question) -> None:
 
 
 async def streamed_answer(server: Context, question: Question) -> AsyncGenerator[str | Answer, None]:
-    """The pieces of the answer as they come, and at the end all of it.
+    """The pieces of the answer as they come, and at the end all of it; see `streamed_answers`."""
+    return _without_numbers(await streamed_answers(server, [question]))
+
+
+async def streamed_answers(
+    server: Context, questions: Sequence[Question]
+) -> AsyncGenerator[tuple[int, str | Answer], None]:
+    """The pieces of some answers as they come, and at the end of each all of it; they are made together.
 
     Args:
         server: The server's parts.
-        question: What is asked.
+        questions: What is asked.
 
     Returns:
-        The pieces. If the iterator is closed before its end, the work ends.
+        The pieces, each with the number of its question. If the iterator is closed before its end, the work ends.
 
     Raises:
-        SteerzoError: As `whole_answer`, here and not from the iterator: nothing has been sent yet.
+        SteerzoError: As `whole_answers`, here and not from the iterator: nothing has been sent yet.
     """
-    await checked(server, question)
-    asked = _Asked(server, question)
-    return _pieces(asked, server.device.ask(asked))
+    await asyncio.gather(*[checked(server, question) for question in questions])
+    news: _News = asyncio.Queue()
+    asked = [_Asked(server, question, news, number) for number, question in enumerate(questions)]
+    try:
+        futures = [server.device.ask(one) for one in asked]
+    except BaseException:
+        _leave(asked)
+        raise
+    return _pieces(asked, futures, news)
 
 
 class _Asked:
     """One question on its way through the device's thread; made on the event loop. See `Asker`."""
 
-    def __init__(self, server: Context, question: Question) -> None:
-        self.pieces: asyncio.Queue[str | None] = asyncio.Queue()
+    def __init__(self, server: Context, question: Question, news: _News | None = None, number: int = 0) -> None:
+        self._news = news
+        self._number = number
         self._server = server
         self._question = question
         self._loop = asyncio.get_running_loop()
@@ -138,9 +153,8 @@ class _Asked:
             self._first_text_s = time.perf_counter() - self._asked_at
         self._put(text)
 
-    def close(self) -> None:
-        """No more pieces will come."""
-        self._put(None)
+    def close(self, future: Future[Generation]) -> None:
+        self._put(None)  # no more pieces will come
 
     @property
     def has_left(self) -> bool:
@@ -169,19 +183,35 @@ class _Asked:
         return tokens, replace(sampling, max_new_tokens=min(MOST_TOKENS, base.context_length - len(tokens)))
 
     def _put(self, piece: str | None) -> None:
+        if self._news is None:
+            return
         with suppress(RuntimeError):  # the loop has closed: nobody listens any more
-            self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+            self._loop.call_soon_threadsafe(self._news.put_nowait, (self._number, piece))
 
 
-async def _pieces(asked: _Asked, future: Future[Generation]) -> AsyncGenerator[str | Answer, None]:
-    future.add_done_callback(lambda _: asked.close())
+async def _pieces(
+    asked: Sequence[_Asked], futures: Sequence[Future[Generation]], news: _News
+) -> AsyncGenerator[tuple[int, str | Answer], None]:
+    for one, future in zip(asked, futures, strict=True):
+        future.add_done_callback(one.close)
     try:
-        while (piece := await asked.pieces.get()) is not None:
-            yield piece
-        answer = asked.answer(await asyncio.wrap_future(future))
-        yield answer
+        for _ in asked:
+            number, piece = await news.get()
+            while piece is not None:
+                yield number, piece
+                number, piece = await news.get()
+            made = await asyncio.wrap_future(futures[number])
+            yield number, asked[number].answer(made)
     finally:
-        asked.leave()
+        _leave(asked)
+
+
+async def _without_numbers(
+    pieces: AsyncGenerator[tuple[int, str | Answer], None],
+) -> AsyncGenerator[str | Answer, None]:
+    async with aclosing(pieces):
+        async for _, piece in pieces:
+            yield piece
 
 
 def _leave(asked: Sequence[_Asked]) -> None:

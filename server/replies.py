@@ -153,7 +153,7 @@ class GenerationReply(Reply):
 
     text: str
     adapter: str | None = Field(description="The job whose adapter answered; none is the bare base.")
-    finish_reason: Literal["stop", "length", "cancelled"]
+    finish_reason: Literal["stop", "length", "cancelled", "timeout"]
     usage: UsageReply
 
 
