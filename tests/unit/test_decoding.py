@@ -1,10 +1,13 @@
 """Batched decoding: every row as if it were alone, whoever joins and leaves."""
 
+import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import Sampling
@@ -14,7 +17,19 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import select
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
+from steerzo_edge.profile import resolve
+from steerzo_edge.records import StepRecord
+from steerzo_edge.run import Run
+from tests.conftest import Loader, labelled_rows
 
+PROFILE = {
+    "subset": {"kind": "lora", "rank": 2},
+    "method": {"kind": "all-losses", "pool": 4, "epsilon": 0.5},
+    "rule": {"kind": "sgd", "learning_rate": 0.5},
+    "batch": {"examples": 4, "max_tokens": 64},
+    "steps": 10,
+    "evaluate": {"every": 3, "holdout": 0.25},
+}
 TEXTS = ("Once upon a time", "good =>", "The cat sat on the mat, and then it " * 3, "a", "Hello there")
 
 
@@ -112,3 +127,82 @@ def test_a_row_is_what_transformers_says(base: Base) -> None:
             )
         assert text == base.tokenizer.decode(found[0, len(request.tokens) :], skip_special_tokens=True)
         assert made.completion_tokens <= 12
+
+
+def test_a_running_job_never_shows_a_probe(tiny: Loader, tmp_path: Path) -> None:
+    """Rows keep the version they began with, while steps and their probes go on around every token."""
+    base = tiny("nf4")
+    prompt = encode_prompt(base, "good =>", 12)
+    bare = together(base, [Request(prompt, Sampling(12))])
+    run = Run(tmp_path, base, resolve(PROFILE), labelled_rows(), seed=1)
+    decoder = Decoder(base)
+    kept: dict[int, tuple[int, Tensor]] = {}
+    made: dict[int, Generation] = {}
+    subset = run._parts.subset
+    for record in run.records():
+        for piece in decoder.step():
+            if piece.made is not None:
+                made[piece.ticket] = piece.made
+        if isinstance(record, StepRecord):
+            ticket = decoder.add(Request(prompt, Sampling(12), run.patches()))
+            kept[ticket] = record.step, subset.parameters.clone()
+            decoder.add(Request(prompt, Sampling(12)))
+    while len(decoder):
+        made |= {piece.ticket: piece.made for piece in decoder.step() if piece.made is not None}
+    run.close()
+    for ticket, answer in made.items():
+        if ticket not in kept:
+            assert answer == bare[0][1]
+            continue
+        _, parameters = kept[ticket]
+        version = subset.patches(parameters.to(base.compute_dtype).unsqueeze(0))
+        assert together(base, [Request(prompt, Sampling(12), version)])[0][1] == answer
+    # The versions differ in what they answer: another one, or a probe's, would have been seen.
+    assert len({made[ticket].text for ticket in kept}) > 3
+    assert not base.bank.active
+
+
+def test_a_request_that_is_ended_leaves_the_others_as_they_are(base: Base) -> None:
+    requests = mixed(base, 6)
+    expected = [together(base, [request])[0] for request in requests]
+    decoder = Decoder(base, prefill_tokens=16)
+    endless = Request(encode_prompt(base, "The", 200), Sampling(200, temperature=1.0, seed=1))
+    unread = Request(encode_prompt(base, "The cat " * 16, 10), Sampling(10))
+    first = decoder.add(endless)
+    tickets = [decoder.add(request) for request in requests]
+    made: dict[int, Generation] = {}
+    for _ in range(9):
+        made |= {piece.ticket: piece.made for piece in decoder.step() if piece.made is not None}
+    second = decoder.add(unread)
+    made |= {piece.ticket: piece.made for piece in decoder.step() if piece.made is not None}
+    if first not in made:
+        assert decoder.end(first, "cancelled").made is not None
+    last = decoder.end(second, "cancelled")
+    assert last.made is not None
+    assert (last.made.finish_reason, last.made.completion_tokens) == ("cancelled", 0)
+    while len(decoder):
+        made |= {piece.ticket: piece.made for piece in decoder.step() if piece.made is not None}
+    assert [made[ticket] for ticket in tickets] == [whole for _, whole in expected]
+
+
+def test_nothing_is_kept_of_those_who_left(tiny: Loader) -> None:
+    """Tensors are counted after few and after many requests."""
+    base = tiny("none", torch.float32)
+    kinds = adapters(base)
+    decoder = Decoder(base)
+
+    def answer(count: int) -> int:
+        for number in range(count):
+            decoder.add(Request((7, 8, 9), Sampling(3, seed=number), kinds[number % len(kinds)]))
+            for _ in range(2):
+                decoder.step()
+            if number % 7 == 0:
+                decoder.end(decoder.add(Request((7,) * 40, Sampling(9))), "cancelled")
+        while len(decoder):
+            decoder.step()
+        gc.collect()
+        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+    before = answer(20)
+    assert answer(300) <= before
+    assert decoder.held_bytes == 0
