@@ -64,7 +64,6 @@ class _Prompt:
     expires: float
     future: "Future[Generation]" = field(default_factory=Future)
     request: Request | None = None
-    cache_bytes: int = 0
 
 
 class Prompts:
@@ -167,8 +166,8 @@ class Prompts:
             prompt = self._waiting[0]  # only this thread takes any out
             try:
                 if prompt.request is None:
-                    prompt.request, prompt.cache_bytes = self._looked_up(prompt, decoder)
-                if prompt.cache_bytes > self._free_bytes():
+                    prompt.request = self._looked_up(prompt, decoder)
+                if not self._has_room(prompt.request, decoder):
                     return
                 self._active[decoder.add(prompt.request)] = prompt
             except Exception as error:  # belongs to whoever asked
@@ -176,19 +175,20 @@ class Prompts:
             with self._lock:
                 self._waiting.popleft()
 
-    def _looked_up(self, prompt: _Prompt, decoder: Decoder) -> tuple[Request, int]:
+    def _looked_up(self, prompt: _Prompt, decoder: Decoder) -> Request:
         assert self._base is not None
         request = prompt.asker.request(self._base)
-        needed, most = decoder.cache_bytes(request), self._limits.cache_bytes
+        needed, most = decoder.cache_bytes([request]), self._limits.cache_bytes
         if needed > most:
             raise CapacityError(
                 f"prompt and answer need {needed:,} bytes for keys and values; there are {most:,}",
                 hint="Ask for fewer tokens, or raise the server's max_cache_bytes.",
             )
-        return request, needed
+        return request
 
-    def _free_bytes(self) -> int:
-        return self._limits.cache_bytes - sum(prompt.cache_bytes for prompt in self._active.values())
+    def _has_room(self, request: Request, decoder: Decoder) -> bool:
+        active = [prompt.request for prompt in self._active.values() if prompt.request is not None]
+        return decoder.cache_bytes([*active, request]) <= self._limits.cache_bytes
 
     def _end(self, ticket: int, reason: FinishReason) -> None:
         assert self._decoder is not None

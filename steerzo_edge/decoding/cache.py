@@ -1,8 +1,4 @@
-"""The keys and values of one request: a block of memory for each layer, that belongs to this row alone.
-
-Rows share nothing and are never padded, so one may join or leave a batch without a byte of the others being moved,
-and a row's attention is computed on the same numbers in the same shape whatever else is in the batch.
-"""
+"""The keys and values of one prompt while it is read, alone; `pool.py` has those of the rows that are decoded."""
 
 import torch
 from torch import Tensor
@@ -15,11 +11,12 @@ class RowCache:
 
     Attributes:
         length: Tokens that every layer has; a forward's own tokens are counted when it has ended.
+        layers: Each layer's keys and values, (Hkv, room, d); what lies behind `length` means nothing.
     """
 
     def __init__(self) -> None:
         self.length = 0
-        self._layers: list[tuple[Tensor, Tensor]] = []
+        self.layers: list[tuple[Tensor, Tensor]] = []
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Writes a layer's keys and values behind those of the tokens before.
@@ -33,11 +30,11 @@ class RowCache:
             The layer's keys and values of all length + q tokens, as views.
         """
         end = self.length + keys.shape[1]
-        if layer == len(self._layers):
-            self._layers.append((_block(keys, end), _block(values, end)))
-        kept = self._layers[layer]
+        if layer == len(self.layers):
+            self.layers.append((_block(keys, end), _block(values, end)))
+        kept = self.layers[layer]
         if end > kept[0].shape[1]:
-            kept = self._layers[layer] = self._grown(kept[0], end), self._grown(kept[1], end)
+            kept = self.layers[layer] = self._grown(kept[0], end), self._grown(kept[1], end)
         for block, new in zip(kept, (keys, values), strict=True):
             block[:, self.length : end] = new
         return kept[0][:, :end], kept[1][:, :end]
@@ -45,7 +42,7 @@ class RowCache:
     @property
     def bytes(self) -> int:
         """Memory it takes now."""
-        return sum(block.nbytes for kept in self._layers for block in kept)
+        return sum(block.nbytes for kept in self.layers for block in kept)
 
     def _grown(self, block: Tensor, end: int) -> Tensor:
         larger = _block(block, end)

@@ -6,10 +6,10 @@ A step is one quantum of the device:
     1 forward     at most, of a chunk of one prompt that has not been read yet; prompts take turns
 
 The last chunk of a prompt gives its first token, and makes it a row from the next step on. A prompt is always read
-alone, in chunks that depend on its own length only, and attention is computed row by row. So a row's numbers do
-not depend on the other rows as far as the products round a row alike for every number of rows. The bf16 kernels of
-a CPU with AVX512-BF16 do, bit for bit; float32 products may differ in the last bit, and on CUDA kernels are chosen
-by the number of rows: two tokens of nearly equal score may change places there.
+alone, in chunks that depend on its own length only, and attention is the same sum whatever the others' lengths.
+So a row's numbers do not depend on the other rows as far as the products round a row alike for every number of
+rows. The bf16 kernels of a CPU with AVX512-BF16 do, bit for bit; float32 products may differ in the last bit, and
+on CUDA kernels are chosen by the number of rows: two tokens of nearly equal score may change places there.
 
 `transformers`' continuous batching packs all requests into one row, where a token's adapter cannot be told by its
 row; it samples from the global generator, and runs a thread of its own that shares the device with nobody.
@@ -24,8 +24,9 @@ from torch import Tensor
 
 from steerzo_edge.data.tokenization import Tokens
 from steerzo_edge.decoding.answer import Answer, FinishReason, Generation
-from steerzo_edge.decoding.attention import row_attention
+from steerzo_edge.decoding.attention import attention_to
 from steerzo_edge.decoding.cache import RowCache, blocks_of
+from steerzo_edge.decoding.pool import Pool, pool_bytes
 from steerzo_edge.decoding.sampling import Chooser, Sampling, chosen
 from steerzo_edge.model.bank import Patches, rows
 from steerzo_edge.model.base import Base
@@ -107,6 +108,7 @@ class Decoder:
         self._tickets = 0
         self._unread: deque[_Row] = deque()
         self._rows: list[_Row] = []
+        self._pool = Pool()
         self._route: Patches | None = None
         self._token_bytes: int | None = None
 
@@ -128,13 +130,15 @@ class Decoder:
             reason: Why it ends.
         """
         row = next(row for row in [*self._unread, *self._rows] if row.ticket == ticket)
-        self._leave(row)
+        with torch.inference_mode():
+            self._leave(row)
         return row.end(reason)
 
     def clear(self) -> None:
         """Forgets all requests."""
         self._unread.clear()
         self._rows.clear()
+        self._pool = Pool()
         self._route = None
 
     def step(self) -> list[Piece]:
@@ -145,23 +149,26 @@ class Decoder:
                 pieces += self._read()
         return pieces
 
-    def cache_bytes(self, request: Request) -> int:
-        """What the keys and values of a request take at most."""
+    def cache_bytes(self, requests: Sequence[Request]) -> int:
+        """What the keys and values of some requests take at most, when they are answered together."""
         if self._token_bytes is None:
             self._token_bytes = self._measured()
-        return blocks_of(request.longest) * self._token_bytes
+        return pool_bytes([blocks_of(request.longest) * self._token_bytes for request in requests])
 
     @property
     def held_bytes(self) -> int:
         """What the keys and values of all requests take now."""
-        return sum(row.cache.bytes for row in [*self._unread, *self._rows])
+        return self._pool.bytes + sum(row.cache.bytes for row in self._unread)
 
     def _decode(self) -> list[Piece]:
         if self._route is None:
             self._route = rows([row.request.adapter for row in self._rows])
         ids = torch.tensor([[row.token] for row in self._rows], device=self._base.device)
+        positions = torch.tensor(self._pool.lengths, device=self._base.device)[:, None]
+        self._pool.begin(ids.device)
         with self._base.bank.route(self._route):
-            scores = self._forward(ids, [row.cache for row in self._rows])
+            scores = self._forward(ids, positions, self._pool)
+        self._pool.end()
         taken = list(self._rows)
         tokens = chosen(scores, [row.chooser for row in taken])
         return [self._put(row, token) for row, token in zip(taken, tokens, strict=True)]
@@ -170,13 +177,14 @@ class Decoder:
         row = self._unread.popleft()
         done = row.cache.length
         chunk = row.request.tokens[done : done + self._prefill_tokens]
-        ids = torch.tensor([chunk], device=self._base.device)
         with self._base.bank.route(rows([row.request.adapter])):
-            scores = self._forward(ids, [row.cache])
+            scores = self._chunk(chunk, row.cache)
         if row.cache.length < len(row.request.tokens):
             self._unread.append(row)
             return []
         self._rows.append(row)
+        self._pool.join(row.cache)
+        row.cache = RowCache()
         self._route = None
         return [self._put(row, *chosen(scores, [row.chooser]))]
 
@@ -188,17 +196,26 @@ class Decoder:
 
     def _leave(self, row: _Row) -> None:
         if row in self._rows:
-            self._rows.remove(row)
+            place = self._rows.index(row)
+            self._pool.leave(place)
+            self._rows[place] = self._rows[-1]
+            self._rows.pop()
             self._route = None
         else:
             self._unread.remove(row)
 
-    def _forward(self, ids: Tensor, caches: Sequence[RowCache]) -> Tensor:
+    def _chunk(self, tokens: Tokens, cache: RowCache) -> Tensor:
+        """(1, V) logits behind the last of some tokens."""
+        device = self._base.device
+        positions = torch.arange(cache.length, cache.length + len(tokens), device=device)[None]
+        scores = self._forward(torch.tensor([tokens], device=device), positions, cache)
+        cache.length += len(tokens)
+        return scores
+
+    def _forward(self, ids: Tensor, positions: Tensor, past: RowCache | Pool) -> Tensor:
         """(n, q) new tokens to (n, V) logits behind the last of them."""
-        model, new = self._base.model, ids.shape[1]
-        first = torch.tensor([[cache.length] for cache in caches], device=ids.device)
-        positions = first + torch.arange(new, device=ids.device)
-        with row_attention(model.config, caches, new):
+        model = self._base.model
+        with attention_to(past, model.config):
             output = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1)
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
@@ -206,5 +223,5 @@ class Decoder:
         """Bytes of one token's keys and values, as one forward leaves them."""
         cache = RowCache()
         with torch.inference_mode():
-            self._forward(torch.zeros(1, 1, dtype=torch.int64, device=self._base.device), [cache])
+            self._chunk((0,), cache)
         return cache.bytes // blocks_of(1)

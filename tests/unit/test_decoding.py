@@ -113,7 +113,9 @@ def test_every_row_of_a_mixed_batch_is_as_if_alone(base: Base) -> None:
     assert {made.finish_reason for _, made in answers} >= {"stop", "length"}
 
 
-def test_a_row_is_what_transformers_says(base: Base) -> None:
+def test_a_row_is_what_transformers_says(tiny: Loader) -> None:
+    """In float32: with bf16, chunks and other kernels round differently, and scores are often nearly equal."""
+    base = tiny("none", torch.float32)
     requests = [Request(encode_prompt(base, text, 12), Sampling(12)) for text in TEXTS]
     for request, (text, made) in zip(requests, together(base, requests, prefill_tokens=7), strict=True):
         ids = torch.tensor([request.tokens])
