@@ -27,6 +27,7 @@ from server.jobs.bell import Bell
 from server.jobs.device import Device
 from server.jobs.faults import Retries
 from server.jobs.feeds import Feeds
+from server.jobs.prompts import Limits
 from server.jobs.runner import Runner
 from server.jobs.shelf import Retention, Shelf
 from server.jobs.store import Store
@@ -83,7 +84,13 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         context.failure = error
         give_up(error)
 
-    device = Device(partial(_load, settings), runner, max_waiting=settings.max_waiting_prompts, failed=failed)
+    device = Device(
+        partial(_load, settings),
+        runner,
+        limits=_limits(settings),
+        training_share=settings.training_share,
+        failed=failed,
+    )
     context = Context(
         settings,
         library,
@@ -157,6 +164,16 @@ def _close(app: FastAPI, settings: Settings, doors: Database, metrics: Metrics) 
     )
     app.add_middleware(Origins, host=settings.host, allowed=settings.allowed_hosts)
     app.add_middleware(Observed, metrics=metrics)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        waiting=settings.max_waiting_prompts,
+        rows=settings.max_batch_rows,
+        cache_bytes=settings.max_cache_bytes,
+        prefill_tokens=settings.prefill_tokens,
+        timeout_s=settings.prompt_timeout_s,
+    )
 
 
 def _room(settings: Settings, database: Database) -> Room:

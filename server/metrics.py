@@ -100,7 +100,7 @@ class Metrics:
         """A prompt has been answered.
 
         Args:
-            finish_reason: "stop", "length" or "cancelled".
+            finish_reason: "stop", "length", "cancelled" or "timeout".
             prompt_tokens: Its length.
             generated_tokens: The answer's length.
             seconds: From its arrival, waiting included.

@@ -76,6 +76,13 @@ class SlowBodyError(SteerzoError):
     hint = "Send the request again over a faster connection; the operator sets body_timeout_s."
 
 
+class PromptTimeoutError(SteerzoError):
+    """A prompt that was not read in time; one whose answer has begun ends with what there is."""
+
+    code = "prompt-timeout"
+    hint = "Try again when fewer prompts are waiting; the operator sets prompt_timeout_s."
+
+
 class UnknownHostError(SteerzoError):
     """A request for a name that is not this server's."""
 
@@ -109,6 +116,7 @@ STATUS: dict[type[SteerzoError], int] = {
     UnauthorizedError: 401,
     ForeignOriginError: 403,
     SlowBodyError: 408,
+    PromptTimeoutError: 504,
     UnknownHostError: 421,
     SteerzoError: 500,
 }

@@ -173,7 +173,7 @@ class GenerationReply(Reply):
 
     text: str
     adapter: str | None = Field(description="The job or adapter that answered; none is the bare base.")
-    finish_reason: Literal["stop", "length", "cancelled"]
+    finish_reason: Literal["stop", "length", "cancelled", "timeout"]
     usage: UsageReply
 
 

@@ -39,6 +39,17 @@ class Settings(Config):
     max_upload_bytes: int = Field(256 << 20, ge=1, description="Largest dataset or adapter.")
     max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
     max_waiting_prompts: int = Field(64, ge=1, description="Prompts that may wait; more are answered 429.")
+    max_batch_rows: int = Field(32, ge=1, le=1024, description="Prompts that are answered together.")
+    max_cache_bytes: int = Field(
+        1 << 30, ge=1, description="Memory for the keys and values of the prompts that are answered together."
+    )
+    prefill_tokens: int = Field(256, ge=1, description="Tokens of a prompt that are read in one quantum.")
+    prompt_timeout_s: float = Field(
+        600, gt=0, description="How long a prompt may wait and be answered; then 504, or what there is by then."
+    )
+    training_share: float = Field(
+        0.25, ge=0, le=0.9, description="Least share of the device's time for training while there are prompts."
+    )
     max_waiting_jobs: int = Field(256, ge=1, description="Jobs that may wait; more are answered 429.")
     max_event_readers: int = Field(
         1000, ge=1, description="Connections that may read events; more are answered 429."

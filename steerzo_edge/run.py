@@ -103,6 +103,7 @@ class Run:
         self._seed = seed
         self._origin = json.dumps([seed, base.fingerprint, train.fingerprint, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
+        self._served: tuple[int, Patches] | None = None
         self._build()
         header = Header(
             seed=seed,
@@ -145,8 +146,15 @@ class Run:
             yield record
 
     def patches(self) -> Patches:
-        """The adapter at the last finished step, ready to be made active; valid until the next call."""
-        return self._serving.hold()
+        """The adapter at the last finished step, ready to be made active.
+
+        Returns:
+            A copy that stays as it is while the run goes on; the same one until the next step is finished.
+        """
+        step = self.progress.step
+        if self._served is None or self._served[0] != step:
+            self._served = step, Copies(self._parts.subset, 1).hold()
+        return self._served[1]
 
     def advice(self) -> str:
         """Whether back-propagation would serve better, from sizes and free memory; see `estimate`."""
@@ -187,7 +195,7 @@ class Run:
         frozen = load_frozen(self.directory / FROZEN, self._origin)
         self._parts = assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
         self._frozen_is_kept = frozen is not None
-        self._serving = Copies(self._parts.subset, 1)
+        self._served = None
 
     def _keep_frozen(self) -> None:
         """Behind the journal's check, so that another run's file is never replaced."""

@@ -1,10 +1,11 @@
 """The one thread that owns the model, and shares it out in small quanta.
 
-    prompts     waiting calls of a function of the base: one is answered, then
+    calls       short functions of the base: all that wait
+    prompts     one step for all that are answered: a token each, and a chunk of a prompt that is still to be read
     training    one quantum (a step of the running job; before the first its search for a rate, which takes as long
-                as ten), then the next prompt
+                as ten): whenever there is no prompt, and among prompts when its share has earned it
 
-So a prompt waits at most one quantum for its turn to come up, and training goes on between any two prompts.
+So a prompt waits at most one quantum for its turn to come up, and training goes on among any number of prompts.
 The event loop only puts work here and awaits futures; nobody else touches the model.
 """
 
@@ -17,13 +18,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from server.jobs.prompts import Asker, Limits, Prompts
+from server.jobs.shares import Shares
 from server.problems import NotReadyError
+from steerzo_edge.decoding.answer import Generation
 from steerzo_edge.errors import BusyError
 from steerzo_edge.model.base import Base
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _END = object()
+# How often a queue that was empty is looked at while prompts keep the device busy.
+LOOK_S = 0.5
 
 
 class Training(Protocol):
@@ -39,7 +45,7 @@ class Training(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Prompt:
+class _Call:
     call: Callable[[Base], Any]
     future: Future[Any]
 
@@ -50,7 +56,8 @@ class Device:
     Args:
         load: Loads the base; called on the thread.
         training: Where jobs come from.
-        max_waiting: Prompts that may wait.
+        limits: What prompts may take.
+        training_share: Least share of the time that training has while there are prompts.
         failed: Called, on the thread, if the base cannot be loaded.
     """
 
@@ -59,15 +66,20 @@ class Device:
         load: Callable[[], Base],
         training: Training,
         *,
-        max_waiting: int,
+        limits: Limits,
+        training_share: float,
         failed: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._load = load
         self._training = training
-        self._max_waiting = max_waiting
+        self._most_calls = limits.waiting
+        self._prompts = Prompts(limits)
+        self._shares = Shares(training_share)
         self._failed = failed
         self._base: Base | None = None
-        self._prompts: deque[_Prompt] = deque()
+        self._calls: deque[_Call] = deque()
+        self._job: Iterator[None] | None = None
+        self._look_at = 0.0
         self._wake = threading.Condition()
         self._stopping = False
         self._turned = time.monotonic()
@@ -78,7 +90,7 @@ class Device:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the present quantum; waiting prompts are answered with an error. Returns at once."""
+        """Ends after the present quantum; prompts are answered with an error. Returns at once."""
         self._stopping = True  # no lock: a signal handler may have interrupted its holder
 
     def join(self, timeout_s: float) -> None:
@@ -98,11 +110,17 @@ class Device:
     @property
     def waiting(self) -> int:
         """Prompts whose turn has not come."""
-        return len(self._prompts)
+        return self._prompts.waiting
+
+    @property
+    def answering(self) -> int:
+        """Prompts that are being answered."""
+        return self._prompts.active
 
     def wake(self) -> None:
         """Tells the thread that a job may be waiting."""
         with self._wake:
+            self._look_at = 0.0
             self._wake.notify()
 
     @property
@@ -117,7 +135,7 @@ class Device:
         return self._base
 
     def submit(self, call: Callable[[Base], T]) -> Future[T]:
-        """Has a function called on the device's thread, when its turn comes.
+        """Has a short function called on the device's thread, before its next quantum.
 
         Raises:
             NotReadyError: If the base is still loading.
@@ -126,11 +144,33 @@ class Device:
         _ = self.base
         future: Future[T] = Future()
         with self._wake:
-            if self._stopping or len(self._prompts) >= self._max_waiting:
-                raise BusyError("the server is stopping" if self._stopping else "too many prompts are waiting")
-            self._prompts.append(_Prompt(call, future))
+            self._refuse_if_stopping()
+            if len(self._calls) >= self._most_calls:
+                raise BusyError("too many prompts are waiting")
+            self._calls.append(_Call(call, future))
             self._wake.notify()
         return future
+
+    def ask(self, asker: Asker) -> Future[Generation]:
+        """Has a prompt answered, together with the others that are there.
+
+        Args:
+            asker: Told about the answer.
+
+        Raises:
+            NotReadyError: If the base is still loading.
+            BusyError: If too many wait already, or the server is stopping.
+        """
+        _ = self.base
+        with self._wake:
+            self._refuse_if_stopping()
+            future = self._prompts.ask(asker)
+            self._wake.notify()
+        return future
+
+    def _refuse_if_stopping(self) -> None:
+        if self._stopping:
+            raise BusyError("the server is stopping")
 
     def _run(self) -> None:
         try:
@@ -139,37 +179,61 @@ class Device:
             self._failed(error)
             return
         self._training.start(base)
+        self._prompts.open(base)
         self._base = base
-        job: Iterator[None] | None = None
         while not self._stopping:
             self._turned = time.monotonic()
-            prompted = self._answer_one(base)
-            job = job or self._training.next_job()
-            if job is not None:
-                if next(job, _END) is _END:
-                    job = None
-            elif not prompted:
+            self._call_all(base)
+            if not self._quantum():
                 self._wait()
         self._give_up_waiting()
 
-    def _answer_one(self, base: Base) -> bool:
-        with self._wake:
-            prompt = self._prompts.popleft() if self._prompts else None
-        if prompt is None:
-            return False
-        if prompt.future.set_running_or_notify_cancel():
-            try:
-                prompt.future.set_result(prompt.call(base))
-            except Exception as error:  # belongs to whoever asked
-                prompt.future.set_exception(error)
+    def _quantum(self) -> bool:
+        """Gives the device to whoever's turn it is; whether there was anybody."""
+        if not self._prompts.any:
+            return self._train(among_prompts=False)
+        began = time.monotonic()
+        self._prompts.turn()
+        self._shares.prompted(time.monotonic() - began)
+        if self._prompts.any and self._shares.is_training_due:
+            self._train(among_prompts=True)
         return True
+
+    def _train(self, *, among_prompts: bool) -> bool:
+        """One quantum of the running job, or of the next; whether there was one."""
+        began = self._turned = time.monotonic()
+        if self._job is None:
+            if among_prompts and began < self._look_at:
+                return False
+            self._look_at = began + LOOK_S
+            self._job = self._training.next_job()
+        if self._job is None:
+            return False
+        if next(self._job, _END) is _END:
+            self._job = None
+            self._look_at = 0.0
+        self._shares.trained(time.monotonic() - began, among_prompts=among_prompts)
+        return True
+
+    def _call_all(self, base: Base) -> None:
+        with self._wake:
+            calls, self._calls = self._calls, deque()
+        for call in calls:
+            if call.future.set_running_or_notify_cancel():
+                try:
+                    call.future.set_result(call.call(base))
+                except Exception as error:  # belongs to whoever asked
+                    call.future.set_exception(error)
 
     def _wait(self) -> None:
         with self._wake:
-            if not self._prompts and not self._stopping:
+            if not self._calls and not self._prompts.any and not self._stopping:
                 self._wake.wait(timeout=0.5)
 
     def _give_up_waiting(self) -> None:
+        error = BusyError("the server is stopping")
         with self._wake:
-            while self._prompts:
-                self._prompts.popleft().future.set_exception(BusyError("the server is stopping"))
+            for call in self._calls:
+                call.future.set_exception(error)
+            self._calls.clear()
+            self._prompts.give_up(error)

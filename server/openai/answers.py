@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import randbits
 from typing import Any, Final, Literal
@@ -49,9 +49,14 @@ def fresh_seed() -> int:
     return randbits(63)
 
 
-def usage_of(*made: Generation) -> Usage:
-    """The tokens of some answers."""
-    read, written = sum(one.prompt_tokens for one in made), sum(one.completion_tokens for one in made)
+def usage_of(made: Sequence[Sequence[Generation]]) -> Usage:
+    """The tokens of some answers.
+
+    Args:
+        made: For each prompt its answers; a prompt counts once.
+    """
+    read = sum(answers[0].prompt_tokens for answers in made)
+    written = sum(one.completion_tokens for answers in made for one in answers)
     return Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
 
 

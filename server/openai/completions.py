@@ -1,6 +1,6 @@
 """Texts, gone on with by the base or an adapter."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.answering import Answer, Question, checked, streamed_answer, whole_answer
-from server.context import Context, Server
+from server.answering import Answer, streamed_answers, whole_answers
+from server.context import Server
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import CompletionBody
@@ -26,36 +26,45 @@ async def create_completion(body: CompletionBody, request: Request, server: Serv
     """How each text goes on; whole, or streamed."""
     adapter = await run_in_threadpool(adapter_of, server, body.model)
     questions = body.questions(adapter, fresh_seed())
+    texts = len(questions) // body.answers
     envelope = Envelope.new("cmpl", body.model)
-    for question in questions:
-        await checked(server, question)
     if body.stream:
-        return EventSourceResponse(events(_chunks(server, questions, envelope, body.with_usage)))
-    made = [(await whole_answer(server, question, request)).made for question in questions]
+        pieces = await streamed_answers(server, questions)
+        return EventSourceResponse(events(_chunks(pieces, texts, envelope, body.with_usage)))
+    made = [answer.made for answer in await whole_answers(server, questions, request)]
     choices = [
         CompletionChoice(index=index, text=one.text, finish_reason=finish_of(one.finish_reason))
         for index, one in enumerate(made)
     ]
     shown = Completion(
-        id=envelope.id, created=envelope.created, model=body.model, choices=choices, usage=usage_of(*made)
+        id=envelope.id,
+        created=envelope.created,
+        model=body.model,
+        choices=choices,
+        usage=usage_of(_by_text(made, texts)),
     )
     return JSONResponse(shown.model_dump())
 
 
 async def _chunks(
-    server: Context, questions: list[Question], envelope: Envelope, with_usage: bool
+    pieces: AsyncGenerator[tuple[int, str | Answer], None], texts: int, envelope: Envelope, with_usage: bool
 ) -> AsyncIterator[dict[str, Any]]:
-    made: list[Generation] = []
-    for index, question in enumerate(questions):
-        async with aclosing(await streamed_answer(server, question)) as pieces:
-            async for piece in pieces:
-                if not isinstance(piece, Answer):
-                    yield envelope.chunk(CHUNK, [_choice(index, piece)])
-                    continue
-                made.append(piece.made)
-                yield envelope.chunk(CHUNK, [_choice(index, "", finish_of(piece.made.finish_reason))])
+    made: dict[int, Generation] = {}
+    async with aclosing(pieces):
+        async for index, piece in pieces:
+            if not isinstance(piece, Answer):
+                yield envelope.chunk(CHUNK, [_choice(index, piece)])
+                continue
+            made[index] = piece.made
+            yield envelope.chunk(CHUNK, [_choice(index, "", finish_of(piece.made.finish_reason))])
     if with_usage:
-        yield envelope.chunk(CHUNK, [], usage_of(*made))
+        yield envelope.chunk(CHUNK, [], usage_of(_by_text([made[index] for index in sorted(made)], texts)))
+
+
+def _by_text(made: Sequence[Generation], texts: int) -> list[Sequence[Generation]]:
+    """The answers to each text; they stand one after the other."""
+    each = len(made) // texts
+    return [made[start : start + each] for start in range(0, len(made), each)]
 
 
 def _choice(index: int, text: str, finish_reason: str | None = None) -> dict[str, Any]:

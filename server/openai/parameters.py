@@ -4,6 +4,7 @@ Every parameter the `openai` client knows has a field here. One that would chang
 may only be left out, or have the value that means as much.
 """
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -15,6 +16,8 @@ from steerzo_edge.data.examples import Message
 from steerzo_edge.generation import Sampling
 
 SEEDS = 2**63
+# Of one request; all are in the device's queue at once.
+MOST_ANSWERS = 32
 # Bounds also make pydantic look at the characters: half of a surrogate pair is none.
 ModelName = Annotated[str, Field(min_length=1, max_length=1000, description="An id that GET /v1/models lists.")]
 Text = Annotated[str, Field(max_length=1 << 24)]
@@ -72,7 +75,9 @@ class SamplingBody(Config):
     stream: bool | None = Field(False, description="Server-sent events, then `data: [DONE]`.")
     stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
     user: Tag | None = Field(None, description="Changes nothing.")
-    n: Annotated[None, refused("one answer a request; ask again with another seed", 1)] = None
+    n: int | None = Field(
+        1, ge=1, le=MOST_ANSWERS, description="Answers, made together; each has a seed one above that before."
+    )
     frequency_penalty: Annotated[None, _PENALTY] = None
     presence_penalty: Annotated[None, _PENALTY] = None
     logit_bias: Annotated[None, refused("logits are not biased; leave it out", {})] = None
@@ -82,13 +87,22 @@ class SamplingBody(Config):
         """Whether a stream ends with a count of the tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, max_new_tokens: int, fresh_seed: int) -> Sampling:
-        """How tokens are chosen.
+    @property
+    def answers(self) -> int:
+        """How many answers are wanted."""
+        return self.n or 1
+
+    def samplings(self, max_new_tokens: int, fresh_seed: int) -> list[Sampling]:
+        """How tokens are chosen, for each answer.
 
         Args:
             max_new_tokens: Most tokens generated.
-            fresh_seed: Taken where the request names none.
+            fresh_seed: Of the first answer, where the request names none.
         """
+        first = self._sampling(max_new_tokens, fresh_seed)
+        return [replace(first, seed=first.seed + number) for number in range(self.answers)]
+
+    def _sampling(self, max_new_tokens: int, fresh_seed: int) -> Sampling:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
             max_new_tokens,
@@ -167,16 +181,17 @@ class ChatBody(SamplingBody):
             )
         return self
 
-    def question(self, adapter: str | None, fresh_seed: int) -> Question:
-        """What is asked.
+    def questions(self, adapter: str | None, fresh_seed: int) -> list[Question]:
+        """What is asked, a question for each answer.
 
         Args:
             adapter: The id of the job whose adapter answers, or None.
-            fresh_seed: Taken where the request names none.
+            fresh_seed: Of the first answer, where the request names none.
         """
         length = self.max_completion_tokens or self.max_tokens
         turns = [message.turn() for message in self.messages]
-        return Question(turns, self.sampling(length or 1, fresh_seed), adapter, fill_context=length is None)
+        samplings = self.samplings(length or 1, fresh_seed)
+        return [Question(turns, sampling, adapter, fill_context=length is None) for sampling in samplings]
 
 
 class CompletionBody(SamplingBody):
@@ -188,7 +203,7 @@ class CompletionBody(SamplingBody):
             list[Annotated[str, Field(min_length=1, max_length=1 << 24)]], Field(min_length=1, max_length=32)
         ],
         BeforeValidator(_no_token_ids),
-    ] = Field(description="A text, or several: each is answered, one after the other.")
+    ] = Field(description="A text, or several: all are answered together.")
     max_tokens: Count | None = Field(16, description="Most tokens generated, for each text.")
     best_of: Annotated[None, refused("one answer a text; ask again with another seed", 1)] = None
     echo: Annotated[None, refused("the prompt is not repeated; put it in front yourself", False)] = None
@@ -196,12 +211,21 @@ class CompletionBody(SamplingBody):
     suffix: Annotated[None, refused("nothing is filled in between; leave it out", "")] = None
 
     def questions(self, adapter: str | None, fresh_seed: int) -> list[Question]:
-        """What is asked, a question for each text.
+        """What is asked: for each text as many questions as answers are wanted, one after the other.
 
         Args:
             adapter: The id of the job whose adapter answers, or None.
-            fresh_seed: Taken where the request names none; the same for all texts.
+            fresh_seed: Of each text's first answer, where the request names none.
         """
         texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        sampling = self.sampling(self.max_tokens or 16, fresh_seed)
-        return [Question(text, sampling, adapter) for text in texts]
+        samplings = self.samplings(self.max_tokens or 16, fresh_seed)
+        return [Question(text, sampling, adapter) for text in texts for sampling in samplings]
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "CompletionBody":
+        texts = 1 if isinstance(self.prompt, str) else len(self.prompt)
+        if texts * self.answers > MOST_ANSWERS:
+            raise PydanticCustomError(
+                "too_many", "n times the number of texts is more than {most}", {"most": MOST_ANSWERS}
+            )
+        return self

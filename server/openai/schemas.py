@@ -193,7 +193,7 @@ class ChatMessage(Config):
 class ChatChoice(Config):
     """An answer to a conversation."""
 
-    index: Literal[0] = 0
+    index: int
     message: ChatMessage
     finish_reason: Literal["stop", "length"]
     logprobs: None = None

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,41 @@ def test_while_a_job_runs_prompts_see_finished_steps_only(client: Client, datase
     assert done["state"] == "cancelled"
     assert 5 <= done["step"] < 400
     assert done["adapter"]["sha256"]
+
+
+def test_many_prompts_at_once_are_answered_as_if_alone_while_a_job_runs(
+    client: Client, dataset: str, job: dict[str, Any]
+) -> None:
+    bodies: list[dict[str, Any]] = [
+        {
+            "prompt": "so good" + "x" * number + " =>",
+            "max_new_tokens": 4 + 3 * number,
+            "temperature": 0.8 if number % 3 == 2 else 0,
+            "seed": number,
+            **({"adapter": job["id"]} if number % 2 else {}),
+        }
+        for number in range(8)
+    ]
+    alone = [client.post("/generate", body) for body in bodies]
+    slow = {"dataset": dataset, "profile": PROFILE, "task": TASK, "overrides": {"steps": 100_000}}
+    running = client.post("/jobs", slow)["id"]
+    while client.get(f"/jobs/{running}")["step"] < 1:
+        time.sleep(0.02)
+    before = client.get(f"/jobs/{running}")["step"]
+
+    def ask(body: dict[str, Any]) -> list[dict[str, Any]]:
+        with Client(str(client.http.base_url)) as own:
+            return [own.post("/generate", body) for _ in range(3)]
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        together = list(pool.map(ask, bodies))
+    done = client.get(f"/jobs/{running}")
+    client.post(f"/jobs/{running}/cancel", {})
+    finished(client, running)
+    assert together == [[answer] * 3 for answer in alone]
+    assert len({answer["text"] for answer in alone}) > 4
+    assert done["state"] == "running"
+    assert done["step"] > before
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_cannot_be_cancelled_twice(client: Client, dataset: str) -> None:

@@ -141,6 +141,42 @@ def test_sampling_is_honoured(openai: OpenAI) -> None:
     assert said(openai, stop=["never to be seen", text[2]]) == text[: text.index(text[2])]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_answers_to_one_prompt(openai: OpenAI, stream: bool) -> None:
+    """Answer i is the one that the seed i above would have given alone."""
+    sampled: dict[str, Any] = {"model": "base", "messages": GREETING, "max_tokens": 12, "temperature": 1}
+    alone = [openai.chat.completions.create(**sampled, seed=5 + number) for number in range(3)]
+    texts = ["", "", ""]
+    if stream:
+        counted = {"stream": True, "stream_options": {"include_usage": True}}
+        *chunks, last = openai.chat.completions.create(**sampled, seed=5, n=3, **counted)
+        for choice in (chunk.choices[0] for chunk in chunks):
+            texts[choice.index] += choice.delta.content or ""
+        usage = last.usage
+    else:
+        whole = openai.chat.completions.create(**sampled, seed=5, n=3)
+        texts = [choice.message.content for choice in sorted(whole.choices, key=lambda choice: choice.index)]
+        usage = whole.usage
+    assert texts == [one.choices[0].message.content for one in alone]
+    assert len(set(texts)) > 1
+    assert usage.prompt_tokens == alone[0].usage.prompt_tokens
+    assert usage.completion_tokens == sum(one.usage.completion_tokens for one in alone)
+
+
+def test_several_answers_to_several_texts(openai: OpenAI) -> None:
+    def texts(prompt: Any, seed: int, **more: Any) -> list[str]:
+        made = openai.completions.create(
+            model="base", prompt=prompt, max_tokens=8, temperature=1, seed=seed, **more
+        )
+        assert [choice.index for choice in made.choices] == list(range(len(made.choices)))
+        return [choice.text for choice in made.choices]
+
+    alone = [texts(prompt, seed)[0] for prompt in ("good =>", "bad =>") for seed in (1, 2)]
+    assert texts(["good =>", "bad =>"], 1, n=2) == alone
+    with pytest.raises(BadRequestError, match="n times"):
+        texts(["a"] * 11, 1, n=3)
+
+
 def test_without_a_length_the_context_is_the_end(openai: OpenAI) -> None:
     answer = openai.chat.completions.create(model="base", messages=GREETING, temperature=0, stop=None)
     assert answer.usage is not None
@@ -174,7 +210,7 @@ def test_what_changes_nothing_is_accepted(openai: OpenAI) -> None:
 @pytest.mark.parametrize(
     "parameter",
     [
-        {"n": 2},
+        {"n": 33},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
         {"functions": [{"name": "f", "parameters": {}}]},
         {"logprobs": True},

@@ -3,19 +3,23 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from server import answering
-from server.answering import MOST_TOKENS, Answer, Question, streamed_answer, whole_answer
+from server.answering import MOST_TOKENS, Answer, Question, streamed_answer, whole_answer, whole_answers
+from server.jobs.device import Device
+from server.jobs.prompts import Limits
 from server.metrics import Metrics
+from server.problems import NotReadyError
+from steerzo_edge.decoding.answer import Answer as TextOfAnswer
 from steerzo_edge.errors import PromptTooLongError
-from steerzo_edge.generation import Generation, Sampling
+from steerzo_edge.generation import Sampling
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 
@@ -23,42 +27,56 @@ QUESTION = Question("good =>", Sampling(max_new_tokens=6))
 DEADLINE_S = 20
 
 
-class Server:
-    """The two parts that answers need; the device's thread is one of a pool."""
+class Idle:
+    """No training."""
 
-    def __init__(self, base: Base, pool: ThreadPoolExecutor) -> None:
-        self.device = SimpleNamespace(submit=self._submit)
-        self.metrics = Metrics()
-        self.runner = SimpleNamespace(adapter=lambda name: (f"job_{name}", None))
-        self._base = base
-        self._pool = pool
+    def start(self, base: Base) -> None:
+        pass
 
-    def _submit(self, call: Callable[[Base], Any]) -> "Future[Any]":
-        return self._pool.submit(call, self._base)
+    def next_job(self) -> None:
+        return None
 
 
 @pytest.fixture
 def server(tiny: Loader) -> Iterator[Any]:
-    with ThreadPoolExecutor(1) as pool:
-        yield Server(tiny("none", torch.float32), pool)
+    """The parts that answers need."""
+    base = tiny("none", torch.float32)
+    device = Device(lambda: base, Idle(), limits=Limits(), training_share=0.25)
+    device.start()
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        with suppress(NotReadyError):
+            _ = device.base
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    yield SimpleNamespace(
+        device=device, runner=SimpleNamespace(adapter=lambda name: (f"job_{name}", None)), metrics=Metrics()
+    )
+    device.stop()
+    device.join(DEADLINE_S)
+    assert not device.is_alive
 
 
-class Endless:
-    """Generates until it is told to stop."""
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No answer ends by itself; the tokens that are read anew at every step."""
+    asked: list[int] = []
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.begun, self.ended = threading.Event(), threading.Event()
-        monkeypatch.setattr(answering, "generate", self)
+    def put(answer: TextOfAnswer, token: int) -> str:
+        asked.append(token)
+        return "x"
 
-    def __call__(self, *given: Any, cancelled: Callable[[], bool], on_text: Any) -> Generation:
-        self.begun.set()
-        deadline = time.monotonic() + DEADLINE_S
-        while not cancelled():
-            on_text("x")
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        self.ended.set()
-        return Generation("", "cancelled", 1, 1)
+    monkeypatch.setattr(TextOfAnswer, "put", put)
+    return asked
+
+
+def idle(server: Any) -> bool:
+    deadline = time.monotonic() + DEADLINE_S
+    while server.device.answering or server.device.waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return True
 
 
 def request(left: asyncio.Event) -> Any:
@@ -81,35 +99,45 @@ def test_a_stream_is_the_whole_answer_in_pieces(server: Any) -> None:
     assert whole.made.completion_tokens > 0
 
 
-def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    endless = Endless(monkeypatch)
+def test_some_answers_are_made_together(server: Any) -> None:
+    questions = [replace(QUESTION, prompt=text) for text in ("good =>", "a", "the third")]
 
+    async def ask() -> tuple[list[Answer], list[Answer]]:
+        nobody_leaves = asyncio.Event()
+        together = await whole_answers(server, questions, request(nobody_leaves))
+        return together, [await whole_answer(server, one, request(nobody_leaves)) for one in questions]
+
+    together, alone = asyncio.run(ask())
+    assert together == alone
+    assert len({answer.made.text for answer in together}) == 3
+
+
+def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: list[int]) -> None:
     async def ask() -> Answer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
-        assert await asyncio.to_thread(endless.begun.wait, DEADLINE_S)
+        while not endless:
+            await asyncio.sleep(0.001)
         left.set()
-        return await asking
+        return await asyncio.wait_for(asking, DEADLINE_S)
 
     assert asyncio.run(ask()).made.finish_reason == "cancelled"
+    assert idle(server)
 
 
-def test_who_leaves_a_stream_stops_it(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    endless = Endless(monkeypatch)
-
+def test_who_leaves_a_stream_stops_it(server: Any, endless: list[int]) -> None:
     async def ask() -> None:
         pieces = await streamed_answer(server, QUESTION)
         assert await anext(pieces) == "x"
         await pieces.aclose()
-        assert await asyncio.to_thread(endless.ended.wait, DEADLINE_S)
 
     asyncio.run(ask())
+    assert idle(server)
 
 
-def test_who_leaves_before_the_turn_comes_costs_nothing(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_leaves_before_the_turn_comes_costs_nothing(server: Any, endless: list[int]) -> None:
     busy = threading.Event()
     held = server.device.submit(lambda base: busy.wait(DEADLINE_S))
-    endless = Endless(monkeypatch)
 
     async def ask() -> Answer:
         left = asyncio.Event()
@@ -122,7 +150,7 @@ def test_who_leaves_before_the_turn_comes_costs_nothing(server: Any, monkeypatch
 
     assert asyncio.run(ask()).made.finish_reason == "cancelled"
     assert held.result()
-    assert not endless.begun.is_set()
+    assert not endless
 
 
 def test_an_answer_may_fill_the_context(server: Any) -> None:

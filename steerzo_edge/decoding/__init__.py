@@ -1,0 +1,1 @@
+"""Decoding for many requests at once, each with an adapter, a sampling and a length of its own."""

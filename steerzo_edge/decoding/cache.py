@@ -1,0 +1,59 @@
+"""The keys and values of one prompt while it is read, alone; `pool.py` has those of the rows that are decoded."""
+
+import torch
+from torch import Tensor
+
+ROOM = 64
+
+
+class RowCache:
+    """Keys and values of the tokens of one row.
+
+    Attributes:
+        length: Tokens that every layer has; a forward's own tokens are counted when it has ended.
+        layers: Each layer's keys and values, (Hkv, room, d); what lies behind `length` means nothing.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.layers: list[tuple[Tensor, Tensor]] = []
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes a layer's keys and values behind those of the tokens before.
+
+        Args:
+            layer: From 0.
+            keys: (Hkv, q, d) of q new tokens.
+            values: (Hkv, q, d), where d may be another.
+
+        Returns:
+            The layer's keys and values of all length + q tokens, as views.
+        """
+        end = self.length + keys.shape[1]
+        if layer == len(self.layers):
+            self.layers.append((_block(keys, end), _block(values, end)))
+        kept = self.layers[layer]
+        if end > kept[0].shape[1]:
+            kept = self.layers[layer] = self._grown(kept[0], end), self._grown(kept[1], end)
+        for block, new in zip(kept, (keys, values), strict=True):
+            block[:, self.length : end] = new
+        return kept[0][:, :end], kept[1][:, :end]
+
+    @property
+    def bytes(self) -> int:
+        """Memory it takes now."""
+        return sum(block.nbytes for kept in self.layers for block in kept)
+
+    def _grown(self, block: Tensor, end: int) -> Tensor:
+        larger = _block(block, end)
+        larger[:, : self.length] = block[:, : self.length]
+        return larger
+
+
+def blocks_of(tokens: int) -> int:
+    """For how many tokens a row holds memory that has so many: a multiple of ROOM."""
+    return -(-tokens // ROOM) * ROOM
+
+
+def _block(like: Tensor, tokens: int) -> Tensor:
+    return torch.empty(like.shape[0], blocks_of(tokens), like.shape[2], dtype=like.dtype, device=like.device)

@@ -1,0 +1,253 @@
+"""Prompts on the device: who joins, who waits, who is sent away; and what training gets meanwhile."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from server.jobs.device import Device
+from server.jobs.prompts import Limits, Prompts
+from server.jobs.shares import Shares
+from server.problems import PromptTimeoutError, status_of
+from steerzo_edge.decoding.decoder import Decoder, Request
+from steerzo_edge.decoding.sampling import Sampling
+from steerzo_edge.errors import BusyError, CapacityError, NotFoundError, SteerzoError
+from steerzo_edge.generation import encode_prompt, generate
+from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.base import Base
+from tests.conftest import Loader
+
+DEADLINE_S = 20
+
+
+class Asking:
+    """Asks one prompt, and keeps what it hears."""
+
+    def __init__(self, prompt: str = "good =>", tokens: int = 8, adapter: Patches | None = None) -> None:
+        self.prompt = prompt
+        self.tokens = tokens
+        self.adapter = adapter
+        self.heard = ""
+        self.looked_up = 0
+        self.has_left = False
+        self.error: Exception | None = None
+
+    def request(self, base: Base) -> Request:
+        self.looked_up += 1
+        if self.error is not None:
+            raise self.error
+        return Request(encode_prompt(base, self.prompt, self.tokens), Sampling(self.tokens), self.adapter)
+
+    def hear(self, text: str) -> None:
+        self.heard += text
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def base(tiny: Loader) -> Base:
+    return tiny("none", torch.float32)
+
+
+def opened(base: Base, clock: Clock | None = None, **limits: Any) -> Prompts:
+    prompts = Prompts(Limits(**limits), now=clock or Clock())
+    prompts.open(base)
+    return prompts
+
+
+def finish(prompts: Prompts) -> None:
+    turns = 0
+    while prompts.any:
+        prompts.turn()
+        turns += 1
+        assert turns < 1000
+
+
+def test_answers_are_those_of_a_prompt_alone(base: Base) -> None:
+    prompts = opened(base, rows=3)
+    askers = [Asking("good" + "x" * number, 4 + number) for number in range(7)]
+    futures = [prompts.ask(asker) for asker in askers]
+    assert (prompts.waiting, prompts.active) == (7, 0)
+    prompts.turn()
+    assert (prompts.waiting, prompts.active) == (4, 3)
+    finish(prompts)
+    for asker, future in zip(askers, futures, strict=True):
+        assert future.result() == generate(base, asker.prompt, sampling=Sampling(asker.tokens))
+        assert asker.heard == future.result().text
+        assert asker.looked_up == 1
+
+
+def test_the_queue_has_a_bound(base: Base) -> None:
+    prompts = opened(base, waiting=2)
+    asked = [prompts.ask(Asking()) for _ in range(2)]
+    with pytest.raises(BusyError):
+        prompts.ask(Asking())
+    finish(prompts)
+    assert all(future.done() for future in asked)
+
+
+def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
+    small, large = Asking("a", 20), Asking("a" * 100, 100)
+    # Three layers, keys and values of one head of 32 numbers, 4 bytes each; room for four rows is made at once.
+    most = Decoder(base).cache_bytes([large.request(base)])
+    assert most == 4 * 256 * (3 * 2 * 32 * 4)
+    prompts = opened(base, cache_bytes=most)
+    others = [prompts.ask(Asking("a", 20)) for _ in range(4)]
+    fifth, second, third = (prompts.ask(asker) for asker in (small, large, Asking("a", 20)))
+    prompts.turn()
+    # With the large one there would be eight rows of 256 tokens. The small one behind it would fit, but waits.
+    assert (prompts.active, prompts.waiting) == (5, 2)
+    while sum(future.done() for future in (*others, fifth)) < 1:
+        prompts.turn()
+        assert (prompts.active, prompts.waiting) in ((5, 2), (4, 2))
+    while not second.done():
+        prompts.turn()
+        assert prompts.active <= 4 or not second.running()
+    finish(prompts)
+    assert second.result().prompt_tokens == 100
+    assert third.done()
+
+
+def test_what_never_fits_is_refused_with_the_numbers(base: Base) -> None:
+    prompts = opened(base, cache_bytes=1000)
+    future = prompts.ask(Asking())
+    prompts.turn()
+    error = future.exception()
+    assert isinstance(error, CapacityError)
+    assert "1,000" in str(error)
+
+
+def test_an_error_belongs_to_who_asked(base: Base) -> None:
+    prompts = opened(base)
+    wrong, right = Asking(), Asking()
+    wrong.error = NotFoundError("no such adapter")
+    futures = prompts.ask(wrong), prompts.ask(right)
+    finish(prompts)
+    assert futures[0].exception() is wrong.error
+    assert futures[1].result().completion_tokens > 0
+
+
+def test_who_leaves_frees_the_row_within_one_turn(base: Base) -> None:
+    prompts = opened(base, rows=1)
+    leaving, next_one, never = Asking(tokens=200), Asking(tokens=4), Asking()
+    futures = [prompts.ask(asker) for asker in (leaving, next_one, never)]
+    prompts.turn()
+    prompts.turn()
+    leaving.has_left = never.has_left = True
+    prompts.turn()
+    assert futures[0].result().finish_reason == "cancelled"
+    assert futures[0].result().completion_tokens == 2
+    assert futures[2].result().completion_tokens == 0
+    assert (never.looked_up, next_one.looked_up) == (0, 1)
+    finish(prompts)
+    assert futures[1].result().completion_tokens == 4
+
+
+def test_time_runs_out(base: Base) -> None:
+    """Before the first token it is an error; after it the answer ends with what there is."""
+    clock = Clock()
+    prompts = opened(base, clock, rows=2, prefill_tokens=4, timeout_s=10)
+    quick, unread, waiting = Asking("a", 200), Asking("b" * 100, 10), Asking()
+    futures = [prompts.ask(asker) for asker in (quick, unread, waiting)]
+    for _ in range(3):
+        prompts.turn()
+    clock.now = 10
+    late = prompts.ask(Asking())
+    prompts.turn()
+    made = futures[0].result()
+    assert made.finish_reason == "timeout"
+    assert made.text == quick.heard
+    assert made.completion_tokens >= 2
+    for future in futures[1:]:
+        error = future.exception()
+        assert isinstance(error, PromptTimeoutError)
+        assert status_of(error) == 504
+    finish(prompts)
+    assert late.result().finish_reason in ("stop", "length")
+
+
+def test_a_step_that_fails_fails_its_prompts_and_no_others(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = opened(base)
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoder, "step", lambda self: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+        failed = prompts.ask(Asking())
+        prompts.turn()
+    assert isinstance(failed.exception(), CapacityError)
+    after = prompts.ask(Asking())
+    finish(prompts)
+    assert after.result() == generate(base, "good =>", sampling=Sampling(8))
+
+
+def test_training_has_its_share_in_the_long_run() -> None:
+    shares = Shares(0.25)
+    prompted = trained = 0.0
+    for _ in range(10_000):
+        shares.prompted(0.02)
+        prompted += 0.02
+        if shares.is_training_due:
+            shares.trained(0.7, among_prompts=True)
+            trained += 0.7
+    assert trained / (prompted + trained) == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_short_prompt_is_not_interrupted_and_idle_time_is_not_saved() -> None:
+    shares = Shares(0.25)
+    for _ in range(100):
+        shares.trained(0.4, among_prompts=False)
+    for _ in range(50):
+        shares.prompted(0.02)
+        assert not shares.is_training_due
+    for _ in range(20):
+        shares.prompted(0.02)
+    assert shares.is_training_due
+    none = Shares(0)
+    none.prompted(100)
+    assert not none.is_training_due
+
+
+class Steps:
+    """A job without end, whose steps take a while."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+
+    def start(self, base: Base) -> None:
+        pass
+
+    def next_job(self) -> Iterator[None]:
+        while True:
+            self.began.append(time.monotonic())
+            time.sleep(0.005)
+            yield
+
+
+def test_training_goes_on_among_prompts_and_prompts_among_training(base: Base) -> None:
+    steps = Steps()
+    device = Device(lambda: base, steps, limits=Limits(), training_share=0.3)
+    device.start()
+    deadline = time.monotonic() + DEADLINE_S
+    while not steps.began:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    try:
+        before = time.monotonic()
+        futures = [device.ask(Asking("good" * number, 200)) for number in range(1, 5)]
+        for future in futures:
+            assert future.result(DEADLINE_S).completion_tokens > 0
+        took_s = time.monotonic() - before
+        among = sum(began > before for began in steps.began)
+        assert among * 0.005 > 0.1 * took_s
+    finally:
+        unanswered = device.ask(Asking("good", 200))
+        device.stop()
+        device.join(DEADLINE_S)
+    assert isinstance(unanswered.exception(DEADLINE_S), SteerzoError)
+    with pytest.raises(BusyError):
+        device.ask(Asking())
