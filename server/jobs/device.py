@@ -175,10 +175,10 @@ class Device:
     def _run(self) -> None:
         try:
             base = self._load()
+            self._training.start(base)
         except Exception as error:  # the thread's edge: the server is told and shuts down
             self._failed(error)
             return
-        self._training.start(base)
         self._prompts.open(base)
         self._base = base
         while not self._stopping:
