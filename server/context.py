@@ -2,7 +2,7 @@
 
 import math
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from server.access.room import Room
 from server.adapters.parts import Adapters
 from server.adapters.register import AdapterRow
+from server.checks import Checks
 from server.data.holdings import Holdings
 from server.data.library import Library
 from server.data.register import Register
@@ -49,6 +50,7 @@ class Context:
     lock: DirectoryLock
     room: Room
     metrics: Metrics
+    checks: Checks = field(default_factory=Checks)
     failure: Exception | None = None
     wrote_at: float = -math.inf
     _tokenizer: PreTrainedTokenizerBase | None = None

@@ -54,7 +54,8 @@ def accept(
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = profile_of(server, body)
     ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
-    warning = _check(server, body, profile, ids)
+    looked_at = json.dumps([ids, profile.model_dump(mode="json"), body.model_dump(mode="json")["task"], body.seed])
+    warning = server.checks.once(looked_at, lambda: _check(server, body, profile, ids))
     spec = {
         "dataset": ids[0],
         "validation": ids[1],
