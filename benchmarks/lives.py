@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -152,12 +153,16 @@ def _live(log: Path, settings: dict[str, Any], wound: Wound | None) -> None:
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # As `steerzo serve` does: uvicorn ends in order and then raises the signal again.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         # The thread that owns the model starts fresh in this process; one is enough for a small one.
         torch.set_num_threads(1)
         if wound is not None:
             wound()
         serve_command({}, **settings)
         code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
     except BaseException:
         import traceback
 

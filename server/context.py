@@ -24,6 +24,7 @@ from server.jobs.runner import Runner
 from server.jobs.store import Store
 from server.lock import DirectoryLock
 from server.metrics import Metrics
+from server.pace import Pace
 from server.settings import Settings
 
 
@@ -51,6 +52,7 @@ class Context:
     room: Room
     metrics: Metrics
     checks: Checks = field(default_factory=Checks)
+    pace: Pace = field(default_factory=Pace)
     failure: Exception | None = None
     wrote_at: float = -math.inf
     _tokenizer: PreTrainedTokenizerBase | None = None

@@ -1,5 +1,6 @@
-"""What routes ask of those that come in: room for what would be kept."""
+"""What routes ask of those that come in: room for what would be kept, and patience while a job trains."""
 
+import asyncio
 from functools import partial
 
 from fastapi import Request
@@ -16,3 +17,13 @@ async def room_for_more(request: Request, server: Server) -> None:
         size = int(length) if length.isdecimal() else 0
         datasets = request.url.path != "/adapters"
         await run_in_threadpool(partial(server.room.check, size, datasets=datasets))
+
+
+async def paced(server: Server) -> None:
+    """Lets submissions of jobs wait their turn while one trains.
+
+    Raises:
+        BusyError: If too many wait already.
+    """
+    if server.device.is_training:
+        await asyncio.sleep(server.pace.wait_s())

@@ -108,6 +108,11 @@ class Device:
         return time.monotonic() - self._turned
 
     @property
+    def is_training(self) -> bool:
+        """Whether a job has the device, or shares it with prompts."""
+        return self._job is not None
+
+    @property
     def waiting(self) -> int:
         """Prompts whose turn has not come."""
         return self._prompts.waiting

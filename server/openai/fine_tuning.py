@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 
+from server.access.guards import paced
 from server.context import Job, Server
 from server.intake import accept
 from server.jobs.rows import JobRow
@@ -19,7 +20,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
 After = Annotated[str | None, Query(max_length=200, description="The last id of the page before.")]
 
 
-@router.post("")
+@router.post("", dependencies=[Depends(paced)])
 def create_fine_tuning_job(
     body: TuningBody, server: Server, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
 ) -> JobObject:

@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from server.access.guards import paced
 from server.context import Context, Job, Server
 from server.intake import accept
 from server.jobs.rows import Event, JobRow
@@ -23,7 +24,7 @@ SPEED_STEPS = 50
 LARGEST_STEP = 2**62  # what SQLite can hold
 
 
-@router.post("/jobs", status_code=202, responses={202: {"model": JobReply}})
+@router.post("/jobs", dependencies=[Depends(paced)], status_code=202, responses={202: {"model": JobReply}})
 def create_job(
     body: JobBody,
     server: Server,
