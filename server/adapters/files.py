@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from server.adapters.register import AdapterRegister, AdapterRow
-from server.data.library import PARTIAL, Library
+from server.data.library import PARTIAL, Library, left_behind
 from steerzo_edge.files import sync_directory
 
 log = logging.getLogger(__name__)
@@ -59,11 +59,8 @@ class AdapterFiles:
     def sweep(self, register: AdapterRegister) -> None:
         """Removes what a killed server left: directories on their way, and those without a row."""
         held = {row.id for row in register.rows() if row.job is None}
-        # A database that knows nothing at all may be a new one beside old files: those are not ours to judge.
-        left = [
-            path for path in self._root.iterdir() if path.name.endswith(PARTIAL) or (held and path.name not in held)
-        ]
-        for path in left:
-            shutil.rmtree(path, ignore_errors=True)
+        left = left_behind([path.name for path in self._root.iterdir()], held)
+        for name in left:
+            shutil.rmtree(self._root / name, ignore_errors=True)
         if left:
             log.info("removed %d directories of adapters that were not finished", len(left))

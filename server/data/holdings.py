@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from server.data.library import PARTIAL, Library
+from server.data.library import Library, left_behind
 from server.data.register import DatasetRow, Register
 
 log = logging.getLogger(__name__)
@@ -70,9 +70,7 @@ class Holdings:
         """Removes what a killed server left: files on their way, and files that lost their row or never had one."""
         with self._lock:
             held = {row.file for row in self._register.datasets()}
-            names = self._library.names()
-            # A database that knows nothing at all may be a new one beside old files: those are not ours to judge.
-            left = [name for name in names if name.endswith(PARTIAL) or (held and name not in held)]
+            left = left_behind(self._library.names(), held)
             for name in left:
                 self._library.drop(name)
         if left:

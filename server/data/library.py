@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +14,17 @@ from steerzo_edge.errors import NotFoundError
 from steerzo_edge.files import sync_directory
 
 PARTIAL = ".partial"
+
+
+def left_behind(names: Iterable[str], held: Collection[str]) -> list[str]:
+    """What a killed server left: names of files on their way, and names that nobody knows.
+
+    Args:
+        names: Of what is there.
+        held: What the database knows. If it knows nothing at all, it may be a new one beside old files: those are
+            not ours to judge, and only what was on its way is named.
+    """
+    return [name for name in names if name.endswith(PARTIAL) or (held and name not in held)]
 
 
 class Library:

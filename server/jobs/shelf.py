@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from server.data.library import Library
+from server.data.library import Library, left_behind
 from server.jobs.rows import JobRow
 from server.jobs.store import Store
 from steerzo_edge.errors import SteerzoError
@@ -78,10 +78,9 @@ class Shelf:
     def tidy(self) -> None:
         """At the start: clears away directories that belong to no job, and jobs that are too old."""
         known = {job.id for job in self._store.jobs()}
-        for directory in self._library.job_directories():
-            if directory.name not in known:
-                log.info("no job %s is known: its directory is cleared away", directory.name)
-                shutil.rmtree(directory, ignore_errors=True)
+        for name in left_behind([path.name for path in self._library.job_directories()], known):
+            log.info("no job %s is known: its directory is cleared away", name)
+            shutil.rmtree(self._library.job(name), ignore_errors=True)
         self._expire()
 
     def delete(self, job: JobRow) -> None:
@@ -95,6 +94,8 @@ class Shelf:
         shutil.rmtree(self._library.job(job.id), ignore_errors=True)
 
     def _expire(self) -> None:
+        if self._retention == Retention():
+            return  # all are kept for ever
         ended = sorted(self._store.jobs("succeeded", "failed", "cancelled"), key=lambda job: -(job.ended or 0))
         keep, days = self._retention.jobs, self._retention.days
         for place, job in enumerate(ended):

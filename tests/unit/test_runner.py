@@ -358,6 +358,16 @@ def test_directories_of_no_job_are_cleared_away_at_the_start(box: Box) -> None:
     assert [path.name for path in box.library.job_directories()] == [job.id]
 
 
+def test_a_lost_database_costs_no_journal(box: Box) -> None:
+    job = box.post()
+    box.work()
+    for path in box.root.glob("steerzo.sqlite*"):
+        path.unlink()
+    box.again()
+    assert [path.name for path in box.library.job_directories()] == [job.id]
+    assert (box.library.job(job.id) / "journal").exists()
+
+
 def test_deleted_means_gone(box: Box) -> None:
     job = box.post("mine")
     quanta = box.quanta()
