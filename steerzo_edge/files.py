@@ -28,10 +28,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     sync_directory(path.parent)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same for bytes that are at hand.
+
+    Raises:
+        OSError: As `write_whole`.
+    """
+    write_whole(path, lambda temporary: _write(temporary, data))
+
+
 def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys, so that equal values give equal bytes."""
     text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    write_whole(path, lambda temporary: _write_text(temporary, text))
+    write_bytes(path, text.encode())
 
 
 def sync_directory(directory: Path) -> None:
@@ -43,5 +52,5 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

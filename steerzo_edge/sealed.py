@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from steerzo_edge.files import write_whole
+from steerzo_edge.files import write_bytes
 
 log = logging.getLogger(__name__)
 # One entry: safetensors writes several in any order, and equal content should give equal bytes.
@@ -50,7 +50,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         OSError: If the disk is full or fails; safetensors' own writer says that with an error of its own.
     """
     data = save(dict(tensors), metadata=dict(metadata))
-    write_whole(path, lambda place: _write(place, data))
+    write_bytes(path, data)
 
 
 def load_sealed(path: Path) -> tuple[dict[str, str], dict[str, Tensor]] | None:
@@ -75,10 +75,6 @@ def load_sealed(path: Path) -> tuple[dict[str, str], dict[str, Tensor]] | None:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         log.warning("%s cannot be read (%s); it is made again", path, error)
     return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _digest(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:

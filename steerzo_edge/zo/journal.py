@@ -21,7 +21,7 @@ from pydantic import Field
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import InputError, JournalError
-from steerzo_edge.files import write_whole
+from steerzo_edge.files import write_bytes
 from steerzo_edge.records import EvalRecord, Record, StepRecord, TuneRecord, WatchRecord
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Memory
@@ -81,7 +81,7 @@ class Journal:
     def create(cls, path: Path, header: Header) -> Self:
         """Starts a new journal; the file appears whole, with its header."""
         line = _line({"kind": "header", **header.model_dump(mode="json")})
-        write_whole(path, lambda temporary: _write(temporary, line))
+        write_bytes(path, line)
         return cls(path, header, [])
 
     @classmethod
@@ -141,10 +141,6 @@ class Journal:
 def _line(value: Mapping[str, Any]) -> bytes:
     text = json.dumps(value, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
