@@ -15,6 +15,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from server.data.storage import told_as_storage
 from steerzo_edge.errors import InputError
@@ -64,7 +65,7 @@ async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncI
         hint: What to do if it cannot be read.
 
     Raises:
-        InputError: If it is no form, or has no field `file`.
+        InputError: If it is no form, has no field `file`, or its sender leaves.
         StorageError: If the disk is full or fails.
     """
     _, options = parse_options_header(request.headers.get("content-type"))
@@ -76,8 +77,15 @@ async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncI
             name, sha256, size = parts.finished()
             await run_in_threadpool(_sync, file)
         yield Form(Upload(path, name, sha256, size), parts.fields)
+    except ClientDisconnect:  # nobody hears this
+        raise InputError("the connection ended before the upload did") from None
     finally:
         path.unlink(missing_ok=True)
+
+
+def media_type(request: Request) -> str:
+    """What a request says its body is, without parameters; "" if it says nothing."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class _Parts:

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from server.context import Server
 from server.data.keeping import keep_upload
 from server.data.register import DatasetRow
-from server.data.uploads import received
+from server.data.uploads import media_type, received
 from server.openai.errors import UnsupportedError
 from server.openai.schemas import FileDeleted, FileObject, Page
 from steerzo_edge.errors import InputError
@@ -40,21 +39,16 @@ _BODY = {
 @router.post("", openapi_extra={"requestBody": _BODY})
 async def upload_file(request: Request, server: Server) -> FileObject:
     """Takes a file of rows, checks every one of them, and keeps it as a dataset."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind != "multipart/form-data":
         raise InputError(f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data.")
-    try:
-        async with received(request, server.library.incoming()) as form:
-            purpose = form.fields.get("purpose")
-            if purpose != PURPOSE:
-                raise UnsupportedError("purpose", purpose, f'files are for "{PURPOSE}" only')
-            if any(key.startswith("expires_after") for key in form.fields):
-                raise UnsupportedError(
-                    "expires_after", "a policy", "files stay until they are deleted; leave it out"
-                )
-            return _shown(await run_in_threadpool(keep_upload, server, form.file))
-    except ClientDisconnect:  # nobody hears this
-        raise InputError("the connection ended before the upload did") from None
+    async with received(request, server.library.incoming()) as form:
+        purpose = form.fields.get("purpose")
+        if purpose != PURPOSE:
+            raise UnsupportedError("purpose", purpose, f'files are for "{PURPOSE}" only')
+        if any(key.startswith("expires_after") for key in form.fields):
+            raise UnsupportedError("expires_after", "a policy", "files stay until they are deleted; leave it out")
+        return _shown(await run_in_threadpool(keep_upload, server, form.file))
 
 
 @router.get("")

@@ -6,14 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from server.adapters.keeping import keep_adapter, remove_adapter, shown
 from server.adapters.merging import merged_files
 from server.adapters.register import AdapterRow
 from server.adapters.zipped import opened, zipped
 from server.context import Adapter, Context, Server
-from server.data.uploads import received
+from server.data.uploads import media_type, received
 from server.replies import AdapterReply, AdaptersReply, binary
 from server.schemas import NameBody
 from steerzo_edge.errors import AdapterFileError, InputError
@@ -51,14 +50,11 @@ async def upload_adapter(request: Request, response: Response, server: Server) -
 
     It is checked against the loaded base before it is kept, and everything that is wrong with it is said at once.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind != "multipart/form-data":
         raise InputError(f"Content-Type is {kind or 'missing'!r}", hint=_HINT)
-    try:
-        async with received(request, server.library.incoming(), hint=_HINT) as form:
-            row = await run_in_threadpool(keep_adapter, server, form)
-    except ClientDisconnect:  # nobody hears this
-        raise InputError("the connection ended before the upload did") from None
+    async with received(request, server.library.incoming(), hint=_HINT) as form:
+        row = await run_in_threadpool(keep_adapter, server, form)
     response.headers["Location"] = f"/adapters/{row.id}"
     return shown(server, row)
 

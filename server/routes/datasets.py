@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from server.context import Context, Server
 from server.data.keeping import keep_rows, keep_upload, shown
 from server.data.register import DatasetRow
-from server.data.uploads import received
+from server.data.uploads import media_type, received
 from server.problems import TooLargeError
 from server.replies import DatasetReply, DatasetsReply, PreviewReply
 from server.schemas import RowsBody
@@ -49,7 +48,7 @@ async def upload(request: Request, response: Response, server: Server) -> dict[s
     `task` names a benchmark task, if the rows have the fields of its release; `format` one of the formats, if their
     fields leave it open. The same upload again is answered with the dataset that is there.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind == "multipart/form-data":
         row = await _file(request, server)
     elif kind == "application/json":
@@ -115,12 +114,9 @@ def delete_dataset(dataset_id: str, server: Server) -> None:
 
 
 async def _file(request: Request, server: Context) -> DatasetRow:
-    try:
-        async with received(request, server.library.incoming()) as form:
-            name, task, format = (form.fields.get(key) or None for key in ("name", "task", "format"))
-            return await run_in_threadpool(keep_upload, server, form.file, name, task, format)
-    except ClientDisconnect:  # nobody hears this
-        raise InputError("the connection ended before the upload did") from None
+    async with received(request, server.library.incoming()) as form:
+        name, task, format = (form.fields.get(key) or None for key in ("name", "task", "format"))
+        return await run_in_threadpool(keep_upload, server, form.file, name, task, format)
 
 
 async def _bytes(request: Request, most: int) -> bytes:
