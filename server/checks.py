@@ -6,8 +6,8 @@ would have taken half of its speed. Those who submit wait a little instead.
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 
 KEPT = 256
 SHARE = 0.2
@@ -28,7 +28,7 @@ class Checks:
         self._clock = clock
         self._rest = rest
         self._turn = threading.Lock()
-        self._found: OrderedDict[str, str | None] = OrderedDict()
+        self._found: dict[str, str | None] = {}
         self._free_at = 0.0
 
     def once(self, key: str, check: Callable[[], str | None]) -> str | None:
@@ -38,10 +38,10 @@ class Checks:
             key: Of everything that the check depends on. Datasets never change under their id.
             check: Returns what there is to say; what it raises is not kept.
         """
-        if key in self._found:
+        with suppress(KeyError):
             return self._found[key]
         with self._turn:
-            if key in self._found:
+            if key in self._found:  # looked at meanwhile; only who has the turn changes what is kept
                 return self._found[key]
             self._rest(max(0.0, self._free_at - self._clock()))
             began = self._clock()
@@ -52,5 +52,5 @@ class Checks:
                 self._free_at = began + spent + min(spent * (1 / SHARE - 1), LONGEST_REST_S)
             self._found[key] = found
             if len(self._found) > KEPT:
-                self._found.popitem(last=False)
+                del self._found[next(iter(self._found))]
             return found

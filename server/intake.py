@@ -54,16 +54,15 @@ def accept(
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = profile_of(server, body)
     ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
-    looked_at = json.dumps([ids, profile.model_dump(mode="json"), body.model_dump(mode="json")["task"], body.seed])
-    warning = server.checks.once(looked_at, lambda: _check(server, body, profile, ids))
-    spec = {
+    spec: dict[str, Any] = {
         "dataset": ids[0],
         "validation": ids[1],
         "profile": profile.model_dump(mode="json"),
         "task": None if body.task is None else body.task.model_dump(mode="json"),
         "seed": body.seed,
-        "request": request,
-    } | ({} if openai is None else {"openai": dict(openai)})
+    }
+    warning = server.checks.once(json.dumps(spec), lambda: _check(server, body, profile, ids))
+    spec |= {"request": request} | ({} if openai is None else {"openai": dict(openai)})
     with server.register.holding(*ids):
         job = server.store.add_job(
             new_id("job"),
