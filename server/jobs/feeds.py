@@ -13,7 +13,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from itertools import dropwhile
 
 from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
@@ -103,7 +102,7 @@ class Feeds:
                     page = await run_in_threadpool(self._store.events, job, after=after, limit=PAGE)
                     fresh = [(event.seq, encoded(event)) for event in page]
                 else:
-                    fresh = list(dropwhile(lambda one: one[0] <= after, feed.recent))  # noqa: B023
+                    fresh = [one for one in feed.recent if one[0] > after]
                 if fresh:
                     after = fresh[-1][0]
                     yield b"".join(text for _, text in fresh)
