@@ -21,7 +21,7 @@ import transformers
 from torch import Tensor
 
 from steerzo_edge import __version__
-from steerzo_edge.assemble import assemble, split, tokenized
+from steerzo_edge.assemble import Data, assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
@@ -76,6 +76,7 @@ class Run:
         validation: Rows to be judged by.
         seed: Of everything random.
         snapshot_every: Steps between snapshots.
+        data: `train` and `validation` as `tokenized` made them for this base, profile and seed; made here if None.
 
     Raises:
         JournalError: If the directory belongs to a run of another base, data, profile or machine.
@@ -92,14 +93,15 @@ class Run:
         *,
         seed: int = 0,
         snapshot_every: int = SNAPSHOT_EVERY,
+        data: Data | None = None,
     ) -> None:
-        if validation is None:
-            train, validation = split(train, profile, seed)
+        if data is None:
+            train, validation, data = rows_of_run(base, profile, train, validation, seed)
         self.directory = directory
         self._base = base
         self._profile = profile
         self._snapshot_every = snapshot_every
-        self.data = tokenized(base.tokenizer, base.context_length, profile, train, validation, seed)
+        self.data = data
         self._seed = seed
         self._origin = json.dumps([seed, base.fingerprint, train.fingerprint, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
@@ -263,6 +265,29 @@ class Run:
         tensors = {"parameters": self._parts.subset.parameters}
         tensors |= {f"rule.{key}": value for key, value in rule_state.items()}
         save_sealed(self.directory / name, tensors, {"step": str(step)})
+
+
+def rows_of_run(
+    base: Base, profile: Profile, train: Dataset, validation: Dataset | None, seed: int
+) -> tuple[Dataset, Dataset | None, Data]:
+    """What a run reads, which takes a while for many rows and leaves the model alone: any thread may do it.
+
+    Args:
+        base: Whose tokenizer it is.
+        profile: The settings.
+        train: Rows to learn from; some are set aside where `validation` is None.
+        validation: Rows to be judged by.
+        seed: Of the run.
+
+    Returns:
+        Rows to learn from, rows to be judged by, and both as token ids.
+
+    Raises:
+        InputError: If data and profile do not fit the base.
+    """
+    if validation is None:
+        train, validation = split(train, profile, seed)
+    return train, validation, tokenized(base.tokenizer, base.context_length, profile, train, validation, seed)
 
 
 def _taken_back(saved: int, step: int, entries: Sequence[Entry]) -> bool:

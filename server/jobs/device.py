@@ -2,11 +2,12 @@
 
     calls       short functions of the base: all that wait
     prompts     one step for all that are answered: a token each, and a chunk of a prompt that is still to be read
-    training    one quantum (a step of the running job; before the first its search for a rate, which takes as long
-                as ten): whenever there is no prompt, and among prompts when its share has earned it
+    training    the running job, from one linear layer of its forward to the next: whenever there is no prompt, and
+                among prompts when its share has earned it
 
-So a prompt waits at most one quantum for its turn to come up, and training goes on among any number of prompts.
-The event loop only puts work here and awaits futures; nobody else touches the model.
+A forward of training holds a hundred times the tokens of a prompt's step, so prompts do not wait for its end: they
+come in between its layers, and it goes on with the numbers it had. A job's adapter is the same bit for bit, whoever
+was answered meanwhile. The event loop only puts work here and awaits futures; nobody else touches the model.
 """
 
 import logging
@@ -23,6 +24,7 @@ from server.jobs.shares import Shares
 from server.problems import NotReadyError
 from steerzo_edge.decoding.answer import Generation
 from steerzo_edge.errors import BusyError
+from steerzo_edge.model.bank import nobody
 from steerzo_edge.model.base import Base
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,14 @@ class Training(Protocol):
 class _Call:
     call: Callable[[Base], Any]
     future: Future[Any]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What training has had and is not yet on its account: since when, and whether there were prompts then."""
+
+    since: float
+    among_prompts: bool
 
 
 class Device:
@@ -83,6 +93,7 @@ class Device:
         self._wake = threading.Condition()
         self._stopping = False
         self._turned = time.monotonic()
+        self._turn: _Turn | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     def start(self) -> None:
@@ -90,7 +101,7 @@ class Device:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the present quantum; prompts are answered with an error. Returns at once."""
+        """Ends after the present step; prompts are answered with an error. Returns at once."""
         self._stopping = True  # no lock: a signal handler may have interrupted its holder
 
     def join(self, timeout_s: float) -> None:
@@ -185,40 +196,77 @@ class Device:
             self._failed(error)
             return
         self._prompts.open(base)
+        base.bank.yield_to = self._come_in
         self._base = base
         while not self._stopping:
             self._turned = time.monotonic()
             self._call_all(base)
             if not self._quantum():
                 self._wait()
+        base.bank.yield_to = nobody
         self._give_up_waiting()
 
     def _quantum(self) -> bool:
         """Gives the device to whoever's turn it is; whether there was anybody."""
         if not self._prompts.any:
-            return self._train(among_prompts=False)
-        began = time.monotonic()
-        self._prompts.turn()
-        self._shares.prompted(time.monotonic() - began)
+            return self._train()
+        self._answer()
         if self._prompts.any and self._shares.is_training_due:
-            self._train(among_prompts=True)
+            self._train()
         return True
 
-    def _train(self, *, among_prompts: bool) -> bool:
-        """One quantum of the running job, or of the next; whether there was one."""
+    def _answer(self) -> None:
+        """One step for all prompts."""
         began = self._turned = time.monotonic()
-        if self._job is None:
-            if among_prompts and began < self._look_at:
+        self._prompts.turn()
+        self._shares.prompted(time.monotonic() - began)
+
+    def _train(self) -> bool:
+        """The running job, or the next, up to the end of a step; whether there was one."""
+        self._begin_turn()
+        try:
+            if self._job is None:
+                if self._prompts.any and self._turned < self._look_at:
+                    return False
+                self._look_at = self._turned + LOOK_S
+                self._job = self._training.next_job()
+            if self._job is None:
                 return False
-            self._look_at = began + LOOK_S
-            self._job = self._training.next_job()
-        if self._job is None:
-            return False
-        if next(self._job, _END) is _END:
-            self._job = None
-            self._look_at = 0.0
-        self._shares.trained(time.monotonic() - began, among_prompts=among_prompts)
+            if next(self._job, _END) is _END:
+                self._job = None
+                self._look_at = 0.0
+        finally:
+            self._end_turn()
         return True
+
+    def _come_in(self) -> None:
+        """In the middle of a forward: if it is training's, all that comes first."""
+        base = self._base
+        if self._turn is None or self._stopping or base is None:
+            return
+        waiting = bool(self._calls) or self._prompts.any
+        if waiting and not base.catch_up():
+            return
+        self._end_turn()
+        if waiting and (self._calls or not self._shares.is_training_due):
+            with base.lent():
+                self._call_all(base)
+                while self._prompts.any and not self._stopping:
+                    self._answer()
+                    self._call_all(base)
+                    if self._shares.is_training_due:
+                        break
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._turned = time.monotonic()
+        self._turn = _Turn(self._turned, self._prompts.any)
+
+    def _end_turn(self) -> None:
+        assert self._turn is not None
+        self._turned = time.monotonic()
+        self._shares.trained(self._turned - self._turn.since, among_prompts=self._turn.among_prompts)
+        self._turn = None
 
     def _call_all(self, base: Base) -> None:
         with self._wake:

@@ -15,6 +15,7 @@ from typing import Any
 from server.adapters.parts import Adapters
 from server.data.library import Library
 from server.data.register import Register
+from server.jobs.beside import beside, waited_for
 from server.jobs.faults import Retries, known_error_of
 from server.jobs.rows import JobRow
 from server.jobs.shelf import Shelf
@@ -22,12 +23,14 @@ from server.jobs.states import GOAL, State
 from server.jobs.store import Store
 from server.metrics import Metrics
 from server.problems import problem_of
+from steerzo_edge.assemble import Data
+from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import NotFoundError, SteerzoError
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
-from steerzo_edge.profile import resolve
-from steerzo_edge.run import Result, Run
+from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.run import Result, Run, rows_of_run
 
 log = logging.getLogger(__name__)
 REST_S = 1.0
@@ -164,7 +167,7 @@ class Runner:
 
     def _steps(self, job: JobRow) -> Iterator[None]:
         self._store.change_state(job.id, "running")
-        run = self._open(job)
+        run = yield from self._opened(job)
         try:
             self._running = (job.id, run)
             self._store.add_records(job.id, run.recorded)
@@ -207,29 +210,38 @@ class Runner:
         except Exception:  # an estimate that cannot be made is no reason to fail
             log.warning("job %s: no advice on back-propagation", job.id, exc_info=True)
 
-    def _open(self, job: JobRow) -> Run:
+    def _opened(self, job: JobRow) -> Generator[None, None, Run]:
+        """Its rows are read and tokenized beside the device's thread: 100,000 of them take seconds."""
         assert self._base is not None
-        spec = job.spec
-        task = None if spec["task"] is None else Task.parse(spec["task"], where="task")
-        rows = [self._register.dataset(spec[name]) if spec[name] else None for name in ("dataset", "validation")]
-        train, validation = (None if row is None else self._library.read(row, task) for row in rows)
-        assert train is not None
+        profile, seed = resolve(job.spec["profile"]), job.spec["seed"]
+        rows = beside(lambda: self._rows(job, profile, seed))
+        yield from waited_for(rows)
+        train, validation, data = rows.result()
         return Run(
             self._library.job(job.id),
             self._base,
-            resolve(spec["profile"]),
+            profile,
             train,
             validation,
-            seed=spec["seed"],
+            seed=seed,
             snapshot_every=self._snapshot_every,
+            data=data,
         )
+
+    def _rows(self, job: JobRow, profile: Profile, seed: int) -> tuple[Dataset, Dataset | None, Data]:
+        assert self._base is not None
+        spec = job.spec
+        task = None if spec["task"] is None else Task.parse(spec["task"], where="task")
+        found = [self._register.dataset(spec[name]) if spec[name] else None for name in ("dataset", "validation")]
+        train, validation = (None if row is None else self._library.read(row, task) for row in found)
+        assert train is not None
+        return rows_of_run(self._base, profile, train, validation, seed)
 
     def _keep(self, job: JobRow) -> Iterator[None]:
         """Makes the adapter of a job that was paused or cancelled while it waited to go on."""
         try:
-            run = self._open(job)
+            run = yield from self._opened(job)
             try:
-                yield
                 self._store.set_result(job.id, _result(run.finish()))
             finally:
                 run.close()

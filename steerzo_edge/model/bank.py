@@ -8,10 +8,10 @@ name in the bank's active route; without one, the layer is the base itself.
     rows([a, None, b])    every row its own adapter, or none                many users in one batch
 
 A route is set around a forward and taken back after it, also when the forward raises. Not thread-safe: one
-thread owns the model.
+thread owns the model. A long forward offers it to others before every linear layer: see `yield_to`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -182,8 +182,11 @@ class BankLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) to (..., O), through the active patch if there is one."""
         bank = self._bank[0]
+        multiply = self._frozen.few
+        if bank.many_rows:
+            bank.yield_to()
+            multiply = self._frozen.many
         patch = bank.active.get(self.name)
-        multiply = self._frozen.many if bank.many_rows else self._frozen.few
         return multiply(x) if patch is None else patch(multiply, x)
 
     def weight_like_base(self, dtype: torch.dtype) -> Tensor:
@@ -207,12 +210,15 @@ class AdapterBank:
         active: The route of the forward that runs now.
         fan: The decoder layer from which on the active route has rows that differ; 0 without a route.
         many_rows: Whether the forward that runs now is one of the engine's, with many tokens at once.
+        yield_to: Called before every linear layer of such a forward. Whoever uses the model from there does so
+            inside `Base.lent`.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.active: Patches = {}
         self.fan = 0
         self.many_rows = False
+        self.yield_to: Callable[[], None] = nobody
         self.layers: dict[str, BankLinear] = {}
         for name, module in linear_layers(model).items():
             self.layers[name] = BankLinear(name, module, self)
@@ -238,6 +244,10 @@ class AdapterBank:
     def lowest(self, names: Iterable[str]) -> int:
         """The lowest decoder layer among some linear layers; 0 if there are none."""
         return min((self._index[name] for name in names), default=0)
+
+
+def nobody() -> None:
+    """Who waits for the model where nothing is served: see `AdapterBank.yield_to`."""
 
 
 def uniform(adapter: Patches | None) -> Patches:

@@ -1,5 +1,7 @@
 """One frozen base model: its weights, its tokenizer, its adapter bank. Training and serving share it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +60,8 @@ class Base:
         self.fingerprint = fingerprint
         self.bank = AdapterBank(model)
         self._fan = Fan(decoder_layers(model)[1])
-        self.head = Head(model.get_output_embeddings(), model.config)
+        self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.yield_to())
+        self._attention = model.config._attn_implementation
 
     @property
     def device(self) -> torch.device:
@@ -104,6 +107,34 @@ class Base:
         self._forward(packed, plan)
         assert plan.reached is not None
         return Entering(layer, plan.reached)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Inside the block the model is as if no forward were under way, though one may wait for it.
+
+        What that forward has set up (route, plan, kernels, attention) is put back afterwards, so its numbers do
+        not depend on who came in between.
+        """
+        config = self.model.config
+        many_rows, attention = self.bank.many_rows, config._attn_implementation
+        self.bank.many_rows, config._attn_implementation = False, self._attention
+        try:
+            with torch.inference_mode(mode=False), self.bank.route({}), self._fan.under(None):
+                yield
+        finally:
+            self.bank.many_rows, config._attn_implementation = many_rows, attention
+
+    def catch_up(self) -> bool:
+        """Waits until the device has done all it was given.
+
+        Returns:
+            False, without waiting, while a CUDA graph is recorded: then nobody else may use the device.
+        """
+        if self.device.type == "cuda":
+            if torch.cuda.is_current_stream_capturing():
+                return False
+            torch.cuda.synchronize(self.device)
+        return True
 
     def _forward(self, packed: Packed, plan: Plan) -> Tensor:
         self.bank.many_rows = True

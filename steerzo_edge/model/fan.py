@@ -52,11 +52,11 @@ class Fan:
             layer.forward = self._planned(index, layer.forward)
 
     @contextmanager
-    def under(self, plan: Plan) -> Iterator[Plan]:
-        """Forwards inside the block follow the plan."""
+    def under(self, plan: Plan | None) -> Iterator[None]:
+        """Forwards inside the block follow the plan; None lets every layer run once, as it is."""
         before, self._plan = self._plan, plan
         try:
-            yield plan
+            yield
         finally:
             self._plan = before
 

@@ -21,15 +21,23 @@ class Head:
         layer: The model's output embedding; frozen, not quantized.
         config: Where families with scaled or soft-capped logits say so.
         block_bytes: Bound on the temporary memory of `log_likelihoods` and `normalizers`.
+        between: Called before every block of the vocabulary; see `AdapterBank.yield_to`.
     """
 
-    def __init__(self, layer: nn.Module, config: PretrainedConfig, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self,
+        layer: nn.Module,
+        config: PretrainedConfig,
+        block_bytes: int = BLOCK_BYTES,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         weight: Any = layer.weight
         self._weight: Tensor = weight.detach()
         bias = getattr(layer, "bias", None)
         self._bias: Tensor | None = None if bias is None else bias.detach().float()
         self._finish = _finish(config)
         self._block_bytes = block_bytes
+        self._between = between
 
     def logits(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
         """Logits of some tokens.
@@ -86,6 +94,7 @@ class Head:
         normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
         chosen = torch.zeros_like(normalizer)
         for start in range(0, len(self._weight), self._columns):
+            self._between()
             weight = self._weight[start : start + self._columns].float()
             bias = None if self._bias is None else self._bias[start : start + self._columns]
             logits = self._finish(nn.functional.linear(hidden, weight, bias))  # (P, block)

@@ -157,6 +157,7 @@ class Bench:
             segment = self._noise.segments[index]
             master = self._subset.parameters[segment]
             for k, probe in enumerate(probes):
+                self._base.bank.yield_to()
                 copies.write(k, segment, probe.direction.added_to(master, probe.radius, self._noise, index))
         return copies
 

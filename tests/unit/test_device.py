@@ -1,0 +1,251 @@
+"""One device for training and prompts: who comes in when, and that nobody's numbers depend on it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from server.jobs.device import Device
+from server.jobs.prompts import Limits
+from steerzo_edge.assemble import tokenized
+from steerzo_edge.data.batches import collate
+from steerzo_edge.decoding.decoder import Request
+from steerzo_edge.model.bank import LoraPatch, Patches, nobody
+from steerzo_edge.model.base import Base
+from steerzo_edge.objectives import losses
+from steerzo_edge.profile import resolve
+from steerzo_edge.records import StepRecord
+from steerzo_edge.run import Result, Run
+from tests.conftest import Loader, labelled_rows, phrase_rows
+from tests.unit.test_decoding import mixed, together
+
+DEADLINE_S = 60
+PROFILE: dict[str, Any] = {
+    "subset": {"kind": "lora", "rank": 2},
+    "method": {"kind": "all-losses", "pool": 4, "epsilon": 0.5},
+    "rule": {"kind": "sgd", "learning_rate": 0.5},
+    "batch": {"examples": 4, "max_tokens": 64},
+    "steps": 8,
+    "evaluate": {"every": 3, "holdout": 0.25},
+}
+
+
+class Job:
+    """A run, in quanta of a step; a second one is never begun."""
+
+    def __init__(self, directory: Path, **changes: Any) -> None:
+        self.directory = directory
+        self.profile = resolve(PROFILE, changes)
+        self.run: Run | None = None
+        self.result: Result | None = None
+        self.steps = 0
+        self.begun = threading.Event()
+        self.stepped = threading.Event()
+        self.ended = threading.Event()
+
+    def start(self, base: Base) -> None:
+        self.run = Run(self.directory, base, self.profile, labelled_rows(), seed=1)
+
+    def next_job(self) -> Iterator[None] | None:
+        return None if self.begun.is_set() else self.quanta()
+
+    def quanta(self) -> Iterator[None]:
+        assert self.run is not None
+        self.begun.set()
+        for record in self.run.records():
+            self.steps += isinstance(record, StepRecord)
+            self.stepped.set()
+            yield
+        self.result = self.run.finish()
+        self.run.close()
+        self.ended.set()
+
+
+class Asking:
+    """A prompt that is made when its turn has come."""
+
+    def __init__(self, request: Callable[[Base], Request], hear: Callable[[], None] = lambda: None) -> None:
+        self.has_left = False
+        self._request = request
+        self._hear = hear
+
+    def request(self, base: Base) -> Request:
+        return self._request(base)
+
+    def hear(self, text: str) -> None:
+        self._hear()
+
+
+class Comings:
+    """How often others came into a forward of training."""
+
+    def __init__(self, base: Base) -> None:
+        self.count = 0
+        self._lent = base.lent
+
+    def __call__(self) -> AbstractContextManager[None]:
+        self.count += 1
+        return self._lent()
+
+
+@contextmanager
+def beside(base: Base, job: Job, share: float) -> Iterator[tuple[Device, Comings]]:
+    """A device at work on a job."""
+    device = Device(lambda: base, job, limits=Limits(prefill_tokens=16), training_share=share)
+    comings = Comings(base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "lent", comings)
+        device.start()
+        assert job.begun.wait(DEADLINE_S)
+        try:
+            yield device, comings
+        finally:
+            device.stop()
+            device.join(DEADLINE_S)
+    assert job.run is not None
+    job.run.close()
+    assert not base.bank.active
+    assert not base.bank.many_rows
+    assert base.bank.yield_to is nobody
+
+
+def alone(directory: Path, base: Base, **changes: Any) -> tuple[str, list[Any]]:
+    """Hash of the adapter, and the losses, of a run that nobody came into."""
+    job = Job(directory, **changes)
+    job.start(base)
+    for _ in job.quanta():
+        pass
+    return outcome(job)
+
+
+def outcome(job: Job) -> tuple[str, list[Any]]:
+    assert job.result is not None
+    assert job.run is not None
+    return job.result.sha256, [getattr(record, "loss", None) for record in job.run.recorded]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"subset.last_layers": 1},
+        {"batch.probes_per_forward": 1},
+        {"objective": {"kind": "accuracy"}},
+    ],
+    ids=["all layers", "frozen prefix", "one probe a forward", "accuracy"],
+)
+def test_a_job_and_32_prompts_do_not_see_each_other(tiny: Loader, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Token for token, and bit for bit: different adapters, lengths and sampling come in between its layers."""
+    base = tiny("none")
+    expected = alone(tmp_path / "alone", base, **changes)
+    requests = mixed(base, 32)
+    answers = [together(base, [request], prefill_tokens=16)[0][1] for request in requests]
+    job = Job(tmp_path / "beside", **changes)
+    with beside(base, job, share=0.3) as (device, comings):
+        futures = [device.ask(Asking(lambda base, request=request: request)) for request in requests]
+        found = [future.result(DEADLINE_S) for future in futures]
+        assert job.ended.wait(DEADLINE_S)
+    assert found == answers
+    assert outcome(job) == expected
+    assert comings.count > 5
+
+
+def test_a_prompt_does_not_wait_for_the_end_of_a_step(tiny: Loader, tmp_path: Path) -> None:
+    """Without a share for training, all of an answer comes in between two layers of one forward."""
+    base = tiny("none")
+    job = Job(tmp_path, steps=100_000, **{"evaluate.every": 100_000})
+    request = mixed(base, 2)[1]
+    seen: list[int] = []
+    with beside(base, job, share=0.0) as (device, comings):
+        for _ in range(20):
+            seen.clear()
+            device.ask(Asking(lambda base: request, lambda: seen.append(job.steps))).result(DEADLINE_S)
+            assert len(seen) > 1
+            assert seen[0] == seen[-1]
+            job.stepped.clear()
+            assert job.stepped.wait(DEADLINE_S)
+    # Now and then a prompt finds the device between two steps.
+    assert comings.count > 10
+
+
+def values(patches: Patches) -> Tensor:
+    return torch.cat([patch.b.flatten() for patch in patches.values() if isinstance(patch, LoraPatch)])
+
+
+def test_latest_is_never_a_probe(tiny: Loader, tmp_path: Path) -> None:
+    """What is looked up in the middle of a forward is the parameters of the last finished step, nothing else."""
+    base = tiny("none")
+    job = Job(tmp_path / "beside")
+    request = mixed(base, 1)[0]
+    kept: list[tuple[int, Tensor]] = []
+
+    def looked_up(base: Base) -> Request:
+        assert job.run is not None
+        kept.append((job.run.progress.step, values(job.run.patches())))
+        return Request(request.tokens, request.sampling, job.run.patches())
+
+    with beside(base, job, share=0.5) as (device, comings):
+        while not job.ended.is_set():
+            device.ask(Asking(looked_up)).result(DEADLINE_S)
+    assert comings.count > 5
+    run = Run(tmp_path / "again", base, job.profile, labelled_rows(), seed=1)
+    versions = {0: values(run.patches())}
+    for _ in run.records():
+        versions[run.progress.step] = values(run.patches())
+    run.close()
+    assert len({step for step, _ in kept}) > 3
+    for step, found in kept[:-1]:  # the last may have been asked after the best version was taken back
+        assert torch.equal(found, versions[step])
+
+
+def test_calls_come_in_too_and_what_they_break_is_theirs(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("none")
+    expected = alone(tmp_path / "alone", base)
+    job = Job(tmp_path / "beside")
+
+    def look(base: Base) -> tuple[bool, bool]:
+        return torch.is_inference_mode_enabled(), base.bank.many_rows
+
+    def broken(base: Base) -> None:
+        with base.bank.route({"model.layers.0.mlp.up_proj": LoraPatch(torch.ones(1), torch.ones(1), 1.0)}):
+            raise ValueError("broken")
+
+    with beside(base, job, share=0.25) as (device, comings):
+        while not job.ended.is_set():
+            assert device.submit(look).result(DEADLINE_S) == (False, False)
+            with pytest.raises(ValueError, match="broken"):
+                device.submit(broken).result(DEADLINE_S)
+    assert comings.count > 5
+    assert outcome(job) == expected
+
+
+def test_a_forward_goes_on_where_it_lent_the_model(tiny: Loader) -> None:
+    """Before every linear layer and every block of the head, with prompts that attend and route differently."""
+    base = tiny("none")
+    data = tokenized(base.tokenizer, base.context_length, resolve(PROFILE), phrase_rows(), None, 0)
+    batch = collate(data.train, [0, 1, 2], base.device)
+    requests = mixed(base, 3)
+    comings = 0
+
+    def come_in() -> None:
+        nonlocal comings
+        comings += 1
+        base.bank.yield_to = nobody
+        with base.lent():
+            assert together(base, requests) == answers
+        base.bank.yield_to = come_in
+
+    answers = together(base, requests)
+    with torch.inference_mode():
+        expected = losses(base, batch, 1, None)
+        base.bank.yield_to = come_in
+        try:
+            assert torch.equal(losses(base, batch, 1, None), expected)
+        finally:
+            base.bank.yield_to = nobody
+    assert comings > len(base.bank.layers)
