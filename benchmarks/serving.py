@@ -72,7 +72,6 @@ class Switched:
 
     def __init__(self, directory: Path) -> None:
         self.on = False
-        self.seconds = 0.0
         self._directory = directory
         self._run: Run | None = None
         self._quanta: Iterator[Any] = iter(())
@@ -87,9 +86,7 @@ class Switched:
         return self._one() if self.on else None
 
     def _one(self) -> Iterator[None]:
-        began = time.perf_counter()
         next(self._quanta)
-        self.seconds += time.perf_counter() - began
         yield
 
 
@@ -109,9 +106,9 @@ def adapter(base: Base, seed: int) -> Patches:
     return Copies(lora, 1).hold()
 
 
-def measured(device: Device, training: Switched, requests: list[Request]) -> dict[str, float]:
+def measured(device: Device, requests: list[Request]) -> dict[str, float]:
     """One wave of prompts: seconds to the first text, gaps between pieces, tokens a second, training's share."""
-    spent, began = training.seconds, time.perf_counter()
+    spent, began = device.seconds["training"], time.perf_counter()
     askers = [Asking(request) for request in requests]
     futures: list[Future[Generation]] = [device.ask(asker) for asker in askers]
     tokens = sum(future.result().completion_tokens for future in futures)
@@ -124,7 +121,7 @@ def measured(device: Device, training: Switched, requests: list[Request]) -> dic
         "gap_p95_s": cuts[94],
         "gap_p99_s": cuts[98],
         "tokens_per_s": tokens / took,
-        "training_share": (training.seconds - spent) / took,
+        "training_share": (device.seconds["training"] - spent) / took,
     }
 
 
@@ -165,7 +162,7 @@ def rounds(base: Base, concurrency: list[int], adapters: list[int], tokens: int,
                     for kinds in adapters:
                         few = [patches for patches, _ in zip(cycle(versions[:kinds]), range(count), strict=False)]
                         wave = [Request(prompt, Sampling(tokens), patches) for patches in few]
-                        seen = measured(device, training, wave)
+                        seen = measured(device, wave)
                         if number:  # the first round warms up
                             found.setdefault((beside, count, kinds), []).append(seen)
         training.on = False

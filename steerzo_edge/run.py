@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 import transformers
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge import __version__
 from steerzo_edge.assemble import Data, assemble, split, tokenized
@@ -96,7 +97,9 @@ class Run:
         data: Data | None = None,
     ) -> None:
         if data is None:
-            train, validation, data = rows_of_run(base, profile, train, validation, seed)
+            train, validation, data = rows_of_run(
+                base.tokenizer, base.context_length, profile, train, validation, seed
+            )
         self.directory = directory
         self._base = base
         self._profile = profile
@@ -268,12 +271,18 @@ class Run:
 
 
 def rows_of_run(
-    base: Base, profile: Profile, train: Dataset, validation: Dataset | None, seed: int
+    tokenizer: PreTrainedTokenizerBase,
+    context_length: int,
+    profile: Profile,
+    train: Dataset,
+    validation: Dataset | None,
+    seed: int,
 ) -> tuple[Dataset, Dataset | None, Data]:
-    """What a run reads, which takes a while for many rows and leaves the model alone: any thread may do it.
+    """What a run reads. It takes a while for many rows, and any thread may do it that has a tokenizer of its own.
 
     Args:
-        base: Whose tokenizer it is.
+        tokenizer: Of the base.
+        context_length: Of the base.
         profile: The settings.
         train: Rows to learn from; some are set aside where `validation` is None.
         validation: Rows to be judged by.
@@ -287,7 +296,7 @@ def rows_of_run(
     """
     if validation is None:
         train, validation = split(train, profile, seed)
-    return train, validation, tokenized(base.tokenizer, base.context_length, profile, train, validation, seed)
+    return train, validation, tokenized(tokenizer, context_length, profile, train, validation, seed)
 
 
 def _taken_back(saved: int, step: int, entries: Sequence[Entry]) -> bool:

@@ -124,6 +124,11 @@ class Device:
         return self._job is not None
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """What "training" and "prompts" have had of the device, in all."""
+        return dict(self._shares.seconds)
+
+    @property
     def waiting(self) -> int:
         """Prompts whose turn has not come."""
         return self._prompts.waiting

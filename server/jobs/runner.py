@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Generator, Iterator
+from copy import deepcopy
 from typing import Any
 
 from server.adapters.parts import Adapters
@@ -235,7 +236,8 @@ class Runner:
         found = [self._register.dataset(spec[name]) if spec[name] else None for name in ("dataset", "validation")]
         train, validation = (None if row is None else self._library.read(row, task) for row in found)
         assert train is not None
-        return rows_of_run(self._base, profile, train, validation, seed)
+        tokenizer, context_length = deepcopy(self._base.tokenizer), self._base.context_length
+        return rows_of_run(tokenizer, context_length, profile, train, validation, seed)
 
     def _keep(self, job: JobRow) -> Iterator[None]:
         """Makes the adapter of a job that was paused or cancelled while it waited to go on."""

@@ -11,15 +11,20 @@ class Shares:
 
     Args:
         training: Its least share of the device's time while there are prompts, from 0 to below 1.
+
+    Attributes:
+        seconds: What each has had of the device, in all.
     """
 
     def __init__(self, training: float) -> None:
+        self.seconds = {"training": 0.0, "prompts": 0.0}
         self._share = training
         self._saved_s = 0.0
         self._quantum_s = 0.0
 
     def prompted(self, seconds: float) -> None:
         """Prompts have had the device."""
+        self.seconds["prompts"] += seconds
         self._saved_s += self._share * seconds
 
     def trained(self, seconds: float, *, among_prompts: bool) -> None:
@@ -29,6 +34,7 @@ class Shares:
             seconds: How long.
             among_prompts: Whether there were prompts under way.
         """
+        self.seconds["training"] += seconds
         self._quantum_s = seconds
         self._saved_s = self._saved_s - (1 - self._share) * seconds if among_prompts else 0.0
 

@@ -37,6 +37,7 @@ def gauges(server: Context) -> Sequence[Gauge]:
         Gauge("jobs", "Jobs by state.", jobs, "state"),
         Gauge("queue_length", "Jobs that wait for the device.", lambda: jobs()["queued"]),
         Gauge("waiting_prompts", "Prompts that wait for the device.", lambda: server.device.waiting),
+        Gauge("device_seconds", "Seconds of the device by use.", lambda: server.device.seconds, "use"),
         Gauge("event_readers", "Open streams of events.", lambda: server.feeds.readers),
         Gauge(
             "quantum_seconds",
