@@ -1,97 +1,88 @@
 """Prompts answered together, idle and beside a job: first token, gaps between tokens, tokens a second.
 
-    python -m benchmarks.serving [--concurrency 1,2,4,8,16] [--adapters 1,8] [--tokens 64] [--json FILE]
+    python -m benchmarks.serving [--concurrency 1,2,4,8,16,32] [--adapters 1,2,4,8,16,32] [--json FILE]
 
-Through the server's own device thread, without HTTP, on the bundled base. Every round measures each arrangement
-once, so that all see the same machine; figures are medians over rounds. `transformers` is its own `generate`, a
-prompt after the other, without an adapter.
+Through the server's own device thread, without HTTP, on the bundled base and on a random Llama of 100 million
+parameters, both in nf4. Every round takes each base and each arrangement once, those of others among them, so that
+all see the same machine; figures are medians over rounds. `--adapters` are counted at 8 prompts at once (or at as
+many as there are adapters, if those are more). The others answer in one call, without pieces or a job beside them:
+`transformers`' generate without adapters, and peft's batches of mixed adapters.
 """
 
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future
-from itertools import cycle, pairwise
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import cycle, islice
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.machine import description
-from benchmarks.workloads import workload
-from server.jobs.device import Device
-from server.jobs.prompts import Limits
-from server.problems import NotReadyError
+from benchmarks.serving_peers import Peers
+from benchmarks.serving_plot import draw
+from benchmarks.waves import TRAINING_SHARE, Stage
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.generation import Generation, encode_prompt
-from steerzo_edge.model.bank import Patches
+from steerzo_edge.generation import encode_prompt
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.load import load_base
+from steerzo_edge.model.load import load_base, source_of
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.profile import resolve
-from steerzo_edge.run import Run
 
-PROMPT = "Once upon a time there was a little dog who"
-PROFILE: dict[str, Any] = {
-    "subset": {"kind": "lora"},
-    "method": {"kind": "guiding-vector", "pool": 8, "epsilon": 0.01},
-    "rule": {"kind": "momentum", "learning_rate": 0.001},
-    "batch": {"examples": 8},
-    "steps": 1_000_000,
-    "evaluate": {"every": 1_000_000, "holdout": 0.1},
-}
+USUAL = 8
+PROMPTS = (
+    "Once upon a time there was a little dog who",
+    "The rain had",
+    "When the ship came home, the harbour was full of people, and every one of them wanted to know whether",
+    "She opened the box and",
+)
+BASES = ("bundled", "llama-100m")
+TOKENS = {"bundled": 64, "llama-100m": 24}
 
 
-class Asking:
-    """A prompt whose pieces are timed."""
+@contextmanager
+def directory_of(name: str) -> Iterator[str]:
+    """The directory of a base; a random one is made for as long as it is needed.
 
-    def __init__(self, request: Request) -> None:
-        self.asked_at = time.perf_counter()
-        self.times: list[float] = []
-        self.has_left = False
-        self._request = request
-
-    def request(self, base: Base) -> Request:
-        """See `Asker`."""
-        return self._request
-
-    def hear(self, text: str) -> None:
-        """See `Asker`."""
-        self.times.append(time.perf_counter())
-
-
-class Switched:
-    """A job that runs when it is told to."""
-
-    def __init__(self, directory: Path) -> None:
-        self.on = False
-        self._directory = directory
-        self._run: Run | None = None
-        self._quanta: Iterator[Any] = iter(())
-
-    def start(self, base: Base) -> None:
-        """See `Training`."""
-        self._run = Run(self._directory, base, resolve(PROFILE), workload("intents", 400))
-        self._quanta = self._run.records()
-
-    def next_job(self) -> Iterator[None] | None:
-        """See `Training`; one quantum at a time."""
-        return self._one() if self.on else None
-
-    def _one(self) -> Iterator[None]:
-        next(self._quanta)
-        yield
+    Args:
+        name: One of `BASES`.
+    """
+    if name == "bundled":
+        yield source_of(name)
+        return
+    tokenizer = load_base(device="cpu").tokenizer
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=14,
+        num_attention_heads=12,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    # Only tokens that are text by themselves are ever the likeliest: each then gives a piece to take the time of.
+    silent = [token for token in range(len(tokenizer)) if not tokenizer.decode([token]).strip("\ufffd")]
+    silent += tokenizer.all_special_ids
+    model.lm_head.weight.data[silent] = 0
+    with tempfile.TemporaryDirectory() as directory:
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        yield directory
 
 
-def adapter(base: Base, seed: int) -> Patches:
-    """A random LoRA of rank 8 on all layers."""
+def adapter(base: Base, seed: int) -> Lora:
+    """A random LoRA of rank 8 on all linear layers, small enough that answers stay sentences."""
     lora = Lora(
         base.bank.layers,
         rank=8,
@@ -103,81 +94,86 @@ def adapter(base: Base, seed: int) -> Patches:
     )
     noise = torch.randn(lora.parameters.shape, generator=torch.Generator().manual_seed(seed)) / 100
     lora.parameters.add_(noise.to(base.device))
-    return Copies(lora, 1).hold()
+    return lora
 
 
-def measured(device: Device, requests: list[Request]) -> dict[str, float]:
-    """One wave of prompts: seconds to the first text, gaps between pieces, tokens a second, training's share."""
-    spent, began = device.seconds["training"], time.perf_counter()
-    askers = [Asking(request) for request in requests]
-    futures: list[Future[Generation]] = [device.ask(asker) for asker in askers]
-    tokens = sum(future.result().completion_tokens for future in futures)
-    took = time.perf_counter() - began
-    gaps = [later - earlier for asker in askers for earlier, later in pairwise(asker.times)]
-    cuts = quantiles(gaps, n=100)
+class Arena:
+    """One base: ours on its device thread, and the others.
+
+    Args:
+        name: One of `BASES`.
+        stack: What is opened is closed with it.
+        adapters: How many there are.
+        tokens: Of an answer.
+    """
+
+    def __init__(self, name: str, stack: ExitStack, adapters: int, tokens: int) -> None:
+        path = stack.enter_context(directory_of(name))
+        base = load_base(path)
+        loras = [adapter(base, seed) for seed in range(adapters)]
+        self.name = name
+        self.parameters = sum(p.numel() for p in LlamaForCausalLM.from_pretrained(path).parameters())
+        self._versions = [Copies(lora, 1).hold() for lora in loras]
+        self._tokens = tokens
+        self._prompts = [encode_prompt(base, text, tokens) for text in PROMPTS]
+        self._peers = Peers(path, base, loras[:USUAL])
+        self._stage = Stage(base, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run")
+        stack.callback(self._stage.close)
+
+    def ours(self, arrangements: Sequence[tuple[int, int]], *, training: bool) -> Iterator[dict[str, Any]]:
+        """Each (prompts at once, adapters) once."""
+        self._stage.switch(training=training)
+        for concurrency, kinds in arrangements:
+            versions = islice(cycle(self._versions[:kinds]), concurrency)
+            sampling = Sampling(self._tokens)
+            wave = [Request(p, sampling, v) for p, v in zip(cycle(self._prompts), versions, strict=False)]
+            arrangement = {"training": training, "concurrency": concurrency, "adapters": kinds}
+            yield arrangement | self._stage.wave(wave)
+        self._stage.switch(training=False)
+
+    def others(self) -> dict[str, float]:
+        """Tokens a second of each."""
+        eight = list(islice(cycle(self._prompts), USUAL))
+        return {
+            "transformers, one by one, no adapter": self._peers.transformers_alone(eight[:2], self._tokens),
+            f"transformers, {USUAL} in a batch, no adapter": self._peers.transformers_together(eight, self._tokens),
+            "peft, one prompt": self._peers.peft_together(eight[:1], self._tokens),
+            f"peft, {USUAL} in a batch, {USUAL} adapters": self._peers.peft_together(eight, self._tokens),
+        }
+
+
+def measured(arenas: Sequence[Arena], arrangements: Sequence[tuple[int, int]], rounds: int) -> dict[str, Any]:
+    """Medians over rounds, by base; a round before them warms up."""
+    seen: dict[str, list[list[dict[str, Any]]]] = {arena.name: [] for arena in arenas}
+    others: dict[str, list[dict[str, float]]] = {arena.name: [] for arena in arenas}
+    for number in range(rounds + 1):
+        for arena in arenas:
+            some = arrangements if number else arrangements[:2]
+            found = [row for training in (False, True) for row in arena.ours(some, training=training)]
+            beside = arena.others()
+            if number:
+                seen[arena.name].append(found)
+                others[arena.name].append(beside)
     return {
-        "first_token_s": median(asker.times[0] - asker.asked_at for asker in askers),
-        "gap_p50_s": cuts[49],
-        "gap_p95_s": cuts[94],
-        "gap_p99_s": cuts[98],
-        "tokens_per_s": tokens / took,
-        "training_share": (device.seconds["training"] - spent) / took,
+        arena.name: {
+            "parameters": arena.parameters,
+            "rows": [_median(same) for same in zip(*seen[arena.name], strict=True)],
+            "others_tokens_per_s": _median(others[arena.name]),
+        }
+        for arena in arenas
     }
 
 
-def one_by_one(base: Base, tokens: int, prompts: int) -> float:
-    """Tokens a second of `transformers`' own generate, without an adapter."""
-    ids = torch.tensor([encode_prompt(base, PROMPT, tokens)], device=base.device)
-    began = time.perf_counter()
-    made = 0
-    with torch.inference_mode():
-        for _ in range(prompts):
-            found = base.model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=tokens,
-                do_sample=False,
-                pad_token_id=base.tokenizer.pad_token_id,
-            )
-            made += found.shape[1] - ids.shape[1]
-    return made / (time.perf_counter() - began)
-
-
-def rounds(base: Base, concurrency: list[int], adapters: list[int], tokens: int, repeats: int) -> dict[str, Any]:
-    """All arrangements, alternating."""
-    prompt = encode_prompt(base, PROMPT, tokens)
-    versions = [adapter(base, seed) for seed in range(max(adapters))]
-    found: dict[tuple[bool, int, int], list[dict[str, float]]] = {}
-    plain: list[float] = []
-    with tempfile.TemporaryDirectory() as directory:
-        training = Switched(Path(directory) / "run")
-        device = Device(lambda: base, training, limits=Limits(), training_share=0.25)
-        device.start()
-        _wait_for(device)
-        for number in range(repeats + 1):
-            plain.append(device.submit(lambda base: one_by_one(base, tokens, 2)).result())
-            for beside in (False, True):
-                training.on = beside
-                for count in concurrency:
-                    for kinds in adapters:
-                        few = [patches for patches, _ in zip(cycle(versions[:kinds]), range(count), strict=False)]
-                        wave = [Request(prompt, Sampling(tokens), patches) for patches in few]
-                        seen = measured(device, wave)
-                        if number:  # the first round warms up
-                            found.setdefault((beside, count, kinds), []).append(seen)
-        training.on = False
-        device.stop()
-        device.join(60)
-    rows = [
-        {"training": beside, "concurrency": count, "adapters": kinds}
-        | {name: median(one[name] for one in seen) for name in seen[0]}
-        for (beside, count, kinds), seen in found.items()
-    ]
-    return {"machine": description(base.device), "rows": rows, "transformers_tokens_per_s": median(plain[1:])}
+def _median(same: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {name: median(one[name] for one in same) for name in same[0]}
 
 
 def figures(found: dict[str, Any]) -> dict[str, float]:
-    """The two that are promised, where the arrangements for them were measured."""
+    """What is promised, where the arrangements for it were measured.
+
+    Args:
+        found: Of one base.
+    """
     rows = {(row["training"], row["concurrency"], row["adapters"]): row for row in found["rows"]}
     told = {}
     one, eight = rows.get((False, 1, 1)), rows.get((False, 8, 8))
@@ -185,24 +181,24 @@ def figures(found: dict[str, Any]) -> dict[str, float]:
         told["throughput_ratio_8_adapters"] = eight["tokens_per_s"] / one["tokens_per_s"]
     busy = rows.get((True, 8, 8))
     if busy and eight:
-        told["token_gap_p95_training_over_idle"] = busy["gap_p95_s"] / eight["gap_p95_s"]
+        for name in ("gap_p50", "gap_p95", "gap_p99", "first_token"):
+            told[f"token_{name}".replace("token_first", "first") + "_training_over_idle"] = (
+                busy[f"{name}_s"] / eight[f"{name}_s"]
+            )
+        told["training_share"] = busy["training_share"]
     return told
 
 
-def _wait_for(device: Device) -> None:
-    while device.is_alive:
-        try:
-            _ = device.base
-            return
-        except NotReadyError:
-            time.sleep(0.05)
-
-
-def _table(found: dict[str, Any]) -> Table:
-    names = ["training", "concurrency", "adapters", *list(found["rows"][0])[3:]]
-    table = Table(*names, title=found["machine"])
+def _table(title: str, found: dict[str, Any]) -> Table:
+    table = Table("", "prompts", "adapters", "first token", "gap p50", "p95", "p99", "tokens/s", "training")
+    table.title = title
     for row in found["rows"]:
-        table.add_row(*[f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in names])
+        times = [f"{1000 * row[name]:.0f} ms" for name in ("first_token_s", "gap_p50_s", "gap_p95_s", "gap_p99_s")]
+        kind = "training" if row["training"] else "idle"
+        count, kinds = str(row["concurrency"]), str(row["adapters"])
+        table.add_row(kind, count, kinds, *times, f"{row['tokens_per_s']:.0f}", f"{row['training_share']:.2f}")
+    for name, rate in found["others_tokens_per_s"].items():
+        table.add_row(name, "", "", "", "", "", "", f"{rate:.0f}", "")
     return table
 
 
@@ -213,19 +209,37 @@ def _numbers(text: str) -> list[int]:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--concurrency", type=_numbers, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--adapters", type=_numbers, default=[1, 8])
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bases", default=",".join(BASES))
+    parser.add_argument("--concurrency", type=_numbers, default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--adapters", type=_numbers, default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--tokens", type=int, help="of an answer; by default as the base's speed allows")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="a .png or .svg")
     given = parser.parse_args()
-    found = rounds(load_base(), given.concurrency, given.adapters, given.tokens, given.repeats)
-    found |= figures(found)
-    console = Console()
-    console.print(_table(found))
-    console.print({name: value for name, value in found.items() if isinstance(value, float)})
+    arrangements = [(count, min(count, USUAL)) for count in given.concurrency]
+    arrangements += [(max(kinds, USUAL), kinds) for kinds in given.adapters]
+    arrangements = list(dict.fromkeys(arrangements))
+    disable_progress_bar()
+    console = Console(width=110)
+    with ExitStack() as stack:
+        arenas = [
+            Arena(name, stack, max([*given.adapters, USUAL]), given.tokens or TOKENS[name])
+            for name in given.bases.split(",")
+        ]
+        found = measured(arenas, arrangements, given.rounds)
+    told: dict[str, Any] = {}
+    for name, one in found.items():
+        one["figures"] = figures(one)
+        console.print(_table(f"{name}, {one['parameters'] / 1e6:.1f} million parameters", one))
+        console.print(one["figures"])
+        told = told or dict(one["figures"])
+    told |= {"machine": description(torch.device("cpu")), "rounds": given.rounds}
+    told |= {"configured_training_share": TRAINING_SHARE, "bases": found}
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+        given.json.write_text(json.dumps(told, indent=1) + "\n")
+    if given.plot:
+        draw(found, given.plot)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""Waves of prompts on a server's device, beside a job or without one, and what they saw."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from itertools import pairwise
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from benchmarks.workloads import workload
+from server.jobs.device import Device
+from server.jobs.prompts import Limits
+from server.problems import NotReadyError
+from steerzo_edge.decoding.decoder import Request
+from steerzo_edge.generation import Generation
+from steerzo_edge.model.base import Base
+from steerzo_edge.profile import resolve
+from steerzo_edge.run import Run
+
+TRAINING_SHARE = 0.25
+PROFILE: dict[str, Any] = {
+    "subset": {"kind": "lora"},
+    "method": {"kind": "guiding-vector", "pool": 8, "epsilon": 0.01},
+    "rule": {"kind": "momentum", "learning_rate": 0.001},
+    "batch": {"examples": 8},
+    "steps": 1_000_000,
+    "evaluate": {"every": 1_000_000, "holdout": 0.05},
+}
+
+
+class Asking:
+    """A prompt whose pieces are timed.
+
+    Args:
+        request: What is asked.
+
+    Attributes:
+        times: When each piece of the answer came, in seconds of `time.perf_counter`.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.asked_at = time.perf_counter()
+        self.times: list[float] = []
+        self.has_left = False
+        self._request = request
+
+    def request(self, base: Base) -> Request:
+        """See `Asker`."""
+        return self._request
+
+    def hear(self, *piece: Any) -> None:
+        """See `Asker`."""
+        self.times.append(time.perf_counter())
+
+
+class Switched:
+    """A job whose steps go on while it is switched on.
+
+    Args:
+        directory: Of its run.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.on = False
+        self._directory = directory
+        self._run: Run | None = None
+        self._quanta: Iterator[Any] = iter(())
+
+    def start(self, base: Base) -> None:
+        """See `Training`."""
+        self._run = Run(self._directory, base, resolve(PROFILE), workload("intents", 200))
+        self._quanta = self._run.records()
+
+    def next_job(self) -> Iterator[None] | None:
+        """See `Training`; a step is a job."""
+        return self._one() if self.on else None
+
+    def _one(self) -> Iterator[None]:
+        next(self._quanta)
+        yield
+
+
+class Stage:
+    """A base on a device's thread, with a job to switch on and off.
+
+    Args:
+        base: The frozen model.
+        directory: Where the job's run is kept.
+    """
+
+    def __init__(self, base: Base, directory: Path) -> None:
+        self.base = base
+        self._training = Switched(directory)
+        self._device = Device(lambda: base, self._training, limits=Limits(), training_share=TRAINING_SHARE)
+        self._device.start()
+        while True:
+            try:
+                _ = self._device.base
+                return
+            except NotReadyError:
+                time.sleep(0.05)
+
+    def switch(self, *, training: bool) -> None:
+        """Returns when a step is under way, or none is."""
+        self._training.on = training
+        self._device.wake()
+        while self._device.is_training != training:
+            time.sleep(0.002)
+
+    def wave(self, requests: Sequence[Request]) -> dict[str, float]:
+        """Has prompts answered that come all at once.
+
+        Returns:
+            Seconds to the first text (median and longest), gaps between an answer's pieces (p50, p95, p99), tokens
+            a second of all together, and the share of the time that training had.
+        """
+        spent, began = self._device.seconds["training"], time.perf_counter()
+        askers = [Asking(request) for request in requests]
+        futures: list[Future[Generation]] = [self._device.ask(asker) for asker in askers]
+        tokens = sum(future.result().completion_tokens for future in futures)
+        took = time.perf_counter() - began
+        firsts = [asker.times[0] - asker.asked_at for asker in askers]
+        gaps = [later - earlier for asker in askers for earlier, later in pairwise(asker.times)]
+        cuts = quantiles(gaps, n=100)
+        return {
+            "first_token_s": median(firsts),
+            "last_first_token_s": max(firsts),
+            "gap_p50_s": cuts[49],
+            "gap_p95_s": cuts[94],
+            "gap_p99_s": cuts[98],
+            "tokens_per_s": tokens / took,
+            "training_share": (self._device.seconds["training"] - spent) / took,
+        }
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._training.on = False
+        self._device.stop()
+        self._device.join(120)
