@@ -1,5 +1,5 @@
 # docker build -t steerzo-edge .
-# docker run -p 8000:8000 -v steerzo-data:/data steerzo-edge      (with an NVIDIA GPU: --gpus all)
+# docker run -p 8000:8000 -v steerzo:/data steerzo-edge           (with an NVIDIA GPU: --gpus all)
 
 FROM debian:bookworm-slim AS system
 # bitsandbytes links libgomp.so.1 without bringing it; torch's CPU wheel happens to, others need not.
@@ -29,6 +29,8 @@ RUN /opt/pip/bin/pip install --no-deps ${TORCH_INDEX_URL:+--index-url "$TORCH_IN
 # Only the list, not pyproject.toml: other changes to that file leave this layer as it is.
 COPY --from=requirements /requirements.txt .
 RUN /opt/pip/bin/pip install -c constraints.txt torch -r requirements.txt
+COPY docker/trim.py .
+RUN python3 trim.py /opt/steerzo/lib/python3.11/site-packages
 
 
 FROM dependencies AS project
@@ -50,8 +52,10 @@ RUN useradd --uid 1000 --home-dir /data --no-create-home steerzo \
 COPY --from=dependencies /opt/steerzo /opt/steerzo
 COPY --from=project /project/opt/steerzo /opt/steerzo
 # The address is public, so the server needs a key: at its first start it makes one and logs it, once.
+# Bytecode is not written at run time: the root file system may be read-only (--read-only --tmpfs /tmp).
 ENV PATH=/opt/steerzo/bin:$PATH \
     HF_HOME=/models \
+    PYTHONDONTWRITEBYTECODE=1 \
     STEERZO_DATA_DIR=/data \
     STEERZO_HOST=0.0.0.0 \
     STEERZO_MAKE_KEY=1 \

@@ -1,15 +1,20 @@
-# make demo    set everything up and run the main job
-# make test    set everything up and pass the tests
-# make lint    formatting, lint rules, types, import directions
-# make bench   step time against the plain reference loop
-# make image   the container image
+# make demo         set everything up and run the main job
+# make test         set everything up and pass the tests
+# make lint         formatting, lint rules, types, import directions
+# make bench        step time against the plain reference loop
+# make image        the container image; on x86-64 give TORCH_INDEX_URL to have it without CUDA
+# make image-test   builds it and runs the main job in it
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench image clean
+IMAGE ?= steerzo-edge
+# Engines without a bridge, as on some build machines, share the host's network.
+DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
+
+.PHONY: demo test lint bench image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
@@ -27,7 +32,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.step_time
 
 image:
-	docker build --tag steerzo-edge .
+	docker build $(DOCKER_NETWORK) --build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL) --tag $(IMAGE) .
+
+image-test: $(READY) image
+	STEERZO_IMAGE=$(IMAGE) $(BIN)/python -m pytest -q -p no:xdist tests/image
 
 clean:
 	rm -rf $(VENV) demo-data build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

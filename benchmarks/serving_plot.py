@@ -34,6 +34,8 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         _rates(adapters, [row for row in rows if row["concurrency"] == max(8, row["adapters"])], "adapters")
         adapters.set_title("tokens a second, at least 8 prompts")
         adapters.set_xlabel("different adapters")
+    for axes in panels.flat:
+        axes.set_ylim(bottom=0)
     figure.savefig(path, dpi=110)
 
 
@@ -72,6 +74,6 @@ def _frame(axes: Axes, rows: Rows, over: str) -> None:
     ticks = sorted({int(row[over]) for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_ylim(bottom=0)
+
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)

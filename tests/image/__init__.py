@@ -1,0 +1,1 @@
+"""The container image, run for real: `make image-test`."""
