@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 from fastapi import Depends, FastAPI
 
@@ -36,9 +35,10 @@ from server.metrics import Metrics
 from server.openai import routes as openai_routes
 from server.openapi import describe
 from server.routes import adapters as adapter_routes
-from server.routes import datasets, docs, generate, health, jobs, monitoring, profiles
+from server.routes import datasets, docs, estimate, generate, health, jobs, monitoring, profiles
 from server.settings import Settings
 from steerzo_edge import __version__
+from steerzo_edge.estimate import Survey, survey
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 
@@ -84,8 +84,13 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
         context.failure = error
         give_up(error)
 
+    def load() -> Base:
+        base = _load(settings)
+        context.survey = _survey(base)
+        return base
+
     device = Device(
-        partial(_load, settings),
+        load,
         runner,
         limits=_limits(settings),
         training_share=settings.training_share,
@@ -139,7 +144,18 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     )
     app.state.context = context
     problems.install(app)
-    for routes in (datasets, jobs, adapter_routes, generate, profiles, openai_routes, health, monitoring, docs):
+    for routes in (
+        datasets,
+        jobs,
+        estimate,
+        adapter_routes,
+        generate,
+        profiles,
+        openai_routes,
+        health,
+        monitoring,
+        docs,
+    ):
         app.include_router(routes.router)
     describe(app)
     metrics.watch(monitoring.gauges(context))
@@ -192,3 +208,11 @@ def _load(settings: Settings) -> Base:
     base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
     log.info("base %s is ready on %s", base.name, base.device)
     return base
+
+
+def _survey(base: Base) -> Survey | None:
+    try:
+        return survey(base)
+    except Exception:  # an estimate that cannot be made is no reason not to serve
+        log.warning("base %s: its sizes and speed cannot be found", base.name, exc_info=True)
+        return None

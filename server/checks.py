@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 KEPT = 256
 SHARE = 0.2
 LONGEST_REST_S = 2.0
 
 
-class Checks:
+class Checks(Generic[T]):
     """What was found, and when the next may be looked at.
 
     Args:
@@ -28,15 +31,15 @@ class Checks:
         self._clock = clock
         self._rest = rest
         self._turn = threading.Lock()
-        self._found: dict[str, str | None] = {}
+        self._found: dict[str, T] = {}
         self._free_at = 0.0
 
-    def once(self, key: str, check: Callable[[], str | None]) -> str | None:
+    def once(self, key: str, check: Callable[[], T]) -> T:
         """The result of a check, looked at now or before.
 
         Args:
             key: Of everything that the check depends on. Datasets never change under their id.
-            check: Returns what there is to say; what it raises is not kept.
+            check: Returns what there is to say, in little; what it raises is not kept.
         """
         with suppress(KeyError):
             return self._found[key]

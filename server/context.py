@@ -16,6 +16,7 @@ from server.data.holdings import Holdings
 from server.data.library import Library
 from server.data.register import Register
 from server.database import Database
+from server.inspection import Inspection
 from server.jobs.bell import Bell
 from server.jobs.device import Device
 from server.jobs.feeds import Feeds
@@ -26,6 +27,7 @@ from server.lock import DirectoryLock
 from server.metrics import Metrics
 from server.pace import Pace
 from server.settings import Settings
+from steerzo_edge.estimate import Survey
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Context:
 
     Args:
         failure: Why the base could not be loaded, once that is known.
+        survey: The base's sizes and speed, once it is loaded; None if they could not be found.
         wrote_at: When the data directory last took a write that was made to see whether it does; monotonic seconds.
     """
 
@@ -51,9 +54,10 @@ class Context:
     lock: DirectoryLock
     room: Room
     metrics: Metrics
-    checks: Checks = field(default_factory=Checks)
+    checks: Checks[Inspection] = field(default_factory=Checks)
     pace: Pace = field(default_factory=Pace)
     failure: Exception | None = None
+    survey: Survey | None = None
     wrote_at: float = -math.inf
     _tokenizer: PreTrainedTokenizerBase | None = None
 

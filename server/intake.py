@@ -1,18 +1,19 @@
 """A job at the door: everything that can be checked is checked before it may wait in the queue."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 from server.context import Context
 from server.data.keeping import keep_benchmark, keep_rows
 from server.ids import new_id
+from server.inspection import Inspection, inspect, spec_of
 from server.jobs.rows import JobRow
 from server.jobs.store import same_request
 from server.schemas import BenchmarkRows, JobBody, Rows
-from steerzo_edge.assemble import split, tokenized
-from steerzo_edge.data.statistics import warning_of
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.task import Task
 from steerzo_edge.errors import BusyError, ConflictError, InputError
 from steerzo_edge.profile import Profile, load_profile, resolve
 
@@ -44,24 +45,13 @@ def accept(
         made = server.store.job_of_key(idempotency_key)
         if made is not None:
             return same_request(made, {"request": request})
-    base = server.device.base
-    if body.model not in (None, base.name):
-        raise ConflictError(
-            f"this server holds {base.name!r}, the job asks for {body.model!r}",
-            hint=f"Start a server with --base {body.model}, or leave model out.",
-        )
+    check_base(server, body)
     if server.store.count("queued") >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = profile_of(server, body)
     ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
-    spec: dict[str, Any] = {
-        "dataset": ids[0],
-        "validation": ids[1],
-        "profile": profile.model_dump(mode="json"),
-        "task": None if body.task is None else body.task.model_dump(mode="json"),
-        "seed": body.seed,
-    }
-    warning = server.checks.once(json.dumps(spec), lambda: _check(server, body, profile, ids))
+    spec = spec_of(body, profile, *ids)
+    found = inspected(server, body, profile, spec, lambda: _read(server, ids, body.task))
     spec |= {"request": request} | ({} if openai is None else {"openai": dict(openai)})
     with server.register.holding(*ids):
         job = server.store.add_job(
@@ -72,8 +62,8 @@ def accept(
             priority=body.priority,
             max_waiting=server.settings.max_waiting_jobs,
         )
-    if warning is not None:
-        server.store.add_log(job.id, warning)
+    if found.warning is not None:
+        server.store.add_log(job.id, found.warning)
     server.device.wake()
     return job
 
@@ -94,24 +84,49 @@ def profile_of(server: Context, body: JobBody) -> Profile:
     return profile.model_copy(update={"model": server.settings.model})
 
 
+def check_base(server: Context, body: JobBody) -> None:
+    """Whether a job is meant for the base that this server holds.
+
+    Raises:
+        ConflictError: If not.
+        NotReadyError: If that is still loading.
+    """
+    base = server.device.base
+    if body.model not in (None, base.name):
+        raise ConflictError(
+            f"this server holds {base.name!r}, the job asks for {body.model!r}",
+            hint=f"Start a server with --base {body.model}, or leave model out.",
+        )
+
+
+def inspected(
+    server: Context,
+    body: JobBody,
+    profile: Profile,
+    spec: Mapping[str, Any],
+    read: Callable[[], Sequence[Dataset | None]],
+) -> Inspection:
+    """What there is to say of a job's rows, found now or before.
+
+    Args:
+        server: The server's parts.
+        body: What is asked for.
+        profile: Its settings.
+        spec: From `spec_of`.
+        read: Reads the rows to learn from, and those to be judged by.
+
+    Raises:
+        InputError: If rows or settings cannot be used.
+    """
+    base, tokenizer = server.device.base, server.tokenizer
+    return server.checks.once(json.dumps(spec), lambda: inspect(base, tokenizer, body, profile, read()))
+
+
 def _dataset_id(server: Context, rows: Rows | None) -> str | None:
     if isinstance(rows, list):
         return keep_rows(server, rows, None).id
     return keep_benchmark(server, rows).id if isinstance(rows, BenchmarkRows) else rows
 
 
-def _check(server: Context, body: JobBody, profile: Profile, ids: list[str | None]) -> str | None:
-    """Reads and tokenizes the rows as the run will, so that their errors come now; what else there is to say."""
-    train, validation = (
-        None if id is None else server.library.read(server.register.dataset(id), body.task) for id in ids
-    )
-    if train is None:
-        raise InputError("dataset is missing")
-    if body.task is not None and train.format != "classification":
-        raise InputError(f"a task needs text/label rows; the dataset is {train.format}")
-    if validation is None:
-        train, validation = split(train, profile, body.seed)
-    base = server.device.base
-    profile.subset.chosen(base)
-    tokenized(server.tokenizer, base.context_length, profile, train, validation, body.seed)
-    return warning_of(train, validation)
+def _read(server: Context, ids: list[str | None], task: Task | None) -> list[Dataset | None]:
+    return [None if id is None else server.library.read(server.register.dataset(id), task) for id in ids]

@@ -177,6 +177,58 @@ class GenerationReply(Reply):
     usage: UsageReply
 
 
+class NeedsReply(Reply):
+    """Bytes, part by part."""
+
+    total: int
+    parts: dict[str, int] = Field(description="Bytes by the name of the part.")
+
+
+class MemoryReply(NeedsReply):
+    """What a job needs in memory, the base included; beside it the same in other ways."""
+
+    lean: NeedsReply = Field(description="With one probe in a forward and no prefix kept.")
+    exact: NeedsReply = Field(description="Back-propagation with Adam, the same subset and batch.")
+    checkpointed: NeedsReply = Field(description="The same with gradient checkpointing.")
+
+
+class SpeedReply(Reply):
+    """Where the seconds come from."""
+
+    source: Literal["job", "layer"] = Field(
+        description="layer: one decoder layer, measured when the base was loaded; job: corrected by an earlier job."
+    )
+    job: str | None = Field(description="The job whose steps corrected it.")
+    correction: float = Field(description="What the seconds were multiplied by.")
+
+
+class EstimateRowsReply(Reply):
+    """The rows of a job."""
+
+    train: int
+    validation: int
+    truncated: int = Field(description="Rows that are cut to fit.")
+
+
+class EstimateReply(Reply):
+    """What a job would need."""
+
+    base: str
+    device: str
+    rows: EstimateRowsReply
+    memory: MemoryReply
+    free: int = Field(description="Bytes that may be used, those of the loaded base included.")
+    fits: bool
+    steps: int
+    forwards: int = Field(description="Those of the search for a rate included, those of evaluations not.")
+    evaluations: int
+    tokens: int = Field(description="Put through the model, those of evaluations included.")
+    seconds: float = Field(description="If nothing ends the job early and nothing else has the device.")
+    speed: SpeedReply
+    warnings: list[str]
+    advice: str = Field(description="Whether back-propagation would serve better.")
+
+
 class ProfilesReply(Reply):
     """Every profile that ships with the package."""
 

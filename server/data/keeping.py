@@ -88,14 +88,25 @@ def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
         old = server.register.dataset(rows.dataset)
         if old.benchmark == rows.task:
             return old
-        data, file, title = server.library.bytes_of(old), old.file, old.name
-    else:
-        assert rows.path is not None
-        settings = server.settings
-        data, file = read_task_file(settings.tasks_dir, rows.path, settings.max_upload_bytes), rows.path
-        title = rows.path[-TITLE_CHARACTERS:]
+    data, file, title = benchmark_file(server, rows)
     dataset = read_dataset(data, name=PurePath(file).name, benchmark=rows.task)
     return _keep(server, dataset, data, title, _suffix(file), rows.task, None)
+
+
+def benchmark_file(server: Context, rows: BenchmarkRows) -> tuple[bytes, str, str]:
+    """The file that holds a benchmark's rows: its bytes, its name, and a title.
+
+    Raises:
+        InputError: As `keep_benchmark`.
+        NotFoundError: As `keep_benchmark`.
+    """
+    if rows.dataset is not None:
+        old = server.register.dataset(rows.dataset)
+        return server.library.bytes_of(old), old.file, old.name
+    assert rows.path is not None
+    settings = server.settings
+    data = read_task_file(settings.tasks_dir, rows.path, settings.max_upload_bytes)
+    return data, rows.path, rows.path[-TITLE_CHARACTERS:]
 
 
 def shown(row: DatasetRow) -> dict[str, Any]:

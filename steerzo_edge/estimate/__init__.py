@@ -2,7 +2,9 @@
 
 from steerzo_edge.estimate.advice import advice, advice_for, free_bytes, has_gradient
 from steerzo_edge.estimate.anatomy import Anatomy, anatomy, load_config
+from steerzo_edge.estimate.effort import Effort, Speed, run_effort, step_effort
 from steerzo_edge.estimate.exact import exact_needs
+from steerzo_edge.estimate.measure import Survey, measured_speed, survey
 from steerzo_edge.estimate.needs import Estimate, estimate
 from steerzo_edge.estimate.parts import Needs
 from steerzo_edge.estimate.work import Trained, Work, trained_by, work_of
@@ -10,8 +12,11 @@ from steerzo_edge.estimate.zeroth_order import zeroth_order_needs
 
 __all__ = [
     "Anatomy",
+    "Effort",
     "Estimate",
     "Needs",
+    "Speed",
+    "Survey",
     "Trained",
     "Work",
     "advice",
@@ -22,6 +27,10 @@ __all__ = [
     "free_bytes",
     "has_gradient",
     "load_config",
+    "measured_speed",
+    "run_effort",
+    "step_effort",
+    "survey",
     "trained_by",
     "work_of",
     "zeroth_order_needs",

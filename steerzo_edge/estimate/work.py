@@ -1,7 +1,8 @@
 """What a step works on: trained numbers, the tokens of a batch, the positions that look at the vocabulary."""
 
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
+from statistics import fmean
 
 from steerzo_edge.data.batches import forks
 from steerzo_edge.data.tokenization import Questions, Targets, Tokenized
@@ -99,7 +100,9 @@ class Work:
         longest: Tokens of the longest row.
         tokens: S, of the B longest rows, packed.
         places: P, positions of a batch whose next token is scored over the whole vocabulary.
-        rows_tokens: Tokens of all rows together; what a kept prefix holds.
+        rows_tokens: Tokens of all rows together; what a kept prefix holds. 0 if the rows are not known.
+        mean: Tokens of a training row, on average.
+        judged_tokens: Tokens of all validation rows together.
     """
 
     examples: int
@@ -107,6 +110,8 @@ class Work:
     tokens: int
     places: int
     rows_tokens: int
+    mean: float
+    judged_tokens: int = 0
 
 
 def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
@@ -122,15 +127,18 @@ def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
     if not data:
         longest = min(profile.batch.max_tokens, context_length)
         places = examples if _option_mass(profile) > 0 else 0
-        return Work(examples, longest, examples * longest, places, 0)
+        return Work(examples, longest, examples * longest, places, 0, longest)
     train = data[0]
     lengths = sorted((len(row.tokens) for row in forks(train)), reverse=True)
+    judged = [len(row.tokens) for rows in data[1:] for row in forks(rows)]
     return Work(
         examples,
         lengths[0],
         sum(islice(cycle(lengths), examples)),
         _places(train, examples, _option_mass(profile)),
-        sum(len(row.tokens) for row in chain.from_iterable(forks(rows) for rows in data)),
+        sum(lengths) + sum(judged),
+        fmean(lengths),
+        sum(judged),
     )
 
 

@@ -35,8 +35,7 @@ def zeroth_order_needs(profile: Profile, body: Anatomy, trained: Trained, work: 
     """
     itemsize = profile.model.dtype.itemsize
     room = work.longest * work.examples
-    asked = probes_per_forward(profile.batch.probes_per_forward, room, trained.size * itemsize)
-    copies = min(profile.method.cost, asked)
+    copies = stacked_probes(profile, trained, work)
     resting = 1 if trained.block < trained.size else 0
     tokens = max(copies * work.tokens, room)
     return Needs(
@@ -52,6 +51,19 @@ def zeroth_order_needs(profile: Profile, body: Anatomy, trained: Trained, work: 
             "frozen prefix": _prefix(profile, body, trained, work, itemsize),
         }
     )
+
+
+def stacked_probes(profile: Profile, trained: Trained, work: Work) -> int:
+    """Most probes in one forward, as `assemble` has it.
+
+    Args:
+        profile: The settings.
+        trained: The subset's sizes.
+        work: The largest batch.
+    """
+    room = work.longest * work.examples
+    copy = trained.size * profile.model.dtype.itemsize
+    return min(profile.method.cost, probes_per_forward(profile.batch.probes_per_forward, room, copy))
 
 
 def layer_bytes(body: Anatomy, itemsize: int, tokens: int) -> int:

@@ -155,7 +155,7 @@ def test_activations_are_what_a_forward_allocates(dtype: torch.dtype, length: in
     measured = allocated(base, packed)
     body = anatomy(base.model.config)
     profile = resolve({"model": {"compute_dtype": str(dtype).removeprefix("torch.")}})
-    work = Work(16, length, packed.tokens, 0, 0)
+    work = Work(16, length, packed.tokens, 0, 0, length)
     needs = zeroth_order_needs(
         resolve(profile.model_dump(), {"method.kind": "two-point", "batch.probes_per_forward": 1}),
         body,

@@ -105,8 +105,9 @@ def test_jobs_that_cannot_be_run(
     client: Client, dataset: str, changes: dict[str, Any], status: int, code: str, says: str
 ) -> None:
     body = {"dataset": dataset, "profile": PROFILE, "task": TASK, **changes}
-    document = problem(client.http.post("/jobs", json=body), status, code)
-    assert says in document["detail"]
+    documents = [problem(client.http.post(path, json=body), status, code) for path in ("/estimate", "/jobs")]
+    assert says in documents[0]["detail"]
+    assert documents[0] == documents[1]
 
 
 def test_rows_whose_target_does_not_fit(client: Client) -> None:
@@ -180,11 +181,14 @@ HALF = "\ud800"
     ],
 )
 def test_half_a_surrogate_pair_is_no_text(client: Client, dataset: str, path: str, body: dict[str, Any]) -> None:
+    paths = [path]
     if path == "/jobs":
         body = {"dataset": dataset, "profile": PROFILE, "task": TASK, **body}
-    response = client.http.post(path, content=json.dumps(body).encode(), headers=JSON)
-    assert response.status_code == 422, response.text
-    assert "Traceback" not in response.text
+        paths.append("/estimate")
+    for where in paths:
+        response = client.http.post(where, content=json.dumps(body).encode(), headers=JSON)
+        assert response.status_code == 422, response.text
+        assert "Traceback" not in response.text
 
 
 def test_half_a_surrogate_pair_in_a_file_or_a_path(client: Client) -> None:

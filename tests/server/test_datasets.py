@@ -208,7 +208,7 @@ def test_a_job_is_not_queued_for_a_dataset_that_is_deleted_meanwhile(
     def deleted(*arguments: object) -> None:
         context.holdings.remove(id)
 
-    monkeypatch.setattr("server.intake.warning_of", deleted)
+    monkeypatch.setattr("server.inspection.warning_of", deleted)
     before = len(http.get("/jobs").json()["jobs"])
     problem(http.post("/jobs", json={"dataset": id, "profile": PROFILE}), 404, "not-found")
     assert len(http.get("/jobs").json()["jobs"]) == before

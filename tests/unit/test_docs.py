@@ -62,7 +62,17 @@ def test_routes_exist(tmp_path: Path) -> None:
             whole = (
                 path
                 if path.startswith(
-                    ("/jobs", "/datasets", "/adapters", "/generate", "/profiles", "/healthz", "/readyz", "/metrics")
+                    (
+                        "/jobs",
+                        "/datasets",
+                        "/adapters",
+                        "/estimate",
+                        "/generate",
+                        "/profiles",
+                        "/healthz",
+                        "/readyz",
+                        "/metrics",
+                    )
                 )
                 else f"/jobs/{{id}}{path}"
             )

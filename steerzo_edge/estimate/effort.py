@@ -1,0 +1,181 @@
+"""What a run has to compute: forwards, floating point operations, random numbers; and how long that takes.
+
+    seconds = layers run * seconds a layer + operations * seconds each + numbers perturbed * seconds each
+
+The first term is what a layer costs however few tokens go through it: launches, and the expansion of its weights. A
+product of (T, D) and (D, O) counts as 2 T D O operations. Not counted: answers that evaluations generate, the
+output head, reading and writing files.
+"""
+
+import math
+from dataclasses import dataclass
+
+from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.work import Trained, Work
+from steerzo_edge.estimate.zeroth_order import stacked_probes
+from steerzo_edge.model.layers import layer_index
+from steerzo_edge.profile import Profile
+from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a device is, in seconds.
+
+    Args:
+        layer: Of one decoder layer however few tokens there are.
+        operation: Of one floating point operation in it, beyond that.
+        number: Of one trained number in one probe: drawn, added, stored.
+    """
+
+    layer: float
+    operation: float
+    number: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What is to be computed.
+
+    Args:
+        forwards: Forward passes: a probe each.
+        evaluations: Evaluations on the validation rows.
+        tokens: Tokens put through the model, those of evaluations included.
+        layers: Decoder layers run; stacked probes share theirs.
+        operations: Floating point operations in them.
+        numbers: Trained numbers that are perturbed, summed over probes.
+    """
+
+    forwards: int = 0
+    evaluations: int = 0
+    tokens: float = 0.0
+    layers: float = 0.0
+    operations: float = 0.0
+    numbers: float = 0.0
+
+    def __add__(self, other: "Effort") -> "Effort":
+        return Effort(
+            self.forwards + other.forwards,
+            self.evaluations + other.evaluations,
+            self.tokens + other.tokens,
+            self.layers + other.layers,
+            self.operations + other.operations,
+            self.numbers + other.numbers,
+        )
+
+    def __mul__(self, times: int) -> "Effort":
+        return Effort(
+            self.forwards * times,
+            self.evaluations * times,
+            self.tokens * times,
+            self.layers * times,
+            self.operations * times,
+            self.numbers * times,
+        )
+
+    def seconds(self, speed: Speed) -> float:
+        """How long it takes on a device of that speed."""
+        return self.layers * speed.layer + self.operations * speed.operation + self.numbers * speed.number
+
+
+def run_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
+    """All of a run, if nothing ends it early.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        trained: The subset's sizes.
+        work: Of its rows.
+    """
+    step = step_effort(profile, body, trained, work)
+    tuning = _tuning_forwards(profile)
+    found = step * profile.steps + _part(step, tuning) + _judging(profile, body, trained, work)
+    if trained.first_layer and _keeps(profile, body, work):
+        passes = max(1, math.ceil(work.rows_tokens / (work.longest * work.examples)))
+        found += _through(body, range(trained.first_layer), work.rows_tokens, work.mean, passes)
+    return found
+
+
+def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
+    """One step, on rows of the mean length; where blocks of layers take turns, the mean over them.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        trained: The subset's sizes.
+        work: Of its rows.
+    """
+    copies, cost = stacked_probes(profile, trained, work), profile.method.cost
+    tokens = work.examples * work.mean
+    kept = trained.first_layer if _keeps(profile, body, work) else 0
+    starts = _block_starts(profile, body, trained)
+    below = sum((_through(body, range(kept, start), tokens, work.mean, 1) for start in starts), Effort())
+    above = sum(
+        (
+            _through(body, range(start, body.layers), cost * tokens, work.mean, -(-cost // copies))
+            for start in starts
+        ),
+        Effort(),
+    )
+    extra = 0 if trained.rank == 0 else 2 * cost * tokens * (trained.size + trained.frozen)
+    return Effort(
+        forwards=cost,
+        tokens=cost * tokens,
+        layers=(below.layers + above.layers) / len(starts),
+        operations=(below.operations + above.operations) / len(starts) + extra,
+        numbers=cost * trained.size / len(starts),
+    )
+
+
+def layer_operations(body: Anatomy, layer: int, tokens: float, length: float) -> float:
+    """Floating point operations of one decoder layer.
+
+    Args:
+        body: The model's sizes.
+        layer: From 0.
+        tokens: That go through it.
+        length: Of the rows they are in.
+    """
+    weights = sum(p.inputs * p.outputs for p in body.projections if layer_index(p.name) == layer)
+    return tokens * (2 * weights + 4 * body.queries * length)
+
+
+def _through(body: Anatomy, layers: range, tokens: float, length: float, passes: int) -> Effort:
+    operations = sum(layer_operations(body, layer, tokens, length) for layer in layers)
+    return Effort(layers=len(layers) * passes, operations=operations)
+
+
+def _block_starts(profile: Profile, body: Anatomy, trained: Trained) -> list[int]:
+    """The lowest layer of each block."""
+    layers = sorted({layer_index(projection.name) for projection in trained.projections})
+    return layers[:: profile.subset.block_layers or len(layers)]
+
+
+def _tuning_forwards(profile: Profile) -> int:
+    radius = 2 * PAIRS * len(RADII) if profile.method.epsilon == "auto" else 0
+    searched = isinstance(profile.rule.learning_rate, str)
+    return radius + (FOLLOWED * (profile.method.cost + 1 + len(RUNGS)) if searched else 0)
+
+
+def _part(step: Effort, forwards: int) -> Effort:
+    """So many forwards like those of a step."""
+    share = forwards / step.forwards
+    return Effort(
+        forwards, 0, step.tokens * share, step.layers * share, step.operations * share, step.numbers * share
+    )
+
+
+def _judging(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
+    if not work.judged_tokens:
+        return Effort()
+    kept = trained.first_layer if _keeps(profile, body, work) else 0
+    passes = math.ceil(work.judged_tokens / (work.longest * work.examples))
+    once = _through(body, range(kept, body.layers), work.judged_tokens, work.mean, passes)
+    times = 1 + -(-profile.steps // profile.evaluate.every)  # before the first step, and always at the end
+    return (once + Effort(evaluations=1, tokens=work.judged_tokens)) * times
+
+
+def _keeps(profile: Profile, body: Anatomy, work: Work) -> bool:
+    """Whether what enters the lowest trained layer is kept for all rows."""
+    room = (profile.batch.prefix_memory_mib + profile.batch.prefix_disk_mib) << 20
+    return body.hidden * profile.model.dtype.itemsize * work.rows_tokens <= room
