@@ -1,7 +1,7 @@
 """How far a run is: what the lines of its journal add up to, and which of them its parameters are made of."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from steerzo_edge.evaluation import Evaluation
@@ -41,7 +41,7 @@ class Progress:
     skipped: int = 0
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> "Progress":
+    def of(cls, entries: Iterable[Entry]) -> "Progress":
         """Where a journal leaves off."""
         progress = cls()
         for entry in entries:
@@ -86,14 +86,19 @@ class Progress:
         return self.best is None or _rank(found) < _rank(self.best)
 
 
-def lineage(entries: Sequence[Entry], step: int) -> list[Entry]:
+def lineage(entries: Iterable[Entry], step: int, start: int = 0) -> list[Entry]:
     """The step lines that lead to where the parameters stand after `step` steps: without those that a watcher's
     verdict has taken back.
+
+    Args:
+        entries: Of a journal.
+        step: Finished steps.
+        start: Only the lines from this step on.
     """
     kept: list[Entry] = []
     for entry in entries:
         record = entry.record
-        if isinstance(record, StepRecord) and record.step < step:
+        if isinstance(record, StepRecord) and start <= record.step < step:
             kept.append(entry)
         elif isinstance(record, WatchRecord) and record.back_to is not None and record.step <= step:
             back_to = record.back_to

@@ -237,8 +237,7 @@ class Run:
                 start, tensors = loaded
                 self._parts.subset.parameters.copy_(tensors.pop("parameters"))
                 self._parts.rule.restore({key.removeprefix("rule."): tensor for key, tensor in tensors.items()})
-        rest = [entry for entry in lineage(entries, step) if entry.record.step >= start]
-        replay(rest, self._parts.subset, self._parts.rule, self._parts.blocks)
+        replay(lineage(entries, step, start), self._parts.subset, self._parts.rule, self._parts.blocks)
 
     def _rewind(self, step: int) -> None:
         """Takes the live parameters and rule back: what `_catch_up` makes of fresh ones."""

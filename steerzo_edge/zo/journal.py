@@ -10,12 +10,13 @@ most one torn line at the end, which is dropped when the file is opened again.
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, overload
 
 from pydantic import Field
 
@@ -61,6 +62,49 @@ class Entry:
     block: int = 0
 
 
+class Entries(Sequence[Entry]):
+    """The entries of a journal, read from its file when they are asked for: a run of a million steps holds none.
+
+    Args:
+        path: Of the file.
+        starts: Where in the file each begins, in bytes.
+    """
+
+    def __init__(self, path: Path, starts: Iterable[int]) -> None:
+        self._path = path
+        self._starts = array("Q", starts)
+
+    def add(self, start: int) -> None:
+        """Takes up one more, which is in the file already."""
+        self._starts.append(start)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[Entry]:
+        with self._path.open("rb") as file:
+            for start in self._starts:
+                file.seek(start)
+                yield self._read(file)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return list(Entries(self._path, self._starts[index]))
+        with self._path.open("rb") as file:
+            file.seek(self._starts[index])
+            return self._read(file)
+
+    def _read(self, file: BinaryIO) -> Entry:
+        value = _parsed(file.readline().rstrip(b"\n"))
+        if value is None:
+            raise JournalError(f"{self._path.name}: a line was damaged after it had been read")
+        return _entry(value)
+
+
 class Journal:
     """An open journal. Make one with `create` or `reopen`.
 
@@ -70,7 +114,7 @@ class Journal:
         entries: Those already in it.
     """
 
-    def __init__(self, path: Path, header: Header, entries: list[Entry]) -> None:
+    def __init__(self, path: Path, header: Header, entries: Entries) -> None:
         self.path = path
         self.header = header
         self.entries = entries
@@ -82,7 +126,7 @@ class Journal:
         """Starts a new journal; the file appears whole, with its header."""
         line = _line({"kind": "header", **header.model_dump(mode="json")})
         write_bytes(path, line)
-        return cls(path, header, [])
+        return cls(path, header, Entries(path, ()))
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
@@ -91,21 +135,21 @@ class Journal:
         Raises:
             JournalError: If it cannot be read.
         """
-        header, entries, length = _read(path)
+        header, starts, length = _looked_over(path)
         with path.open("r+b") as file:
             file.truncate(length)
             os.fsync(file.fileno())
-        return cls(path, header, entries)
+        return cls(path, header, Entries(path, starts))
 
     @staticmethod
-    def read(path: Path) -> tuple[Header, list[Entry]]:
+    def read(path: Path) -> tuple[Header, Entries]:
         """Header and entries of a journal, which is left as it is.
 
         Raises:
             JournalError: If it cannot be read.
         """
-        header, entries, _ = _read(path)
-        return header, entries
+        header, starts, _ = _looked_over(path)
+        return header, Entries(path, starts)
 
     def append(self, entry: Entry) -> None:
         """Writes one line and waits until it is on the disk.
@@ -123,7 +167,7 @@ class Journal:
             with suppress(OSError):
                 os.ftruncate(self._file.fileno(), length)
             raise
-        self.entries.append(entry)
+        self.entries.add(length)
 
     def close(self) -> None:
         """Closes the file."""
@@ -150,29 +194,40 @@ def _as_json(entry: Entry) -> dict[str, Any]:
     return line
 
 
-def _read(path: Path) -> tuple[Header, list[Entry], int]:
-    """Header, entries, and the length in bytes of what is whole."""
-    values: list[dict[str, Any]] = []
+def _looked_over(path: Path) -> tuple[Header, list[int], int]:
+    """Header, where each entry begins, and the length in bytes of what is whole. Every line has been read once."""
+    header: Header | None = None
+    starts: list[int] = []
     length = 0
     torn: int | None = None
-    *lines, _tail = path.read_bytes().split(b"\n")  # a line without its newline is torn
-    for number, line in enumerate(lines, 1):
-        value = _parsed(line)
-        if value is None:
-            torn = torn or number
-        elif torn is not None:
-            raise JournalError(f"{path.name}: line {torn} is damaged, but whole lines follow it")
-        else:
-            values.append(value)
-            length += len(line) + 1
-    if not values or values[0].pop("kind", None) != "header":
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            value = _parsed(line[:-1]) if line.endswith(b"\n") else None
+            if value is None:
+                torn = torn or number
+                continue
+            if torn is not None:
+                raise JournalError(f"{path.name}: line {torn} is damaged, but whole lines follow it")
+            try:
+                if header is None:
+                    header = _header(path, value)
+                else:
+                    _entry(value)
+                    starts.append(length)
+            except (KeyError, TypeError, InputError) as error:
+                raise JournalError(f"{path.name}: a line lacks what it should hold: {error}") from error
+            length += len(line)
+    if header is None:
         raise JournalError(f"{path.name}: the header is missing or damaged")
-    if values[0].get("format") != FORMAT:
-        raise JournalError(f"{path.name}: format {values[0].get('format')!r}; this version reads {FORMAT}")
-    try:
-        return Header.parse(values[0], where="header"), [_entry(value) for value in values[1:]], length
-    except (KeyError, TypeError, InputError) as error:
-        raise JournalError(f"{path.name}: a line lacks what it should hold: {error}") from error
+    return header, starts, length
+
+
+def _header(path: Path, value: dict[str, Any]) -> Header:
+    if value.pop("kind", None) != "header":
+        raise JournalError(f"{path.name}: the header is missing or damaged")
+    if value.get("format") != FORMAT:
+        raise JournalError(f"{path.name}: format {value.get('format')!r}; this version reads {FORMAT}")
+    return Header.parse(value, where="header")
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

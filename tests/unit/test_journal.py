@@ -1,5 +1,7 @@
 """The journal: durable, checksummed, torn at most at its end."""
 
+import gc
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -33,7 +35,14 @@ def written(path: Path, count: int = 3) -> list[Entry]:
 
 def test_what_was_written_is_read_again_exactly(tmp_path: Path) -> None:
     entries = written(tmp_path / "journal")
-    assert Journal.read(tmp_path / "journal") == (HEADER, entries)
+    header, found = Journal.read(tmp_path / "journal")
+    assert header == HEADER
+    assert list(found) == entries
+    assert [found[index] for index in range(len(found))] == entries
+    assert found[-1] == entries[-1]
+    assert found[1:3] == entries[1:3]
+    with pytest.raises(IndexError):
+        found[len(entries)]
 
 
 def test_an_evaluation_from_before_there_were_metrics(tmp_path: Path) -> None:
@@ -54,7 +63,7 @@ def test_a_skipped_step_is_kept_with_its_reason(tmp_path: Path) -> None:
     entry = Entry(StepRecord(0, None, 0.0, 1e-3, 1e-2, 2, 7, 0.1, 2, "no number"), Direction())
     with Journal.create(tmp_path / "journal", HEADER) as journal:
         journal.append(entry)
-    assert Journal.read(tmp_path / "journal")[1] == [entry]
+    assert list(Journal.read(tmp_path / "journal")[1]) == [entry]
 
 
 def test_every_truncation_loses_at_most_the_torn_record(tmp_path: Path) -> None:
@@ -66,9 +75,9 @@ def test_every_truncation_loses_at_most_the_torn_record(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         kept = sum(end <= length for end in ends) - 1
         with Journal.reopen(path) as journal:
-            assert journal.entries == entries[:kept]
+            assert list(journal.entries) == entries[:kept]
             journal.append(step(9))
-        assert Journal.read(path)[1] == [*entries[:kept], step(9)]
+        assert list(Journal.read(path)[1]) == [*entries[:kept], step(9)]
 
 
 def test_damage_in_the_middle_is_an_error_not_a_guess(tmp_path: Path) -> None:
@@ -94,3 +103,33 @@ def test_another_format_is_named(tmp_path: Path) -> None:
         pass
     with pytest.raises(JournalError, match="format 9"):
         Journal.read(tmp_path / "journal")
+
+
+def test_a_long_run_holds_no_lines(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / "journal", HEADER) as journal:
+        tracemalloc.start()
+        try:
+            for index in range(500):
+                journal.append(step(index))
+            gc.collect()
+            before, _ = tracemalloc.get_traced_memory()
+            for index in range(2000):
+                journal.append(step(index))
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+    assert held < 20 * 2000
+    assert (tmp_path / "journal").stat().st_size > 200 * 2500
+
+
+def test_a_line_that_is_damaged_later_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written(path)
+    with Journal.reopen(path) as journal:
+        data = bytearray(path.read_bytes())
+        data[data.rindex(b"{") + 5] ^= 1
+        path.write_bytes(bytes(data))
+        assert journal.entries[0] == step(0)
+        with pytest.raises(JournalError, match="damaged"):
+            list(journal.entries)
