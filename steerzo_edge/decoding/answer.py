@@ -1,14 +1,17 @@
 """An answer while it is made: tokens in, text that is certain out, and why it ends."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from steerzo_edge.decoding.logprobs import TokenLogprob
 from steerzo_edge.decoding.sampling import Sampling
+from steerzo_edge.decoding.text import Text
 
 FinishReason = Literal["stop", "length", "cancelled", "timeout"]
+Logprobs = tuple[TokenLogprob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,14 @@ class Generation:
             wanted the rest, "timeout" if it took too long.
         prompt_tokens: Length of the prompt.
         completion_tokens: Tokens generated, one that ended it included.
+        logprobs: Of the text's tokens, if they were asked for; none of what ended it.
     """
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    logprobs: Logprobs = ()
 
 
 class Answer:
@@ -39,32 +44,46 @@ class Answer:
 
     Attributes:
         reason: Why it has ended; None while it goes on.
+        tokens: Those it has received.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int], sampling: Sampling) -> None:
         self.reason: FinishReason | None = None
-        self._tokenizer = tokenizer
+        self.tokens: list[int] = []
+        self._reader = Text(tokenizer)
         self._ends = ends
         self._sampling = sampling
-        self._tokens: list[int] = []
         self._text = ""
         self._sent = 0
+        self._waiting: list[TokenLogprob] = []
+        self._logprobs: list[TokenLogprob] = []
 
-    def put(self, token: int) -> str:
-        """Takes the next token; returns the piece of text that is certain now, which may be empty."""
-        self._tokens.append(token)
+    def put(self, token: int, logprob: TokenLogprob | None = None) -> tuple[str, Logprobs]:
+        """Takes the next token.
+
+        Args:
+            token: Its id.
+            logprob: How likely it was, if that was asked for.
+
+        Returns:
+            The piece of text that is certain now, which may be empty; and the log-probabilities of its tokens.
+        """
+        self.tokens.append(token)
         if token in self._ends:
-            self.reason = "stop"
-        else:
-            self._read()
-            if self.reason is None and len(self._tokens) >= self._sampling.max_new_tokens:
-                self.reason = "length"
+            return self.end("stop")
+        if logprob is not None:
+            self._waiting.append(replace(logprob, offset=len(self._text)))
+        self._extend(self._reader.put(token))
+        if self.reason is None and len(self.tokens) >= self._sampling.max_new_tokens:
+            return self.end("length")
         return self._send(self._certain())
 
-    def end(self, reason: FinishReason) -> str:
-        """Ends it from outside; returns the rest of the text."""
+    def end(self, reason: FinishReason) -> tuple[str, Logprobs]:
+        """Ends it from outside; returns the rest, as `put` does."""
+        self._extend(self._reader.end())
         self.reason = self.reason or reason
-        return self._send(len(self._text))
+        text, logprobs = self._send(len(self._text))
+        return text, logprobs + self._release(len(self._waiting))
 
     def finished(self, prompt_tokens: int) -> Generation:
         """All of it, once it has ended.
@@ -73,27 +92,39 @@ class Answer:
             prompt_tokens: Length of the prompt.
         """
         assert self.reason is not None
-        return Generation(self._text, self.reason, prompt_tokens, len(self._tokens))
+        return Generation(self._text, self.reason, prompt_tokens, len(self.tokens), tuple(self._logprobs))
 
-    def _read(self) -> None:
-        self._text = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
-        found = [self._text.find(stop) for stop in self._sampling.stop if stop in self._text]
+    def _extend(self, text: str) -> None:
+        """Takes up new text, of which a stop text may cut something off."""
+        stops = self._sampling.stop
+        before = len(self._text)
+        self._text += text
+        if not text or not stops:
+            return
+        places = [self._text.find(stop, max(0, before - len(stop) + 1)) for stop in stops]
+        found = [place for place in places if place >= 0]
         if found:
             self._text, self.reason = self._text[: min(found)], "stop"
+            self._waiting = [one for one in self._waiting if one.offset < len(self._text)]
 
     def _certain(self) -> int:
         end = len(self._text)
         if self.reason is None:
-            while end and self._text[end - 1] == "\ufffd":  # half of a character
-                end -= 1
             for stop in self._sampling.stop:
                 for size in range(min(len(stop) - 1, end), 0, -1):
-                    if self._text[:end].endswith(stop[:size]):
+                    if self._text.endswith(stop[:size], 0, end):
                         end -= size
                         break
         return end
 
-    def _send(self, end: int) -> str:
+    def _send(self, end: int) -> tuple[str, Logprobs]:
         piece = self._text[self._sent : end]
         self._sent = max(self._sent, end)
-        return piece
+        return piece, self._release(sum(one.offset < self._sent for one in self._waiting))
+
+    def _release(self, count: int) -> Logprobs:
+        """The log-probabilities of the first tokens that wait for their text to be certain."""
+        found = tuple(self._waiting[:count])
+        del self._waiting[:count]
+        self._logprobs += found
+        return found

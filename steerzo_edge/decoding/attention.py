@@ -16,6 +16,7 @@ from transformers import AttentionInterface, PretrainedConfig
 
 from steerzo_edge.decoding.cache import RowCache
 from steerzo_edge.decoding.pool import Pool
+from steerzo_edge.model.attention import attending
 
 NAME = "steerzo-rows"
 
@@ -39,13 +40,8 @@ def attention_to(past: RowCache | Pool, config: PretrainedConfig) -> Iterator[No
         past: A prompt of which a chunk is read, or rows with one new token each.
         config: The model's; its choice of attention is put back afterwards.
     """
-    before, token = config._attn_implementation, _forward.set(_Forward(past))
-    config._attn_implementation = NAME
-    try:
+    with attending(config, NAME, _forward, _Forward(past)):
         yield
-    finally:
-        config._attn_implementation = before
-        _forward.reset(token)
 
 
 def _attend(

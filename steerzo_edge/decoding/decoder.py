@@ -5,11 +5,16 @@ A step is one quantum of the device:
     1 forward     the next token of every row, through the bank's `rows` route
     1 forward     at most, of a chunk of one prompt that has not been read yet; prompts take turns
 
-The last chunk of a prompt gives its first token, and makes it a row from the next step on. A prompt is always read
-alone, in chunks that depend on its own length only, and attention is the same sum whatever the others' lengths.
-So a row's numbers do not depend on the other rows as far as the products round a row alike for every number of
-rows. The bf16 kernels of a CPU with AVX512-BF16 do, bit for bit; float32 products may differ in the last bit, and
-on CUDA kernels are chosen by the number of rows: two tokens of nearly equal score may change places there.
+The last chunk of a prompt gives its first token, and makes it a row from the next step on; requests that begin
+alike are read once, and each gets a copy. A prompt is always read alone, in chunks that depend on its own length
+only, and attention is the same sum whatever the others' lengths. So a row's numbers do not depend on the other
+rows as far as the products round a row alike for every number of rows. The bf16 kernels of a CPU with AVX512-BF16
+do, bit for bit; float32 products may differ in the last bit, and on CUDA kernels are chosen by the number of rows:
+two tokens of nearly equal score may change places there.
+
+A step that fails has changed nothing. If memory ran out, the request that came last is parked: its keys and values
+are dropped, and made again from its tokens when another request has ended. For any other fault rows are taken one
+at a time once, and those that still fail are the ones it belongs to.
 
 `transformers`' continuous batching packs all requests into one row, where a token's adapter cannot be told by its
 row; it samples from the global generator, and runs a thread of its own that shares the device with nobody.
@@ -17,81 +22,25 @@ row; it samples from the global generator, and runs a thread of its own that sha
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from steerzo_edge.data.tokenization import Tokens
-from steerzo_edge.decoding.answer import Answer, FinishReason, Generation
+from steerzo_edge.decoding.answer import FinishReason
 from steerzo_edge.decoding.attention import attention_to
 from steerzo_edge.decoding.cache import RowCache, blocks_of
+from steerzo_edge.decoding.logprobs import TokenLogprob, logprobs_of
 from steerzo_edge.decoding.pool import Pool, pool_bytes
-from steerzo_edge.decoding.sampling import Chooser, Sampling, chosen
+from steerzo_edge.decoding.row import Piece, Reading, Request, Row
+from steerzo_edge.decoding.sampling import chosen
 from steerzo_edge.model.bank import Patches, rows
 from steerzo_edge.model.base import Base
 
+__all__ = ["Decoder", "Piece", "Request"]
+
 PREFILL_TOKENS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be answered.
-
-    Args:
-        tokens: Of the prompt; not empty, and with the answer no longer than the context.
-        sampling: How tokens are chosen.
-        adapter: Patches of one version that nobody changes while the request lives; None is the bare base.
-    """
-
-    tokens: Tokens
-    sampling: Sampling
-    adapter: Patches | None = None
-
-    @property
-    def longest(self) -> int:
-        """Tokens of prompt and answer, if nothing ends it early."""
-        return len(self.tokens) + self.sampling.max_new_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What a step has brought to one request.
-
-    Args:
-        ticket: As `Decoder.add` gave it.
-        text: Goes on where the piece before ended; may be empty.
-        tokens: How many tokens the answer has now.
-        made: All of the answer, with its last piece; None before.
-    """
-
-    ticket: int
-    text: str
-    tokens: int
-    made: Generation | None = None
-
-
-class _Row:
-    def __init__(self, ticket: int, request: Request, base: Base) -> None:
-        self.ticket = ticket
-        self.request = request
-        self.cache = RowCache()
-        self.chooser = Chooser(request.sampling, base.device)
-        self.answer = Answer(base.tokenizer, base.end_tokens, request.sampling)
-        self.token = -1
-        self.tokens = 0
-
-    def put(self, token: int) -> Piece:
-        self.token = token
-        self.tokens += 1
-        return self.piece(self.answer.put(token))
-
-    def end(self, reason: FinishReason) -> Piece:
-        return self.piece(self.answer.end(reason))
-
-    def piece(self, text: str) -> Piece:
-        made = None if self.answer.reason is None else self.answer.finished(len(self.request.tokens))
-        return Piece(self.ticket, text, self.tokens, made)
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 
 class Decoder:
@@ -106,47 +55,58 @@ class Decoder:
         self._base = base
         self._prefill_tokens = prefill_tokens
         self._tickets = 0
-        self._unread: deque[_Row] = deque()
-        self._rows: list[_Row] = []
+        self._readings: deque[Reading] = deque()
+        self._rows: list[Row] = []
+        self._parked: list[Row] = []
+        self._has_room = False
         self._pool = Pool()
         self._route: Patches | None = None
         self._token_bytes: int | None = None
 
     def __len__(self) -> int:
         """Requests that are under way."""
-        return len(self._unread) + len(self._rows)
+        return len(self._active()) + len(self._parked)
+
+    @property
+    def parked(self) -> int:
+        """Requests under way that wait for memory."""
+        return len(self._parked)
 
     def add(self, request: Request) -> int:
         """Takes a request up; returns the ticket its pieces will carry."""
         self._tickets += 1
-        self._unread.append(_Row(self._tickets, request, self._base))
+        self._queue(Row(self._tickets, request, self._base))
         return self._tickets
 
+    @torch.inference_mode()
     def end(self, ticket: int, reason: FinishReason) -> Piece:
-        """Ends a request now; returns the last piece. Its memory is free when this returns.
+        """Ends a request now; returns the last piece.
 
         Args:
             ticket: Of a request that is under way.
             reason: Why it ends.
         """
-        row = next(row for row in [*self._unread, *self._rows] if row.ticket == ticket)
-        with torch.inference_mode():
-            self._leave(row)
+        row = next(row for row in [*self._active(), *self._parked] if row.ticket == ticket)
+        self._leave(row)
         return row.end(reason)
 
     def clear(self) -> None:
         """Forgets all requests."""
-        self._unread.clear()
+        self._readings.clear()
         self._rows.clear()
+        self._parked.clear()
         self._pool = Pool()
         self._route = None
 
+    @torch.inference_mode()
     def step(self) -> list[Piece]:
         """One quantum; returns what it has brought, which may be nothing while a long prompt is read."""
-        with torch.inference_mode():
-            pieces = self._decode() if self._rows else []
-            if self._unread:
-                pieces += self._read()
+        if self._parked and (self._has_room or not self._active()):
+            self._queue(self._parked.pop(0))
+        self._has_room = False
+        pieces = self._decode_all() if self._rows else []
+        if self._readings:
+            pieces += self._read()
         return pieces
 
     def cache_bytes(self, requests: Sequence[Request]) -> int:
@@ -158,53 +118,137 @@ class Decoder:
     @property
     def held_bytes(self) -> int:
         """What the keys and values of all requests take now."""
-        return self._pool.bytes + sum(row.cache.bytes for row in self._unread)
+        return self._pool.bytes + sum(reading.cache.bytes for reading in self._readings)
 
-    def _decode(self) -> list[Piece]:
-        if self._route is None:
-            self._route = rows([row.request.adapter for row in self._rows])
-        ids = torch.tensor([[row.token] for row in self._rows], device=self._base.device)
-        positions = torch.tensor(self._pool.lengths, device=self._base.device)[:, None]
-        self._pool.begin(ids.device)
-        with self._base.bank.route(self._route):
+    def _active(self) -> list[Row]:
+        return [*self._rows, *(row for reading in self._readings for row in reading.rows)]
+
+    def _queue(self, row: Row) -> None:
+        if not any(reading.takes(row) for reading in self._readings):
+            self._readings.append(Reading(row))
+
+    def _decode_all(self) -> list[Piece]:
+        try:
+            return self._decode(0, len(self._rows))
+        except OUT_OF_MEMORY as error:
+            return self._made_room(error)
+        except Exception:  # whose it was is found out below
+            taken = list(self._rows)
+        pieces: list[Piece] = []
+        for row in taken:
+            try:
+                pieces += self._decode(self._rows.index(row), 1)
+            except OUT_OF_MEMORY:
+                continue  # the next step makes room
+            except Exception as error:  # belongs to this row
+                pieces.append(self._failed(row, error))
+        return pieces
+
+    def _decode(self, first: int, count: int) -> list[Piece]:
+        """A token for some of the rows; nothing has changed if it raises."""
+        taken = self._rows[first : first + count]
+        lengths = self._pool.lengths[first : first + count]
+        last = [row.answer.tokens[-1] for row in taken]
+        ids, positions = torch.tensor([last, lengths], device=self._base.device).unsqueeze(2)
+        self._pool.begin(first, positions[:, 0])
+        with self._base.bank.route(self._routed(taken)):
             scores = self._forward(ids, positions, self._pool)
-        self._pool.end()
-        taken = list(self._rows)
         tokens = chosen(scores, [row.chooser for row in taken])
-        return [self._put(row, token) for row, token in zip(taken, tokens, strict=True)]
+        logprobs = logprobs_of(scores, tokens, [row.request.sampling.logprobs for row in taken])
+        self._pool.end()
+        return [self._put(*each) for each in zip(taken, tokens, logprobs, strict=True)]
+
+    def _routed(self, taken: Sequence[Row]) -> Patches:
+        """The route of some of the rows; that of all is kept as long as they stay."""
+        if len(taken) != len(self._rows):
+            return rows([row.request.adapter for row in taken])
+        if self._route is None:
+            self._route = rows([row.request.adapter for row in taken])
+        return self._route
 
     def _read(self) -> list[Piece]:
-        row = self._unread.popleft()
-        done = row.cache.length
-        chunk = row.request.tokens[done : done + self._prefill_tokens]
-        with self._base.bank.route(rows([row.request.adapter])):
-            scores = self._chunk(chunk, row.cache)
-        if row.cache.length < len(row.request.tokens):
-            self._unread.append(row)
-            return []
-        self._rows.append(row)
-        self._pool.join(row.cache)
-        row.cache = RowCache()
-        self._route = None
-        return [self._put(row, *chosen(scores, [row.chooser]))]
+        reading = self._readings[0]
+        pieces: list[Piece] = []
+        try:
+            if reading.rest:
+                self._chunk(reading)
+            if reading.rest:
+                self._readings.rotate(-1)
+                return []
+            while reading.rows:
+                pieces.append(self._begun(reading))
+            self._readings.remove(reading)
+        except OUT_OF_MEMORY as error:
+            pieces += self._made_room(error)
+        except Exception as error:  # belongs to those it is read for
+            pieces += [self._failed(row, error) for row in list(reading.rows)]
+        return pieces
 
-    def _put(self, row: _Row, token: int) -> Piece:
-        piece = row.put(token)
+    def _chunk(self, reading: Reading) -> None:
+        done = reading.cache.length
+        with self._base.bank.route(reading.route):
+            reading.scores = self._read_into(reading.cache, reading.tokens[done : done + self._prefill_tokens])
+
+    def _begun(self, reading: Reading) -> Piece:
+        """The first token of one that has been read for, which becomes a row."""
+        row = reading.rows[0]
+        assert reading.scores is not None
+        (token,) = chosen(reading.scores, [row.chooser])
+        (logprob,) = logprobs_of(reading.scores, [token], [row.request.sampling.logprobs])
+        self._pool.join(reading.cache)
+        self._rows.append(reading.rows.pop(0))
+        self._route = None
+        return self._put(row, token, logprob)
+
+    def _put(self, row: Row, token: int, logprob: TokenLogprob | None) -> Piece:
+        try:
+            piece = row.put(token, logprob)
+        except Exception as error:  # belongs to this row
+            return self._failed(row, error)
         if piece.made is not None:
             self._leave(row)
         return piece
 
-    def _leave(self, row: _Row) -> None:
-        if row in self._rows:
-            place = self._rows.index(row)
-            self._pool.leave(place)
-            self._rows[place] = self._rows[-1]
-            self._rows.pop()
-            self._route = None
-        else:
-            self._unread.remove(row)
+    def _failed(self, row: Row, error: Exception) -> Piece:
+        self._leave(row)
+        return row.fail(error)
 
-    def _chunk(self, tokens: Tokens, cache: RowCache) -> Tensor:
+    def _leave(self, row: Row) -> None:
+        if row in self._parked:
+            self._parked.remove(row)
+            return
+        self._has_room = True
+        if row in self._rows:
+            self._drop(row)
+            return
+        reading = next(reading for reading in self._readings if row in reading.rows)
+        reading.rows.remove(row)
+        if not reading.rows:
+            self._readings.remove(reading)
+
+    def _drop(self, row: Row) -> None:
+        place = self._rows.index(row)
+        self._pool.leave(place)
+        self._rows[place] = self._rows[-1]
+        self._rows.pop()
+        self._route = None
+
+    def _made_room(self, error: Exception) -> list[Piece]:
+        """Parks who came last; who is alone and has not enough memory fails."""
+        active = self._active()
+        newest = max(active, key=lambda row: row.ticket)
+        reading = next((reading for reading in self._readings if newest in reading.rows), None)
+        if len(self._rows) + len(self._readings) == 1:
+            return [self._failed(row, error) for row in active]
+        if reading is None:
+            self._drop(newest)
+        else:
+            self._readings.remove(reading)
+        self._parked += [newest] if reading is None else reading.rows
+        self._parked.sort(key=lambda row: row.ticket)
+        return []
+
+    def _read_into(self, cache: RowCache, tokens: Tokens) -> Tensor:
         """(1, V) logits behind the last of some tokens."""
         device = self._base.device
         positions = torch.arange(cache.length, cache.length + len(tokens), device=device)[None]
@@ -219,9 +263,9 @@ class Decoder:
             output = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1)
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
+    @torch.inference_mode()
     def _measured(self) -> int:
         """Bytes of one token's keys and values, as one forward leaves them."""
         cache = RowCache()
-        with torch.inference_mode():
-            self._chunk((0,), cache)
+        self._read_into(cache, (0,))
         return cache.bytes // blocks_of(1)

@@ -29,7 +29,9 @@ class Pool:
         self.lengths: list[int] = []
         self._layers: list[tuple[Tensor, Tensor]] = []
         self._columns = 0
+        self._taken = range(0)
         self._ends = torch.empty(0, dtype=torch.int64)
+        self._places = self._ends, self._ends
         self._hidden: dict[int | None, Tensor] = {}
 
     @property
@@ -38,23 +40,28 @@ class Pool:
         return sum(block.nbytes for blocks in self._layers for block in blocks)
 
     def join(self, cache: RowCache) -> None:
-        """Takes a row up, behind the others.
+        """Takes a row up, behind the others; they are as before if there is no memory for it.
 
         Args:
-            cache: What it has been read into; not needed any more when this returns.
+            cache: What it has been read into; copied.
         """
-        self.lengths.append(cache.length)
         if not self._layers:
             self._layers = [(k.new_empty(0, *k.shape), v.new_empty(0, *v.shape)) for k, v in cache.layers]
-        self._fit()
-        row = len(self.lengths) - 1
+        row = len(self.lengths)
+        try:
+            self._fit([*self.lengths, cache.length])
+        except BaseException:
+            if not self.lengths:
+                self._layers = []
+            raise
         for blocks, parts in zip(self._layers, cache.layers, strict=True):
             for block, part in zip(blocks, parts, strict=True):
                 block[row].zero_()  # nothing of a row that was here before, lest it holds what is not finite
                 block[row, :, : cache.length] = part[:, : cache.length]
+        self.lengths.append(cache.length)
 
     def leave(self, row: int) -> None:
-        """Forgets a row; the last takes its place.
+        """Forgets a row; the last takes its place. Its memory is free from the next step on.
 
         Args:
             row: Its number.
@@ -64,24 +71,27 @@ class Pool:
             block[row] = block[last]
         self.lengths[row] = self.lengths[last]
         self.lengths.pop()
-        if self.lengths:
-            self._fit()
-        else:
-            self._layers, self._columns = [], 0
+        if not self.lengths:
+            self._layers = []
 
-    def begin(self, device: torch.device) -> None:
-        """Before a forward with one new token for each row.
+    def begin(self, first: int, ends: Tensor) -> None:
+        """Before a forward with one new token for each of some rows.
 
         Args:
-            device: Where the model is.
+            first: The number of the first of them.
+            ends: (n,) int64 lengths of the n rows, where the model is.
         """
-        self._fit()
-        self._ends = torch.tensor(self.lengths, device=device)
+        self._fit(self.lengths)
+        self._taken = range(first, first + len(ends))
+        self._ends = ends
         self._hidden.clear()
+        if len(ends) > 1:
+            self._places = torch.arange(first, first + len(ends), device=ends.device), ends
 
     def end(self) -> None:
         """After it."""
-        self.lengths = [length + 1 for length in self.lengths]
+        for row in self._taken:
+            self.lengths[row] += 1
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Writes a layer's keys and values of the new token behind those of the tokens before.
@@ -94,12 +104,15 @@ class Pool:
         Returns:
             (n, Hkv, W, d) of both, as views; what `hidden` hides is to be left out.
         """
-        count = len(self.lengths)
-        rows = torch.arange(count, device=keys.device)
-        for block, new in zip(self._layers[layer], (keys, values), strict=True):
-            block[rows, :, self._ends] = new[:, :, 0]
+        first, end = self._taken.start, self._taken.stop
         k, v = self._layers[layer]
-        return k[:count], v[:count]
+        if end - first == 1:
+            column = self.lengths[first]
+            k[first, :, column], v[first, :, column] = keys[0, :, 0], values[0, :, 0]
+        else:
+            rows, columns = self._places
+            k[rows, :, columns], v[rows, :, columns] = keys[:, :, 0], values[:, :, 0]
+        return k[first:end, :, : self._columns], v[first:end, :, : self._columns]
 
     def hidden(self, window: int | None) -> Tensor:
         """(n, 1, 1, W) bool: the columns that a row's new token does not look at.
@@ -115,14 +128,17 @@ class Pool:
             self._hidden[window] = hidden[:, None, None]
         return self._hidden[window]
 
-    def _fit(self) -> None:
-        """Makes the blocks as large as the rows need for their next token, and no larger."""
-        rows = -(-len(self.lengths) // ROWS) * ROWS
-        columns = blocks_of(max(self.lengths) + 1)
-        if self._layers[0][0].shape[0] == rows and self._columns == columns:
-            return
+    def _fit(self, lengths: Sequence[int]) -> None:
+        """Makes the blocks as large as some rows need for their next token, and no larger.
+
+        A layer after the other, so that only one is there twice; a row's keys stay where they are, so a fit that
+        was broken off does no harm.
+        """
+        rows, columns = -(-len(lengths) // ROWS) * ROWS, blocks_of(max(lengths) + 1)
+        for layer, (k, v) in enumerate(self._layers):
+            if k.shape[0] != rows or k.shape[2] != columns:
+                self._layers[layer] = _resized(k, rows, columns), _resized(v, rows, columns)
         self._columns = columns
-        self._layers = [(_resized(k, rows, columns), _resized(v, rows, columns)) for k, v in self._layers]
 
 
 def pool_bytes(row_bytes: Sequence[int]) -> int:

@@ -25,6 +25,8 @@ class Sampling:
         top_k: Keep this many likeliest tokens; 0 keeps all.
         stop: Texts that end the answer; they are not part of it.
         seed: Of the sampling.
+        logprobs: Of how many of the likeliest tokens log-probabilities are told, beside the chosen one's; None is
+            of none at all.
     """
 
     max_new_tokens: int = 128
@@ -33,6 +35,7 @@ class Sampling:
     top_k: int = 0
     stop: tuple[str, ...] = ()
     seed: int = 0
+    logprobs: int | None = None
 
 
 GREEDY: Final = Sampling()
@@ -49,6 +52,7 @@ class Chooser:
     def __init__(self, sampling: Sampling, device: torch.device) -> None:
         self._processors = LogitsProcessorList()
         self._generator: torch.Generator | None = None
+        self._noise: Tensor | None = None
         if sampling.temperature == 0:
             return
         self._processors.append(TemperatureLogitsWarper(sampling.temperature))
@@ -59,7 +63,7 @@ class Chooser:
         self._generator = torch.Generator(device).manual_seed(sampling.seed)
 
     def weighed(self, scores: Tensor) -> Tensor:
-        """Scores whose largest is the token to take.
+        """Scores whose largest is the token to take; the same again until it is taken, should a step fail.
 
         Args:
             scores: (1, V) float32 logits.
@@ -67,8 +71,18 @@ class Chooser:
         if self._generator is None:
             return scores
         scores = self._processors(None, scores)
-        uniform_noise = torch.rand(scores.shape, generator=self._generator, device=scores.device)
-        return scores - torch.log(-torch.log(uniform_noise.clamp(1e-20, 1 - 1e-7)))
+        if self._noise is None:
+            self._noise = torch.rand(scores.shape, generator=self._generator, device=scores.device)
+        return scores - torch.log(-torch.log(self._noise.clamp(1e-20, 1 - 1e-7)))
+
+    def taken(self) -> None:
+        """The token is part of the answer: the next one has noise of its own."""
+        self._noise = None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it takes the likeliest token."""
+        return self._generator is None
 
 
 def chosen(scores: Tensor, choosers: Sequence[Chooser]) -> list[int]:
@@ -78,6 +92,9 @@ def chosen(scores: Tensor, choosers: Sequence[Chooser]) -> list[int]:
         scores: (n, V) logits.
         choosers: One for each row.
     """
+    if all(chooser.is_greedy for chooser in choosers):
+        likeliest: list[int] = scores.argmax(-1).tolist()
+        return likeliest
     scores = scores.float()
     weighed = [chooser.weighed(scores[row : row + 1]) for row, chooser in enumerate(choosers)]
     found: list[int] = torch.cat([row.argmax(-1) for row in weighed]).tolist()

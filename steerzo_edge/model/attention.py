@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from transformers import AttentionInterface, PretrainedConfig
 
 from steerzo_edge.data.packing import Group, Packed
 
+T = TypeVar("T")
 NAME = "steerzo-packed"
 SCORE_BYTES = 4 << 20
 QUERIES = 256
@@ -44,13 +45,27 @@ def packed_attention(config: PretrainedConfig, packed: Packed) -> Iterator[None]
         config: The model's; its choice of attention is put back afterwards.
         packed: The layout of the tokens that go through the model.
     """
-    before, token = config._attn_implementation, _layout.set(_Layout(packed))
-    config._attn_implementation = NAME
+    with attending(config, NAME, _layout, _Layout(packed)):
+        yield
+
+
+@contextmanager
+def attending(config: PretrainedConfig, name: str, variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Inside the block, models with this config use another attention function, which finds a value set.
+
+    Args:
+        config: The model's; its choice of attention is put back afterwards, as the variable is.
+        name: Of a registered function.
+        variable: Where it looks.
+        value: What it finds there.
+    """
+    before, token = config._attn_implementation, variable.set(value)
+    config._attn_implementation = name
     try:
         yield
     finally:
         config._attn_implementation = before
-        _layout.reset(token)
+        variable.reset(token)
 
 
 def _attend(

@@ -99,7 +99,7 @@ def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
     most = Decoder(base).cache_bytes([large.request(base)])
     assert most == 4 * 256 * (3 * 2 * 32 * 4)
     prompts = opened(base, cache_bytes=most)
-    others = [prompts.ask(Asking("a", 20)) for _ in range(4)]
+    others = [prompts.ask(Asking(text, 20)) for text in "bcde"]
     fifth, second, third = (prompts.ask(asker) for asker in (small, large, Asking("a", 20)))
     prompts.turn()
     # With the large one there would be eight rows of 256 tokens. The small one behind it would fit, but waits.

@@ -1,0 +1,58 @@
+"""The bytes that a token stands for. A token may be a part of a character, so its text alone would not do."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+class Spelling:
+    """Spells the tokens of one tokenizer, by how its decoder joins them.
+
+    Args:
+        tokenizer: Of the base.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+        parts = list(_parts(json.loads(decoder.__getstate__()))) if decoder is not None else []
+        kinds = {part["type"] for part in parts}
+        self._bytes_as_letters = "ByteLevel" in kinds
+        self._bytes_as_tokens = "ByteFallback" in kinds
+        self._spaces = {part["replacement"]: " " for part in parts if part["type"] == "Metaspace"}
+        for part in parts:
+            if part["type"] == "Replace" and "String" in part["pattern"]:
+                self._spaces[part["pattern"]["String"]] = part["content"]
+        self._special = set(tokenizer.all_special_ids)
+
+    def bytes(self, token: int) -> bytes:
+        """What a token is written as; special tokens by their names."""
+        piece = str(self._tokenizer.convert_ids_to_tokens(token))
+        if token in self._special:
+            return piece.encode()
+        if self._bytes_as_letters and all(letter in _letters() for letter in piece):
+            return bytes(_letters()[letter] for letter in piece)
+        if self._bytes_as_tokens and len(piece) == 6 and piece.startswith("<0x"):
+            return bytes.fromhex(piece[3:5])
+        if not self._spaces:
+            return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False)).encode()
+        for mark, content in self._spaces.items():
+            piece = piece.replace(mark, content)
+        return piece.encode()
+
+
+def _parts(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield decoder
+    for part in decoder.get("decoders", ()):
+        yield from _parts(part)
+
+
+@cache
+def _letters() -> dict[str, int]:
+    """Byte-level vocabularies write each byte as a visible letter: its own, or the next from 256 on."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + place): byte for place, byte in enumerate(others)}
