@@ -1,7 +1,8 @@
 """Answers from the base with any adapter: asked on the event loop, made on the device's thread.
 
-Whole or in pieces, for /generate and for the routes under /v1. A client that leaves is noticed at once, and the
-work for it ends before the device's next quantum; if its turn has not come yet, nothing is computed at all.
+Whole or in pieces, for /generate and for the routes under /v1. A prompt is encoded on a thread of the web's, once
+for all its answers. A client that leaves is noticed at once, and the work for it ends before the device's next
+quantum; if its turn has not come yet, nothing is computed at all.
 """
 
 import asyncio
@@ -11,18 +12,21 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 
 from server.context import Context
 from steerzo_edge.data.examples import Message
 from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.generation import Generation, Sampling, encode_prompt
+from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 
 MOST_TOKENS = 4096
-_News = asyncio.Queue[tuple[int, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,22 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A piece of an answer, and how likely its tokens were, if that was asked for."""
+
+    text: str
+    logprobs: Logprobs = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came of it; `adapter` is the id of the job whose adapter answered."""
 
     adapter: str | None
     made: Generation
+
+
+_News = asyncio.Queue[tuple[int, Said | None]]
 
 
 async def whole_answer(server: Context, question: Question, request: HttpRequest) -> Answer:
@@ -67,7 +82,7 @@ async def whole_answers(server: Context, questions: Sequence[Question], request:
     Raises:
         SteerzoError: What a prompt, an adapter or the queue is refused for.
     """
-    asked = [_Asked(server, question) for question in questions]
+    asked = [_Asked(server, *each) for each in await _encoded(server, questions)]
     left = asyncio.ensure_future(_left(request))
     try:
         results = asyncio.gather(*[asyncio.wrap_future(server.device.ask(one)) for one in asked])
@@ -83,23 +98,14 @@ async def whole_answers(server: Context, questions: Sequence[Question], request:
             await left
 
 
-async def checked(server: Context, question: Question) -> None:
-    """Finds what is wrong with a question before anything is sent.
-
-    Raises:
-        SteerzoError: As `whole_answer`.
-    """
-    await asyncio.wrap_future(server.device.submit(_Asked(server, question).check))
-
-
-async def streamed_answer(server: Context, question: Question) -> AsyncGenerator[str | Answer, None]:
+async def streamed_answer(server: Context, question: Question) -> AsyncGenerator[Said | Answer, None]:
     """The pieces of the answer as they come, and at the end all of it; see `streamed_answers`."""
     return _without_numbers(await streamed_answers(server, [question]))
 
 
 async def streamed_answers(
     server: Context, questions: Sequence[Question]
-) -> AsyncGenerator[tuple[int, str | Answer], None]:
+) -> AsyncGenerator[tuple[int, Said | Answer], None]:
     """The pieces of some answers as they come, and at the end of each all of it; they are made together.
 
     Args:
@@ -112,9 +118,11 @@ async def streamed_answers(
     Raises:
         SteerzoError: As `whole_answers`, here and not from the iterator: nothing has been sent yet.
     """
-    await asyncio.gather(*[checked(server, question) for question in questions])
+    encoded = await _encoded(server, questions)
+    for adapter in {question.adapter for question in questions if question.adapter is not None}:
+        await asyncio.wrap_future(server.device.submit(partial(_looked_up, server, adapter)))
     news: _News = asyncio.Queue()
-    asked = [_Asked(server, question, news, number) for number, question in enumerate(questions)]
+    asked = [_Asked(server, *each, news, number) for number, each in enumerate(encoded)]
     try:
         futures = [server.device.ask(one) for one in asked]
     except BaseException:
@@ -123,35 +131,52 @@ async def streamed_answers(
     return _pieces(asked, futures, news)
 
 
-class _Asked:
-    """One question on its way through the device's thread; made on the event loop. See `Asker`."""
+class _Prompt:
+    """What the answers to one prompt have in common: its tokens, and one version of an adapter."""
 
-    def __init__(self, server: Context, question: Question, news: _News | None = None, number: int = 0) -> None:
+    def __init__(self, server: Context, tokens: Tokens, adapter: str | None) -> None:
+        self.tokens = tokens
+        self._server = server
+        self._adapter = adapter
+        self._found: tuple[str | None, Patches | None] | None = None
+
+    def adapter(self) -> tuple[str | None, Patches | None]:
+        """On the device's thread: its id and its patches, as of the first answer's turn."""
+        if self._found is None:
+            self._found = (None, None) if self._adapter is None else self._server.runner.adapter(self._adapter)
+        return self._found
+
+
+class _Asked:
+    """One question on its way through the device's thread; made on the event loop. See `LogprobAsker`."""
+
+    def __init__(
+        self, server: Context, prompt: _Prompt, sampling: Sampling, news: _News | None = None, number: int = 0
+    ) -> None:
         self._news = news
         self._number = number
         self._server = server
-        self._question = question
+        self._prompt = prompt
+        self._sampling = sampling
         self._loop = asyncio.get_running_loop()
         self._gone = threading.Event()
         self._asked_at = time.perf_counter()
         self._first_text_s: float | None = None
         self._adapter: str | None = None
-
-    def check(self, base: Base) -> None:
-        self._encoded(base)
-        if self._question.adapter is not None:
-            self._server.runner.adapter(self._question.adapter)
+        self._logprobs: Logprobs = ()
 
     def request(self, base: Base) -> Request:
-        patches = None
-        if self._question.adapter is not None:
-            self._adapter, patches = self._server.runner.adapter(self._question.adapter)
-        return Request(*self._encoded(base), patches)
+        self._adapter, patches = self._prompt.adapter()
+        return Request(self._prompt.tokens, self._sampling, patches)
+
+    def hear_logprobs(self, logprobs: Logprobs) -> None:
+        self._logprobs = logprobs
 
     def hear(self, text: str) -> None:
         if self._first_text_s is None:
             self._first_text_s = time.perf_counter() - self._asked_at
-        self._put(text)
+        self._put(Said(text, self._logprobs))
+        self._logprobs = ()
 
     def close(self, future: Future[Generation]) -> None:
         self._put(None)  # no more pieces will come
@@ -173,25 +198,39 @@ class _Asked:
         )
         return Answer(self._adapter, made)
 
-    def _encoded(self, base: Base) -> tuple[Tokens, Sampling]:
-        """The prompt, and the question's sampling with a length that the context has been checked for."""
-        sampling = self._question.sampling
-        least = 1 if self._question.fill_context else sampling.max_new_tokens
-        tokens = encode_prompt(base, self._question.prompt, least)
-        if not self._question.fill_context:
-            return tokens, sampling
-        return tokens, replace(sampling, max_new_tokens=min(MOST_TOKENS, base.context_length - len(tokens)))
-
-    def _put(self, piece: str | None) -> None:
+    def _put(self, piece: Said | None) -> None:
         if self._news is None:
             return
         with suppress(RuntimeError):  # the loop has closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._news.put_nowait, (self._number, piece))
 
 
+async def _encoded(server: Context, questions: Sequence[Question]) -> list[tuple[_Prompt, Sampling]]:
+    """Each question's prompt, encoded, and its sampling with a length that the context has been checked for."""
+    base, tokenizer = server.device.base, server.tokenizer
+    prompts: dict[tuple[int, str | None], _Prompt] = {}
+    found = []
+    for question in questions:
+        sampling = question.sampling
+        key = id(question.prompt), question.adapter
+        if key not in prompts:
+            least = 1 if question.fill_context else sampling.max_new_tokens
+            encode = partial(encode_prompt, base, question.prompt, least, tokenizer=tokenizer)
+            prompts[key] = _Prompt(server, await run_in_threadpool(encode), question.adapter)
+        if question.fill_context:
+            room = base.context_length - len(prompts[key].tokens)
+            sampling = replace(sampling, max_new_tokens=min(MOST_TOKENS, room))
+        found.append((prompts[key], sampling))
+    return found
+
+
+def _looked_up(server: Context, adapter: str, base: Base) -> None:
+    server.runner.adapter(adapter)
+
+
 async def _pieces(
     asked: Sequence[_Asked], futures: Sequence[Future[Generation]], news: _News
-) -> AsyncGenerator[tuple[int, str | Answer], None]:
+) -> AsyncGenerator[tuple[int, Said | Answer], None]:
     for one, future in zip(asked, futures, strict=True):
         future.add_done_callback(one.close)
     try:
@@ -207,8 +246,8 @@ async def _pieces(
 
 
 async def _without_numbers(
-    pieces: AsyncGenerator[tuple[int, str | Answer], None],
-) -> AsyncGenerator[str | Answer, None]:
+    pieces: AsyncGenerator[tuple[int, Said | Answer], None],
+) -> AsyncGenerator[Said | Answer, None]:
     async with aclosing(pieces):
         async for _, piece in pieces:
             yield piece

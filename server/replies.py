@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.jobs.states import State
+from server.logprobs import TokenLogprobs
 
 
 class Reply(BaseModel):
@@ -175,6 +176,7 @@ class GenerationReply(Reply):
     adapter: str | None = Field(description="The job or adapter that answered; none is the bare base.")
     finish_reason: Literal["stop", "length", "cancelled", "timeout"]
     usage: UsageReply
+    logprobs: list[TokenLogprobs] | None = Field(None, description="Of the text's tokens; only if asked for.")
 
 
 class NeedsReply(Reply):

@@ -92,6 +92,9 @@ class GenerateBody(Config):
     top_k: int = Field(0, ge=0, description="0 keeps all.")
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=8)
     seed: int = Field(0, ge=0, lt=2**63)
+    logprobs: int | None = Field(
+        None, ge=0, le=20, description="Tell each token's log-probability, and those of so many of the likeliest."
+    )
     stream: bool = Field(False, description="Server-sent events: token, token, ..., done.")
 
     @model_validator(mode="after")

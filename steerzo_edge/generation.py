@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from transformers import PreTrainedTokenizerBase
+
 from steerzo_edge.data.examples import Message
 from steerzo_edge.data.tokenization import answer_tokens, chat_text, prompt_tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation
@@ -51,17 +53,35 @@ def generate(
                 return pieces[-1].made
 
 
-def encode_prompt(base: Base, prompt: str | Sequence[Message], max_new_tokens: int) -> tuple[int, ...]:
-    """The tokens of a prompt, checked against the context.
+def encode_prompt(
+    base: Base,
+    prompt: str | Sequence[Message],
+    max_new_tokens: int,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> tuple[int, ...]:
+    """The tokens of a prompt, checked against the context. May be called from any thread with its own tokenizer.
+
+    Args:
+        base: Whose context it is.
+        prompt: A text to go on with, or the turns of a conversation.
+        max_new_tokens: Tokens that the answer needs.
+        tokenizer: A copy of the base's; by default the base's own.
 
     Raises:
         InputError: If it is empty or does not fit the chat template.
-        PromptTooLongError: If it and the answer exceed the context.
+        PromptTooLongError: If it and the answer exceed the context; without encoding it, if it has more characters
+            than the longest tokens could hold.
     """
-    if isinstance(prompt, str):
-        tokens = prompt_tokens(base.tokenizer, prompt)
-    else:
-        tokens = answer_tokens(base.tokenizer, chat_text(base.tokenizer, prompt, answer_next=True))
+    tokenizer = base.tokenizer if tokenizer is None else tokenizer
+    is_text = isinstance(prompt, str)
+    text = prompt if isinstance(prompt, str) else chat_text(tokenizer, prompt, answer_next=True)
+    if len(text) > base.context_length * base.longest_token:
+        raise PromptTooLongError(
+            f"the prompt has {len(text):,} characters; "
+            f"the context of {base.name!r} holds {base.context_length} tokens"
+        )
+    tokens = prompt_tokens(tokenizer, text) if is_text else answer_tokens(tokenizer, text)
     if not tokens:
         raise InputError("the prompt is empty", hint="Send at least one character.")
     if len(tokens) + max_new_tokens > base.context_length:

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from server.jobs.faults import known_error_of
 from server.problems import PromptTimeoutError
-from steerzo_edge.decoding.answer import FinishReason, Generation
+from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
 from steerzo_edge.errors import BusyError, CapacityError, SteerzoError
 from steerzo_edge.model.base import Base
@@ -36,6 +36,15 @@ class Asker(Protocol):
     @property
     def has_left(self) -> bool:
         """Whether nobody wants the answer any more."""
+        ...
+
+
+@runtime_checkable
+class LogprobAsker(Asker, Protocol):
+    """Who also wants to know how likely the tokens were, and said so in the request's sampling."""
+
+    def hear_logprobs(self, logprobs: Logprobs) -> None:
+        """Takes those of the next piece's tokens, just before the piece, on the device's thread."""
         ...
 
 
@@ -129,10 +138,12 @@ class Prompts:
         self._drop()
         self._admit(self._decoder)
         try:
-            for piece in self._decoder.step() if self._active else ():
-                self._deliver(piece)
-        except Exception as error:  # belongs to those whose step it was
+            pieces = self._decoder.step() if self._active else ()
+        except Exception as error:  # the decoder could not tell whose it was
             self._fail_active(known_error_of(error) or error)
+            return
+        for piece in pieces:
+            self._deliver(piece)
 
     def give_up(self, error: SteerzoError) -> None:
         """Answers all prompts with an error, on the device's thread."""
@@ -161,8 +172,8 @@ class Prompts:
                 prompt.future.set_exception(PromptTimeoutError(f"the prompt's turn did not come within {waited_s}"))
 
     def _admit(self, decoder: Decoder) -> None:
-        """First come, first served: who does not fit yet is not overtaken."""
-        while self._waiting and len(self._active) < self._limits.rows:
+        """First come, first served: who does not fit yet, or has had to make room, is not overtaken."""
+        while self._waiting and not decoder.parked and len(self._active) < self._limits.rows:
             prompt = self._waiting[0]  # only this thread takes any out
             try:
                 if prompt.request is None:
@@ -202,9 +213,18 @@ class Prompts:
 
     def _deliver(self, piece: Piece) -> None:
         prompt = self._active[piece.ticket]
-        if piece.text:
-            prompt.asker.hear(piece.text)
-        if piece.made is not None:
+        error = piece.error
+        if error is None:
+            try:
+                _tell(prompt.asker, piece)
+            except Exception as unheard:  # belongs to who could not hear it
+                error = unheard
+                if piece.made is None and self._decoder is not None:
+                    self._decoder.end(piece.ticket, "cancelled")
+        if error is not None:
+            del self._active[piece.ticket]
+            prompt.future.set_exception(known_error_of(error) or error)
+        elif piece.made is not None:
             del self._active[piece.ticket]
             prompt.future.set_result(piece.made)
 
@@ -214,3 +234,10 @@ class Prompts:
             self._decoder.clear()
         for prompt in active.values():
             prompt.future.set_exception(error)
+
+
+def _tell(asker: Asker, piece: Piece) -> None:
+    if piece.logprobs and isinstance(asker, LogprobAsker):
+        asker.hear_logprobs(piece.logprobs)
+    if piece.text or piece.logprobs:
+        asker.hear(piece.text)

@@ -9,12 +9,15 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.answering import Answer, streamed_answers, whole_answers
+from server.answering import Answer, Said, streamed_answers, whole_answers
 from server.context import Server
+from server.logprobs import ChatLogprobs, of_tokens
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import ChatBody
 from server.openai.schemas import ChatChoice, ChatCompletion, ChatMessage
+from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.spelling import Spelling
 from steerzo_edge.generation import Generation
 
 router = APIRouter()
@@ -29,12 +32,18 @@ async def create_chat_completion(body: ChatBody, request: Request, server: Serve
     adapter = await run_in_threadpool(adapter_of, server, body.model)
     questions = body.questions(adapter, fresh_seed())
     envelope = Envelope.new("chatcmpl", body.model)
+    spelling = Spelling(server.tokenizer) if body.logprobs else None
     if body.stream:
         pieces = await streamed_answers(server, questions)
-        return EventSourceResponse(events(_chunks(pieces, len(questions), envelope, body.with_usage)))
+        return EventSourceResponse(events(_chunks(pieces, len(questions), envelope, spelling, body.with_usage)))
     made = [answer.made for answer in await whole_answers(server, questions, request)]
     choices = [
-        ChatChoice(index=index, message=ChatMessage(content=one.text), finish_reason=finish_of(one.finish_reason))
+        ChatChoice(
+            index=index,
+            message=ChatMessage(content=one.text),
+            finish_reason=finish_of(one.finish_reason),
+            logprobs=_shown(one.logprobs, spelling),
+        )
         for index, one in enumerate(made)
     ]
     shown = ChatCompletion(
@@ -44,7 +53,11 @@ async def create_chat_completion(body: ChatBody, request: Request, server: Serve
 
 
 async def _chunks(
-    pieces: AsyncGenerator[tuple[int, str | Answer], None], answers: int, envelope: Envelope, with_usage: bool
+    pieces: AsyncGenerator[tuple[int, Said | Answer], None],
+    answers: int,
+    envelope: Envelope,
+    spelling: Spelling | None,
+    with_usage: bool,
 ) -> AsyncIterator[dict[str, Any]]:
     for index in range(answers):
         yield envelope.chunk(CHUNK, [_choice(index, {"role": "assistant", "content": ""})])
@@ -52,7 +65,8 @@ async def _chunks(
     async with aclosing(pieces):
         async for index, piece in pieces:
             if not isinstance(piece, Answer):
-                yield envelope.chunk(CHUNK, [_choice(index, {"content": piece})])
+                logprobs = _shown(piece.logprobs, spelling)
+                yield envelope.chunk(CHUNK, [_choice(index, {"content": piece.text}, logprobs=logprobs)])
                 continue
             made.append(piece.made)
             yield envelope.chunk(CHUNK, [_choice(index, {}, finish_of(piece.made.finish_reason))])
@@ -60,5 +74,15 @@ async def _chunks(
         yield envelope.chunk(CHUNK, [], usage_of([made]))
 
 
-def _choice(index: int, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+def _choice(
+    index: int,
+    delta: dict[str, str],
+    finish_reason: str | None = None,
+    logprobs: ChatLogprobs | None = None,
+) -> dict[str, Any]:
+    shown = logprobs and logprobs.model_dump()
+    return {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": shown}
+
+
+def _shown(logprobs: Logprobs, spelling: Spelling | None) -> ChatLogprobs | None:
+    return None if spelling is None else ChatLogprobs(content=of_tokens(spelling, logprobs))

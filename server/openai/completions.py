@@ -1,7 +1,8 @@
 """Texts, gone on with by the base or an adapter."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,12 +10,15 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.answering import Answer, streamed_answers, whole_answers
+from server.answering import Answer, Said, streamed_answers, whole_answers
 from server.context import Server
+from server.logprobs import TextLogprobs, of_texts
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import CompletionBody
 from server.openai.schemas import Completion, CompletionChoice
+from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.spelling import Spelling
 from steerzo_edge.generation import Generation
 
 router = APIRouter()
@@ -28,32 +32,42 @@ async def create_completion(body: CompletionBody, request: Request, server: Serv
     questions = body.questions(adapter, fresh_seed())
     texts = len(questions) // body.answers
     envelope = Envelope.new("cmpl", body.model)
+    shown = partial(_shown, None if body.logprobs is None else Spelling(server.tokenizer), body.logprobs or 0)
     if body.stream:
         pieces = await streamed_answers(server, questions)
-        return EventSourceResponse(events(_chunks(pieces, texts, envelope, body.with_usage)))
+        return EventSourceResponse(events(_chunks(pieces, texts, envelope, shown, body.with_usage)))
     made = [answer.made for answer in await whole_answers(server, questions, request)]
     choices = [
-        CompletionChoice(index=index, text=one.text, finish_reason=finish_of(one.finish_reason))
+        CompletionChoice(
+            index=index,
+            text=one.text,
+            finish_reason=finish_of(one.finish_reason),
+            logprobs=shown(one.logprobs),
+        )
         for index, one in enumerate(made)
     ]
-    shown = Completion(
+    whole = Completion(
         id=envelope.id,
         created=envelope.created,
         model=body.model,
         choices=choices,
         usage=usage_of(_by_text(made, texts)),
     )
-    return JSONResponse(shown.model_dump())
+    return JSONResponse(whole.model_dump())
 
 
 async def _chunks(
-    pieces: AsyncGenerator[tuple[int, str | Answer], None], texts: int, envelope: Envelope, with_usage: bool
+    pieces: AsyncGenerator[tuple[int, Said | Answer], None],
+    texts: int,
+    envelope: Envelope,
+    shown: Callable[[Logprobs], TextLogprobs | None],
+    with_usage: bool,
 ) -> AsyncIterator[dict[str, Any]]:
     made: dict[int, Generation] = {}
     async with aclosing(pieces):
         async for index, piece in pieces:
             if not isinstance(piece, Answer):
-                yield envelope.chunk(CHUNK, [_choice(index, piece)])
+                yield envelope.chunk(CHUNK, [_choice(index, piece.text, logprobs=shown(piece.logprobs))])
                 continue
             made[index] = piece.made
             yield envelope.chunk(CHUNK, [_choice(index, "", finish_of(piece.made.finish_reason))])
@@ -67,5 +81,12 @@ def _by_text(made: Sequence[Generation], texts: int) -> list[Sequence[Generation
     return [made[start : start + each] for start in range(0, len(made), each)]
 
 
-def _choice(index: int, text: str, finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": index, "text": text, "finish_reason": finish_reason, "logprobs": None}
+def _choice(
+    index: int, text: str, finish_reason: str | None = None, logprobs: TextLogprobs | None = None
+) -> dict[str, Any]:
+    shown = logprobs and logprobs.model_dump()
+    return {"index": index, "text": text, "finish_reason": finish_reason, "logprobs": shown}
+
+
+def _shown(spelling: Spelling | None, likeliest: int, logprobs: Logprobs) -> TextLogprobs | None:
+    return None if spelling is None else of_texts(spelling, logprobs, likeliest)

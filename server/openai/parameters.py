@@ -7,7 +7,7 @@ may only be left out, or have the value that means as much.
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.answering import Question
@@ -52,7 +52,6 @@ def _no_token_ids(value: Any) -> Any:
 
 _TOOLS = refused("this server calls no tools or functions; leave it out", [], "none")
 _PENALTY = refused("tokens are not penalised; leave it out or send 0", 0)
-_LOGPROBS = refused("log probabilities are not returned; leave it out", False)
 
 
 class StreamOptions(Config):
@@ -92,14 +91,15 @@ class SamplingBody(Config):
         """How many answers are wanted."""
         return self.n or 1
 
-    def samplings(self, max_new_tokens: int, fresh_seed: int) -> list[Sampling]:
+    def samplings(self, max_new_tokens: int, fresh_seed: int, logprobs: int | None) -> list[Sampling]:
         """How tokens are chosen, for each answer.
 
         Args:
             max_new_tokens: Most tokens generated.
             fresh_seed: Of the first answer, where the request names none.
+            logprobs: As in `Sampling`.
         """
-        first = self._sampling(max_new_tokens, fresh_seed)
+        first = replace(self._sampling(max_new_tokens, fresh_seed), logprobs=logprobs)
         return [replace(first, seed=first.seed + number) for number in range(self.answers)]
 
     def _sampling(self, max_new_tokens: int, fresh_seed: int) -> Sampling:
@@ -159,8 +159,10 @@ class ChatBody(SamplingBody):
     tool_choice: Annotated[None, refused("this server calls no tools; leave it out", "none", "auto")] = None
     functions: Annotated[None, _TOOLS] = None
     function_call: Annotated[None, refused("this server calls no functions; leave it out", "none", "auto")] = None
-    logprobs: Annotated[None, _LOGPROBS] = None
-    top_logprobs: Annotated[None, refused("log probabilities are not returned; leave it out", 0)] = None
+    logprobs: bool | None = Field(False, description="Tell how likely each token was.")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="And how likely so many of the likeliest were; only with `logprobs`."
+    )
     response_format: Annotated[
         None, refused("answers are plain text; say in a message which form they should have", {"type": "text"})
     ] = None
@@ -171,6 +173,20 @@ class ChatBody(SamplingBody):
     verbosity: Annotated[None, refused("say in a message how long the answer should be", "medium")] = None
     web_search_options: Annotated[None, refused("nothing is searched: this server is offline")] = None
     moderation: Annotated[None, refused("nothing is moderated; leave it out")] = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _with_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise PydanticCustomError(
+                "no_logprobs", "top_logprobs is only told with logprobs; send true for it too"
+            )
+        return value
+
+    @property
+    def likeliest(self) -> int | None:
+        """Of how many tokens log-probabilities are wanted beside the chosen one's; None of none at all."""
+        return self.top_logprobs or 0 if self.logprobs else None
 
     @model_validator(mode="after")
     def _one_length(self) -> "ChatBody":
@@ -190,7 +206,7 @@ class ChatBody(SamplingBody):
         """
         length = self.max_completion_tokens or self.max_tokens
         turns = [message.turn() for message in self.messages]
-        samplings = self.samplings(length or 1, fresh_seed)
+        samplings = self.samplings(length or 1, fresh_seed, self.likeliest)
         return [Question(turns, sampling, adapter, fill_context=length is None) for sampling in samplings]
 
 
@@ -207,7 +223,9 @@ class CompletionBody(SamplingBody):
     max_tokens: Count | None = Field(16, description="Most tokens generated, for each text.")
     best_of: Annotated[None, refused("one answer a text; ask again with another seed", 1)] = None
     echo: Annotated[None, refused("the prompt is not repeated; put it in front yourself", False)] = None
-    logprobs: Annotated[None, refused("log probabilities are not returned; leave it out")] = None
+    logprobs: int | None = Field(
+        None, ge=0, le=20, description="Tell how likely each token was, and so many of the likeliest."
+    )
     suffix: Annotated[None, refused("nothing is filled in between; leave it out", "")] = None
 
     def questions(self, adapter: str | None, fresh_seed: int) -> list[Question]:
@@ -218,7 +236,7 @@ class CompletionBody(SamplingBody):
             fresh_seed: Of each text's first answer, where the request names none.
         """
         texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        samplings = self.samplings(self.max_tokens or 16, fresh_seed)
+        samplings = self.samplings(self.max_tokens or 16, fresh_seed, self.logprobs)
         return [Question(text, sampling, adapter) for text in texts for sampling in samplings]
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from server.logprobs import ChatLogprobs, TextLogprobs
 from steerzo_edge.config import Config
 
 T = TypeVar("T")
@@ -168,7 +169,7 @@ class CompletionChoice(Config):
     index: int
     text: str
     finish_reason: Literal["stop", "length"]
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
 
 
 class Completion(Config):
@@ -196,7 +197,7 @@ class ChatChoice(Config):
     index: int
     message: ChatMessage
     finish_reason: Literal["stop", "length"]
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatCompletion(Config):

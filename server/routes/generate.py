@@ -9,12 +9,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from server.answering import Answer, Question, streamed_answer, whole_answer
+from server.answering import Answer, Question, Said, streamed_answer, whole_answer
 from server.context import Context, Server
+from server.logprobs import of_tokens
 from server.problems import problem_of
 from server.replies import GenerationReply
 from server.schemas import GenerateBody
 from steerzo_edge.data.examples import Message
+from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.spelling import Spelling
 from steerzo_edge.errors import SteerzoError
 from steerzo_edge.generation import Sampling
 
@@ -29,25 +32,29 @@ router = APIRouter(tags=["generate"])
 async def answer(body: GenerateBody, request: Request, server: Server) -> Response:
     """The answer as JSON, or with `stream` as events: `token`, ..., `done`."""
     question = _question(body)
+    spelling = None if body.logprobs is None else Spelling(server.tokenizer)
     if body.stream:
-        return EventSourceResponse(_stream(server, await streamed_answer(server, question)))
-    return JSONResponse(_shown(await whole_answer(server, question, request)))
+        return EventSourceResponse(_stream(server, await streamed_answer(server, question), spelling))
+    return JSONResponse(_shown(await whole_answer(server, question, request), spelling))
 
 
 def _question(body: GenerateBody) -> Question:
     turns = [Message(m.role, m.content) for m in body.messages] if body.messages else body.prompt or ""
-    sampling = Sampling(body.max_new_tokens, body.temperature, body.top_p, body.top_k, tuple(body.stop), body.seed)
+    length, seed, stop = body.max_new_tokens, body.seed, tuple(body.stop)
+    sampling = Sampling(length, body.temperature, body.top_p, body.top_k, stop, seed, body.logprobs)
     return Question(turns, sampling, body.adapter)
 
 
-async def _stream(server: Context, pieces: AsyncGenerator[str | Answer, None]) -> AsyncIterator[bytes]:
+async def _stream(
+    server: Context, pieces: AsyncGenerator[Said | Answer, None], spelling: Spelling | None
+) -> AsyncIterator[bytes]:
     try:
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Answer):
-                    yield _event("done", _shown(piece))
+                    yield _event("done", _shown(piece, spelling))
                 else:
-                    yield _event("token", {"text": piece})
+                    yield _event("token", {"text": piece.text, **_logprobs(piece.logprobs, spelling)})
     except SteerzoError as error:
         server.metrics.failed("stream", error.code)
         yield _event("error", problem_of(error))
@@ -57,11 +64,18 @@ def _event(kind: str, data: dict[str, Any]) -> bytes:
     return format_sse_event(event=kind, data_str=json.dumps(data))
 
 
-def _shown(answer: Answer) -> dict[str, Any]:
+def _shown(answer: Answer, spelling: Spelling | None) -> dict[str, Any]:
     made = answer.made
     return {
         "text": made.text,
         "adapter": answer.adapter,
         "finish_reason": made.finish_reason,
         "usage": {"prompt_tokens": made.prompt_tokens, "completion_tokens": made.completion_tokens},
+        **_logprobs(made.logprobs, spelling),
     }
+
+
+def _logprobs(logprobs: Logprobs, spelling: Spelling | None) -> dict[str, Any]:
+    if spelling is None:
+        return {}
+    return {"logprobs": [one.model_dump() for one in of_tokens(spelling, logprobs)]}

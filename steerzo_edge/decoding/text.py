@@ -4,7 +4,7 @@ Decoding all tokens again for each new one takes a quarter of a second a token t
 Only a tail is decoded here: a few tokens whose text is known already, as context, and the new ones behind them.
 
     tokens   ... o o o o [c c c c n n n]
-    text     ... settled |known .|new      what `put` returns; at most three marks of a broken character wait
+    text     ... settled |known .|new      what `put` returns, unless it ends within a character
 
 Context is needed because a token's text depends on its neighbours (a leading space is dropped at the start of a
 text, one character may be several tokens). It begins where its text is how the longer text ends, so never within
@@ -16,7 +16,7 @@ from typing import Final
 from transformers import PreTrainedTokenizerBase
 
 MARK: Final = "\ufffd"
-# What may still become a character: the bytes of one but the last.
+# Tokens that may lack a part of their character, and marks that may stand for it: all its bytes but the last.
 MOST_WAITING = 3
 CONTEXT = 4
 LONGEST = 24
@@ -33,15 +33,23 @@ class Text:
         self._tokenizer = tokenizer
         self._tail: list[int] = []
         self._known = 0
+        self._waiting = 0
 
     def put(self, token: int) -> str:
         """Takes the next token; returns the text that is certain now, which may be empty."""
         self._tail.append(token)
         text = self._decoded(self._tail)
-        certain = len(text) - min(MOST_WAITING, len(text) - len(text.rstrip(MARK)))
+        certain = len(text)
+        if text.endswith(MARK):
+            self._waiting += 1
+            marks = min(MOST_WAITING, len(text) - len(text.rstrip(MARK)))
+            # Some tokenizers mark a whole run of bytes, good ones too, while its last character is broken.
+            certain = self._known if self._waiting <= MOST_WAITING else certain - marks
+        else:
+            self._waiting = 0
         new = text[self._known : certain]
         self._known = max(self._known, certain)
-        if len(self._tail) >= LONGEST:
+        if len(self._tail) >= (2 * LONGEST if self._waiting else LONGEST):
             self._shorten(text)
         return new
 
@@ -52,13 +60,14 @@ class Text:
         return new
 
     def _shorten(self, text: str) -> None:
-        """Keeps a few tokens as context, if there is a place to cut at."""
+        """Keeps a few tokens as context, if there is a place to cut at; after a long run of none, cuts anywhere."""
         unknown = len(text) - self._known
-        for size in range(CONTEXT, len(self._tail)):
+        for size in range(CONTEXT, LONGEST):
             tail = self._tail[-size:]
             kept = self._decoded(tail)
-            if len(kept) > unknown and text.endswith(kept):
-                self._tail, self._known = tail, len(kept) - unknown
+            is_place = text.endswith(kept) and len(kept) > unknown
+            if is_place or len(self._tail) >= 4 * LONGEST:
+                self._tail, self._known = tail, max(0, len(kept) - unknown)
                 return
 
     def _decoded(self, tokens: list[int]) -> str:

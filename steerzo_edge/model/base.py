@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -72,6 +73,11 @@ class Base:
     def context_length(self) -> int:
         """Most tokens the model can take."""
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Most characters that one token is written with."""
+        return max(map(len, self.tokenizer.get_vocab()))
 
     @property
     def end_tokens(self) -> frozenset[int]:

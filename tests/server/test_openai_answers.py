@@ -213,8 +213,8 @@ def test_what_changes_nothing_is_accepted(openai: OpenAI) -> None:
         {"n": 33},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
         {"functions": [{"name": "f", "parameters": {}}]},
-        {"logprobs": True},
         {"top_logprobs": 3},
+        {"top_logprobs": 21, "logprobs": True},
         {"response_format": {"type": "json_object"}},
         {"logit_bias": {"5": 10}},
         {"frequency_penalty": 0.5},
@@ -238,7 +238,7 @@ def test_what_would_change_the_answer_is_refused(openai: OpenAI, parameter: dict
     assert said(openai)
 
 
-@pytest.mark.parametrize("parameter", [{"echo": True}, {"best_of": 2}, {"logprobs": 0}, {"suffix": "x"}])
+@pytest.mark.parametrize("parameter", [{"echo": True}, {"best_of": 2}, {"logprobs": 21}, {"suffix": "x"}])
 def test_what_completions_refuse(openai: OpenAI, parameter: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError) as error:
         openai.completions.create(model="base", prompt="a", **parameter)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from server.answering import MOST_TOKENS, Answer, Question, streamed_answer, whole_answer, whole_answers
+from server.answering import MOST_TOKENS, Answer, Question, Said, streamed_answer, whole_answer, whole_answers
 from server.jobs.device import Device
 from server.jobs.prompts import Limits
 from server.metrics import Metrics
 from server.problems import NotReadyError
 from steerzo_edge.decoding.answer import Answer as TextOfAnswer
+from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.errors import PromptTooLongError
 from steerzo_edge.generation import Sampling
 from steerzo_edge.model.base import Base
@@ -51,7 +52,10 @@ def server(tiny: Loader) -> Iterator[Any]:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     yield SimpleNamespace(
-        device=device, runner=SimpleNamespace(adapter=lambda name: (f"job_{name}", None)), metrics=Metrics()
+        device=device,
+        tokenizer=base.tokenizer,
+        runner=SimpleNamespace(adapter=lambda name: (f"job_{name}", None)),
+        metrics=Metrics(),
     )
     device.stop()
     device.join(DEADLINE_S)
@@ -63,9 +67,10 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No answer ends by itself; the tokens that are read anew at every step."""
     asked: list[int] = []
 
-    def put(answer: TextOfAnswer, token: int) -> str:
+    def put(answer: TextOfAnswer, token: int, logprob: None) -> tuple[str, Logprobs]:
         asked.append(token)
-        return "x"
+        answer.tokens.append(token)
+        return "x", ()
 
     monkeypatch.setattr(TextOfAnswer, "put", put)
     return asked
@@ -88,14 +93,14 @@ def request(left: asyncio.Event) -> Any:
 
 
 def test_a_stream_is_the_whole_answer_in_pieces(server: Any) -> None:
-    async def ask() -> tuple[Answer, list[str | Answer]]:
+    async def ask() -> tuple[Answer, list[Said | Answer]]:
         whole = await whole_answer(server, QUESTION, request(asyncio.Event()))
         assert len(asyncio.all_tasks()) == 1
         return whole, [piece async for piece in await streamed_answer(server, QUESTION)]
 
     whole, (*pieces, last) = asyncio.run(ask())
     assert last == whole
-    assert "".join(map(str, pieces)) == whole.made.text
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Said)) == whole.made.text
     assert whole.made.completion_tokens > 0
 
 
@@ -128,7 +133,7 @@ def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: l
 def test_who_leaves_a_stream_stops_it(server: Any, endless: list[int]) -> None:
     async def ask() -> None:
         pieces = await streamed_answer(server, QUESTION)
-        assert await anext(pieces) == "x"
+        assert await anext(pieces) == Said("x")
         await pieces.aclose()
 
     asyncio.run(ask())
