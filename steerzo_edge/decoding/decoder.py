@@ -232,6 +232,8 @@ class Decoder:
         self._rows[place] = self._rows[-1]
         self._rows.pop()
         self._route = None
+        if not self._rows:
+            self._pool = Pool()  # with all that it has made for its last forward
 
     def _made_room(self, error: Exception) -> list[Piece]:
         """Parks who came last; who is alone and has not enough memory fails."""

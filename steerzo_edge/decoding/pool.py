@@ -71,8 +71,6 @@ class Pool:
             block[row] = block[last]
         self.lengths[row] = self.lengths[last]
         self.lengths.pop()
-        if not self.lengths:
-            self._layers = []
 
     def begin(self, first: int, ends: Tensor) -> None:
         """Before a forward with one new token for each of some rows.

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.decoding.cache import RowCache
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.generation import Generation, encode_prompt
@@ -208,3 +210,31 @@ def test_nothing_is_kept_of_those_who_left(tiny: Loader) -> None:
     before = answer(20)
     assert answer(300) <= before
     assert decoder.held_bytes == 0
+
+
+def test_requests_that_begin_alike_are_read_once(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each says what it would have said alone."""
+    tokens = encode_prompt(base, TEXTS[2], 20)
+    kinds = adapters(base)[1:3]
+    requests = [Request(tokens, Sampling(6 + seed, 1.0, seed=seed), kinds[seed % 2]) for seed in range(8)]
+    expected = [together(base, [request], prefill_tokens=16)[0][1] for request in requests]
+    read: list[int] = []
+    into = Decoder._read_into
+
+    def counted(decoder: Decoder, cache: RowCache, chunk: Tokens) -> Tensor:
+        read.append(len(chunk))
+        return into(decoder, cache, chunk)
+
+    monkeypatch.setattr(Decoder, "_read_into", counted)
+    decoder = Decoder(base, prefill_tokens=16)
+    tickets = [decoder.add(request) for request in requests[:6]]
+    decoder.step()
+    tickets += [decoder.add(request) for request in requests[6:]]  # a part has been read: they need no more either
+    assert decoder.end(decoder.add(requests[0]), "cancelled").tokens == 0
+    made: dict[int, Generation] = {}
+    while len(decoder):
+        made |= {piece.ticket: piece.made for piece in decoder.step() if piece.made is not None}
+    assert [made[ticket] for ticket in tickets] == expected
+    assert len({answer.text for answer in expected}) > 4
+    assert sum(read) == len(kinds) * len(tokens)
+    assert len(tokens) > 16
