@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from steerzo_edge.model.layers import features, layer_index, linear_layers
 from steerzo_edge.model.quantization import FrozenLinear, Linear, dequantized
+from steerzo_edge.model.row_loras import RowLoras
 
 
 class Patch(Protocol):
@@ -278,4 +279,4 @@ def _of_rows(patches: Sequence[Patch | None]) -> Patch:
             own = patch.a.shape[1]
             a[row, :own] = patch.a[0]
             b[row, :, :own] = patch.b[0] * patch.scale
-    return LoraPatch(a, b, 1.0)
+    return RowLoras(a, b) if a.device.type == "cpu" else LoraPatch(a, b, 1.0)

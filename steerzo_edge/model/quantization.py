@@ -59,7 +59,7 @@ class FrozenLinear:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._for_tokens: nn.Module | None = None
+        self._for_tokens: _Packed | None = None
 
     def many(self, x: Tensor) -> Tensor:
         """The engine's product: (..., D) to (..., O) in the input's type; bits of a row do not depend on others."""
@@ -72,14 +72,34 @@ class FrozenLinear:
 
     def few(self, x: Tensor) -> Tensor:
         """Generation's product: (..., D) to (..., O) in the input's type, quick for single tokens."""
+        if self._for_tokens is not None and x.dtype == torch.bfloat16:
+            return self._for_tokens(x)
         module: Any = self._module
         packs = x.device.type == "cpu" and getattr(module, "support_avx512bf16_for_cpu", False)
         # The kernel rounds to bf16 whatever it is given, and fails where a row ends inside a block of 64 weights.
         if not packs or x.dtype != torch.bfloat16 or module.in_features % module.weight.quant_state.blocksize:
             return self.many(x)
-        if self._for_tokens is None:
-            self._for_tokens = deepcopy(self._module)
-        return self._for_tokens(x)  # type: ignore[no-any-return]
+        self._for_tokens = _Packed(deepcopy(module), x)
+        return self._for_tokens(x)
+
+
+class _Packed:
+    """A 4-bit layer's repacked weight, and bitsandbytes' kernel for it.
+
+    The operator itself is called: the module around it takes 15 of 50 microseconds for a token of the bundled base.
+    """
+
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
+        module(x)  # repacks
+        weight: Any = module.weight
+        state = weight.quant_state
+        self._bias: Any = module.bias
+        self._weight = weight.data
+        self._others = list(state.shape), state.absmax, state.code, state.blocksize
+
+    def __call__(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.bitsandbytes.gemv_4bit.default(x, self._weight, *self._others)
+        return out if self._bias is None else out.add_(self._bias)
 
 
 def dequantized(module: nn.Module, dtype: torch.dtype) -> Tensor:
