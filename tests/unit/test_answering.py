@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from server import answering
 from server.answering import MOST_TOKENS, Answer, Question, Said, streamed_answer, whole_answer, whole_answers
 from server.jobs.device import Device
 from server.jobs.prompts import Limits
@@ -169,3 +170,37 @@ def test_an_answer_may_fill_the_context(server: Any) -> None:
     assert MOST_TOKENS > 256
     with pytest.raises(PromptTooLongError):
         asyncio.run(ask("x" * 256))
+
+
+def test_prompts_are_encoded_off_the_devices_thread_and_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So one that is too long is refused while the device is busy, and answers to one prompt share their tokens."""
+    encode, threads = answering.encode_prompt, list[str]()
+
+    def noted(*parts: Any, **settings: Any) -> tuple[int, ...]:
+        threads.append(threading.current_thread().name)
+        return encode(*parts, **settings)
+
+    monkeypatch.setattr(answering, "encode_prompt", noted)
+    looked_up: list[str] = []
+    server.runner.adapter = lambda name: (looked_up.append(name) or f"job_{name}", None)
+    busy = threading.Event()
+    held = server.device.submit(lambda base: busy.wait(DEADLINE_S))
+
+    async def ask() -> list[Answer]:
+        nobody_leaves = request(asyncio.Event())
+        with pytest.raises(PromptTooLongError):
+            await whole_answer(server, replace(QUESTION, prompt="x" * 300), nobody_leaves)
+        with pytest.raises(PromptTooLongError):
+            await streamed_answer(server, replace(QUESTION, prompt="x" * 300))
+        busy.set()
+        several = [
+            replace(QUESTION, sampling=Sampling(6, temperature=1.0, seed=seed), adapter="mine") for seed in range(3)
+        ]
+        return await whole_answers(server, several, nobody_leaves)
+
+    answers = asyncio.run(ask())
+    assert held.result()
+    assert [answer.adapter for answer in answers] == ["job_mine"] * 3
+    assert looked_up == ["mine"]
+    assert len(threads) == 3
+    assert "device" not in threads

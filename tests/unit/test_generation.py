@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Message
 from steerzo_edge.errors import InputError, PromptTooLongError
-from steerzo_edge.generation import Sampling, generate
+from steerzo_edge.generation import Sampling, encode_prompt, generate
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
@@ -125,3 +125,20 @@ def test_a_row_may_end_inside_a_block_of_weights(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     base = load_base(str(tmp_path), device="cpu")
     assert generate(base, "hello", sampling=Sampling(max_new_tokens=3)).completion_tokens <= 3
+
+
+def test_a_prompt_that_can_never_fit_is_not_even_encoded(tiny: Loader) -> None:
+    base = tiny("none", torch.float32)
+    tokenizer = byte_tokenizer()
+    most = base.context_length * base.longest_token
+    with pytest.raises(PromptTooLongError, match="256 tokens"):
+        encode_prompt(base, "x" * (most + 1), 1, tokenizer=Unasked(tokenizer))  # type: ignore[arg-type]
+    with pytest.raises(PromptTooLongError, match=f"{most} tokens"):
+        encode_prompt(base, "x" * most, 1, tokenizer=tokenizer)
+
+
+class Unasked:
+    """A tokenizer that must not be called."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.chat_template = tokenizer.chat_template
