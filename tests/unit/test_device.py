@@ -1,8 +1,9 @@
 """One device for training and prompts: who comes in when, and that nobody's numbers depend on it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from server.jobs.device import Device
 from server.jobs.prompts import Limits
+from server.jobs.shares import Shares
+from server.problems import NotReadyError
 from steerzo_edge.assemble import tokenized
 from steerzo_edge.data.batches import collate
 from steerzo_edge.decoding.decoder import Request
@@ -44,7 +47,8 @@ class Job:
         self.run: Run | None = None
         self.result: Result | None = None
         self.steps = 0
-        self.begun = threading.Event()
+        self.begun = False
+        self.go = threading.Event()
         self.stepped = threading.Event()
         self.ended = threading.Event()
 
@@ -52,11 +56,11 @@ class Job:
         self.run = Run(self.directory, base, self.profile, labelled_rows(), seed=1)
 
     def next_job(self) -> Iterator[None] | None:
-        return None if self.begun.is_set() else self.quanta()
+        return None if self.begun or not self.go.is_set() else self.quanta()
 
     def quanta(self) -> Iterator[None]:
         assert self.run is not None
-        self.begun.set()
+        self.begun = True
         for record in self.run.records():
             self.steps += isinstance(record, StepRecord)
             self.stepped.set()
@@ -81,6 +85,19 @@ class Asking:
         self._hear()
 
 
+class Alternating(Shares):
+    """Training and prompts take turns, whatever the clock says."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self._looks = 0
+
+    @property
+    def is_training_due(self) -> bool:
+        self._looks += 1
+        return self._looks % 2 == 0
+
+
 class Comings:
     """How often others came into a forward of training."""
 
@@ -94,14 +111,15 @@ class Comings:
 
 
 @contextmanager
-def beside(base: Base, job: Job, share: float) -> Iterator[tuple[Device, Comings]]:
-    """A device at work on a job."""
-    device = Device(lambda: base, job, limits=Limits(prefill_tokens=16), training_share=share)
+def beside(base: Base, job: Job, share: float | None) -> Iterator[tuple[Device, Comings]]:
+    """A device at work on a job; without a share, it and prompts take turns."""
+    device = Device(lambda: base, job, limits=Limits(prefill_tokens=16), training_share=share or 0.0)
+    if share is None:
+        device._shares = Alternating()
     comings = Comings(base)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "lent", comings)
         device.start()
-        assert job.begun.wait(DEADLINE_S)
         try:
             yield device, comings
         finally:
@@ -112,6 +130,16 @@ def beside(base: Base, job: Job, share: float) -> Iterator[tuple[Device, Comings
     assert not base.bank.active
     assert not base.bank.many_rows
     assert base.bank.yield_to is nobody
+
+
+def wait_for_base(device: Device) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        with suppress(NotReadyError):
+            _ = device.base
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def alone(directory: Path, base: Base, **changes: Any) -> tuple[str, list[Any]]:
@@ -146,13 +174,15 @@ def test_a_job_and_32_prompts_do_not_see_each_other(tiny: Loader, tmp_path: Path
     requests = mixed(base, 32)
     answers = [together(base, [request], prefill_tokens=16)[0][1] for request in requests]
     job = Job(tmp_path / "beside", **changes)
-    with beside(base, job, share=0.3) as (device, comings):
+    with beside(base, job, share=None) as (device, comings):
+        wait_for_base(device)
         futures = [device.ask(Asking(lambda base, request=request: request)) for request in requests]
+        job.go.set()
         found = [future.result(DEADLINE_S) for future in futures]
         assert job.ended.wait(DEADLINE_S)
     assert found == answers
     assert outcome(job) == expected
-    assert comings.count > 5
+    assert comings.count > 20
 
 
 def test_a_prompt_does_not_wait_for_the_end_of_a_step(tiny: Loader, tmp_path: Path) -> None:
@@ -162,6 +192,9 @@ def test_a_prompt_does_not_wait_for_the_end_of_a_step(tiny: Loader, tmp_path: Pa
     request = mixed(base, 2)[1]
     seen: list[int] = []
     with beside(base, job, share=0.0) as (device, comings):
+        wait_for_base(device)
+        job.go.set()
+        assert job.stepped.wait(DEADLINE_S)
         for _ in range(20):
             seen.clear()
             device.ask(Asking(lambda base: request, lambda: seen.append(job.steps))).result(DEADLINE_S)
@@ -189,7 +222,9 @@ def test_latest_is_never_a_probe(tiny: Loader, tmp_path: Path) -> None:
         kept.append((job.run.progress.step, values(job.run.patches())))
         return Request(request.tokens, request.sampling, job.run.patches())
 
-    with beside(base, job, share=0.5) as (device, comings):
+    with beside(base, job, share=None) as (device, comings):
+        wait_for_base(device)
+        job.go.set()
         while not job.ended.is_set():
             device.ask(Asking(looked_up)).result(DEADLINE_S)
     assert comings.count > 5
@@ -215,7 +250,9 @@ def test_calls_come_in_too_and_what_they_break_is_theirs(tiny: Loader, tmp_path:
         with base.bank.route({"model.layers.0.mlp.up_proj": LoraPatch(torch.ones(1), torch.ones(1), 1.0)}):
             raise ValueError("broken")
 
-    with beside(base, job, share=0.25) as (device, comings):
+    with beside(base, job, share=None) as (device, comings):
+        wait_for_base(device)
+        job.go.set()
         while not job.ended.is_set():
             assert device.submit(look).result(DEADLINE_S) == (False, False)
             with pytest.raises(ValueError, match="broken"):
