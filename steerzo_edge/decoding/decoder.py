@@ -3,7 +3,8 @@
 A step is one quantum of the device:
 
     1 forward     the next token of every row, through the bank's `rows` route
-    1 forward     at most, of a chunk of one prompt that has not been read yet; prompts take turns
+    1 forward     of a chunk of one prompt that has not been read yet; prompts take turns. While more are unread
+                  than are being answered, further short ones are read, up to the tokens of one chunk
 
 The last chunk of a prompt gives its first token, and makes it a row from the next step on; requests that begin
 alike are read once, and each gets a copy. A prompt is always read alone, in chunks that depend on its own length
@@ -105,9 +106,7 @@ class Decoder:
             self._queue(self._parked.pop(0))
         self._has_room = False
         pieces = self._decode_all() if self._rows else []
-        if self._readings:
-            pieces += self._read()
-        return pieces
+        return pieces + (self._read_some() if self._readings else [])
 
     def cache_bytes(self, requests: Sequence[Request]) -> int:
         """What the keys and values of some requests take at most, when they are answered together."""
@@ -165,6 +164,17 @@ class Decoder:
         if self._route is None:
             self._route = rows([row.request.adapter for row in taken])
         return self._route
+
+    def _read_some(self) -> list[Piece]:
+        """One chunk; more, if short, while more wait to be read than are waiting for their next token."""
+        pieces: list[Piece] = []
+        tokens = 0
+        while self._readings and tokens < self._prefill_tokens:
+            tokens += max(1, min(self._prefill_tokens, self._readings[0].rest))
+            pieces += self._read()
+            if len(self._rows) >= len(self._readings):
+                break
+        return pieces
 
     def _read(self) -> list[Piece]:
         reading = self._readings[0]

@@ -106,7 +106,7 @@ def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
     assert (prompts.active, prompts.waiting) == (5, 2)
     while sum(future.done() for future in (*others, fifth)) < 1:
         prompts.turn()
-        assert (prompts.active, prompts.waiting) in ((5, 2), (4, 2))
+        assert prompts.waiting == 2
     while not second.done():
         prompts.turn()
         assert prompts.active <= 4 or not second.running()
