@@ -1,0 +1,228 @@
+"""What `steerzo doctor` looks at: one function a thing, each with what to do about what it finds.
+
+device    processor, graphics card, driver, the CUDA version that torch was built for
+kernels   quantized products of bitsandbytes against the same product of the expanded weight
+room      free memory, free disk, whether the data directory takes a file
+versions  of the packages whose behaviour matters
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import bitsandbytes as bnb
+import psutil
+import torch
+from packaging.requirements import Requirement
+
+from steerzo_edge.estimate import free_bytes
+from steerzo_edge.model.load import default_device
+from steerzo_edge.model.quantization import FrozenLinear, dequantized
+
+Verdict = Literal["ok", "warning", "failed"]
+PACKAGES = ("torch", "transformers", "bitsandbytes", "optimum", "accelerate", "safetensors", "fastapi", "pydantic")
+GIB = 1 << 30
+LEAST_MEMORY, GOOD_MEMORY = GIB // 2, 2 * GIB
+LEAST_DISK, GOOD_DISK = GIB // 4, 2 * GIB
+# bf16 products of 512 numbers against float32 ones are 0.3 % off; a kernel on wrong scales by far more.
+TOLERANCE = 0.02
+# Of weights that were quantized, against those that were not: nf4 0.09, int8 0.01 on normal numbers.
+ROUNDING = {"nf4": 0.15, "int8": 0.03}
+NVIDIA_SMI_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Args:
+        what: Its name.
+        verdict: Whether all is well ("ok"), work can go on ("warning"), or it cannot ("failed").
+        found: What was seen.
+        mend: What to do, "" if nothing.
+    """
+
+    what: str
+    verdict: Verdict
+    found: str
+    mend: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether work can go on."""
+        return self.verdict != "failed"
+
+
+def examined() -> Iterator[Finding]:
+    """Everything, one after the other."""
+    yield processor()
+    yield from cards()
+    yield kernel("nf4")
+    yield kernel("int8")
+    yield memory()
+    yield from disk(data_directory())
+    yield from versions()
+
+
+def processor() -> Finding:
+    """The CPU, and the widest instructions that torch uses on it."""
+    found = f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    if torch.get_num_threads() <= (os.cpu_count() or 1):
+        return Finding("cpu", "ok", found)
+    mend = "More threads than cores slow each other down: set OMP_NUM_THREADS to the number of cores."
+    return Finding("cpu", "warning", found, mend)
+
+
+def cards() -> Iterator[Finding]:
+    """Graphics cards, the driver, and whether torch can use them."""
+    driver, built = _driver(), torch.version.cuda
+    if torch.cuda.is_available():
+        yield Finding("driver", "ok", f"NVIDIA {driver or 'unknown'}; torch was built for CUDA {built}")
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            free, total = torch.cuda.mem_get_info(index)
+            yield Finding("gpu", "ok", f"{properties.name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
+        return
+    if driver is None:
+        mend = "Work runs on the CPU. In a container with a card, start it with `docker run --gpus all`."
+        yield Finding("gpu", "ok", f"none (torch {torch.__version__})", mend)
+    elif built is None:
+        mend = "Work runs on the CPU: install the CUDA build of torch (https://pytorch.org/get-started/locally)."
+        yield Finding(
+            "gpu", "warning", f"driver {driver}, but torch {torch.__version__} is built without CUDA", mend
+        )
+    else:
+        mend = f"Update the driver to one for CUDA {built}, or install a torch built for an older CUDA."
+        yield Finding("gpu", "failed", f"driver {driver}, but torch for CUDA {built} cannot use it", mend)
+
+
+def kernel(kind: Literal["nf4", "int8"]) -> Finding:
+    """A quantized product on this device, by the kernels that generation and training use.
+
+    Args:
+        kind: How the weight is kept.
+
+    Note:
+        Two comparisons: with the product of the expanded weight, which the kernel should give; and of the expanded
+        weight with the one that was quantized, which would show wrong codes.
+    """
+    device, what = default_device(), f"{kind} kernel"
+    try:
+        apart, rounding = _product(kind, device)
+    except (RuntimeError, OSError, AssertionError, AttributeError, ValueError, NotImplementedError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        mend = f"Reinstall bitsandbytes for this {'CUDA version' if device == 'cuda' else 'processor'}"
+        return Finding(what, "failed", f"{type(error).__name__}: {first}", f"{mend}, or use quantization: none.")
+    found = f"on {device}, {apart:.2%} off the expanded weight's product, {rounding:.1%} off the weight itself"
+    # `not <=`, so that a product that is no number fails.
+    if not apart <= TOLERANCE + (ROUNDING["int8"] if kind == "int8" else 0) or not rounding <= ROUNDING[kind]:
+        mend = "The kernel gives wrong numbers here: reinstall bitsandbytes, or use quantization: none."
+        return Finding(what, "failed", found, mend)
+    return Finding(what, "ok", found)
+
+
+def memory() -> Finding:
+    """What a run may use on the device, within a container's limit."""
+    free, device = free_bytes(torch.device(default_device())), default_device()
+    total = psutil.virtual_memory().total if device == "cpu" else torch.cuda.mem_get_info()[1]
+    found = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free on {device}"
+    mend = (
+        "Close what else runs, raise the container's limit, or choose a smaller base; `steerzo estimate` says more."
+    )
+    if free < LEAST_MEMORY:
+        return Finding("memory", "failed", found, mend)
+    return Finding("memory", "warning", found, mend) if free < GOOD_MEMORY else Finding("memory", "ok", found)
+
+
+def data_directory() -> Path:
+    """Where a server would keep its data."""
+    return Path(os.environ.get("STEERZO_DATA_DIR", Path.home() / ".steerzo"))
+
+
+def disk(place: Path) -> Iterator[Finding]:
+    """Free space at a directory, and whether a file can be written there.
+
+    Args:
+        place: The data directory; if it is not there yet, where it would be made.
+    """
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    found = f"{free / GIB:.1f} GiB free at {existing}"
+    verdict: Verdict = "failed" if free < LEAST_DISK else "warning" if free < GOOD_DISK else "ok"
+    yield Finding(
+        "disk", verdict, found, "" if verdict == "ok" else "Free some, or set STEERZO_DATA_DIR elsewhere."
+    )
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        mend = "Make it writable for this user, or set STEERZO_DATA_DIR to a directory that is."
+        yield Finding("data directory", "failed", f"{existing}: {error.strerror or error}", mend)
+        return
+    yield Finding(
+        "data directory", "ok", f"{existing} takes files" + ("" if existing == place else f" ({place} is new)")
+    )
+
+
+def versions() -> Iterator[Finding]:
+    """The packages that matter, and whether they are those that this one asks for."""
+    wanted = {need.name: need.specifier for need in map(Requirement, metadata.requires("steerzo-edge") or ())}
+    found, wrong = [f"Python {platform.python_version()}"], []
+    for name in PACKAGES:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{name} is missing")
+            continue
+        found.append(f"{name} {version}")
+        if name in wanted and not wanted[name].contains(version, prereleases=True):
+            wrong.append(f"{name} {version} is not {wanted[name]}")
+    yield Finding("versions", "ok", ", ".join(found))
+    if wrong:
+        yield Finding("requirements", "failed", "; ".join(wrong), "Install them again: pip install -U steerzo-edge")
+
+
+def _driver() -> str | None:
+    """The NVIDIA driver's version, or None where there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.split()), None)
+
+
+def _product(kind: Literal["nf4", "int8"], device: str) -> tuple[float, float]:
+    """Relative errors: of the product against the expanded weight's, and of that weight against the plain one."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(256, 512, generator=generator)
+    x = torch.randn(1, 512, generator=generator).bfloat16().to(device)
+    layer: torch.nn.Module
+    if kind == "nf4":
+        layer = bnb.nn.Linear4bit(512, 256, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+        layer.weight = bnb.nn.Params4bit(weight.bfloat16(), requires_grad=False, quant_type="nf4")
+    else:
+        layer = bnb.nn.Linear8bitLt(512, 256, bias=False, has_fp16_weights=False)
+        layer.weight = bnb.nn.Int8Params(weight.half(), requires_grad=False, has_fp16_weights=False)
+    layer = layer.to(device).requires_grad_(False).eval()
+    with torch.inference_mode():
+        expanded = dequantized(layer, torch.bfloat16).float()
+        found = FrozenLinear(layer).few(x).float()
+        exact = x.float() @ expanded.T
+    return _apart(found, exact), _apart(expanded.cpu(), weight)
+
+
+def _apart(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())

@@ -1,0 +1,135 @@
+"""`steerzo doctor`: what it finds on a machine that has something wrong with it, and what it says to do."""
+
+import json
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from server.cli import app
+from steerzo_edge.cli import findings
+from steerzo_edge.cli.findings import GIB, cards, disk, kernel, memory, versions
+from steerzo_edge.model.quantization import FrozenLinear
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def doctor(*arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = CliRunner().invoke(app, ["doctor", "--json", *arguments])
+    found = [json.loads(line) for line in done.output.splitlines()]
+    return done.exit_code, {finding["what"]: finding for finding in found}
+
+
+def test_a_sound_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERZO_DATA_DIR", str(tmp_path))
+    code, found = doctor()
+    assert code == 0, found
+    assert found["nf4 kernel"]["verdict"] == found["int8 kernel"]["verdict"] == "ok"
+    assert f"torch {torch.__version__}" in found["versions"]["found"]
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_a_kernel_that_gives_wrong_numbers(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = FrozenLinear.few
+    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: plain(self, x) * 1.1)
+    found = kernel(kind)
+    assert found.verdict == "failed"
+    assert "wrong numbers" in found.mend
+
+
+def test_a_kernel_that_gives_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: torch.full((1, 256), torch.nan, device=x.device))
+    assert kernel("nf4").verdict == "failed"
+
+
+def test_codes_that_stand_for_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product agrees with the expanded weight, but that is not what was quantized."""
+    wrong = torch.zeros(256, 512, dtype=torch.bfloat16)
+    wrong[0, 0] = 1
+    monkeypatch.setattr(findings, "dequantized", lambda layer, dtype: wrong)
+    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: x.cpu() @ wrong.T)
+    monkeypatch.setattr(findings, "default_device", lambda: "cpu")
+    assert kernel("nf4").verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no kernel image is available"), OSError("libbitsandbytes"), AssertionError()]
+)
+def test_a_kernel_that_does_not_run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: FrozenLinear, x: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(FrozenLinear, "few", broken)
+    code, found = doctor()
+    assert code == 1
+    assert found["nf4 kernel"]["verdict"] == found["int8 kernel"]["verdict"] == "failed"
+    assert type(error).__name__ in found["nf4 kernel"]["found"]
+    assert "Reinstall bitsandbytes" in found["nf4 kernel"]["mend"]
+    assert found["versions"]["verdict"] == "ok"  # one failure does not hide the rest
+
+
+@pytest.mark.parametrize(("free", "verdict", "code"), [(8.0, "ok", 0), (1.0, "warning", 0), (0.1, "failed", 1)])
+def test_free_memory(free: float, verdict: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "free_bytes", lambda device: round(free * GIB))
+    found = memory()
+    assert found.verdict == verdict
+    assert bool(found.mend) is (verdict != "ok")
+    assert doctor()[0] == code
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(8.0, "ok"), (1.0, "warning"), (0.1, "failed")])
+def test_free_disk(free: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings.shutil, "disk_usage", lambda place: Usage(GIB, 0, round(free * GIB)))
+    space, directory = disk(tmp_path / "not" / "there" / "yet")
+    assert space.verdict == verdict
+    assert directory.verdict == "ok"
+    assert str(tmp_path) in directory.found
+    assert list(tmp_path.iterdir()) == []  # looking leaves nothing behind
+
+
+def test_a_directory_that_takes_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**options: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(findings.tempfile, "TemporaryFile", refused)
+    *_, directory = disk(tmp_path)
+    assert directory.verdict == "failed"
+    assert "Read-only file system" in directory.found
+    assert doctor()[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("driver", "built", "verdict", "says"),
+    [
+        (None, None, "ok", "none"),
+        ("570.1", None, "warning", "built without CUDA"),
+        ("450.1", "13.0", "failed", "cannot use it"),
+    ],
+)
+def test_a_card_that_torch_cannot_use(
+    driver: str | None, built: str | None, verdict: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(findings, "_driver", lambda: driver)
+    (found,) = cards()
+    assert found.verdict == verdict
+    assert says in found.found
+    assert found.mend
+
+
+def test_a_package_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "optimum":
+            raise findings.metadata.PackageNotFoundError(name)
+        return "0.1" if name == "transformers" else "100.0"
+
+    monkeypatch.setattr(findings.metadata, "version", version)
+    monkeypatch.setattr(findings.metadata, "requires", lambda name: ["transformers<6,>=5.0", "optimum>=2.0"])
+    *_, wrong = versions()
+    assert wrong.verdict == "failed"
+    assert "transformers 0.1 is not" in wrong.found
+    assert "optimum is missing" in wrong.found
