@@ -178,9 +178,10 @@ def estimate_(
     task: BenchmarkTask = None,
     format: FormatName = None,
     set_: Set = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Load the base and time one of its layers.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run would need in bytes, and whether back-propagation would serve better."""
+    """Say what a run would need in bytes and seconds, and whether back-propagation would serve better."""
     from steerzo_edge.cli.estimate import estimate_command
 
     with plain_errors():
@@ -193,6 +194,7 @@ def estimate_(
             benchmark=task,
             format=format,
             settings=set_ or [],
+            probe=probe,
             as_json=as_json,
         )
 

@@ -1,4 +1,7 @@
-"""`steerzo estimate`: what a run would need, and whether back-propagation would serve better. Loads no weights."""
+"""`steerzo estimate`: what a run would need and take, and whether back-propagation would serve better.
+
+Loads no weights, unless it is asked to probe a base that is there.
+"""
 
 import json
 from collections.abc import Sequence
@@ -15,8 +18,10 @@ from steerzo_edge.cli.train import parsed_settings, parsed_task, read_file
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
+    Anatomy,
     Estimate,
     Needs,
+    Speed,
     Work,
     advice,
     anatomy,
@@ -24,9 +29,13 @@ from steerzo_edge.estimate import (
     free_bytes,
     has_gradient,
     load_config,
+    product_speed,
+    run_effort,
+    survey,
+    trained_by,
     work_of,
 )
-from steerzo_edge.model.load import default_device, load_tokenizer
+from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.profile import Profile, load_profile
 
 
@@ -40,9 +49,10 @@ def estimate_command(
     benchmark: str | None,
     format: str | None,
     settings: Sequence[str],
+    probe: bool,
     as_json: bool,
 ) -> None:
-    """Prints bytes part by part, and the advice."""
+    """Prints bytes part by part, forwards and seconds, and the advice."""
     chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
     task = parsed_task(template, options)
     if dataset is None and (task or benchmark):
@@ -51,19 +61,50 @@ def estimate_command(
     config = load_config(chosen.model.id, chosen.model.revision)
     work = _work(chosen, config, data)
     device = torch.device(default_device())
-    found = estimate(chosen, anatomy(config), work, device=device.type)
+    body = anatomy(config)
+    found = estimate(chosen, body, work, device=device.type)
+    effort = run_effort(chosen, body, trained_by(chosen, body), work)
+    seconds = effort.seconds(_probed(chosen) if probe else _multiplied(chosen, body, device))
+    source = "a decoder layer" if probe else "a single product, a lower bound"
     free = free_bytes(device)
     words = advice(found, free, differentiable=has_gradient(chosen))
     if as_json:
         columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
-        typer.echo(json.dumps({**columns, "free": free, "tokens": work.tokens, "advice": words}))
+        spent: dict[str, object] = {
+            "forwards": effort.forwards,
+            "evaluations": effort.evaluations,
+            "seconds": round(seconds, 1),
+        }
+        spent |= {"source": "layer" if probe else "product"}
+        fits = found.zeroth_order.total <= free
+        said: dict[str, object] = {"free": free, "fits": fits, "tokens": work.tokens, **spent, "advice": words}
+        typer.echo(json.dumps({**columns, **said}))
         return
     rows = "of this dataset" if dataset else "as long as the profile allows"
     typer.echo(
         f"{chosen.model.id} in {chosen.model.quantization}: {work.examples} rows {rows}, {work.tokens:,} tokens"
     )
     Console(width=100).print(_table(found))
+    typer.echo(f"{effort.forwards:,} forwards and {effort.evaluations} evaluations: about {_time(seconds)} here")
+    typer.echo(f"(from the measured time of {source}).")
     typer.echo(words)
+
+
+def _probed(profile: Profile) -> Speed:
+    """Of this machine with the base, which is loaded for it."""
+    model = profile.model
+    base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
+    return survey(base).speed
+
+
+def _multiplied(profile: Profile, body: Anatomy, device: torch.device) -> Speed:
+    return product_speed(body, profile.model.quantization, profile.model.dtype, device)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _work(profile: Profile, config: PretrainedConfig, rows: Dataset | None) -> Work:

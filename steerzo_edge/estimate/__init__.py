@@ -7,6 +7,7 @@ from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.measure import Survey, measured_speed, survey
 from steerzo_edge.estimate.needs import Estimate, estimate
 from steerzo_edge.estimate.parts import Needs
+from steerzo_edge.estimate.products import product_speed
 from steerzo_edge.estimate.work import Trained, Work, trained_by, work_of
 from steerzo_edge.estimate.zeroth_order import zeroth_order_needs
 
@@ -28,6 +29,7 @@ __all__ = [
     "has_gradient",
     "load_config",
     "measured_speed",
+    "product_speed",
     "run_effort",
     "step_effort",
     "survey",

@@ -68,24 +68,33 @@ def measured_speed(base: Base, body: Anatomy, clock: Callable[[], float] = time.
 
         return run
 
-    few, many = (_seconds(layer(rows), base.device, clock) for rows in (FEW, MANY))
+    few, many = (shortest(layer(rows), base.device, clock) for rows in (FEW, MANY))
     slope = max(many - few, 0.1 * many) / layer_operations(body, 0, (MANY - FEW) * row, row)
     rest = max(0.0, few - slope * layer_operations(body, 0, FEW * row, row))
-    return Speed(layer=rest, operation=slope, number=_number_s(base, clock))
+    return Speed(layer=rest, operation=slope, number=number_seconds(base.device, base.compute_dtype, clock))
 
 
-def _number_s(base: Base, clock: Callable[[], float]) -> float:
-    noise = Noise(NUMBERS, base.device, cache_bytes=0)
+def number_seconds(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
+    """How long one number of a probe takes: drawn, added, cast.
+
+    Args:
+        device: Where.
+        dtype: The compute type.
+        clock: Seconds.
+    """
+    noise = Noise(NUMBERS, device, cache_bytes=0)
     start, direction = noise.zeros(0), Direction.seeded(0)
-
-    def probe() -> object:
-        return direction.added_to(start, 0.1, noise, 0).to(base.compute_dtype)
-
-    return _seconds(probe, base.device, clock) / NUMBERS
+    return shortest(lambda: direction.added_to(start, 0.1, noise, 0).to(dtype), device, clock) / NUMBERS
 
 
-def _seconds(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
-    """The shorter of two, after one that is not counted."""
+def shortest(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
+    """Seconds of the shorter of two calls, after one that is not counted.
+
+    Args:
+        call: What is timed.
+        device: Which is waited for.
+        clock: Seconds.
+    """
     taken = []
     for _ in range(3):
         began = clock()

@@ -5,20 +5,19 @@ Not counted: the Python and CUDA runtimes, requests that are served meanwhile, a
 
 from steerzo_edge.assemble import LEAN_NOISE_BYTES, probes_per_forward
 from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.exact import COMPOSED
 from steerzo_edge.estimate.parts import Needs
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.attention import QUERIES, SCORE_BYTES
 from steerzo_edge.model.head import BLOCK_BYTES
 from steerzo_edge.profile import Profile
 from steerzo_edge.sections import AdamConfig, MomentumConfig
-from steerzo_edge.zo.noise import CACHE_BYTES, SEGMENT
+from steerzo_edge.zo.noise import CACHE_BYTES
 
 FLOAT32 = 4
 INDEX = 8
 # Versions of the subset besides the perturbed ones: what a running job serves, and what evaluation looks at.
 SERVED_COPIES = 2
-# Float32 tensors of a segment's length that are alive while a direction is summed up: the sum and one term of it.
-SUMMED = 2
 # Score-sized tensors of attention that are alive at once: scores, their softmax, and that in the compute type.
 SCORE_TENSORS = 2.5
 
@@ -38,6 +37,7 @@ def zeroth_order_needs(profile: Profile, body: Anatomy, trained: Trained, work: 
     copies = stacked_probes(profile, trained, work)
     resting = 1 if trained.block < trained.size else 0
     tokens = max(copies * work.tokens, room)
+    activations = layer_bytes(body, itemsize, tokens, scores=_scores(body, work, device))
     return Needs(
         {
             "base weights": body.weight_bytes(profile.model.quantization, itemsize),
@@ -46,8 +46,8 @@ def zeroth_order_needs(profile: Profile, body: Anatomy, trained: Trained, work: 
             "copies of it": itemsize * (copies * trained.block + (SERVED_COPIES + resting) * trained.size),
             "update rule": FLOAT32 * _moments(profile) * trained.size,
             "noise": _noise(profile, trained),
-            "activations": layer_bytes(body, itemsize, tokens) + _scores(body, work, device),
-            "logits": _head(body, copies * work.places),
+            "activations": activations,
+            "logits": _head(body, tokens, copies * work.places, itemsize, at_hand=activations),
             "frozen prefix": _prefix(profile, body, trained, work, itemsize),
         }
     )
@@ -66,23 +66,26 @@ def stacked_probes(profile: Profile, trained: Trained, work: Work) -> int:
     return min(profile.method.cost, probes_per_forward(profile.batch.probes_per_forward, room, copy))
 
 
-def layer_bytes(body: Anatomy, itemsize: int, tokens: int) -> int:
+def layer_bytes(body: Anatomy, itemsize: int, tokens: int, *, scores: int = 0) -> int:
     """The highest point of a forward without a graph: one layer's tensors, the residual stream among them.
 
     Args:
         body: The model's sizes.
         itemsize: Bytes of the compute type.
         tokens: That go through it at once, copies included.
+        scores: Bytes of attention's scores; they are gone when the MLP begins.
 
     Note:
         Attention holds the stream, its normed copy, twice the queries, keys and values (packed, and laid out row by
         row), and twice the result (laid out, and packed again). A gated MLP holds the stream, its normed copy, both
-        branches and their product; a plain one holds what its activation is given and gives.
+        branches and their product; a plain one holds what its activation is given and gives, and what that holds on
+        the way if it is made of several operations.
     """
     attention = 2 * body.hidden + 2 * (body.queries + 2 * body.keys) + 2 * body.queries
-    mlp = 2 * body.hidden + (3 if body.gated else 2) * body.intermediate
+    inside = 3 if body.gated else max(2, COMPOSED.get(body.activation, 1))
+    mlp = 2 * body.hidden + inside * body.intermediate
     places = 2 * INDEX * body.heads  # where each head's vector lies in the layout, there and back
-    return tokens * (itemsize * max(attention, mlp) + places)
+    return tokens * places + max(tokens * itemsize * attention + scores, tokens * itemsize * mlp)
 
 
 def _expanded(profile: Profile, body: Anatomy, itemsize: int) -> int:
@@ -96,7 +99,7 @@ def _moments(profile: Profile) -> int:
 def _noise(profile: Profile, trained: Trained) -> int:
     bound = LEAN_NOISE_BYTES if profile.batch.probes_per_forward == 1 else CACHE_BYTES
     seeds = getattr(profile.method, "pool", 1)
-    return min(bound, FLOAT32 * seeds * trained.block) + SUMMED * FLOAT32 * min(SEGMENT, trained.block)
+    return min(bound, FLOAT32 * seeds * trained.block)
 
 
 def _scores(body: Anatomy, work: Work, device: str) -> int:
@@ -107,13 +110,17 @@ def _scores(body: Anatomy, work: Work, device: str) -> int:
     return round(SCORE_TENSORS * min(max(SCORE_BYTES, row), row * work.examples))
 
 
-def _head(body: Anatomy, places: int) -> int:
-    """The last hidden states in float32, and one block of the vocabulary with its logits."""
+def _head(body: Anatomy, tokens: int, places: int, itemsize: int, *, at_hand: int) -> int:
+    """The last hidden states in float32, and one block of the vocabulary with its logits: what goes beyond the
+    memory at hand, which the layers have left.
+    """
     if places == 0:
         return 0
     columns = min(body.vocabulary, BLOCK_BYTES // (2 * FLOAT32 * body.hidden))
-    block = FLOAT32 * columns * (body.hidden + min(places, BLOCK_BYTES // (2 * FLOAT32 * columns)))
-    return FLOAT32 * places * body.hidden + block
+    rows = min(places, BLOCK_BYTES // (2 * FLOAT32 * columns))
+    block = FLOAT32 * columns * (body.hidden + 2 * rows)  # logits, and their exponentials
+    stream = itemsize * body.hidden * tokens
+    return max(0, stream + FLOAT32 * places * body.hidden + block - at_hand)
 
 
 def _prefix(profile: Profile, body: Anatomy, trained: Trained, work: Work, itemsize: int) -> int:

@@ -194,6 +194,10 @@ class BankLinear(nn.Module):
         """The frozen weight, dequantized: (O, D)."""
         return dequantized(self.base, dtype)
 
+    def forget_packed(self) -> None:
+        """Lets go of the copy that generation multiplies by; it is made again when it is needed."""
+        self._frozen.forget_packed()
+
     @property
     def bias(self) -> Tensor | None:
         """(O,) bias of the frozen layer, or None."""
@@ -241,6 +245,11 @@ class AdapterBank:
             yield
         finally:
             self.active, self.fan = before
+
+    def forget_packed(self) -> None:
+        """Lets go of the copies of 4-bit weights that generation multiplies by."""
+        for layer in self.layers.values():
+            layer.forget_packed()
 
     def lowest(self, names: Iterable[str]) -> int:
         """The lowest decoder layer among some linear layers; 0 if there are none."""

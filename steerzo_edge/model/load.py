@@ -1,5 +1,6 @@
 """Loading a base: safetensors only, no remote code, frozen, quiet."""
 
+import gc
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -64,6 +65,8 @@ def load_base(
         first = str(error).strip().splitlines()[0]
         raise BaseModelError(f"base model {name!r} cannot be loaded: {first}") from error
     model.requires_grad_(False).eval()
+    if where.type == "cpu" and quantization != "none":
+        _let_go_of_file(model)
     base = Base(
         name=name,
         model=model,
@@ -73,6 +76,7 @@ def load_base(
         fingerprint=fingerprint(model),
     )
     _check_head(base)
+    base.bank.forget_packed()  # made by that first forward, and not needed unless somebody asks a prompt
     return base
 
 
@@ -128,6 +132,14 @@ def fingerprint(model: PreTrainedModel) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _let_go_of_file(model: PreTrainedModel) -> None:
+    """Copies what was not quantized: views of the file keep all of it mapped, two bytes for every weight."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.clone()
+    gc.collect()  # loading's own objects refer to each other
 
 
 def _check_head(base: Base) -> None:

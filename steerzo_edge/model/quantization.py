@@ -82,6 +82,10 @@ class FrozenLinear:
         self._for_tokens = _Packed(deepcopy(module), x)
         return self._for_tokens(x)
 
+    def forget_packed(self) -> None:
+        """Lets go of what `few` keeps; it makes it again."""
+        self._for_tokens = None
+
 
 class _Packed:
     """A 4-bit layer's repacked weight, and bitsandbytes' kernel for it.

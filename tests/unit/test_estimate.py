@@ -170,3 +170,19 @@ def test_the_command_reads_what_training_reads(tmp_path: Path) -> None:
     alone = steerzo("--task", "copa")
     assert alone.exit_code == 2
     assert "Name a --dataset too" in alone.output
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "none"])
+def test_seconds_without_a_base_and_with_one(quantization: str, tiny_path: Path) -> None:
+    """More steps take longer by as many; the base's own layer is slower than a bare product, if not by much."""
+    settings = ("--base", tiny_path, "--set", f"model.quantization={quantization}", "--set", "batch.max_tokens=64")
+    auto = ("--set", "method.epsilon=0.01", "--set", "rule.learning_rate=0.01", "--json")
+    few, many, probed = (
+        json.loads(steerzo(*settings, *auto, "--set", f"steps={steps}", *more).output)
+        for steps, more in ((10, ()), (1000, ()), (1000, ("--probe",)))
+    )
+    assert many["forwards"] == 100 * few["forwards"] == probed["forwards"]
+    assert many["seconds"] > 10 * few["seconds"] > 0
+    assert (few["source"], probed["source"]) == ("product", "layer")
+    assert 0 < probed["seconds"] < 1000
+    assert few["fits"] is (few["zeroth_order"]["total"] <= few["free"])

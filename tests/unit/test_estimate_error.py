@@ -1,0 +1,50 @@
+"""The comparison of estimates with measured peaks: one real case, and what is made of several."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import estimate_error
+from benchmarks.estimate_error import CASES, MIB, OTHERS, Case, config_of, markdown, row, summary
+from steerzo_edge.model.load import default_device
+
+SMALL = Case(width=256, layers=4, examples=8, words=60)
+
+
+def test_a_real_run() -> None:
+    """A run of its own process; the heap alone moves the peak by up to a third from run to run."""
+    found = row(SMALL, [])
+    assert found["peaks"][0] > found["parts"]["base weights"]
+    if default_device() == "cpu":
+        assert found["estimated"] == pytest.approx(found["peaks"][0], rel=0.35)
+
+
+def test_peaks_of_earlier_runs() -> None:
+    plain = row(SMALL, [{"cases": [{"title": SMALL.title, "peaks": [100 * MIB]}]}])
+    exact = plain["estimated"]
+    known = [{"cases": [{"title": SMALL.title, "peaks": [exact * 2]}]}, {"cases": []}]
+    found = [
+        {"grid": "fitted", **row(SMALL, known)},
+        {"grid": "others", **row(SMALL, [{"cases": [{"title": SMALL.title, "peaks": [exact, exact * 3 // 2]}]}])},
+    ]
+    assert found[0]["error"] == pytest.approx(-0.5)
+    assert found[1]["error"] == pytest.approx(-0.2)
+    assert f"| {SMALL.title} | {exact / MIB:,.1f} | {exact * 2 / MIB:,.1f} | -50.0% |" in markdown(found)
+    assert "Of the grid, 0 of 1 are within 15 %" in summary(found)
+    assert "at most 50.0%" in summary(found)
+
+
+def test_the_grid_has_no_case_twice() -> None:
+    titles = [case.title for case in (*CASES, *OTHERS)]
+    assert len(set(titles)) == len(titles) >= 24
+    assert {case.quantization for case in CASES} == {"nf4", "int8", "none"}
+    assert {config_of(case).model_type for case in CASES} == {"llama", "qwen2", "gpt2", "opt"}
+
+
+def test_the_document_has_the_results() -> None:
+    root = Path(estimate_error.__file__).parent.parent
+    text = (root / "docs" / "estimate.md").read_text()
+    rows = json.loads((root / "docs" / "results" / "estimate_error.json").read_text())["cases"]
+    assert markdown(rows) in text
+    assert summary(rows) in text
