@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 
 Quantization = Literal["nf4", "fp4", "int8", "none"]
 Linear = Callable[[Tensor], Tensor]
+PACKED_ROWS = 32
 QUANTIZED = (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt)
 
 
@@ -76,8 +77,11 @@ class FrozenLinear:
             return self._for_tokens(x)
         module: Any = self._module
         packs = x.device.type == "cpu" and getattr(module, "support_avx512bf16_for_cpu", False)
-        # The kernel rounds to bf16 whatever it is given, and fails where a row ends inside a block of 64 weights.
-        if not packs or x.dtype != torch.bfloat16 or module.in_features % module.weight.quant_state.blocksize:
+        # The kernel rounds to bf16 whatever it is given. It fails where a row ends inside a block of 64 weights, and
+        # the packing where rows do not fill groups of 32.
+        if not packs or x.dtype != torch.bfloat16:
+            return self.many(x)
+        if module.in_features % module.weight.quant_state.blocksize or module.out_features % PACKED_ROWS:
             return self.many(x)
         self._for_tokens = _Packed(deepcopy(module), x)
         return self._for_tokens(x)
