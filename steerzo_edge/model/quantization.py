@@ -77,13 +77,13 @@ class FrozenLinear:
             return self._for_tokens(x)
         module: Any = self._module
         packs = x.device.type == "cpu" and getattr(module, "support_avx512bf16_for_cpu", False)
-        # The kernel rounds to bf16 whatever it is given. It fails where a row ends inside a block of 64 weights, and
-        # the packing where rows do not fill groups of 32.
+        # The kernel rounds to bf16 whatever it is given. It fails where a row ends inside a block of 64 weights,
+        # and the packing where rows do not fill groups of 32.
         if not packs or x.dtype != torch.bfloat16:
             return self.many(x)
         if module.in_features % module.weight.quant_state.blocksize or module.out_features % PACKED_ROWS:
             return self.many(x)
-        self._for_tokens = _Packed(deepcopy(module), x)
+        self._for_tokens = _Packed(deepcopy(module).eval(), x)  # it does not pack while it is in training mode
         return self._for_tokens(x)
 
     def forget_packed(self) -> None:
