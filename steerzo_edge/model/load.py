@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from steerzo_edge.allocator import keep_large_blocks
-from steerzo_edge.data.packing import Fork, pack
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.first_forward import check_forward
 from steerzo_edge.model.origin import check_model, check_tokenizer
 from steerzo_edge.model.quantization import Quantization, quantization_config
 
@@ -40,8 +40,8 @@ def load_base(
         revision: Commit, tag or branch of a hub model.
 
     Raises:
-        BaseModelError: If it cannot be found, holds no safetensors, needs remote code, or has a head that
-            this engine does not understand.
+        BaseModelError: If it cannot be found, holds no safetensors, needs remote code, or computes in a
+            way that this engine does not understand.
     """
     where = torch.device(device or default_device())
     if where.type == "cpu":
@@ -72,7 +72,7 @@ def load_base(
         compute_dtype=compute_dtype,
         fingerprint=fingerprint(model),
     )
-    _check_head(base)
+    check_forward(base)
     return base
 
 
@@ -128,19 +128,6 @@ def fingerprint(model: PreTrainedModel) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _check_head(base: Base) -> None:
-    """One short forward: the engine's packed rows and head must give the model's own logits."""
-    ids = [token % base.model.config.vocab_size for token in range(4, 12)]
-    packed = pack([Fork(tuple(ids[:5])), Fork(tuple(ids))], base.device)
-    with torch.inference_mode():
-        own = base.model(input_ids=torch.tensor([ids], device=base.device)).logits[0].float()
-        hidden = base.hidden(packed)[0, 5:]
-        ours = base.head.logits(hidden, torch.arange(own.shape[-1], device=base.device))
-    # The model's own head rounds to the compute type; a wrong scale or cap is off by far more.
-    if not torch.allclose(ours, own, rtol=0.05, atol=0.05 * float(own.abs().max())):
-        raise BaseModelError(f"{type(base.model).__name__} computes its logits in a way this engine does not know")
 
 
 @contextmanager
