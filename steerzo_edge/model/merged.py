@@ -83,14 +83,7 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a directory that is new.")
-    base = load_sixteen_bits(name, revision)
-    found = merge(base, load_adapter(adapter, base))
-    if not found.holds:
-        raise ConflictError(
-            f"the merged model differs from base and adapter by {found.error:.4f} nats a token, more than "
-            f"{found.bound:.4f}; it was not kept",
-            hint="Serve the adapter unmerged; it may be too small, or too large, for 16 bits.",
-        )
+    base, found = load_merged(adapter, name, revision)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -104,6 +97,30 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
         shutil.rmtree(partial, ignore_errors=True)
     sync_directory(out.parent)
     return found
+
+
+def load_merged(adapter: Path, name: str, revision: str | None = None) -> tuple[Base, Agreement]:
+    """A base in 16 bits with an adapter in its weights; its bank is gone, its model is an ordinary one.
+
+    Args:
+        adapter: A PEFT directory.
+        name: The base, as `load_base` takes it.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        ConflictError: If the merged model does not agree with base and adapter.
+        BaseModelError: If the base cannot be had in 16 bits.
+        AdapterFileError: If the adapter does not fit it.
+    """
+    base = load_sixteen_bits(name, revision)
+    found = merge(base, load_adapter(adapter, base))
+    if not found.holds:
+        raise ConflictError(
+            f"the merged model differs from base and adapter by {found.error:.4f} nats a token, more than "
+            f"{found.bound:.4f}; it was not kept",
+            hint="Serve the adapter unmerged; it may be too small, or too large, for 16 bits.",
+        )
+    return base, found
 
 
 def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
