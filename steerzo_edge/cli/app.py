@@ -114,8 +114,10 @@ def generate(
 @app.command()
 def export(
     adapter: Annotated[Path, typer.Argument(help="A PEFT adapter directory.")],
-    out: Annotated[Path, typer.Option(help="Directory of the result; must be new.")],
-    format: Annotated[str, typer.Option(help="merged: base and adapter as one checkpoint in 16 bits.")] = "merged",
+    out: Annotated[Path, typer.Option(help="Directory or file of the result; must be new.")],
+    format: Annotated[
+        str, typer.Option(help="peft, merged (a checkpoint in 16 bits), gguf (the same for llama.cpp), gguf-lora.")
+    ] = "merged",
     base: Annotated[
         str | None, typer.Option(help='Hub id, path, or "bundled"; by default what the adapter names.')
     ] = None,

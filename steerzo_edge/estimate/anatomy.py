@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from optimum.utils import NormalizedConfigManager
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
@@ -119,15 +119,25 @@ def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
         raise BaseModelError(f"the config of base model {name!r} cannot be read: {first}") from error
 
 
+def bare_model(config: PretrainedConfig) -> PreTrainedModel:
+    """The model that a config describes, without storage for its weights.
+
+    Args:
+        config: Of a causal language model.
+    """
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config))
+    model.tie_weights()
+    return model
+
+
 def anatomy(config: PretrainedConfig) -> Anatomy:
     """The sizes of the model that a config describes.
 
     Args:
         config: Of a causal language model.
     """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(deepcopy(config))
-    model.tie_weights()
+    model = bare_model(config)
     linear = linear_layers(model)
     _, layers = decoder_layers(model)
     heads, keys, hidden = _heads(config)

@@ -27,6 +27,7 @@ from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import BankLinear, LoraPatch, Patch, Patches, WeightPatch, uniform
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base, quiet, source_of
+from steerzo_edge.model.older_readers import mend_settings
 from steerzo_edge.model.quantization import dequantized
 
 PROMPTS: Final = (
@@ -92,6 +93,7 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
         AutoTokenizer.from_pretrained(source_of(name), revision=revision, trust_remote_code=False).save_pretrained(
             partial
         )
+        mend_settings(partial)
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
