@@ -19,7 +19,10 @@ def export_command(
         raise InputError(f"--format {format!r} is not one of {', '.join(FORMS)}")
     if not adapter.is_dir():
         raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
-    named = base or read_config(adapter).get("base_model_name_or_path")
+    settings = read_config(adapter)
+    named = base or settings.get("base_model_name_or_path")
+    if base is None and revision is None and isinstance(settings.get("revision"), str):
+        revision = settings["revision"]  # of the base that the adapter names
     if not isinstance(named, str):
         raise InputError("the adapter does not say which base it belongs to", hint="Name it with --base.")
     found = export(format, adapter, out, named, revision=revision)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import ConflictError
@@ -11,8 +11,7 @@ from steerzo_edge.estimate.anatomy import load_config
 from steerzo_edge.export.gguf_file import gguf_package, tensor_names, write_gguf
 from steerzo_edge.export.shapes import GgufShape, gguf_shape
 from steerzo_edge.export.vocabulary import vocabulary
-from steerzo_edge.model.load import source_of
-from steerzo_edge.model.merged import Agreement, load_merged
+from steerzo_edge.model.merged import Agreement, load_merged, released_tokenizer
 
 
 def export_gguf(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> Agreement:
@@ -36,12 +35,13 @@ def export_gguf(adapter: Path, out: Path, name: str, *, revision: str | None = N
     if out.exists():
         raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a file that is new.")
     shape = gguf_shape(load_config(name, revision))
-    tokenizer = AutoTokenizer.from_pretrained(source_of(name), revision=revision, trust_remote_code=False)
     base, found = load_merged(adapter, name, revision)
     facts = {
         "general.name": Path(name).name,
         **shape.facts,
-        **vocabulary(tokenizer, int(base.model.config.vocab_size), base.model.generation_config),
+        **vocabulary(
+            released_tokenizer(name, revision), int(base.model.config.vocab_size), base.model.generation_config
+        ),
     }
     write_gguf(out, shape.architecture, facts, model_tensors(base.model, shape))
     return found

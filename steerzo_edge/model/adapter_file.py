@@ -48,7 +48,7 @@ def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
             # Conv1D keeps its weight turned round, and peft wants to be told.
             "fan_in_fan_out": any(isinstance(base.bank.layers[slot.layer].base, Conv1D) for slot in subset.slots),
             "base_model_name_or_path": base.name,
-            "revision": None,
+            "revision": base.revision,
         },
     )
     sync_directory(directory.parent)
