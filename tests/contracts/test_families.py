@@ -19,11 +19,14 @@ from steerzo_edge.decoding.answer import Answer
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BaseModelError
+from steerzo_edge.export.gguf_adapter import export_gguf_adapter
+from steerzo_edge.export.gguf_model import export_gguf
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
+from steerzo_edge.model.merged import export_merged
 from steerzo_edge.model.quantization import Quantization
 from tests.conftest import byte_tokenizer
 from tests.contracts.conftest import LOADS
@@ -34,6 +37,8 @@ Noted = Callable[..., None]
 Loaded = Callable[..., Base]
 PROMPTS = ("good and warm", "bad", "so it was that nobody came to the house by the sea, and then", "x")
 NEW = 12
+# Mistral's files are written where attention has no window, which the model of the family here has.
+GGUF = ("llama", "smollm-shape", "qwen2", "qwen3", "gpt2")
 CASES = [(family, kind) for family in FAMILIES for kind in ("none", "nf4", "int8")]
 CASES += [(family, "none") for family in FURTHER]
 
@@ -199,6 +204,38 @@ def test_embeddings(loaded: Loaded, noted: Noted, tmp_path: Path, family: str, t
     assert (embedding.data_ptr() == head.data_ptr()) == tied
     assert torch.equal(embedding, head) == tied
     compare(base, *built(base, "phrases", SUBSETS["top-layer"], SAVINGS["stacked"], tmp_path), steps=range(1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_merged(loaded: Loaded, paths: Callable[..., Path], noted: Noted, tmp_path: Path, family: str) -> None:
+    """A checkpoint that `transformers` loads by itself, and that says what peft's merged model says."""
+    noted(family, "merged export")
+    save_adapter(tmp_path / "adapter", adapter_of(loaded(family), 4), loaded(family))
+    found = export_merged(tmp_path / "adapter", tmp_path / "out", str(paths(family)))
+    assert found.holds
+    plain = AutoModelForCausalLM.from_pretrained(paths(family), dtype=torch.float32)
+    theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter").merge_and_unload().state_dict()
+    ours = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    assert set(ours) == set(theirs)
+    for name, tensor in ours.items():
+        # Rounded to bf16 twice: the factors, and the sum.
+        assert torch.allclose(tensor.float(), theirs[name], rtol=2**-7, atol=2**-7), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gguf(loaded: Loaded, paths: Callable[..., Path], noted: Noted, tmp_path: Path, family: str) -> None:
+    """A file that reads back (looked into in test_gguf.py), or a refusal in words."""
+    written = family.startswith(GGUF)
+    noted(family, "gguf export", "yes" if written else "no")
+    save_adapter(tmp_path / "adapter", adapter_of(loaded(family), 4), loaded(family))
+    for export, name in ((export_gguf_adapter, "adapter.gguf"), (export_gguf, "model.gguf")):
+        if written:
+            export(tmp_path / "adapter", tmp_path / name, str(paths(family)))
+            continue
+        with pytest.raises(BaseModelError) as refusal:
+            export(tmp_path / "adapter", tmp_path / name, str(paths(family)))
+        assert "merged" in refusal.value.hint
+    assert len(list(tmp_path.glob("*.gguf"))) == (2 if written else 0)
 
 
 @pytest.mark.parametrize("family", REFUSED)
