@@ -27,7 +27,9 @@ def serve(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept; ~/.steerzo by default.")] = None,
     base: Annotated[str | None, typer.Option(help="Hub id or path; the bundled base by default.")] = None,
-    quantization: Annotated[str | None, typer.Option(help="nf4, fp4, int8 or none.")] = None,
+    base_revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
+    models_dir: Annotated[Path | None, typer.Option(help="A base from this disk must lie under it.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="nf4, fp4, int8, none or gptq.")] = None,
     profile: Annotated[str | None, typer.Option(help="Take the base model from this profile.")] = None,
     tasks_dir: Annotated[
         Path | None, typer.Option(help="Benchmark files that requests may name by their path; none by default.")
@@ -48,6 +50,8 @@ def serve(
             port=port,
             data_dir=data_dir,
             base=base,
+            base_revision=base_revision,
+            models_dir=models_dir,
             quantization=quantization,
             tasks_dir=tasks_dir,
         )

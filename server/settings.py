@@ -3,16 +3,23 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from server.models import lies_under
 from steerzo_edge.config import Config
 from steerzo_edge.profile import load_profile
 from steerzo_edge.sections import ModelConfig
 
 PREFIX = "STEERZO_"
-_MODEL = {"base": "id", "quantization": "quantization", "compute_dtype": "compute_dtype"}
+_MODEL = {
+    "base": "id",
+    "base_revision": "revision",
+    "quantization": "quantization",
+    "compute_dtype": "compute_dtype",
+}
 
 
 class Settings(Config):
@@ -25,6 +32,10 @@ class Settings(Config):
     )
     tasks_dir: Path | None = Field(
         None, description="Benchmark files that requests may name by their path; none by default."
+    )
+    models_dir: Path | None = Field(
+        None,
+        description="A base from this disk must lie under it; anywhere by default, bundled and hub ids always.",
     )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     api_key: SecretStr | None = Field(
@@ -98,6 +109,14 @@ class Settings(Config):
     def _separated_by_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _base_lies_where_it_may(self) -> Self:
+        if self.models_dir is not None and not lies_under(self.model.id, self.models_dir):
+            raise PydanticCustomError(
+                "base_outside", "the base {base} does not lie under models_dir", {"base": repr(self.model.id)}
+            )
+        return self
+
     @property
     def is_public(self) -> bool:
         """Whether others than this machine can reach the address."""
@@ -114,8 +133,8 @@ def from_environment(environment: Mapping[str, str], **options: Any) -> Settings
 
     Args:
         environment: For example `os.environ`.
-        options: By field name; `profile` is one whose model is taken, `base`, `quantization` and
-            `compute_dtype` name the model or change the profile's.
+        options: By field name; `profile` is one whose model is taken, `base`, `base_revision`,
+            `quantization` and `compute_dtype` name the model or change the profile's.
 
     Raises:
         InputError: Naming every setting that is wrong.
@@ -127,5 +146,7 @@ def from_environment(environment: Mapping[str, str], **options: Any) -> Settings
     found |= {name: value for name, value in options.items() if value is not None}
     profile = found.pop("profile", None)
     model = {} if profile is None else load_profile(profile).model.model_dump()
+    if "base" in found:
+        model.pop("revision", None)  # the profile's is of the profile's base
     model |= {key: found.pop(name) for name, key in _MODEL.items() if name in found}
     return Settings.parse({**found, "model": model} if model else found, where="settings")

@@ -35,7 +35,7 @@ class ModelConfig(Config):
 
     id: str = Field(BUNDLED, min_length=1, description='A hub id, a local path, or "bundled".')
     revision: str | None = Field(None, description="Commit, tag or branch of a hub model.")
-    quantization: Quantization = Field("nf4", description="nf4, fp4, int8 or none.")
+    quantization: Quantization = Field("nf4", description="nf4, fp4, int8 or none; gptq for a base released so.")
     compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
         "bfloat16", description="The type of activations and of expanded weights."
     )

@@ -1,14 +1,14 @@
 """Adapters: of jobs and uploaded, listed, renamed, deleted, fetched."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from server.adapters.exporting import exported_files
 from server.adapters.keeping import keep_adapter, remove_adapter, shown
-from server.adapters.merging import merged_files
 from server.adapters.register import AdapterRow
 from server.adapters.zipped import opened, zipped
 from server.context import Adapter, Context, Server
@@ -16,6 +16,7 @@ from server.data.uploads import media_type, received
 from server.replies import AdapterReply, AdaptersReply, binary
 from server.schemas import NameBody
 from steerzo_edge.errors import AdapterFileError, InputError
+from steerzo_edge.export.forms import Form
 
 router = APIRouter(tags=["adapters"])
 _HINT = "curl -F file=@adapter.zip URL/adapters"
@@ -39,7 +40,10 @@ _BODY = {
         },
     },
 }
-Format = Annotated[Literal["peft", "merged"], Query(description="A PEFT directory, or a whole model in 16 bits.")]
+Format = Annotated[
+    Form,
+    Query(description="A PEFT directory, a whole model in 16 bits, the same for llama.cpp, or the adapter for it."),
+]
 
 
 @router.post(
@@ -86,23 +90,26 @@ def delete_adapter(adapter: Adapter, server: Server) -> Response:
 
 @router.get("/adapters/{adapter_id}/download", response_class=Response, responses=binary("application/zip"))
 def download_adapter(adapter: Adapter, server: Server, format: Format = "peft") -> Response:
-    """A zip: the PEFT directory, or the base with the adapter merged into its 16-bit weights."""
-    if format == "peft":
-        return adapter_zip(server, adapter)
-    return zip_response(zipped(merged_files(server, adapter)), f"{adapter.id}-merged", {})
+    """A zip: the PEFT directory, base and adapter merged in 16 bits, or a GGUF file of either."""
+    return adapter_zip(server, adapter, format)
 
 
-def adapter_zip(server: Context, row: AdapterRow, *, name: str | None = None) -> Response:
-    """An adapter's PEFT directory as a zip.
+def adapter_zip(server: Context, row: AdapterRow, form: Form, *, name: str | None = None) -> Response:
+    """An adapter in some form, as a zip.
 
     Args:
         server: The server's parts.
         row: Which.
+        form: "peft" is the directory as it is kept.
         name: Of the file, without its suffix; by default the adapter's id.
 
     Raises:
         AdapterFileError: If its files are gone.
+        ConflictError: If it cannot be had in that form.
+        BusyError: If another whole model is being exported.
     """
+    if form != "peft":
+        return zip_response(zipped(exported_files(server, row, form)), f"{name or row.id}-{form}", {})
     try:
         pieces = zipped(opened(server.adapters.files.directory(row)))
     except FileNotFoundError:

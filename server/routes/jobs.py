@@ -14,7 +14,7 @@ from server.intake import accept
 from server.jobs.rows import Event, JobRow
 from server.jobs.states import GOAL, State
 from server.replies import JobReply, JobsReply, SeriesReply, binary
-from server.routes.adapters import adapter_zip
+from server.routes.adapters import Format, adapter_zip
 from server.schemas import JobBody
 from server.streams import EventStream
 from steerzo_edge.errors import ConflictError
@@ -127,9 +127,9 @@ def job_journal(job: Job, server: Server) -> FileResponse:
 
 
 @router.get("/jobs/{job_id}/adapter", response_class=Response, responses=binary("application/zip"))
-def job_adapter(job: Job, server: Server) -> Response:
-    """The finished adapter: a PEFT directory as a zip."""
-    return adapter_zip(server, server.adapters.names.find(job.id).kept(), name=job.id)
+def job_adapter(job: Job, server: Server, format: Format = "peft") -> Response:
+    """The finished adapter as a zip: a PEFT directory, merged into the base, or a GGUF file of either."""
+    return adapter_zip(server, server.adapters.names.find(job.id).kept(), format, name=job.id)
 
 
 def shown(server: Context, job: JobRow) -> dict[str, Any]:

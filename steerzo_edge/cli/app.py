@@ -20,6 +20,7 @@ app.add_typer(profiles_app, name="profiles")
 data_app = typer.Typer(help="Files of rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set method.pool=4.")]
 
@@ -51,6 +52,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Directory of the run; one that exists is gone on with.")],
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
     base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
+    base_revision: Revision = None,
     validation: Annotated[Path | None, typer.Option(help="Rows to be judged by.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
     options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
@@ -69,6 +71,7 @@ def train(
             out=out,
             profile=profile,
             base=base,
+            revision=base_revision,
             validation=validation,
             template=template,
             options=options,
@@ -85,7 +88,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="The text to go on with; - reads standard input.")],
     adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
     base: Annotated[str, typer.Option(help='Hub id, path, or "bundled".')] = "bundled",
-    quantization: Annotated[str, typer.Option(help="nf4, fp4, int8 or none.")] = "nf4",
+    base_revision: Revision = None,
+    quantization: Annotated[str, typer.Option(help="nf4, fp4, int8, none or gptq.")] = "nf4",
     chat: Annotated[bool, typer.Option(help="Put the prompt as a user's turn of a conversation.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
     temperature: Annotated[float, typer.Option(min=0, max=10, help="0 takes the likeliest token.")] = 0.0,
@@ -104,6 +108,7 @@ def generate(
             prompt=prompt,
             adapter=adapter,
             base=base,
+            revision=base_revision,
             quantization=quantization,
             chat=chat,
             sampling=Sampling(max_new_tokens, temperature, top_p, top_k, tuple(stop or ()), seed),
@@ -114,12 +119,16 @@ def generate(
 @app.command()
 def export(
     adapter: Annotated[Path, typer.Argument(help="A PEFT adapter directory.")],
-    out: Annotated[Path, typer.Option(help="Directory of the result; must be new.")],
-    format: Annotated[str, typer.Option(help="merged: base and adapter as one checkpoint in 16 bits.")] = "merged",
+    out: Annotated[Path, typer.Option(help="Directory or file of the result; must be new.")],
+    format: Annotated[
+        str, typer.Option(help="peft, merged (a checkpoint in 16 bits), gguf (the same for llama.cpp), gguf-lora.")
+    ] = "merged",
     base: Annotated[
         str | None, typer.Option(help='Hub id, path, or "bundled"; by default what the adapter names.')
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
+    revision: Annotated[
+        str | None, typer.Option("--base-revision", "--revision", help="Commit, tag or branch of a hub model.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter in another form; what it becomes is checked before it is kept."""
@@ -138,7 +147,8 @@ def evaluate(
     options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
     base: Annotated[str, typer.Option(help='Hub id, path, or "bundled".')] = "bundled",
-    quantization: Annotated[str, typer.Option(help="nf4, fp4, int8 or none.")] = "nf4",
+    base_revision: Revision = None,
+    quantization: Annotated[str, typer.Option(help="nf4, fp4, int8, none or gptq.")] = "nf4",
     examples: Annotated[int, typer.Option(min=1, help="Most rows evaluated.")] = 200,
     shots: Annotated[int, typer.Option(min=0, help="Solved examples before each row.")] = 0,
     demonstrations: Annotated[Path | None, typer.Option(help="Rows they are taken from.")] = None,
@@ -157,6 +167,7 @@ def evaluate(
             options=options,
             adapter=adapter,
             base=base,
+            revision=base_revision,
             quantization=quantization,
             examples=examples,
             shots=shots,

@@ -51,6 +51,7 @@ def evaluate_command(
     options: Path | None,
     adapter: Path | None,
     base: str,
+    revision: str | None,
     quantization: str,
     examples: int,
     shots: int,
@@ -63,11 +64,13 @@ def evaluate_command(
         raise InputError("--shots and --demonstrations belong together", hint="Give both, or neither.")
     if adapter is not None and not adapter.is_dir():
         raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
-    model = ModelConfig.parse({"id": base, "quantization": quantization}, where="options")
+    model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     task = parsed_task(template, options)
     rows = read_file(dataset, task, benchmark, format)
     pool = None if demonstrations is None else read_file(demonstrations, task, benchmark, format)
-    loaded = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype)
+    loaded = load_base(
+        model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision
+    )
     patches = None if adapter is None else load_adapter(adapter, loaded)
     rows, room = thinned(rows, examples, seed), loaded.context_length
     settings = [Setting(rows, 0, labels_of(rows, pool))]

@@ -7,28 +7,32 @@ from pathlib import Path
 import typer
 
 from steerzo_edge.errors import InputError
+from steerzo_edge.export.forms import FORMS, export
 from steerzo_edge.model.adapter_file import read_config
-from steerzo_edge.model.merged import export_merged
-
-FORMATS = ("merged",)
 
 
 def export_command(
     *, adapter: Path, format: str, out: Path, base: str | None, revision: str | None, as_json: bool
 ) -> None:
-    """Merges, checks, writes, and says how well both agree."""
-    if format not in FORMATS:
-        raise InputError(f"--format {format!r} is not one of {', '.join(FORMATS)}")
+    """Writes what was asked for, and says how well a merged model agrees."""
+    if format not in FORMS:
+        raise InputError(f"--format {format!r} is not one of {', '.join(FORMS)}")
     if not adapter.is_dir():
         raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
-    named = base or read_config(adapter).get("base_model_name_or_path")
+    settings = read_config(adapter)
+    named = base or settings.get("base_model_name_or_path")
+    if base is None and revision is None and isinstance(settings.get("revision"), str):
+        revision = settings["revision"]  # of the base that the adapter names
     if not isinstance(named, str):
         raise InputError("the adapter does not say which base it belongs to", hint="Name it with --base.")
-    found = export_merged(adapter, out, named, revision=revision)
+    found = export(format, adapter, out, named, revision=revision)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "base": named, **asdict(found), "bound": found.bound}))
-        return
-    typer.echo(
-        f"{out}: {named} with the adapter merged in; the adapter changes predictions by {found.effect:.4f} nats a "
-        f"token, merging by {found.error:.4f} (at most {found.bound:.4f} is kept)"
-    )
+        agreement = {} if found is None else {**asdict(found), "bound": found.bound}
+        typer.echo(json.dumps({"out": str(out), "base": named, "format": format, **agreement}))
+    elif found is None:
+        typer.echo(f"{out}: the adapter of {named} as {format}")
+    else:
+        typer.echo(
+            f"{out}: {named} with the adapter merged in; the adapter changes predictions by {found.effect:.4f} "
+            f"nats a token, merging by {found.error:.4f} (at most {found.bound:.4f} is kept)"
+        )

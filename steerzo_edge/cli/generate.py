@@ -19,6 +19,7 @@ def generate_command(
     prompt: str,
     adapter: Path | None,
     base: str,
+    revision: str | None,
     quantization: str,
     chat: bool,
     sampling: Sampling,
@@ -27,9 +28,11 @@ def generate_command(
     """Loads the base, activates the adapter, prints the answer as it comes."""
     if adapter is not None and not adapter.is_dir():
         raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
-    model = ModelConfig.parse({"id": base, "quantization": quantization}, where="options")
+    model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     text = sys.stdin.read() if prompt == "-" else prompt
-    loaded = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype)
+    loaded = load_base(
+        model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision
+    )
     answer = generate(
         loaded,
         [Message("user", text)] if chat else text,

@@ -29,6 +29,7 @@ def train_command(
     out: Path,
     profile: str,
     base: str | None,
+    revision: str | None,
     validation: Path | None,
     template: str | None,
     options: Path | None,
@@ -39,7 +40,7 @@ def train_command(
     as_json: bool,
 ) -> None:
     """Reads everything first, so that bad input is found before the base is loaded; then runs."""
-    chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
+    chosen = load_profile(profile, parsed_settings(settings) | base_settings(base, revision))
     task = parsed_task(template, options)
     train = read_file(dataset, task, benchmark, format)
     judged = None if validation is None else read_file(validation, task, benchmark, format)
@@ -62,6 +63,17 @@ def train_command(
         finally:
             run.close()
     _conclude(run.finish(), as_json)
+
+
+def base_settings(base: str | None, revision: str | None) -> dict[str, Any]:
+    """What --base and --base-revision change of a profile: another base has another revision, or none.
+
+    Args:
+        base: Hub id or path; None keeps the profile's.
+        revision: Commit, tag or branch; None keeps the profile's for the profile's base.
+    """
+    found: dict[str, Any] = {} if base is None else {"model.id": base, "model.revision": None}
+    return found if revision is None else {**found, "model.revision": revision}
 
 
 def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 import torch
 from optimum.utils import NormalizedConfigManager
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from steerzo_edge.errors import BaseModelError
+from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
 from steerzo_edge.model.load import source_of
 from steerzo_edge.model.quantization import Quantization
 
 # Bytes of a quantized weight: the code, and the scale of its block of 64. Double quantization keeps that scale in
-# one byte, and a float32 for 256 of those.
-WEIGHT_BYTES = {"nf4": 0.5 + (1 + 4 / 256) / 64, "fp4": 0.5 + 4 / 64, "int8": 1.0}
+# one byte, and a float32 for 256 of those. GPTQ: mostly 4 bits,
+# with scale and zero for groups of 128.
+WEIGHT_BYTES = {"nf4": 0.5 + (1 + 4 / 256) / 64, "fp4": 0.5 + 4 / 64, "int8": 1.0, "gptq": 0.5 + 2.5 / 128}
 # What families call the layers that lead back to the residual stream.
 GIVE_BACK = {"o_proj", "out_proj", "dense", "c_proj", "down_proj", "fc2", "fc_out", "dense_4h_to_h", "wo", "w2"}
 
@@ -113,10 +114,23 @@ def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
         BaseModelError: If there is none, or the hub cannot be reached.
     """
     try:
-        return AutoConfig.from_pretrained(source_of(name), revision=revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(
+            source_of(name), revision=revision, trust_remote_code=False, token=hub_token()
+        )
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise BaseModelError(f"the config of base model {name!r} cannot be read: {first}") from error
+        raise explained(error, name, revision, "the config of base model") from error
+
+
+def bare_model(config: PretrainedConfig) -> PreTrainedModel:
+    """The model that a config describes, without storage for its weights.
+
+    Args:
+        config: Of a causal language model.
+    """
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config))
+    model.tie_weights()
+    return model
 
 
 def anatomy(config: PretrainedConfig) -> Anatomy:
@@ -125,9 +139,7 @@ def anatomy(config: PretrainedConfig) -> Anatomy:
     Args:
         config: Of a causal language model.
     """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(deepcopy(config))
-    model.tie_weights()
+    model = bare_model(config)
     linear = linear_layers(model)
     _, layers = decoder_layers(model)
     heads, keys, hidden = _heads(config)

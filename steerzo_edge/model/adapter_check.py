@@ -65,7 +65,8 @@ def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, int]]) -> dic
     named = config.get("base_model_name_or_path")
     return {
         **cleaned,
-        "use_rslora": bool(config.get("use_rslora")),
+        **({"use_rslora": True} if config.get("use_rslora") else {}),  # peft before 0.8 does not know the word
+        "fan_in_fan_out": bool(config.get("fan_in_fan_out")),
         "base_model_name_or_path": named if isinstance(named, str) else None,
         "revision": None,
     }

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import AdapterFileError
 from steerzo_edge.files import sync_directory, write_json
@@ -44,8 +45,10 @@ def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
         directory / CONFIG,
         {
             **subset.peft_config(),
+            # Conv1D keeps its weight turned round, and peft wants to be told.
+            "fan_in_fan_out": any(isinstance(base.bank.layers[slot.layer].base, Conv1D) for slot in subset.slots),
             "base_model_name_or_path": base.name,
-            "revision": None,
+            "revision": base.revision,
         },
     )
     sync_directory(directory.parent)

@@ -41,6 +41,7 @@ class Base:
         quantization: How its linear layers are kept.
         compute_dtype: The type its activations have.
         fingerprint: Hash of its frozen weights.
+        revision: The commit, tag or branch that was asked for, if one was.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Base:
         quantization: Quantization,
         compute_dtype: torch.dtype,
         fingerprint: str,
+        revision: str | None = None,
     ) -> None:
         self.name = name
         self.model = model
@@ -59,6 +61,7 @@ class Base:
         self.quantization = quantization
         self.compute_dtype = compute_dtype
         self.fingerprint = fingerprint
+        self.revision = revision
         self.bank = AdapterBank(model)
         self._fan = Fan(decoder_layers(model)[1])
         self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.yield_to())

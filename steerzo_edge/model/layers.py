@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import BaseModelError, ProfileError
+from steerzo_edge.model.quantization import is_gptq
 
 LINEAR = (nn.Linear, bnb.nn.Linear4bit, bnb.nn.Linear8bitLt, Conv1D)
 
@@ -39,7 +40,11 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Every linear layer inside the decoder layers, by dotted name, in order; never the output head."""
     stack, layers = decoder_layers(model)
-    return {f"{stack}.{name}": module for name, module in layers.named_modules() if isinstance(module, LINEAR)}
+    return {
+        f"{stack}.{name}": module
+        for name, module in layers.named_modules()
+        if isinstance(module, LINEAR) or is_gptq(module)
+    }
 
 
 def features(module: nn.Module) -> tuple[int, int]:

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from steerzo_edge.allocator import keep_large_blocks
-from steerzo_edge.data.packing import Fork, pack
-from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.first_forward import check_forward
+from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.origin import check_model, check_tokenizer
-from steerzo_edge.model.quantization import Quantization, quantization_config
+from steerzo_edge.model.quantization import Quantization, compute_in, quantization_config
+from steerzo_edge.model.released import check_released, released_as
 
 BUNDLED = "bundled"
 _UNLIMITED = 1 << 30
@@ -35,14 +37,14 @@ def load_base(
 
     Args:
         name: A hub id, the path of a directory, or "bundled" for the model that ships with the package.
-        quantization: "nf4", "fp4", "int8" or "none".
+        quantization: "nf4", "fp4", "int8" or "none"; of a base that is quantized already, what it was released in.
         compute_dtype: The type of activations and of expanded weights.
         device: Where to load it; by default CUDA if there is any, else the CPU.
         revision: Commit, tag or branch of a hub model.
 
     Raises:
-        BaseModelError: If it cannot be found, holds no safetensors, needs remote code, or has a head that
-            this engine does not understand.
+        BaseModelError: If it cannot be found, holds no safetensors, needs remote code, was released in another
+            quantization, or computes in a way that this engine does not understand.
     """
     where = torch.device(device or default_device())
     if where.type == "cpu":
@@ -50,20 +52,22 @@ def load_base(
     source = source_of(name)
     try:
         with quiet():
-            check_model(source, revision)
+            released = released_as(check_model(source, revision), name)
+            check_released(released, quantization, name)
             tokenizer = _tokenizer(source, revision)
             model = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=revision,
-                quantization_config=quantization_config(quantization, compute_dtype),
                 dtype=compute_dtype,
                 device_map={"": where},
                 trust_remote_code=False,
                 use_safetensors=True,
+                token=hub_token(),
+                **_quantizing(released, quantization, compute_dtype),
             )
     except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise BaseModelError(f"base model {name!r} cannot be loaded: {first}") from error
+        raise explained(error, name, revision) from error
+    compute_in(model, compute_dtype)
     model.requires_grad_(False).eval()
     if where.type == "cpu" and quantization != "none":
         _let_go_of_file(model)
@@ -74,10 +78,17 @@ def load_base(
         quantization=quantization,
         compute_dtype=compute_dtype,
         fingerprint=fingerprint(model),
+        revision=revision,
     )
-    _check_head(base)
+    check_forward(base)
     base.bank.forget_packed()  # made by that first forward, and not needed unless somebody asks a prompt
     return base
+
+
+def _quantizing(released: Quantization, asked: Quantization, compute_dtype: torch.dtype) -> dict[str, Any]:
+    """Nothing where nothing is to be quantized: even a None would hide what a base's own config says."""
+    config = quantization_config(asked, compute_dtype) if released == "none" else None
+    return {} if config is None else {"quantization_config": config}
 
 
 def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -94,14 +105,13 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
         with quiet():
             return _tokenizer(source_of(name), revision)
     except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise BaseModelError(f"the tokenizer of base model {name!r} cannot be loaded: {first}") from error
+        raise explained(error, name, revision, "the tokenizer of base model") from error
 
 
 def _tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
     check_tokenizer(source, revision)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, revision=revision, trust_remote_code=False
+        source, revision=revision, trust_remote_code=False, token=hub_token()
     )
     tokenizer.model_max_length = _UNLIMITED  # rows are cut by the rules of `data.tokenization`
     if tokenizer.pad_token_id is None:
@@ -140,19 +150,6 @@ def _let_go_of_file(model: PreTrainedModel) -> None:
         if tensor.is_floating_point():
             tensor.data = tensor.data.clone()
     gc.collect()  # loading's own objects refer to each other
-
-
-def _check_head(base: Base) -> None:
-    """One short forward: the engine's packed rows and head must give the model's own logits."""
-    ids = [token % base.model.config.vocab_size for token in range(4, 12)]
-    packed = pack([Fork(tuple(ids[:5])), Fork(tuple(ids))], base.device)
-    with torch.inference_mode():
-        own = base.model(input_ids=torch.tensor([ids], device=base.device)).logits[0].float()
-        hidden = base.hidden(packed)[0, 5:]
-        ours = base.head.logits(hidden, torch.arange(own.shape[-1], device=base.device))
-    # The model's own head rounds to the compute type; a wrong scale or cap is off by far more.
-    if not torch.allclose(ours, own, rtol=0.05, atol=0.05 * float(own.abs().max())):
-        raise BaseModelError(f"{type(base.model).__name__} computes its logits in a way this engine does not know")
 
 
 @contextmanager

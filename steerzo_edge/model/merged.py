@@ -17,7 +17,7 @@ from typing import Final
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoTokenizer, PretrainedConfig
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.data.tokenization import prompt_tokens
@@ -26,7 +26,9 @@ from steerzo_edge.files import sync_directory
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import BankLinear, LoraPatch, Patch, Patches, WeightPatch, uniform
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.load import load_base, quiet, source_of
+from steerzo_edge.model.older_readers import mend_settings
 from steerzo_edge.model.quantization import dequantized
 
 PROMPTS: Final = (
@@ -83,6 +85,34 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a directory that is new.")
+    base, found = load_merged(adapter, name, revision)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _save(base, partial)
+        released_tokenizer(name, revision).save_pretrained(partial)
+        mend_settings(partial)
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    sync_directory(out.parent)
+    return found
+
+
+def load_merged(adapter: Path, name: str, revision: str | None = None) -> tuple[Base, Agreement]:
+    """A base in 16 bits with an adapter in its weights; its bank is gone, its model is an ordinary one.
+
+    Args:
+        adapter: A PEFT directory.
+        name: The base, as `load_base` takes it.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        ConflictError: If the merged model does not agree with base and adapter.
+        BaseModelError: If the base cannot be had in 16 bits.
+        AdapterFileError: If the adapter does not fit it.
+    """
     base = load_sixteen_bits(name, revision)
     found = merge(base, load_adapter(adapter, base))
     if not found.holds:
@@ -91,19 +121,7 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
             f"{found.bound:.4f}; it was not kept",
             hint="Serve the adapter unmerged; it may be too small, or too large, for 16 bits.",
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        _save(base, partial)
-        AutoTokenizer.from_pretrained(source_of(name), revision=revision, trust_remote_code=False).save_pretrained(
-            partial
-        )
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    sync_directory(out.parent)
-    return found
+    return base, found
 
 
 def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
@@ -113,10 +131,9 @@ def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
         BaseModelError: If it cannot be loaded, or was released quantized.
     """
     try:
-        settings, _ = PretrainedConfig.get_config_dict(source_of(name), revision=revision)
+        settings, _ = PretrainedConfig.get_config_dict(source_of(name), revision=revision, token=hub_token())
     except OSError as error:
-        first = str(error).strip().splitlines()[0]
-        raise BaseModelError(f"base model {name!r} cannot be loaded: {first}") from error
+        raise explained(error, name, revision) from error
     if settings.get("quantization_config"):
         raise BaseModelError(
             f"base model {name!r} was released quantized, it has no 16-bit weights",
@@ -125,6 +142,18 @@ def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
     own = getattr(torch, str(settings.get("dtype") or settings.get("torch_dtype")), torch.bfloat16)
     dtype = own if own in _SIXTEEN_BITS else torch.bfloat16
     return load_base(name, quantization="none", compute_dtype=dtype, device="cpu", revision=revision)
+
+
+def released_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """A base's tokenizer, without what `load_tokenizer` changes of it.
+
+    Raises:
+        OSError: If there is none.
+    """
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        source_of(name), revision=revision, trust_remote_code=False, token=hub_token()
+    )
+    return found
 
 
 def merge(base: Base, adapter: Patches, prompts: Sequence[str] = PROMPTS) -> Agreement:

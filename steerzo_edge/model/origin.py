@@ -11,32 +11,38 @@ from transformers import PretrainedConfig
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from steerzo_edge.errors import BaseModelError
+from steerzo_edge.model.hub import hub_token
 
 PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 
 
-def check_model(source: str, revision: str | None) -> None:
+def check_model(source: str, revision: str | None) -> dict[str, Any]:
     """Refuses a base with code of its own, or without safetensors.
 
     Args:
         source: A hub id or the path of a directory.
         revision: Commit, tag or branch of a hub model.
 
+    Returns:
+        Its `config.json`.
+
     Raises:
         BaseModelError: Saying which file it is about.
         OSError: If there is no such base.
     """
-    settings, _ = PretrainedConfig.get_config_dict(source, revision=revision)
+    settings: dict[str, Any]
+    settings, _ = PretrainedConfig.get_config_dict(source, revision=revision, token=hub_token())
     _check(settings, source, "config.json")
     directory = Path(source)
     if not directory.is_dir() or any(directory.glob("*.safetensors")):
-        return
+        return settings
     pickled = sorted(path.name for pattern in PICKLED for path in directory.glob(pattern))
     if pickled:
         raise BaseModelError(
             f"{source} holds its weights as {pickled[0]} only, and reading that may run code",
             hint="Use a version with safetensors, or convert this one where you trust it (save_pretrained).",
         )
+    return settings
 
 
 def check_tokenizer(source: str, revision: str | None) -> None:
@@ -49,7 +55,7 @@ def check_tokenizer(source: str, revision: str | None) -> None:
     Raises:
         BaseModelError: Saying which file it is about.
     """
-    _check(get_tokenizer_config(source, revision=revision), source, "tokenizer_config.json")
+    _check(get_tokenizer_config(source, revision=revision, token=hub_token()), source, "tokenizer_config.json")
 
 
 def _check(settings: dict[str, Any], source: str, file: str) -> None:

@@ -1,4 +1,4 @@
-"""The four ways a base is kept: nf4, fp4, int8, none. All frozen, all quiet.
+"""The ways a base is kept: nf4, fp4, int8, none, and gptq where it was released so. All frozen, all quiet.
 
 A frozen layer is multiplied by in two situations, and each has its product. The engine's passes put hundreds of
 tokens through it at once; generation puts one. On CUDA bitsandbytes' kernels do both. On a CPU the engine expands
@@ -26,20 +26,20 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
-Quantization = Literal["nf4", "fp4", "int8", "none"]
+Quantization = Literal["nf4", "fp4", "int8", "none", "gptq"]
 Linear = Callable[[Tensor], Tensor]
 PACKED_ROWS = 32
 QUANTIZED = (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt)
 
 
 def quantization_config(kind: Quantization, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """What `transformers` needs to quantize while loading; None for an unquantized base.
+    """What `transformers` needs to quantize while loading; None where nothing is to be quantized.
 
     Args:
-        kind: nf4 (with double quantization), fp4, int8 or none.
+        kind: nf4 (with double quantization), fp4, int8 or none; gptq is never made here.
         compute_dtype: The type 4-bit weights are expanded to for a product.
     """
-    if kind == "none":
+    if kind in ("none", "gptq"):
         return None
     if kind == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
@@ -49,6 +49,23 @@ def quantization_config(kind: Quantization, compute_dtype: torch.dtype) -> BitsA
         bnb_4bit_use_double_quant=kind == "nf4",
         bnb_4bit_compute_dtype=compute_dtype,
     )
+
+
+def is_gptq(module: nn.Module) -> bool:
+    """Whether a module is a linear layer of a GPTQ base; its class depends on the kernels at hand."""
+    return hasattr(module, "qweight") and hasattr(module, "in_features") and hasattr(module, "out_features")
+
+
+def compute_in(model: nn.Module, dtype: torch.dtype) -> None:
+    """Makes 4-bit layers that were saved with another compute type expand their weights to this one.
+
+    Args:
+        model: Freshly loaded.
+        dtype: The base's compute type.
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.compute_dtype = dtype
 
 
 class FrozenLinear:
@@ -69,7 +86,8 @@ class FrozenLinear:
             return nn.functional.linear(x, dequantized(module, x.dtype), _bias(module, x.dtype))
         if isinstance(module, bnb.nn.Linear8bitLt):
             return module(x.half()).to(x.dtype)  # type: ignore[no-any-return]
-        return module(x)  # type: ignore[no-any-return]
+        found: Tensor = module(x)
+        return found.to(x.dtype) if is_gptq(module) else found
 
     def few(self, x: Tensor) -> Tensor:
         """Generation's product: (..., D) to (..., O) in the input's type, quick for single tokens."""
@@ -112,6 +130,8 @@ class _Packed:
 
 def dequantized(module: nn.Module, dtype: torch.dtype) -> Tensor:
     """The weight a frozen layer multiplies by: (O, D) in `dtype`, a fresh tensor or a view."""
+    if is_gptq(module):
+        return _as_multiplied(module, dtype)
     weight: Any = module.weight
     if isinstance(module, bnb.nn.Linear8bitLt):
         codes = weight.data if module.state.CB is None else module.state.CB
@@ -127,3 +147,13 @@ def dequantized(module: nn.Module, dtype: torch.dtype) -> Tensor:
 def _bias(module: nn.Module, dtype: torch.dtype) -> Tensor | None:
     bias: Any = module.bias
     return None if bias is None else bias.to(dtype)
+
+
+def _as_multiplied(module: nn.Module, dtype: torch.dtype) -> Tensor:
+    """A GPTQ weight, whatever way its kernel has packed it: what comes out for each unit vector."""
+    buffer = next(module.buffers())
+    bias = _bias(module, dtype)
+    with torch.no_grad():
+        units = torch.eye(int(cast(Any, module).in_features), dtype=dtype, device=buffer.device)
+        columns: Tensor = module(units).to(dtype)
+    return (columns if bias is None else columns - bias).T.contiguous()

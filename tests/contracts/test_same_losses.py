@@ -6,22 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MistralConfig,
-    OPTConfig,
-    Phi3Config,
-    PhiConfig,
-    PretrainedConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
 
 from steerzo_edge.assemble import Data, assemble, tokenized
 from steerzo_edge.data.batches import batch_rows
@@ -32,7 +16,8 @@ from steerzo_edge.parts import Parts
 from steerzo_edge.profile import resolve
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Probe
-from tests.conftest import DATASETS, Loader, byte_tokenizer
+from tests.conftest import DATASETS, Loader
+from tests.families import FAMILIES, saved, seeded
 from tests.plain import plain_losses
 
 PROBES = [Probe(Direction.seeded(seed), 0.05 * (-1) ** seed) for seed in range(5)]
@@ -87,10 +72,6 @@ def compare(base: Base, parts: Parts, data: Tokenized, steps: range = range(3), 
         parts.subset.parameters.add_(0.02 * torch.randn(parts.subset.parameters.shape, generator=seeded(step)))
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "none"])
 @pytest.mark.parametrize("rows", DATASETS)
 @pytest.mark.parametrize(("subset", "saving"), list(product(SUBSETS, SAVINGS)), ids=lambda value: value)
@@ -136,49 +117,12 @@ def test_the_comparison_notices_a_wrong_layer(tiny: Loader, tmp_path: Path) -> N
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) > 1e-3
 
 
-SHAPE = {"vocab_size": len(byte_tokenizer()), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
-ENDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
-FAMILIES: dict[str, PretrainedConfig] = {
-    "llama": LlamaConfig(**SHAPE, **HEADS, **ENDS),
-    "qwen2": Qwen2Config(**SHAPE, **HEADS, **ENDS),
-    "qwen3": Qwen3Config(**SHAPE, **HEADS, **ENDS, head_dim=16, tie_word_embeddings=True),
-    "mistral-window": MistralConfig(**SHAPE, **HEADS, **ENDS, sliding_window=8),
-    "gemma": GemmaConfig(**SHAPE, **HEADS, **ENDS, head_dim=16),
-    "gemma2-window-and-caps": Gemma2Config(
-        **SHAPE, **HEADS, **ENDS, head_dim=16, sliding_window=8, attn_logit_softcapping=20.0
-    ),
-    "gemma3-window": Gemma3TextConfig(**SHAPE, **HEADS, **ENDS, head_dim=16, sliding_window=8),
-    "phi": PhiConfig(**SHAPE, **HEADS, **ENDS),
-    "phi3": Phi3Config(**SHAPE, **HEADS, **ENDS),
-    "opt-learned-positions": OPTConfig(
-        vocab_size=SHAPE["vocab_size"], hidden_size=64, ffn_dim=128, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=128, word_embed_proj_dim=64, **ENDS,
-    ),
-    "gpt2-learned-positions": GPT2Config(
-        vocab_size=SHAPE["vocab_size"], n_embd=64, n_layer=3, n_head=4, n_positions=128, **ENDS
-    ),
-    "gpt-neox": GPTNeoXConfig(
-        **SHAPE, num_attention_heads=4, max_position_embeddings=128, **ENDS
-    ),
-}  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def family_path(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Saves a tiny random model of a family; weights larger than usual, so that every token counts."""
+    """Saves the tiny random model of a family."""
 
     def save(family: str) -> Path:
-        path = tmp_path_factory.mktemp(family)
-        model = AutoModelForCausalLM.from_config(FAMILIES[family], dtype=torch.float32)
-        for name, tensor in model.state_dict().items():
-            if tensor.ndim == 2:
-                tensor.copy_(
-                    torch.randn(tensor.shape, generator=seeded(len(name))) * (1.5 / tensor.shape[-1] ** 0.5)
-                )
-        model.save_pretrained(path)
-        byte_tokenizer().save_pretrained(path)
-        return path
+        return saved(FAMILIES[family], tmp_path_factory.mktemp(family))
 
     return save
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import gguf
 import httpx
 import pytest
 import torch
@@ -201,7 +202,32 @@ def test_a_merged_model_is_a_checkpoint(
     assert {"tokenizer.json", "config.json", "model.safetensors"} <= {path.name for path in tmp_path.iterdir()}
     # Nothing of it stays on the server, and the base that serves is untouched.
     assert not [path for path in (server.data_dir / "adapters").iterdir() if path.name.startswith(".")]
-    assert client.http.get(f"/adapters/{row['id']}/download?format=gguf").status_code == 422
+    assert client.http.get(f"/adapters/{row['id']}/download?format=onnx").status_code == 422
+
+
+@pytest.mark.parametrize("form", ["gguf", "gguf-lora"])
+def test_gguf_files_of_a_job_and_of_an_upload(
+    server: ServerProcess,
+    client: Client,
+    job: dict[str, Any],
+    base: Base,
+    post: Any,
+    tmp_path: Path,
+    form: str,
+) -> None:
+    row = post(zip_of(lora_files(base, 4, seed=9))).json()
+    response = client.http.get(f"/adapters/{row['id']}/download?format={form}")
+    assert response.status_code == 200, response.text
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.namelist() == [f"{row['id']}.gguf"]
+        archive.extractall(tmp_path)
+    names = {tensor.name for tensor in gguf.GGUFReader(tmp_path / f"{row['id']}.gguf").tensors}
+    assert ("blk.0.attn_q.weight" if form == "gguf" else "blk.0.attn_q.weight.lora_a") in names
+    assert not [path for path in (server.data_dir / "adapters").iterdir() if path.name.startswith(".")]
+    response = client.http.get(f"/jobs/{job['id']}/adapter?format={form}")
+    assert response.status_code == 200, response.text
+    assert f"{job['id']}-{form}.zip" in response.headers["content-disposition"]
+    assert b"GGUF" in response.content[:200]
 
 
 def test_deleted_while_it_answers(client: Client, base: Base, post: Any) -> None:

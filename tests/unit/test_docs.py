@@ -13,12 +13,17 @@ from server.settings import Settings
 from steerzo_edge.data.formats import FIELDS
 from steerzo_edge.data.tasks import TASKS
 from steerzo_edge.errors import SteerzoError
+from steerzo_edge.export.forms import FORMS
+from steerzo_edge.export.peft_directory import OLDEST
+from steerzo_edge.export.vocabulary import CUTS
 from steerzo_edge.goals import ObjectiveConfig
 from steerzo_edge.methods import MethodConfig
+from steerzo_edge.model.merged import ROUNDING_NATS
 from steerzo_edge.profile import load_profile
 from steerzo_edge.sections import SubsetConfig
 from steerzo_edge.zo.scaling import Scaling
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
+from tests.families import FAMILIES, FURTHER, REFUSED
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -124,3 +129,17 @@ def test_methods_scalings_subsets_and_verdicts_are_explained() -> None:
     radius, steps, extra = PAIRS * 2 * len(RADII), FOLLOWED, 1 + len(RUNGS)
     assert f"{radius} + {steps} * (forwards a step + {extra})" in methods
     assert f"{radius + steps * (load_profile('cpu-demo').method.cost + extra)} for the default method" in methods
+
+
+def test_every_tested_family_is_in_the_table_and_no_other() -> None:
+    table = re.findall(r"^\| ([\w-]+) \| (yes|no) \|", (ROOT / "docs" / "models.md").read_text(), re.M)
+    expected = dict.fromkeys((*FAMILIES, *FURTHER), "yes") | dict.fromkeys(REFUSED, "no")
+    assert dict(table) == expected
+
+
+def test_exports_are_explained() -> None:
+    text = (ROOT / "docs" / "export.md").read_text()
+    assert all(f"--format {form} " in text for form in FORMS)
+    assert OLDEST in text
+    assert all(f"`{cut}`" in text for cut in CUTS)
+    assert str(ROUNDING_NATS) in text

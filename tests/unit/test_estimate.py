@@ -119,7 +119,7 @@ def test_a_subset_that_does_not_fit() -> None:
 
 
 def test_a_base_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="cannot be read"):
+    with pytest.raises(BaseModelError, match="cannot be loaded"):
         load_config(str(tmp_path))
 
 

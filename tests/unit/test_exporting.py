@@ -1,4 +1,4 @@
-"""Merged exports of a server: refused in words where they cannot be made, one at a time, nothing left behind."""
+"""Exports of a server: refused in words where they cannot be made, one at a time, nothing left behind."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from server.adapters import merging
-from server.adapters.merging import merged_files
+from server.adapters import exporting
+from server.adapters.exporting import exported_files
 from steerzo_edge.errors import BaseModelError, BusyError, ConflictError
 from tests.conftest import Loader
 from tests.unit.test_adapters import uploaded
@@ -39,28 +39,40 @@ def test_a_base_without_sixteen_bits_is_a_conflict(box: Box, monkeypatch: pytest
     def refused(*given: Any, **more: Any) -> None:
         raise BaseModelError("it was released quantized")
 
-    monkeypatch.setattr(merging, "export_merged", refused)
-    with pytest.raises(ConflictError, match="16 bits: it was released"):
-        merged_files(server_of(box), row)
+    monkeypatch.setattr(exporting, "export", refused)
+    with pytest.raises(ConflictError, match="exported so: it was released"):
+        exported_files(server_of(box), row, "merged")
     assert left(box) == []
     assert not box.adapters.merging.locked()
 
 
 def test_too_little_memory_is_told_before_anything_is_loaded(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     row = uploaded(box, "mine")
-    monkeypatch.setattr(merging, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr(merging, "export_merged", None)
+    monkeypatch.setattr(exporting, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(exporting, "export", None)
     with pytest.raises(ConflictError, match="are free"):
-        merged_files(server_of(box), row)
+        exported_files(server_of(box), row, "merged")
 
 
 def test_one_at_a_time(box: Box) -> None:
     row = uploaded(box, "mine")
     with box.adapters.merging, pytest.raises(BusyError):
-        merged_files(server_of(box), row)
-    files = merged_files(server_of(box), row)
+        exported_files(server_of(box), row, "merged")
+    files = exported_files(server_of(box), row, "merged")
     assert "model.safetensors" in files
     assert left(box) == []  # open still, and gone from the disk
     for file in files.values():
         assert file.read(1)
+        file.close()
+
+
+def test_an_adapter_alone_does_not_wait_for_a_whole_model(box: Box) -> None:
+    row = uploaded(box, "mine")
+    with box.adapters.merging:
+        files = exported_files(server_of(box), row, "gguf-lora")
+    assert list(files) == [f"{row.id}.gguf"]
+    whole = exported_files(server_of(box), row, "gguf")
+    assert left(box) == []
+    for file in (*files.values(), *whole.values()):
+        assert file.read(4) == b"GGUF"
         file.close()

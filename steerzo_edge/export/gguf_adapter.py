@@ -1,0 +1,68 @@
+"""An adapter alone as a GGUF file, which llama.cpp adds to a GGUF of the base (`--lora`)."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from steerzo_edge.errors import AdapterFileError
+from steerzo_edge.estimate.anatomy import anatomy, load_config
+from steerzo_edge.export.gguf_file import tensor_names, write_gguf
+from steerzo_edge.export.shapes import GgufShape, gguf_shape
+from steerzo_edge.model.adapter_check import check_adapter
+from steerzo_edge.model.adapter_file import LAYER_TENSOR, WEIGHTS, read_config
+
+
+def export_gguf_adapter(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> None:
+    """Writes an adapter in float32; of the base only the config is read.
+
+    Args:
+        adapter: A PEFT directory.
+        out: The file; must not exist.
+        name: The base, as `load_base` takes it.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        ConflictError: If there is something at `out`, or the package gguf is missing.
+        BaseModelError: If llama.cpp does not do what the base does.
+        AdapterFileError: If the adapter is no LoRA on this base's linear layers.
+        OSError: If the disk is full or fails.
+        StorageError: As OSError.
+    """
+    config = load_config(name, revision)
+    shape = gguf_shape(config)
+    if read_config(adapter).get("modules_to_save"):
+        raise AdapterFileError(
+            "the adapter holds whole layers, and a GGUF adapter only low-rank pairs",
+            hint="Export the merged model: --format gguf.",
+        )
+    layers = {part.name: (part.inputs, part.outputs) for part in anatomy(config).projections}
+    settings = check_adapter(adapter, layers)
+    rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
+    facts = {
+        "general.type": "adapter",
+        "general.name": adapter.name,
+        "adapter.type": "lora",
+        # llama.cpp divides by the rank; a rank-stabilized adapter means its root.
+        "adapter.lora.alpha": alpha * rank**0.5 if settings.get("use_rslora") else alpha,
+    }
+    write_gguf(out, shape.architecture, facts, adapter_tensors(load_file(adapter / WEIGHTS), shape))
+
+
+def adapter_tensors(tensors: dict[str, Tensor], shape: GgufShape) -> dict[str, Tensor]:
+    """An adapter's pairs under llama.cpp's names, in its order.
+
+    Args:
+        tensors: As a PEFT directory holds them, already checked.
+        shape: Of the base's config.
+    """
+    places = {key: place for key in tensors if (place := LAYER_TENSOR.match(key))}
+    names = tensor_names(shape, sorted({f"{place['layer']}.weight" for place in places.values()}))
+    found: dict[str, Tensor] = {}
+    for key, place in places.items():
+        name, tensor = names[f"{place['layer']}.weight"], tensors[key].float()
+        if place["part"] == "lora_A":
+            found[f"{name}.lora_a"] = tensor
+        else:
+            found[f"{name}.lora_b"] = shape.in_order(place["layer"], tensor)
+    return found

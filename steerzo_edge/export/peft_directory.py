@@ -1,0 +1,57 @@
+"""An adapter as a PEFT directory that old versions of peft load: from 0.5 (August 2023) on.
+
+peft writes every setting it knows into `adapter_config.json`, and some versions end with an error when they meet
+one they do not know. What is written here is what an adapter of this project consists of, and version 0.5 knows
+each key.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from transformers.pytorch_utils import Conv1D
+
+from steerzo_edge.errors import ConflictError
+from steerzo_edge.estimate.anatomy import bare_model, load_config
+from steerzo_edge.files import sync_directory, write_json
+from steerzo_edge.model.adapter_check import check_adapter
+from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS
+from steerzo_edge.model.layers import features, linear_layers
+
+OLDEST: Final = "0.5.0"
+
+
+def export_peft(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> None:
+    """Checks an adapter against a base, and writes it with the settings that matter and no others.
+
+    Args:
+        adapter: A PEFT directory, of this project or of any peft.
+        out: Where it will be; must not exist, or be empty.
+        name: The base, as `load_base` takes it; only its config is read.
+        revision: Commit, tag or branch of a hub model.
+
+    Raises:
+        ConflictError: If there is something at `out`.
+        BaseModelError: If the base's config cannot be read.
+        AdapterFileError: If the adapter is no LoRA on this base's linear layers.
+        OSError: If the disk is full or fails.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a directory that is new.")
+    layers = linear_layers(bare_model(load_config(name, revision)))
+    settings = check_adapter(adapter, {layer: features(module) for layer, module in layers.items()})
+    turned = any(isinstance(layers[layer], Conv1D) for layer in settings["target_modules"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        shutil.copyfile(adapter / WEIGHTS, partial / WEIGHTS)
+        write_json(
+            partial / CONFIG,
+            {**settings, "fan_in_fan_out": turned, "base_model_name_or_path": name, "revision": revision},
+        )
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    sync_directory(out.parent)

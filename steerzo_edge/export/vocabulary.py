@@ -1,0 +1,160 @@
+"""A byte-level BPE tokenizer as llama.cpp keeps it: pieces, merges, and the name of a way to cut text.
+
+llama.cpp knows some ways to cut a text into words before merges are applied, each by a name. Which one is meant is
+not written in `tokenizer.json`; it is found by trying them: the same merges behind each cut must give the
+tokenizer's own ids, for every piece of its vocabulary and for texts that are hard to cut.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from steerzo_edge.errors import BaseModelError
+from steerzo_edge.export.shapes import Fact
+
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+_HINT: Final = "Export the merged checkpoint; llama.cpp's own convert_hf_to_gguf.py knows more tokenizers."
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A way to cut text into words.
+
+    Args:
+        patterns: Applied one after the other to what the one before has left whole.
+        whole_words: A word that is a piece itself is taken as it is, without merges.
+    """
+
+    patterns: tuple[str, ...]
+    whole_words: bool = False
+
+
+_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+_ENDINGS: Final = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_LATER: Final = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# llama.cpp's names (`tokenizer.ggml.pre`) and what they do, as of its `llama-vocab.cpp`.
+CUTS: Final = {
+    "gpt-2": Cut((_WORDS,)),
+    "smollm": Cut((r"\p{N}", _WORDS)),
+    "qwen2": Cut((f"{_ENDINGS}|{_LATER % ''}",)),
+    "llama-bpe": Cut((f"{_ENDINGS}|{_LATER % '{1,3}'}",), whole_words=True),
+}
+HARD: Final = (
+    "Hello, world! It's 12:45 and they've 1,234,567.89 reasons; I'd say we'll see.",
+    "IT'S DON'T I'LL WE'RE'VE 'Tis 'twas ROCK'N'ROLL o'clock 'STOP' 'RED 'DAY'",
+    "a  b   c\td\t\te \n f\n\ng\r\nh\n \n  i   ",
+    "    def add(a, b):\n        return a + b  # sum\n\n\n",
+    "x=1;y=22;z=333;w=4444;v=55555 0x1F 3.14e-10 №5 ½ ² Ⅻ ١٢٣",
+    "Größe, señor, naïve café, œuvre, İstanbul; Привет, мир! Γειά σου",  # noqa: RUF001
+    "你好，世界。こんにちは、世界！안녕하세요 세계 नमस्ते दुनिया ไทย עברית العربية",  # noqa: RUF001
+    "🙂🙃 👩\u200d👧 🇫🇷 é = é \u00a0nbsp\u2003em\u200bzero",
+    "<a href='x'>&amp;</a> {\"k\": [1, 2, {\"q\": null}]} C:\\x\\y /usr/bin --flag=$HOME ``` *** ___ ...!!!???",
+    " leading", "trailing ", " ", "\n", "'", "''s", "1", " 1", "  1", "1 ", "s's's", "a1b2c3", "ÀÉ'LL",
+)  # fmt: skip
+
+
+def vocabulary(
+    tokenizer: PreTrainedTokenizerBase, size: int, generation: GenerationConfig | None
+) -> dict[str, Fact]:
+    """What a GGUF file says of a tokenizer.
+
+    Args:
+        tokenizer: Of the base, as it was released.
+        size: V of the embedding, which may have rows without a token.
+        generation: Where further tokens that end a text are named.
+
+    Raises:
+        BaseModelError: If it is no byte-level BPE, or cuts text in a way that llama.cpp has no name for.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise BaseModelError("the tokenizer has no tokenizer.json, and only that is written to GGUF", hint=_HINT)
+    described = json.loads(backend.to_str())
+    pieces, kinds = _pieces(described, size)
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"]]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": cut_of(backend),
+        "tokenizer.ggml.tokens": pieces,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": merges or [""],  # the format has no empty lists; this one merges nothing
+        **_special(tokenizer, size, generation),
+    }
+
+
+def cut_of(tokenizer: Tokenizer) -> str:
+    """llama.cpp's name for the way a tokenizer cuts text.
+
+    Args:
+        tokenizer: A byte-level BPE.
+
+    Raises:
+        BaseModelError: If it is something else, or none of the known ways gives its ids.
+    """
+    described = json.loads(tokenizer.to_str())
+    if described["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(described["pre_tokenizer"]):
+        raise BaseModelError("the tokenizer is no byte-level BPE, and only those are written to GGUF", hint=_HINT)
+    if described["normalizer"] not in (None, {"type": "NFC"}):
+        raise BaseModelError("the tokenizer changes text before it cuts it, and llama.cpp would not", hint=_HINT)
+    for name, cut in CUTS.items():
+        other = _with(described, cut)
+        if all(_ids(tokenizer, text) == _ids(other, text) for text in _texts(tokenizer)):
+            return name
+    raise BaseModelError("the tokenizer cuts text in a way that no known name of llama.cpp stands for", hint=_HINT)
+
+
+def _with(described: dict[str, Any], cut: Cut) -> Tokenizer:
+    model = {**described["model"], "ignore_merges": cut.whole_words}
+    other = Tokenizer.from_str(json.dumps({**described, "model": model}))
+    splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in cut.patterns]
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    other.pre_tokenizer = pre_tokenizers.Sequence([*splits, last])
+    return other
+
+
+def _texts(tokenizer: Tokenizer) -> Iterator[str]:
+    yield from HARD
+    for token in range(tokenizer.get_vocab_size()):
+        yield tokenizer.decode([token])
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _pieces(described: dict[str, Any], size: int) -> tuple[list[str], list[int]]:
+    """Text and kind of every row of the embedding; tokens that a tokenizer adds behind its end have no row."""
+    found = {token: (piece, NORMAL) for piece, token in described["model"]["vocab"].items()}
+    for added in described["added_tokens"]:
+        found[added["id"]] = added["content"], CONTROL if added["special"] else USER_DEFINED
+    rows = [found.get(row, (f"[PAD{row}]", UNUSED)) for row in range(size)]
+    return [piece for piece, _ in rows], [kind for _, kind in rows]
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, size: int, generation: GenerationConfig | None) -> dict[str, Fact]:
+    named = None if generation is None else generation.eos_token_id
+    ends = [tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])]
+    ends = [end for end in dict.fromkeys(ends) if end is not None and end < size]
+    if not ends:
+        raise BaseModelError("neither tokenizer nor generation_config.json say which token ends a text", hint=_HINT)
+    coded = tokenizer.encode("x")
+    bos, pad = tokenizer.bos_token_id, tokenizer.pad_token_id
+    found: dict[str, Fact] = {
+        # What a tokenizer does not name must be written all the same: llama.cpp has numbers of its own for it.
+        "tokenizer.ggml.bos_token_id": ends[0] if bos is None else bos,
+        "tokenizer.ggml.eos_token_id": ends[0],
+        "tokenizer.ggml.add_bos_token": len(coded) > 1 and coded[0] == bos,
+        "tokenizer.ggml.add_eos_token": len(coded) > 1 and coded[-1] == ends[0],
+        "tokenizer.ggml.add_space_prefix": False,
+    }
+    if pad is not None and pad < size:
+        found["tokenizer.ggml.padding_token_id"] = pad
+    if len(ends) > 1:
+        found["tokenizer.ggml.eot_token_id"] = ends[1]
+    if isinstance(tokenizer.chat_template, str):
+        found["tokenizer.chat_template"] = tokenizer.chat_template
+    return found
