@@ -10,8 +10,9 @@ RUN apt-get update \
 
 FROM system AS requirements
 COPY pyproject.toml .
-RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-    > /requirements.txt
+# With what GGUF files are written by.
+RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    print(*project["dependencies"], *project["optional-dependencies"]["gguf"], sep="\n")' > /requirements.txt
 
 
 FROM system AS dependencies
