@@ -1,0 +1,5 @@
+"""`python -m tools.pretrain_base`."""
+
+from tools.pretrain_base.command import main
+
+main()
