@@ -35,8 +35,9 @@ from server.metrics import Metrics
 from server.openai import routes as openai_routes
 from server.openapi import describe
 from server.routes import adapters as adapter_routes
-from server.routes import datasets, docs, estimate, generate, health, jobs, monitoring, profiles
+from server.routes import datasets, docs, estimate, example, generate, health, jobs, monitoring, page, profiles, system
 from server.settings import Settings
+from server.static import page_files
 from steerzo_edge import __version__
 from steerzo_edge.estimate import Survey, survey
 from steerzo_edge.model.base import Base
@@ -44,6 +45,10 @@ from steerzo_edge.model.load import load_base
 
 log = logging.getLogger(__name__)
 JOIN_S = 5.0
+ROUTES = (
+    *(datasets, example, estimate, jobs, adapter_routes, generate, profiles, openai_routes),
+    *(health, monitoring, system, docs, page),
+)
 
 
 def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lambda error: None) -> FastAPI:
@@ -144,18 +149,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     )
     app.state.context = context
     problems.install(app)
-    for routes in (
-        datasets,
-        jobs,
-        estimate,
-        adapter_routes,
-        generate,
-        profiles,
-        openai_routes,
-        health,
-        monitoring,
-        docs,
-    ):
+    for routes in ROUTES:
         app.include_router(routes.router)
     describe(app)
     metrics.watch(monitoring.gauges(context))
@@ -177,6 +171,7 @@ def _close(app: FastAPI, settings: Settings, doors: Database, metrics: Metrics) 
         keys=Keys(doors, fixed=key),
         rates=Rates(settings.requests_per_second, settings.request_burst),
         is_public=settings.is_public,
+        open_paths=page_files().keys(),
     )
     app.add_middleware(Origins, host=settings.host, allowed=settings.allowed_hosts)
     app.add_middleware(Observed, metrics=metrics)

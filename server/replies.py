@@ -67,6 +67,39 @@ class Ready(BaseModel):
     context_length: int = Field(description="In tokens.")
 
 
+class DeviceMemoryReply(BaseModel):
+    """Bytes of the device's memory; on a CPU that is the machine's."""
+
+    used: int = Field(description="By this process.")
+    free: int
+    total: int
+    process: int = Field(description="Resident memory of this process, whatever the device.")
+
+
+class SystemReply(Reply):
+    """What the server runs on and what it is at."""
+
+    version: str
+    versions: dict[str, str]
+    started: float = Field(description="Seconds since the epoch.")
+    objection: dict[str, str] | None = Field(description="What keeps it from its work.")
+    base: dict[str, Any] | None = Field(description="None while it is loaded.")
+    device: dict[str, Any]
+    memory: DeviceMemoryReply
+    disk: dict[str, int | None]
+    queue: dict[str, Any]
+    limits: dict[str, int]
+
+
+class ExampleReply(BaseModel):
+    """Rows to try everything with."""
+
+    name: str
+    about: str
+    lines: str = Field(description="JSON lines.")
+    task: dict[str, Any] = Field(description="For POST /jobs.")
+
+
 class TokensReply(Reply):
     """Lengths of a dataset's rows, in tokens."""
 
@@ -120,6 +153,9 @@ class JobReply(Reply):
     metrics: dict[str, Any]
     before: dict[str, Any] | None
     adapter: dict[str, Any] | None
+    wish: Literal["pause", "cancel"] | None = Field(
+        None, description="What is done at the end of its present step."
+    )
     waiting_for: str | None
     error: Problem | None
     profile: dict[str, Any]
@@ -140,6 +176,7 @@ class SeriesReply(Reply):
     steps: list[dict[str, Any]]
     evals: list[dict[str, Any]]
     decisions: list[dict[str, Any]]
+    log: list[dict[str, Any]] = Field(description="States, sentences and decisions, each with when it came.")
 
 
 class AdapterReply(Reply):

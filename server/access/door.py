@@ -1,5 +1,6 @@
-"""The door: every route is closed but the two that say whether the server is well."""
+"""The door: every route is closed but the two that say whether the server is well, and the page's own files."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -21,20 +22,24 @@ class Door:
         keys: Who may come in.
         rates: How often.
         is_public: Whether the address can be reached by others; then a key is asked for even if there is none.
+        open_paths: Further paths that need no key: files that are the same for everybody.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, rates: Rates, is_public: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, keys: Keys, rates: Rates, is_public: bool, open_paths: Iterable[str] = ()
+    ) -> None:
         self._app = app
         self._keys = keys
         self._rates = rates
         self._is_public = is_public
+        self._open = PUBLIC_PATHS.union(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+        if scope["type"] == "http" and scope["path"] not in self._open:
             error = self._objection(scope)
             if error is not None:
                 await refuse(error, scope, receive, send)

@@ -16,6 +16,7 @@ from server.jobs.states import GOAL, State
 from server.replies import JobReply, JobsReply, SeriesReply, binary
 from server.routes.adapters import Format, adapter_zip
 from server.schemas import JobBody
+from server.series import series
 from server.streams import EventStream
 from steerzo_edge.errors import ConflictError
 
@@ -107,14 +108,8 @@ def job_metrics(
         int | None, Query(ge=2, le=100_000, description="At most so many steps, evenly spread.")
     ] = None,
 ) -> dict[str, Any]:
-    """The whole series of steps and evaluations, and what the run decided on its own."""
-    steps = [event.data for event in server.store.events(job.id, kinds=("step",), limit=-1)]
-    evaluations = [event.data for event in server.store.events(job.id, kinds=("eval",), limit=-1)]
-    decisions = [event.data for event in server.store.events(job.id, kinds=("tune", "watch"), limit=-1)]
-    if points is not None and len(steps) > points:
-        last = len(steps) - 1
-        steps = [steps[round(index * last / (points - 1))] for index in range(points)]
-    return {"job": job.id, "steps": steps, "evals": evaluations, "decisions": decisions}
+    """The whole series of steps and evaluations, what the run decided on its own, and what happened when."""
+    return series(server.store, job.id, points)
 
 
 @router.get("/jobs/{job_id}/journal", response_class=FileResponse, responses=binary("text/plain"))
@@ -160,6 +155,7 @@ def shown(server: Context, job: JobRow) -> dict[str, Any]:
         "metrics": {} if metrics is None else _metrics(metrics),
         "before": None if job.result is None else job.result["before"],
         "adapter": _adapter(server, job),
+        "wish": job.wish,
         "waiting_for": _waiting_for(server, job),
         "error": job.error,
         "profile": job.spec["profile"],

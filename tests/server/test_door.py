@@ -17,12 +17,12 @@ from server.cli import app as command_line
 from server.database import Database
 from server.serving import FIRST_KEY, admit
 from server.settings import Settings
+from server.static import page_files
 from steerzo_edge.errors import ConflictError, InputError, NotFoundError
 from tests.server.access import KEY, app_in, client_of, context_of, keys_of, statuses
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get")
 OTHERS = (
-    "/",
     "/docs",
     "/redoc",
     "/openapi.json",
@@ -34,6 +34,13 @@ OTHERS = (
     "/v1/chat/completions",
     "/favicon.ico",
     "/static/index.html",
+    "/page",
+    "/page/",
+    "/page/index.html",
+    "/page/js/nothing.js",
+    "/page/js/../../settings.py",
+    "/page/%2e%2e/settings.py",
+    *page_files(),
     "/.env",
     "*",
 )
@@ -65,8 +72,9 @@ def test_every_route_is_closed(closed: FastAPI, paths: list[str]) -> None:
     for key in (None, "wrong", revoked):
         answers = zip(asked, statuses(closed, key, asked), strict=True)
         open_ways = [(method, path) for (method, path), status in answers if status != 401]
-        # Only the two public routes themselves answer, with whatever they have to say to this method.
-        assert {unquote(path.partition("?")[0]) for _, path in open_ways} == {"/healthz", "/readyz"}, open_ways[:20]
+        # Only the public routes themselves answer, with whatever they have to say to this method.
+        public = {"/healthz", "/readyz", *page_files()}
+        assert {unquote(path.partition("?")[0]) for _, path in open_ways} == public, open_ways[:20]
 
 
 def test_the_walk_would_see_an_open_route(closed: FastAPI, paths: list[str]) -> None:

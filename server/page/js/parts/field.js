@@ -1,0 +1,66 @@
+/** A form's field: label, hint, control, and the place where it says what is wrong. */
+
+import { fresh, h } from "../dom.js";
+
+/**
+ * A field.
+ * @param {string} label
+ * @param {HTMLElement} control An input, a select or a textarea.
+ * @param {{hint?: string|Node, key?: string}} [options] `key` is the last part of the setting's path, by which the
+ *   server's errors find the field.
+ * @returns {{element: HTMLElement, control: HTMLElement, key: string|undefined, wrong: (text: string) => void}}
+ *   `wrong("")` takes the error away.
+ */
+export function field(label, control, { hint = "", key } = {}) {
+  control.id ||= fresh();
+  const about = h("p", { class: "hint", id: `${control.id}-hint`, hidden: !hint }, hint);
+  const error = h("p", { class: "wrong", id: `${control.id}-wrong`, role: "alert", hidden: true });
+  const element = h("div", { class: "field" }, h("label", { for: control.id }, label), control, about, error);
+  if (hint) control.setAttribute("aria-describedby", about.id);
+  const wrong = (text) => {
+    if (error.textContent === text) return;
+    error.textContent = text;
+    error.hidden = !text;
+    element.classList.toggle("is-wrong", Boolean(text));
+    control.setAttribute("aria-invalid", String(Boolean(text)));
+    control.setAttribute("aria-describedby", [hint && about.id, text && error.id].filter(Boolean).join(" "));
+  };
+  control.addEventListener("input", () => wrong(""));
+  return { element, control, key, wrong };
+}
+
+/**
+ * A select.
+ * @param {Array<[string, string]>} options Values and what is shown for them.
+ * @param {string} [chosen]
+ * @param {Object} [props]
+ * @returns {HTMLSelectElement}
+ */
+export function select(options, chosen, props = {}) {
+  return h("select", props, options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
+}
+
+/**
+ * Tells each field what is wrong with it.
+ * @param {Array<ReturnType<typeof field>>} fields
+ * @param {Array<{where: string, field: string, found: string, mend: string}>} errors The server's.
+ * @returns {Array<Object>} The errors that belong to none of the fields.
+ */
+export function tellFields(fields, errors) {
+  const left = [];
+  for (const one of fields) one.wrong("");
+  for (const error of errors) {
+    const path = error.where.split(".");
+    const owner = fields.find((one) => one.key !== undefined && (one.key === error.field || path.includes(one.key)));
+    if (owner === undefined) left.push(error);
+    else owner.wrong(mending(error));
+  }
+  return left;
+}
+
+/** @param {{found: string, mend: string}} error @returns {string} A sentence. */
+export function mending(error) {
+  if (error.field === "name" && error.mend.includes("pattern")) return "Begin with a letter or a digit; then letters, digits, blanks, dots, - and _, at most 100.";
+  const mend = error.mend.replace(/^Value error, /, "").replace(/^Input should be/, "It should be");
+  return `${mend.charAt(0).toUpperCase()}${mend.slice(1)}${/[.?!]$/.test(mend) ? "" : "."}${error.found ? ` Found ${error.found}.` : ""}`;
+}

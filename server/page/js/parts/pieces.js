@@ -1,0 +1,139 @@
+/** Small pieces that views are made of. */
+
+import { h, replace } from "../dom.js";
+import { icon } from "../icons.js";
+import { note } from "../notes.js";
+import { stateOf } from "../words.js";
+
+/** @param {Object} job @returns {HTMLElement} Its state as a dot and a word. */
+export function badge(job) {
+  return h("span", { class: `state ${job.state}` }, h("span", { class: "dot" }), stateOf(job));
+}
+
+/**
+ * A bar that says how far something is.
+ * @param {number} share Between 0 and 1.
+ * @param {string} label For screen readers.
+ * @param {string} [kind] A state's name.
+ * @returns {HTMLElement}
+ */
+export function meter(share, label, kind = "") {
+  const width = Math.max(0, Math.min(1, share)) * 100;
+  const value = { role: "progressbar", "aria-label": label, "aria-valuenow": Math.round(width), "aria-valuemin": 0, "aria-valuemax": 100 };
+  return h("div", { class: `meter ${kind}`, ...value }, h("span", { style: { width: `${width}%` } }));
+}
+
+/** @param {HTMLElement} element Of `meter`. @param {number} share @param {string} [kind] */
+export function move(element, share, kind = "") {
+  const width = Math.max(0, Math.min(1, share)) * 100;
+  element.setAttribute("aria-valuenow", Math.round(width));
+  element.setAttribute("class", `meter ${kind}`);
+  element.firstChild.style.width = `${width}%`;
+}
+
+/**
+ * The top of a view.
+ * @param {string} title
+ * @param {{about?: any, trail?: [string, string], actions?: any}} [options] `trail` is the link back.
+ * @returns {HTMLElement}
+ */
+export function head(title, { about = "", trail, actions = [] } = {}) {
+  const back = trail && h("p", { class: "trail" }, h("a", { href: trail[0] }, `← ${trail[1]}`));
+  return h("div", { class: "head" }, h("div", {}, back, h("h1", {}, title), about && h("p", {}, about)), h("div", { class: "row" }, actions));
+}
+
+/**
+ * What is shown where there is nothing yet, and what to do about it.
+ * @param {string} drawing
+ * @param {string} title
+ * @param {string} about
+ * @param {...Node} actions
+ * @returns {HTMLElement}
+ */
+export function empty(drawing, title, about, ...actions) {
+  return h("div", { class: "empty" }, icon(drawing, 30), h("h2", {}, title), h("p", {}, about), h("div", { class: "row" }, actions));
+}
+
+/**
+ * A problem in full: what, what to do, and every place.
+ * @param {Error & {hint?: string, errors?: Array<Object>}} problem
+ * @returns {HTMLElement}
+ */
+export function faults(problem) {
+  const errors = problem.errors ?? [];
+  const place = (error) => h("tr", {}, h("td", {}, error.where), h("td", {}, error.field && h("code", {}, error.field)), h("td", {}, error.found), h("td", {}, error.mend));
+  const heads = ["Where", "Field", "Found", "How to mend it"].map((text) => h("th", { scope: "col" }, text));
+  // A list of faults repeats what the sentence says.
+  const what = errors.length ? problem.message.split(";")[0] : problem.message;
+  return h(
+    "div",
+    { class: "faults", role: "alert" },
+    h("h3", {}, what),
+    h("p", {}, problem.hint),
+    errors.length > 0 && h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, errors.map(place)))),
+  );
+}
+
+/**
+ * Buttons of which one is pressed.
+ * @param {string} label
+ * @param {Array<[string, string]>} options
+ * @param {string} chosen
+ * @param {(value: string) => void} changed
+ * @param {string} [kind]
+ * @returns {HTMLElement}
+ */
+export function segments(label, options, chosen, changed, kind = "") {
+  const group = h("div", { class: `segments ${kind}`, role: "group", "aria-label": label });
+  const press = (value) => group.childNodes.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.value === value)));
+  const button = ([value, text]) => h("button", { type: "button", data: { value }, onClick: () => (press(value), changed(value)) }, text);
+  replace(group, options.map(button));
+  press(chosen);
+  return group;
+}
+
+/**
+ * Code with a button that copies it.
+ * @param {string} text
+ * @param {string} label What it is, for the button's name.
+ * @returns {HTMLElement}
+ */
+export function snippet(text, label) {
+  const copy = async () => {
+    if (await copied(text)) note(`Copied: ${label}.`);
+    else note("The browser did not let it be copied.", { hint: "Select the text and copy it by hand.", bad: true });
+  };
+  const button = h("button", { class: "button quiet icon", type: "button", "aria-label": `Copy: ${label}`, title: "Copy", onClick: copy }, icon("copy", 16));
+  return h("div", { class: "code" }, h("pre", { tabindex: 0, role: "region", "aria-label": label }, h("code", {}, text)), button);
+}
+
+/**
+ * Asks before something that cannot be taken back.
+ * @param {string} title
+ * @param {string} about What will be lost.
+ * @param {string} verb Of the button that does it.
+ * @returns {Promise<boolean>}
+ */
+export function sure(title, about, verb) {
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "sure-title", onClose: () => (dialog.remove(), resolve(dialog.returnValue === "yes")) });
+    const close = (value) => () => dialog.close(value);
+    replace(
+      dialog,
+      h("div", { class: "stack" }, h("h2", { id: "sure-title" }, title), h("p", { class: "muted" }, about), h("div", { class: "row" }, h("button", { class: "button", type: "button", onClick: close("no") }, "Leave it"), h("button", { class: "button bad", type: "button", onClick: close("yes") }, verb))),
+    );
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+async function copied(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  // Pages without TLS from another machine have no clipboard but this one.
+  const area = h("textarea", { class: "unseen", value: text });
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+}

@@ -1,0 +1,145 @@
+/** A job's figures in memory: bounded, however long the run is. */
+
+const MOST = 4000;
+const FIELDS = ["step", "forwards", "elapsed", "loss", "spread", "slope", "learning_rate", "lost"];
+
+/** Points asked of the server for a chart that has all of the page's width. */
+export const POINTS = 2000;
+
+/** What charts can be drawn over: its key in a record, its name, and how a value is written. */
+export const AXES = {
+  forwards: { key: "forwards", name: "forward passes", format: (value) => short(value) },
+  elapsed: { key: "elapsed", name: "of computing", format: (value) => spent(value) },
+  step: { key: "step", name: "steps", format: (value) => short(value) },
+};
+
+/** Steps and evaluations of one job, as columns. */
+export class Series {
+  constructor() {
+    this.clear();
+  }
+
+  /** Forgets everything. */
+  clear() {
+    this.columns = Object.fromEntries(FIELDS.map((name) => [name, []]));
+    this.evals = new Map();
+    this.last = null;
+    this.stride = 1;
+  }
+
+  /** @param {{steps: Object[], evals: Object[], decisions: Object[]}} document Of GET /jobs/{id}/metrics. */
+  load(document) {
+    this.clear();
+    this.before = document.decisions.reduce((sum, one) => sum + (one.seconds ?? 0), 0);
+    document.steps.forEach((step) => this.#push(step));
+    document.evals.forEach((one) => this.evals.set(one.step, one));
+    this.stride = document.steps.length > 1 ? Math.max(1, Math.round(this.last.step / document.steps.length)) : 1;
+  }
+
+  /** @param {Object} step A record from the stream; the sums are gone on with here. */
+  addStep(step) {
+    if (this.last !== null && step.step <= this.last.step) return;
+    const elapsed = (this.last?.elapsed ?? this.before ?? 0) + step.seconds;
+    const lost = (this.last?.lost ?? 0) + step.dropped + (step.rejected ?? 0);
+    const whole = { ...step, elapsed, lost };
+    // Between two points that are kept, the newest is shown at the end and then gives way to the next.
+    if (this.fleeting) FIELDS.forEach((name) => this.columns[name].pop());
+    this.fleeting = step.step % this.stride !== 0;
+    this.#push(whole);
+    if (this.length > MOST) this.#halve();
+  }
+
+  /** @param {Object} one An evaluation. */
+  addEval(one) {
+    this.evals.set(one.step, one);
+  }
+
+  /** @returns {number} Points that are kept. */
+  get length() {
+    return this.columns.step.length;
+  }
+
+  /**
+   * Columns over an axis.
+   * @param {keyof AXES} axis
+   * @param {...string} names Of fields.
+   * @returns {Array<Array<number|null>>} [x, ...]
+   */
+  table(axis, ...names) {
+    const x = axis === "step" ? this.columns.step.map((step) => step + 1) : this.columns[AXES[axis].key];
+    return [x, ...names.map((name) => this.columns[name])];
+  }
+
+  /**
+   * Evaluations over an axis.
+   * @param {keyof AXES} axis
+   * @param {...(evaluation: Object) => number|null} read
+   * @returns {Array<Array<number|null>>} [x, ...]
+   */
+  evalTable(axis, ...read) {
+    const all = [...this.evals.values()].sort((a, b) => a.step - b.step);
+    // Two evaluations may fall on one place of the axis while steps are thinned out: the later one stands.
+    const at = new Map(all.map((one) => [this.place(axis, one.step), one]));
+    const list = [...at.entries()].sort((a, b) => a[0] - b[0]);
+    return [list.map(([x]) => x), ...read.map((value) => list.map(([, one]) => value(one)))];
+  }
+
+  /** @param {keyof AXES} axis @param {number} done Finished steps. @returns {number} Where that is on the axis. */
+  place(axis, done) {
+    if (axis === "step" || this.length === 0) return done;
+    const column = this.columns[AXES[axis].key];
+    if (done === 0) return axis === "elapsed" ? (this.before ?? 0) : Math.max(0, 2 * column[0] - (column[1] ?? column[0]));
+    return column[this.#indexOf(done - 1)];
+  }
+
+  #indexOf(step) {
+    let low = 0;
+    let high = this.length - 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.columns.step[middle] < step) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #push(step) {
+    for (const name of FIELDS) this.columns[name].push(step[name] ?? null);
+    this.last = step;
+  }
+
+  #halve() {
+    for (const name of FIELDS) {
+      const column = this.columns[name];
+      this.columns[name] = column.filter((_, index) => index % 2 === 0 || index === column.length - 1);
+    }
+    this.stride *= 2;
+  }
+}
+
+/**
+ * A running mean, so that the trend of a noisy column can be seen.
+ * @param {Array<number|null>} column
+ * @returns {Array<number|null>} As long; null where the column is.
+ */
+export function smooth(column) {
+  const keep = 1 - 1 / Math.max(1, Math.min(60, column.length / 12));
+  let sum = 0;
+  let weight = 0;
+  return column.map((value) => {
+    if (value === null) return null;
+    sum = keep * sum + value;
+    weight = keep * weight + 1;
+    return sum / weight;
+  });
+}
+
+function short(value) {
+  if (value >= 1e6) return `${Number((value / 1e6).toPrecision(3))}M`;
+  return value >= 1e4 ? `${Number((value / 1e3).toPrecision(3))}k` : String(Math.round(value));
+}
+
+function spent(value) {
+  if (value < 120) return `${Math.round(value)} s`;
+  return value < 7200 ? `${Number((value / 60).toFixed(1))} min` : `${Number((value / 3600).toFixed(1))} h`;
+}

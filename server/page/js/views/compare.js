@@ -1,0 +1,97 @@
+/** Two or more jobs on one chart. */
+
+import { get } from "../api.js";
+import { chart, joined } from "../chart.js";
+import { h, replace } from "../dom.js";
+import { FINAL } from "../follow.js";
+import { percent, plain, whole } from "../format.js";
+import { badge, empty, faults, head, segments } from "../parts/pieces.js";
+import { poll } from "../polling.js";
+import { AXES, Series, smooth } from "../series.js";
+import { METHODS, score } from "../words.js";
+
+const MOST = 6;
+const COLORS = ["c1", "c2", "c3", "c4", "c5", "c6"];
+const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [1, 2]];
+const POINTS = 800;
+
+/** @param {{place: HTMLElement, signal: AbortSignal, query: URLSearchParams}} context */
+export async function showCompare({ place, signal, query }) {
+  const wanted = (query.get("jobs") ?? "").split(",").filter(Boolean).slice(0, MOST);
+  const body = h("div", { class: "stack" });
+  place.append(head("Compare", { about: `Up to ${MOST} jobs on the same axes.`, trail: ["#/jobs", "Jobs"] }), body);
+  try {
+    const { jobs } = await get("/jobs?limit=200", { signal });
+    if (jobs.length < 2) {
+      replace(body, h("div", { class: "card" }, empty("jobs", "There is nothing to compare yet", "Two jobs are needed: another method, another seed, more steps.", h("a", { class: "button main", href: "#/start" }, "Start another job"))));
+      return;
+    }
+    const known = wanted.filter((id) => jobs.some((job) => job.id === id));
+    body.append(picker(jobs, known));
+    if (known.length > 0) draw(body, known, signal);
+  } catch (error) {
+    if (error.name !== "AbortError") replace(body, faults(error));
+  }
+}
+
+function picker(jobs, chosen) {
+  const change = (id, is) => {
+    const next = is ? [...chosen, id].slice(-MOST) : chosen.filter((one) => one !== id);
+    location.hash = `#/compare?jobs=${next.join(",")}`;
+  };
+  const box = (job) => h("label", { class: "check pickone" }, h("input", { type: "checkbox", checked: chosen.includes(job.id), onChange: (event) => change(job.id, event.target.checked) }), h("span", {}, job.name));
+  return h("details", { class: "card", open: chosen.length < 2 }, h("summary", {}, chosen.length < 2 ? "Choose two or more jobs" : "Other jobs"), h("div", { class: "picks" }, jobs.map(box)));
+}
+
+function draw(body, ids, signal) {
+  let axis = "forwards";
+  const held = new Map(ids.map((id) => [id, { job: null, series: new Series() }]));
+  const places = { loss: h("div"), quality: h("div") };
+  const rows = h("tbody");
+  const heads = ["Job", "State", "Method", "Steps", "Forward passes", "Loss", "Result"].map((text, index) => h("th", { scope: "col", class: index > 2 ? "num" : "" }, text));
+  let charts = null;
+  const axes = segments("Draw over", [["forwards", "Forward passes"], ["elapsed", "Time"], ["step", "Steps"]], axis, (value) => ((axis = value), paint()), "small");
+  body.append(h("div", { class: "row wide" }, h("span", { class: "muted small" }, "Equal numbers of forward passes are equal work."), axes), places.loss, places.quality, h("div", { class: "card flush scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows)));
+
+  const paint = () => {
+    const all = ids.map((id) => held.get(id)).filter((one) => one.job !== null);
+    if (all.length < ids.length) return;
+    charts ??= make(all, places);
+    charts.loss.draw(joined(...all.map(({ series }) => {
+      const [x, losses] = series.table(axis, "loss");
+      return [x, smooth(losses)];
+    })), AXES[axis]);
+    charts.quality.draw(joined(...all.map(({ series }) => series.evalTable(axis, (one) => score(one.metrics ?? one)?.value ?? null))), AXES[axis]);
+    replace(rows, all.map(({ job, series }, index) => line(job, series, index)));
+  };
+  const look = async () => {
+    for (const id of ids) {
+      const one = held.get(id);
+      if (one.job !== null && FINAL.has(one.job.state)) continue;
+      try {
+        const [job, series] = await Promise.all([get(`/jobs/${id}`, { signal }), get(`/jobs/${id}/metrics?points=${POINTS}`, { signal })]);
+        one.series.load(series);
+        one.job = job;
+      } catch (error) {
+        if (error.name === "AbortError") return;
+      }
+    }
+    paint();
+  };
+  poll(look, 2500, signal);
+}
+
+function make(all, places) {
+  const lines = (points, format) => all.map(({ job }, index) => ({ label: job.name, color: COLORS[index], dash: DASHES[index], points, format }));
+  const loss = chart({ title: "Training loss", large: true, height: 280, sync: "compare", lines: lines(false) });
+  const quality = chart({ title: "Validation", large: true, height: 220, sync: "compare", range: [0, 1], lines: lines(true, percent), nothing: "None of these jobs has a validation score yet." });
+  replace(places.loss, loss.element);
+  replace(places.quality, quality.element);
+  return { loss, quality };
+}
+
+function line(job, series, index) {
+  const found = score(job.metrics);
+  const cells = [whole(job.step), whole(job.forwards), plain(series.last?.loss ?? job.loss), found ? percent(found.value) : plain(job.metrics.loss)];
+  return h("tr", {}, h("td", {}, h("i", { class: "swatch", style: { background: `var(--${COLORS[index]})` } }), h("a", { class: "name", href: `#/jobs/${job.id}` }, job.name)), h("td", {}, badge(job)), h("td", {}, METHODS[job.profile.method.kind]?.name ?? job.profile.method.kind), cells.map((text) => h("td", { class: "num" }, text)));
+}

@@ -1,0 +1,141 @@
+/** All jobs: what runs, how far it is, and what can be done about it. */
+
+import { get } from "../api.js";
+import { h, replace, say } from "../dom.js";
+import { FINAL } from "../follow.js";
+import { duration, moment, percent, plain } from "../format.js";
+import { icon } from "../icons.js";
+import { announce } from "../notes.js";
+import { actionsOf } from "../parts/actions.js";
+import { badge, faults, head, meter, move } from "../parts/pieces.js";
+import { poll } from "../polling.js";
+import { score, speed, stateOf, stepsOf } from "../words.js";
+import { firstSteps } from "./welcome.js";
+
+const PAGE = 50;
+const LIVELY_MS = 1500;
+const QUIET_MS = 5000;
+
+/** @param {{place: HTMLElement, signal: AbortSignal}} context */
+export function showJobs({ place, signal }) {
+  const body = h("div", { class: "stack" });
+  const compare = h("a", { class: "button", hidden: true }, "Compare");
+  const start = h("a", { class: "button main", href: "#/start" }, icon("plus", 16), "New job");
+  place.append(head("Jobs", { about: "Each job teaches the base model your rows, and leaves an adapter.", actions: [compare, start] }), body);
+  const chosen = new Set();
+  const rows = new Map();
+  let limit = PAGE;
+  let table = null;
+
+  const choose = (id, is) => {
+    if (is) chosen.add(id);
+    else chosen.delete(id);
+    compare.hidden = chosen.size < 2;
+    compare.href = `#/compare?jobs=${[...chosen].join(",")}`;
+    say(compare, `Compare ${chosen.size}`);
+  };
+  const look = async () => {
+    try {
+      const { jobs } = await get(`/jobs?limit=${limit}`, { signal });
+      if (jobs.length === 0) {
+        table = null;
+        await firstSteps(body, signal);
+        return QUIET_MS;
+      }
+      if (table === null) {
+        table = frame(() => ((limit += PAGE), again()));
+        rows.clear();
+        replace(body, table.element);
+      }
+      table.more.hidden = jobs.length < limit;
+      keep(table.body, rows, jobs, (job) => makeRow(job, choose, again));
+      return jobs.some((job) => job.state === "running") ? LIVELY_MS : QUIET_MS;
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        table = null;
+        replace(body, faults(error));
+      }
+      return QUIET_MS;
+    }
+  };
+  const again = poll(look, QUIET_MS, signal);
+}
+
+function frame(older) {
+  const heads = [["", "pick"], ["Job"], ["State"], ["Progress"], ["Speed", "num"], ["Time left", "num"], ["Loss", "num"], ["Result", "num"], ["", "acts"]];
+  const named = { pick: "Compare", acts: "Actions" };
+  const cell = ([text, kind = ""]) => h("th", { scope: "col", class: kind }, text || h("span", { class: "unseen" }, named[kind]));
+  const body = h("tbody");
+  const more = h("button", { class: "button", type: "button", onClick: older, hidden: true }, "Show older jobs");
+  const table = h("table", { class: "jobs" }, h("thead", {}, h("tr", {}, heads.map(cell))), body);
+  return { body, more, element: h("div", { class: "stack" }, h("div", { class: "card flush" }, table), more) };
+}
+
+/** Rows are made once and then changed, so that the focus stays where it is. */
+function keep(body, rows, jobs, make) {
+  const ids = new Set(jobs.map((job) => job.id));
+  for (const [id, row] of rows) {
+    if (!ids.has(id)) {
+      row.element.remove();
+      rows.delete(id);
+    }
+  }
+  jobs.forEach((job, index) => {
+    const row = rows.get(job.id) ?? make(job);
+    rows.set(job.id, row);
+    row.update(job);
+    if (body.children[index] !== row.element) body.insertBefore(row.element, body.children[index] ?? null);
+  });
+}
+
+function makeRow(first, choose, again) {
+  const state = h("td", { class: "state-cell" });
+  const bar = meter(0, `Progress of ${first.name}`);
+  const steps = h("span", { class: "small muted" });
+  const why = h("p", { class: "small muted" });
+  const [pace, left, loss, result] = ["Speed", "Time left", "Loss", "Result"].map((label) => h("td", { class: "num", data: { label } }));
+  const acts = actionsOf(first, { changed: again });
+  const pick = h("input", { type: "checkbox", "aria-label": `Compare ${first.name}`, onChange: () => choose(first.id, pick.checked) });
+  const about = h("p", { class: "small muted" }, `${first.profile.name} · ${moment(first.created)}`);
+  const element = h(
+    "tr",
+    { class: "choose", data: { job: first.id } },
+    h("td", { class: "pick" }, pick),
+    h("td", { class: "title" }, h("a", { class: "name", href: `#/jobs/${first.id}` }, first.name), about),
+    state,
+    h("td", { class: "progress" }, bar, h("div", { class: "row wide" }, steps), why),
+    pace,
+    left,
+    loss,
+    result,
+    h("td", { class: "acts" }, acts.element),
+  );
+  let before = null;
+  const update = (job) => {
+    const now = `${job.state} ${job.wish}`;
+    if (now !== before) {
+      if (before !== null) announce(`${job.name}: ${stateOf(job)}`);
+      replace(state, badge(job));
+      before = now;
+    }
+    move(bar, job.steps ? job.step / job.steps : 0, job.state);
+    say(steps, stepsOf(job.step, job.steps));
+    say(why, reason(job));
+    why.hidden = !why.textContent;
+    const pace_ = speed(job);
+    say(pace, pace_ === null ? "–" : `${plain(pace_, 1)} steps/s`);
+    say(left, FINAL.has(job.state) || job.state === "paused" ? "–" : duration(job.seconds_left));
+    say(loss, plain(job.loss));
+    const found = score(job.metrics);
+    say(result, found === null ? plain(job.metrics.loss) : percent(found.value));
+    result.title = found === null ? "validation loss" : found.name;
+    acts.update(job);
+  };
+  return { element, update };
+}
+
+function reason(job) {
+  if (job.state === "failed") return job.error?.detail ?? "";
+  if (job.state === "queued") return `Waits for ${job.waiting_for}`;
+  return "";
+}
