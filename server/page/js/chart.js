@@ -91,13 +91,14 @@ function options({ canvas, height, lines, sync, range, axis, tell }) {
   return {
     width: canvas.clientWidth || 300,
     height,
+    padding: [10, 10, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false }, ...(sync ? { sync: { key: sync, setSeries: false } } : {}) },
     scales: { x: { time: false }, y: range ? { range } : {} },
     hooks: { setCursor: [tell] },
     axes: [
-      { ...common, size: 26, space: canvas.clientWidth < TIGHT ? 70 : 90, values: (_, splits) => splits.map((value) => axis().format(value)) },
-      { ...common, size: 48, space: 30, values: (_, splits) => splits.map((value) => (lines[0].format ?? brief)(value)) },
+      { ...common, size: 22, gap: 6, space: canvas.clientWidth < TIGHT ? 60 : 90, values: (_, splits) => splits.map((value) => axis().format(value)) },
+      { ...common, size: 46, space: height < 200 ? 26 : 40, values: (_, splits) => splits.map((value) => (lines[0].format ?? brief)(value)) },
     ],
     series: [{}, ...lines.map(drawn)],
   };

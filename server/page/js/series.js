@@ -118,19 +118,25 @@ export class Series {
 }
 
 /**
- * A running mean, so that the trend of a noisy column can be seen.
+ * The mean of what lies around each place, so that the trend of a noisy column can be seen, and without a lag.
  * @param {Array<number|null>} column
  * @returns {Array<number|null>} As long; null where the column is.
  */
 export function smooth(column) {
-  const keep = 1 - 1 / Math.max(1, Math.min(60, column.length / 12));
-  let sum = 0;
-  let weight = 0;
-  return column.map((value) => {
+  const reach = Math.max(1, Math.min(60, Math.round(column.length / 40)));
+  const sums = [0];
+  const counts = [0];
+  column.forEach((value, index) => {
+    sums.push(sums[index] + (value ?? 0));
+    counts.push(counts[index] + (value === null ? 0 : 1));
+  });
+  return column.map((value, index) => {
     if (value === null) return null;
-    sum = keep * sum + value;
-    weight = keep * weight + 1;
-    return sum / weight;
+    // As far to one side as to the other, or a slope would bend at its ends.
+    const side = Math.min(reach, Math.max(index, 2), Math.max(column.length - 1 - index, 2));
+    const from = Math.max(0, index - side);
+    const to = Math.min(column.length, index + side + 1);
+    return (sums[to] - sums[from]) / (counts[to] - counts[from]);
   });
 }
 

@@ -60,7 +60,7 @@ export function taskPart() {
     listed.element.hidden = labels.length > MOST_WORDS;
     const pair = (label, index) => {
       const id = `word-${index}`;
-      return [h("label", { for: id }, label), h("input", { id, data: { label }, placeholder: label, value: task?.options?.[label] ?? "", autocomplete: "off", spellcheck: "false" })];
+      return h("div", { class: "word" }, h("label", { for: id }, label), h("input", { id, data: { label }, placeholder: label, value: task?.options?.[label] ?? "", autocomplete: "off", spellcheck: "false" }));
     };
     replace(words, labels.length > MOST_WORDS ? [] : labels.map(pair));
     soon();

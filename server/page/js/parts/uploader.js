@@ -27,10 +27,11 @@ export function uploader({ done }) {
     "div",
     { class: "drop" },
     h("div", { class: "row" }, button, h("span", { class: "muted" }, "or drop it here")),
-    h("p", { class: "small" }, "JSON lines, JSON, CSV or Parquet. Rows with ", code("text, label"), ", ", code("prompt, completion"), ", ", code("messages"), " or others; the format is found by the fields."),
+    h("p", { class: "small" }, "JSON lines, JSON, CSV or Parquet; the format is found by the names of the fields."),
     input,
     bar,
     doing,
+    h("details", { class: "small" }, h("summary", {}, "Name the format yourself"), format.element),
   );
   bar.hidden = true;
 
@@ -67,9 +68,5 @@ export function uploader({ done }) {
     const file = event.dataTransfer.files[0];
     if (file && !button.disabled) take(file);
   });
-  return h("div", { class: "stack uploader" }, area, said, h("details", { class: "small" }, h("summary", {}, "Name the format"), format.element));
-}
-
-function code(text) {
-  return h("code", {}, text);
+  return h("div", { class: "stack uploader" }, area, said);
 }

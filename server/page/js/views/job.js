@@ -152,7 +152,17 @@ function figures() {
     put("Progress", `${job.steps ? Math.floor((100 * done) / job.steps) : 0} %`, `step ${stepsOf(done, job.steps)}`);
     const pace = speed(job);
     put("Speed", pace === null ? "–" : `${plain(pace, 1)} steps/s`, `${whole(last?.forwards ?? job.forwards)} forward passes`);
-    put("Time left", FINAL.has(job.state) || job.state === "paused" ? "–" : duration(job.seconds_left), job.started ? `began at ${clock(job.started)}` : "");
+    const began = job.started ? `began at ${clock(job.started)}` : "";
+    if (FINAL.has(job.state)) {
+      say(cells["Time left"].name, "Took");
+      put("Time left", job.started ? duration(job.ended - job.started) : "–", began);
+      say(cells.Memory.name, "Adapter");
+      put("Memory", job.adapter ? `step ${whole(job.adapter.step)}` : "none", job.adapter ? `sha256 ${job.adapter.sha256.slice(0, 10)}…` : "");
+    } else {
+      say(cells["Time left"].name, "Time left");
+      say(cells.Memory.name, "Memory");
+      put("Time left", job.state === "paused" ? "–" : duration(job.seconds_left), began);
+    }
   };
   const memory = ({ used, free }) => put("Memory", `${(used / 2 ** 30).toFixed(2)} GiB`, `${(free / 2 ** 30).toFixed(1)} GiB free`);
   return { element, update, memory };

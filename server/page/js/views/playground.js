@@ -8,6 +8,7 @@ import { answerColumn } from "../parts/answer.js";
 import { field, select } from "../parts/field.js";
 import { faults, head, segments } from "../parts/pieces.js";
 import { samplingPart } from "../parts/sampling.js";
+import { STATES } from "../words.js";
 
 const MOST = 4;
 const BASE = "";
@@ -33,7 +34,7 @@ function choices(adapters, jobs) {
   for (const one of adapters) {
     if (known.has(one.job)) continue;
     const job = jobs.find((other) => other.id === one.job) ?? null;
-    found.push({ id: one.job ?? one.id, name: one.name, about: one.source === "upload" ? "uploaded" : (job?.state ?? "finished"), job });
+    found.push({ id: one.job ?? one.id, name: one.name, about: one.source === "upload" ? "uploaded" : (STATES[job?.state] ?? "finished"), job });
   }
   if (found.length > 0) found.push({ id: "latest", name: "latest", about: running ? "the job that runs" : "the newest job", job: live[0] ?? jobs.find((job) => job.adapter) ?? null });
   return found;
@@ -44,9 +45,12 @@ function build(body, found, jobs, system, signal, wanted) {
   const columns = [];
   const names = new Map(found.map((one) => [one.id, one]));
   const prompt = field("Prompt", h("textarea", { rows: 3, placeholder: "Write something for the model to go on with…" }));
-  const frame = field("Put as", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), { hint: "Adapters answer best where the prompt is put as it was while they learned. {text} is what you write above." });
+  const ideas = h("div", { class: "chips", hidden: true });
+  const frame = field("Template", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), { hint: "Adapters answer best where the prompt is put as it was while they learned. {text} is what you write above." });
   const framed = h("input", { type: "checkbox", id: "framed", checked: true });
-  const frameBox = h("div", { class: "stack", hidden: true }, h("label", { class: "check", for: "framed" }, framed, h("span", {}, "Put it as in the job's rows")), frame.element);
+  const shape = h("code", {});
+  const framing = h("details", { class: "small" }, h("summary", {}, "Change how it is put"), frame.element);
+  const frameBox = h("div", { class: "stack", hidden: true }, h("label", { class: "check", for: "framed" }, framed, h("span", {}, "Put it as the rows were while it learned: ", shape)), framing);
   const sampling = samplingPart();
   const go = h("button", { class: "button main", type: "submit" }, icon("resume", 15), "Ask");
   const stop = h("button", { class: "button", type: "button", hidden: true }, icon("stop", 15), "Stop");
@@ -72,9 +76,12 @@ function build(body, found, jobs, system, signal, wanted) {
       frame.control.dataset.of = task.template;
       options = task.options ?? null;
       sampling.suggest(4);
+      showIdeas();
     }
     frameBox.hidden = !is;
-    frame.element.hidden = !framed.checked;
+    if (!is) ideas.hidden = true;
+    framing.hidden = !framed.checked;
+    shape.textContent = frame.control.value.replaceAll("\n", "⏎");
   };
   const put = (id) => {
     const one = id === BASE ? { name: "Base", about: system.base?.name ?? "" } : names.get(id);
@@ -94,6 +101,17 @@ function build(body, found, jobs, system, signal, wanted) {
   };
   add.addEventListener("change", () => add.value !== "-" && put(add.value));
   framed.addEventListener("change", showFrame);
+  frame.control.addEventListener("input", showFrame);
+
+  /** Rows of the job's own data as prompts to begin with. */
+  async function showIdeas() {
+    const job = columns.map((column) => names.get(column.id)?.job).find((one) => one?.task);
+    const seen = await get(`/datasets/${job.validation ?? job.dataset}/preview?rows=40&template=${encodeURIComponent("{text}")}`).catch(() => null);
+    const texts = [...new Map((seen?.rows ?? []).map((row) => [row.segments.find((one) => one.target)?.text, row.segments[0].text])).values()];
+    const chip = (text) => h("button", { class: "chip", type: "button", onClick: () => ((prompt.control.value = text), prompt.wrong(""), prompt.control.focus()) }, text);
+    replace(ideas, h("span", { class: "muted small" }, "From its rows:"), texts.slice(0, 4).map(chip));
+    ideas.hidden = texts.length === 0;
+  }
 
   async function ask(event) {
     event?.preventDefault();
@@ -138,7 +156,7 @@ function build(body, found, jobs, system, signal, wanted) {
   });
   const canChat = system.base?.chat !== false;
   const side = h("section", { class: "card stack", "aria-label": "Sampling" }, canChat ? h("div", { class: "row wide" }, h("h2", {}, "Mode"), modes) : h("p", { class: "muted small" }, "This base has no chat template: it goes on with plain text."), sampling.element);
-  const form = h("form", { class: "card stack ask", novalidate: true, onSubmit: ask }, prompt.element, frameBox, h("div", { class: "row wide" }, h("div", { class: "row" }, go, stop, clear), add));
+  const form = h("form", { class: "card stack ask", novalidate: true, onSubmit: ask }, prompt.element, ideas, frameBox, h("div", { class: "row wide" }, h("div", { class: "row" }, go, stop, clear), add));
   replace(body, h("div", { class: "playground" }, h("div", { class: "stack" }, form, board), side));
   const first = names.has(wanted) ? wanted : found[0]?.id;
   put(BASE);

@@ -60,6 +60,8 @@ function form({ datasets, profiles, system, signal, wanted }) {
     const changed = { ...one, method: { ...one.method, ...(method.control.value ? { kind: method.control.value } : {}) } };
     replace(words, meaning(changed).map(([word, text]) => [h("dt", {}, word), h("dd", {}, text)]));
     method.control.options[0].textContent = `as in the profile: ${METHODS[one.method.kind].name}`;
+    [...validation.control.options].forEach((option) => (option.disabled = option.value !== AS_IS && option.value === dataset.control.value));
+    if (validation.control.value === dataset.control.value) validation.control.value = AS_IS;
     validation.control.options[0].textContent = one.evaluate.holdout > 0 ? `${Math.round(one.evaluate.holdout * 100)} % of these rows, set aside` : "nothing";
     pool.control.placeholder = one.method.pool ?? "–";
     pool.element.hidden = !METHODS[method.control.value || one.method.kind].pool;
