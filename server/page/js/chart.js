@@ -9,14 +9,14 @@ const charts = new Set();
 /**
  * A line of a chart.
  * @typedef {{label: string, color: string, width?: number, faint?: boolean, points?: boolean, dash?: number[],
- *   format?: (value: number) => string, scale?: string}} Line `color` names a property: "c1"; `faint` lines are drawn
- *   but not put into words.
+ *   format?: (value: number) => string, tick?: (value: number) => string}} Line `color` names a property: "c1"; `faint` lines are drawn
+ *   but not put into words; `tick` writes values beside the axis.
  */
 
 /**
  * A chart, empty at first.
  * @param {{title: string, lines: Line[], height?: number, large?: boolean, sync?: string, nothing?: string,
- *   range?: [number, number]|null, x?: (value: number) => string, xName?: string}} options
+ *   range?: [number, number]|null}} options
  * @returns {{element: HTMLElement, draw: (data: Array<ArrayLike<number|null>>, axis?: {name: string,
  *   format: (value: number) => string}) => void}}
  */
@@ -98,7 +98,7 @@ function options({ canvas, height, lines, sync, range, axis, tell }) {
     hooks: { setCursor: [tell] },
     axes: [
       { ...common, size: 22, gap: 6, space: canvas.clientWidth < TIGHT ? 60 : 90, values: (_, splits) => splits.map((value) => axis().format(value)) },
-      { ...common, size: 46, space: height < 200 ? 26 : 40, values: (_, splits) => splits.map((value) => (lines[0].format ?? brief)(value)) },
+      { ...common, size: 46, space: height < 200 ? 26 : 40, values: (_, splits) => splits.map((value) => (lines[0].tick ?? lines[0].format ?? brief)(value)) },
     ],
     series: [{}, ...lines.map(drawn)],
   };

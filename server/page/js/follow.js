@@ -5,6 +5,10 @@ import { eventsOf } from "./sse.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
+
+/** Told when something else has reached the server: nobody needs to wait any longer. */
+export const reached = new EventTarget();
+
 export const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 /**
@@ -41,10 +45,14 @@ export async function follow(job, { after, onEvent, onLink, signal }) {
 
 function pause(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
+    const end = () => {
       clearTimeout(timer);
+      reached.removeEventListener("reached", end);
+      signal.removeEventListener("abort", end);
       resolve();
-    }, { once: true });
+    };
+    const timer = setTimeout(end, ms);
+    reached.addEventListener("reached", end);
+    signal.addEventListener("abort", end);
   });
 }

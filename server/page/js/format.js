@@ -26,6 +26,11 @@ export function percent(share) {
   return share === null || share === undefined ? "–" : `${(share * 100).toFixed(1)} %`;
 }
 
+/** @param {number} share Between 0 and 1. @returns {string} For axes, where digits are in the way. */
+export function wholePercent(share) {
+  return `${Math.round(share * 100)} %`;
+}
+
 /** @param {number|null|undefined} size @returns {string} */
 export function bytes(size) {
   if (size === null || size === undefined) return "–";

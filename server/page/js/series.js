@@ -132,8 +132,9 @@ export function smooth(column) {
   });
   return column.map((value, index) => {
     if (value === null) return null;
-    // As far to one side as to the other, or a slope would bend at its ends.
-    const side = Math.min(reach, Math.max(index, 2), Math.max(column.length - 1 - index, 2));
+    // As far to one side as to the other, or a slope would bend at its ends; but never so near that noise is left.
+    const least = Math.ceil(reach / 2);
+    const side = Math.min(reach, Math.max(index, least), Math.max(column.length - 1 - index, least));
     const from = Math.max(0, index - side);
     const to = Math.min(column.length, index + side + 1);
     return (sums[to] - sums[from]) / (counts[to] - counts[from]);

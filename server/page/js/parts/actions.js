@@ -33,7 +33,7 @@ export function actionsOf(first, { changed, deleted, words = false }) {
   };
   const fetchIt = doing(async () => {
     note(`Fetching the adapter of ${name}…`);
-    await download(`/jobs/${first.id}/adapter`, `${name}.zip`);
+    await download(`/jobs/${first.id}/adapter`, `${first.id}.zip`);
   });
   const bin = doing(async () => {
     if (!(await sure(`Delete ${name}?`, "Its adapter, its journal and its curves are lost. The dataset stays.", "Delete the job"))) return;

@@ -64,8 +64,7 @@ export function estimatePanel({ signal, start, told }) {
 
 function shown(found) {
   const parts = Object.entries(found.memory.parts).filter(([, size]) => size > 0).sort((a, b) => b[1] - a[1]);
-  const most = Math.max(found.free, found.memory.total);
-  const bar = h("div", { class: "memory", role: "img", "aria-label": `${bytes(found.memory.total)} of ${bytes(found.free)} that may be used` }, parts.map(([, size], index) => h("span", { style: { width: `${(100 * size) / most}%`, background: `var(--${COLORS[index % COLORS.length]})` } })));
+  const bar = h("div", { class: "memory", role: "img", "aria-label": `Memory by use: ${parts.map(([name, size]) => `${name} ${bytes(size)}`).join(", ")}` }, parts.map(([, size], index) => h("span", { style: { width: `${(100 * size) / found.memory.total}%`, background: `var(--${COLORS[index % COLORS.length]})` } })));
   const line = ([name, size], index) => h("tr", {}, h("td", {}, h("i", { class: "swatch", style: { background: `var(--${COLORS[index % COLORS.length]})` } }), name.replaceAll("_", " ")), h("td", { class: "num" }, bytes(size)));
   const seconds = found.seconds;
   return [
@@ -85,6 +84,6 @@ function shown(found) {
 
 /** An estimate of minutes is not one of seconds. */
 function rounded(seconds) {
-  const unit = seconds < 60 ? 1 : seconds < 600 ? 10 : seconds < 7200 ? 60 : 600;
+  const unit = seconds < 60 ? 1 : seconds < 300 ? 10 : seconds < 7200 ? 60 : 600;
   return Math.max(1, Math.round(seconds / unit) * unit);
 }

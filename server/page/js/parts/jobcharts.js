@@ -2,7 +2,7 @@
 
 import { chart, joined } from "../chart.js";
 import { h, replace } from "../dom.js";
-import { percent, plain, whole } from "../format.js";
+import { percent, plain, whole, wholePercent } from "../format.js";
 import { AXES, smooth } from "../series.js";
 import { METHODS, score } from "../words.js";
 
@@ -18,7 +18,7 @@ export function jobCharts(job) {
   const method = job.profile.method;
   const pool = METHODS[method.kind]?.pool ? method.pool : 2;
   const loss = chart({ title: "Loss", large: true, height: 250, sync, nothing: "The first step is still to come. Before it, the probe radius and the learning rate are found.", lines: [{ label: "each step", color: "c1", width: 1, faint: true }, { label: "training", color: "c1" }, { label: "validation", color: "c2", points: true }] });
-  const quality = chart({ title: "Validation", large: true, height: 250, sync, range: [0, 1], nothing: "No check has been made yet, or these rows are judged by their loss alone.", lines: [{ label: "score", color: "c2", points: true, format: percent }, { label: "balanced", color: "c3", dash: [5, 4], format: percent }] });
+  const quality = chart({ title: "Validation", large: true, height: 250, sync, range: [0, 1], nothing: "No check has been made yet, or these rows are judged by their loss alone.", lines: [{ label: "score", color: "c2", points: true, format: percent, tick: wholePercent }, { label: "balanced", color: "c3", dash: [5, 4], format: percent }] });
   const spread = chart({ title: "Spread of the pool", sync, nothing: method.pool ? "No step yet." : "This method has no pool of candidates.", lines: [{ label: "each step", color: "c3", width: 1, faint: true }, { label: "std. of losses", color: "c3" }] });
   const slope = chart({ title: "Slope", sync, lines: [{ label: "each step", color: "c4", width: 1, faint: true }, { label: "along the step", color: "c4" }] });
   const size = chart({ title: "Step size", sync, lines: [{ label: "learning rate", color: "c6" }] });

@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { chart, joined } from "../chart.js";
 import { h, replace } from "../dom.js";
 import { FINAL } from "../follow.js";
-import { percent, plain, whole } from "../format.js";
+import { percent, plain, whole, wholePercent } from "../format.js";
 import { badge, empty, faults, head, segments } from "../parts/pieces.js";
 import { poll } from "../polling.js";
 import { AXES, Series, smooth } from "../series.js";
@@ -82,7 +82,7 @@ function draw(body, ids, signal) {
 }
 
 function make(all, places) {
-  const lines = (points, format) => all.map(({ job }, index) => ({ label: job.name, color: COLORS[index], dash: DASHES[index], points, format }));
+  const lines = (points, format) => all.map(({ job }, index) => ({ label: job.name, color: COLORS[index], dash: DASHES[index], points, format, tick: format && wholePercent }));
   const loss = chart({ title: "Training loss", large: true, height: 280, sync: "compare", lines: lines(false) });
   const quality = chart({ title: "Validation", large: true, height: 220, sync: "compare", range: [0, 1], lines: lines(true, percent), nothing: "None of these jobs has a validation score yet." });
   replace(places.loss, loss.element);

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h, replace, say } from "../dom.js";
-import { FINAL, follow } from "../follow.js";
+import { FINAL, follow, reached } from "../follow.js";
 import { clock, duration, percent, plain, whole } from "../format.js";
 import { announce } from "../notes.js";
 import { actionsOf } from "../parts/actions.js";
@@ -33,7 +33,7 @@ async function live(place, signal, first, wantedAxis) {
   const charts = jobCharts(job);
   const log = jobLog();
   const tiles = figures();
-  const state = h("div", { class: "state-cell" });
+  const state = h("span");
   const bar = meter(0, "Progress");
   const link = h("p", { class: "small", role: "status", hidden: true });
   const failure = h("div");
@@ -88,6 +88,7 @@ async function live(place, signal, first, wantedAxis) {
         const system = FINAL.has(job.state) ? null : await get("/system", { signal });
         if (system) tiles.memory(system.memory);
         refresh();
+        if (!link.hidden) reached.dispatchEvent(new Event("reached"));
       } catch (error) {
         if (error.status === 404) replace(failure, faults(error));
       }

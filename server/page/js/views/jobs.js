@@ -20,7 +20,7 @@ const QUIET_MS = 5000;
 export function showJobs({ place, signal }) {
   const body = h("div", { class: "stack" });
   const compare = h("a", { class: "button", hidden: true }, "Compare");
-  const start = h("a", { class: "button main", href: "#/start" }, icon("plus", 16), "New job");
+  const start = h("a", { class: "button main", href: "#/start", hidden: true }, icon("plus", 16), "New job");
   place.append(head("Jobs", { about: "Each job teaches the base model your rows, and leaves an adapter.", actions: [compare, start] }), body);
   const chosen = new Set();
   const rows = new Map();
@@ -37,6 +37,7 @@ export function showJobs({ place, signal }) {
   const look = async () => {
     try {
       const { jobs } = await get(`/jobs?limit=${limit}`, { signal });
+      start.hidden = jobs.length === 0;
       if (jobs.length === 0) {
         table = null;
         await firstSteps(body, signal);

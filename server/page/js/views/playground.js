@@ -81,7 +81,7 @@ function build(body, found, jobs, system, signal, wanted) {
     frameBox.hidden = !is;
     if (!is) ideas.hidden = true;
     framing.hidden = !framed.checked;
-    shape.textContent = frame.control.value.replaceAll("\n", "⏎");
+    shape.textContent = frame.control.value.replaceAll("\n", "↵");
   };
   const put = (id) => {
     const one = id === BASE ? { name: "Base", about: system.base?.name ?? "" } : names.get(id);
@@ -106,8 +106,14 @@ function build(body, found, jobs, system, signal, wanted) {
   /** Rows of the job's own data as prompts to begin with. */
   async function showIdeas() {
     const job = columns.map((column) => names.get(column.id)?.job).find((one) => one?.task);
-    const seen = await get(`/datasets/${job.validation ?? job.dataset}/preview?rows=40&template=${encodeURIComponent("{text}")}`).catch(() => null);
-    const texts = [...new Map((seen?.rows ?? []).map((row) => [row.segments.find((one) => one.target)?.text, row.segments[0].text])).values()];
+    const plain = encodeURIComponent("{text}");
+    // One row of each label; those it is judged by, unless their file begins with many of one label.
+    const ofEach = async (dataset) => {
+      const seen = await get(`/datasets/${dataset}/preview?rows=100&template=${plain}`, { signal }).catch(() => ({ rows: [] }));
+      return [...new Map(seen.rows.map((row) => [row.segments.find((one) => one.target)?.text, row.segments[0].text])).values()];
+    };
+    const judged = job.validation ? await ofEach(job.validation) : [];
+    const texts = judged.length > 1 ? judged : await ofEach(job.dataset);
     const chip = (text) => h("button", { class: "chip", type: "button", onClick: () => ((prompt.control.value = text), prompt.wrong(""), prompt.control.focus()) }, text);
     replace(ideas, h("span", { class: "muted small" }, "From its rows:"), texts.slice(0, 4).map(chip));
     ideas.hidden = texts.length === 0;
