@@ -77,6 +77,8 @@ def test_routes_exist(tmp_path: Path) -> None:
                         "/healthz",
                         "/readyz",
                         "/metrics",
+                        "/system",
+                        "/example",
                     )
                 )
                 else f"/jobs/{{id}}{path}"

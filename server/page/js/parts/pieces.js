@@ -61,15 +61,16 @@ export function empty(drawing, title, about, ...actions) {
  */
 export function faults(problem) {
   const errors = problem.errors ?? [];
-  const place = (error) => h("tr", {}, h("td", {}, error.where), h("td", {}, error.field && h("code", {}, error.field)), h("td", {}, error.found), h("td", {}, error.mend));
+  const place = (error) => h("tr", {}, h("td", {}, h("b", {}, error.where)), h("td", { class: error.field ? "" : "none" }, error.field && h("code", {}, error.field)), h("td", { data: { told: "found" } }, error.found), h("td", {}, error.mend));
   const heads = ["Where", "Field", "Found", "How to mend it"].map((text) => h("th", { scope: "col" }, text));
   // A list of faults repeats what the sentence says.
   const what = errors.length ? problem.message.split(";")[0] : problem.message;
+  const hint = errors.length && problem.code === "invalid-dataset" ? "Mend these lines and upload the file again; nothing of it was kept." : problem.hint;
   return h(
     "div",
     { class: "faults", role: "alert" },
     h("h3", {}, what),
-    h("p", {}, problem.hint),
+    hint && h("p", {}, hint),
     errors.length > 0 && h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, errors.map(place)))),
   );
 }
