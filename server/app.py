@@ -35,7 +35,19 @@ from server.metrics import Metrics
 from server.openai import routes as openai_routes
 from server.openapi import describe
 from server.routes import adapters as adapter_routes
-from server.routes import datasets, docs, estimate, example, generate, health, jobs, monitoring, page, profiles, system
+from server.routes import (
+    datasets,
+    docs,
+    estimate,
+    example,
+    generate,
+    health,
+    jobs,
+    monitoring,
+    page,
+    profiles,
+    system,
+)
 from server.settings import Settings
 from server.static import page_files
 from steerzo_edge import __version__

@@ -75,12 +75,6 @@ def live(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         assert process.stop() == 0, process.log.read_text()
 
 
-@pytest.fixture(scope="session")
-def estimates(live: ServerProcess) -> tuple[int, ...]:
-    """What the server answers to a form that asks for an estimate, if it gives none."""
-    return () if "/estimate" in live.client.get("/openapi.json")["paths"] else (404,)
-
-
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     path = tmp_path / "sentences.jsonl"

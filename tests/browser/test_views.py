@@ -47,11 +47,8 @@ def closed(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_nothing_serious_is_in_the_way(
-    opened: Any, there: dict[str, str], estimates: tuple[int, ...], colours: str
-) -> None:
+def test_nothing_serious_is_in_the_way(opened: Any, there: dict[str, str], colours: str) -> None:
     tab = opened(color_scheme=colours)
-    tab.answers(*estimates)
     found = {}
     for view in VIEWS:
         page = tab.go(view.format(**there))
@@ -61,9 +58,8 @@ def test_nothing_serious_is_in_the_way(
     assert not any(found.values()), json.dumps(found, indent=1)
 
 
-def test_nothing_is_cut_off_on_a_phone(opened: Any, there: dict[str, str], estimates: tuple[int, ...]) -> None:
+def test_nothing_is_cut_off_on_a_phone(opened: Any, there: dict[str, str]) -> None:
     tab = opened(viewport={"width": 360, "height": 740}, has_touch=True)
-    tab.answers(*estimates)
     for view in VIEWS:
         page = tab.go(view.format(**there))
         expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -8,6 +8,8 @@ import { eventsOf } from "../sse.js";
 
 const REASONS = { stop: "ended by itself", length: "reached its length", cancelled: "stopped", timeout: "took too long" };
 
+const SHORTEST_S = 0.03;
+
 /**
  * A column.
  * @param {{id: string, name: string, about: string, close: () => void}} options `id` is empty for the base.
@@ -82,11 +84,13 @@ export function answerColumn({ id, name, about, close }) {
 }
 
 function pace(tokens, clock) {
-  const seconds = clock.first ? (performance.now() - clock.first) / 1000 : 0;
-  const delay = clock.first ? ` · first after ${plain((clock.first - clock.asked) / 1000, 2)} s` : "";
-  // One token says nothing about a rate.
-  const rate = tokens > 1 && seconds > 0.001 ? ` · ${plain((tokens - 1) / seconds, 1)} tokens/s` : "";
-  return `${whole(tokens)} ${tokens === 1 ? "token" : "tokens"}${rate}${delay}`;
+  if (!clock.first) return "nothing yet";
+  const seconds = (performance.now() - clock.first) / 1000;
+  const delay = (clock.first - clock.asked) / 1000;
+  // A short answer may come in one piece: then only the whole wait says how quick it was. One token says nothing.
+  const rate = seconds > SHORTEST_S ? (tokens - 1) / seconds : tokens / (delay + seconds);
+  const pieces = [`${whole(tokens)} ${tokens === 1 ? "token" : "tokens"}`, tokens > 1 && `${plain(rate, 1)} tokens/s`, `first after ${plain(delay, 2)} s`];
+  return pieces.filter(Boolean).join(" · ");
 }
 
 /** Which label an answer stands for, where the rows it learned from had labels. */

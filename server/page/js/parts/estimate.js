@@ -33,16 +33,10 @@ export function estimatePanel({ signal, start, told }) {
       start.disabled = false;
     } catch (problem) {
       if (problem.name === "AbortError" || signal.aborted) return;
-      if (problem.status === 404 && problem.code === "not-found" && !problem.message.includes("dataset")) {
-        told(null);
-        replace(element, h("p", { class: "muted" }, "This server gives no estimates."));
-        start.disabled = false;
-      } else {
-        told(problem);
-        replace(element, h("p", { class: "muted" }, problem.status === 422 ? "The estimate comes when the form is right." : problem.message));
-        // What cannot be estimated now may still be possible: the server looks at everything again.
-        start.disabled = problem.status === 422;
-      }
+      told(problem);
+      replace(element, h("p", { class: "muted" }, problem.status === 422 ? "The estimate comes when the form is right." : problem.message));
+      // What cannot be estimated now may still be possible: the server looks at everything again.
+      start.disabled = problem.status === 422;
     } finally {
       if (own === under) element.setAttribute("aria-busy", "false");
     }
