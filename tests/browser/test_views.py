@@ -54,6 +54,7 @@ def test_nothing_serious_is_in_the_way(opened: Any, there: dict[str, str], colou
         page = tab.go(view.format(**there))
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         page.wait_for_timeout(500)
+        expect(page.locator("[aria-busy=true]")).to_have_count(0)
         found[view] = tab.issues()
     assert not any(found.values()), json.dumps(found, indent=1)
 

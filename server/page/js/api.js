@@ -84,7 +84,12 @@ export async function documentOf(response) {
   try {
     return JSON.parse(text);
   } catch {
-    return { status: response.status, code: "unexpected", detail: `The server answered ${response.status}.`, hint: "Its log may say more." };
+    return {
+      status: response.status,
+      code: "unexpected",
+      detail: `The server answered ${response.status}.`,
+      hint: "Its log may say more.",
+    };
   }
 }
 
@@ -93,6 +98,11 @@ async function reached(path, init) {
     return await fetch(path, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ status: 0, code: "unreachable", detail: "The server does not answer.", hint: "Is it still running? Jobs go on where they were when it is started again." });
+    throw new Problem({
+      status: 0,
+      code: "unreachable",
+      detail: "The server does not answer.",
+      hint: "Is it still running? Jobs go on where they were when it is started again.",
+    });
   }
 }

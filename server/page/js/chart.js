@@ -1,6 +1,6 @@
 /** A chart: uPlot in this page's colours, with a caption that says in words and numbers what the lines say. */
 
-import { h, replace, say } from "./dom.js";
+import { h, say } from "./dom.js";
 import { plain } from "./format.js";
 
 const TIGHT = 760;
@@ -20,9 +20,21 @@ const charts = new Set();
  * @returns {{element: HTMLElement, draw: (data: Array<ArrayLike<number|null>>, axis?: {name: string,
  *   format: (value: number) => string}) => void}}
  */
-export function chart({ title, lines, height = 150, large = false, sync, nothing = "No figures yet.", range = null }) {
+export function chart({
+  title,
+  lines,
+  height = 150,
+  large = false,
+  sync,
+  nothing = "No figures yet.",
+  range = null,
+}) {
   const values = lines.map(() => h("b", {}, "–"));
-  const legend = lines.map((line, index) => !line.faint && h("span", {}, h("i", { style: { background: `var(--${line.color})` } }), `${line.label} `, values[index]));
+  const legend = lines.map(
+    (line, index) =>
+      !line.faint &&
+      h("span", {}, h("i", { style: { background: `var(--${line.color})` } }), `${line.label} `, values[index]),
+  );
   const canvas = h("div", { class: "canvas" });
   const blank = h("div", { class: "nothing" }, nothing);
   const caption = h("figcaption", {}, h(large ? "h2" : "h3", {}, title), h("span", { class: "legend" }, legend));
@@ -39,8 +51,14 @@ export function chart({ title, lines, height = 150, large = false, sync, nothing
     });
   };
   const make = () => {
-    plot = new uPlot(options({ canvas, height, lines, sync, range, axis: () => axis, tell: (u) => tell(u.cursor.idx) }), data, canvas);
-    const watch = new ResizeObserver(() => canvas.clientWidth > 0 && plot.setSize({ width: canvas.clientWidth, height }));
+    plot = new uPlot(
+      options({ canvas, height, lines, sync, range, axis: () => axis, tell: (u) => tell(u.cursor.idx) }),
+      data,
+      canvas,
+    );
+    const watch = new ResizeObserver(
+      () => canvas.clientWidth > 0 && plot.setSize({ width: canvas.clientWidth, height }),
+    );
     watch.observe(canvas);
     charts.add({ plot, element });
   };
@@ -93,12 +111,28 @@ function options({ canvas, height, lines, sync, range, axis, tell }) {
     height,
     padding: [10, 10, 0, 0],
     legend: { show: false },
-    cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false }, ...(sync ? { sync: { key: sync, setSeries: false } } : {}) },
+    cursor: {
+      y: false,
+      points: { size: 6 },
+      drag: { x: true, y: false },
+      ...(sync ? { sync: { key: sync, setSeries: false } } : {}),
+    },
     scales: { x: { time: false }, y: range ? { range } : {} },
     hooks: { setCursor: [tell] },
     axes: [
-      { ...common, size: 22, gap: 6, space: canvas.clientWidth < TIGHT ? 60 : 90, values: (_, splits) => splits.map((value) => axis().format(value)) },
-      { ...common, size: 46, space: height < 200 ? 26 : 40, values: (_, splits) => splits.map((value) => (lines[0].tick ?? lines[0].format ?? brief)(value)) },
+      {
+        ...common,
+        size: 22,
+        gap: 6,
+        space: canvas.clientWidth < TIGHT ? 60 : 90,
+        values: (_, splits) => splits.map((value) => axis().format(value)),
+      },
+      {
+        ...common,
+        size: 46,
+        space: height < 200 ? 26 : 40,
+        values: (_, splits) => splits.map((value) => (lines[0].tick ?? lines[0].format ?? brief)(value)),
+      },
     ],
     series: [{}, ...lines.map(drawn)],
   };
@@ -112,7 +146,9 @@ function drawn(line) {
     alpha: line.faint ? 0.28 : 1,
     dash: line.dash,
     spanGaps: true,
-    points: line.points ? { show: true, size: 5, fill: () => color("surface"), stroke: () => color(line.color) } : { show: false },
+    points: line.points
+      ? { show: true, size: 5, fill: () => color("surface"), stroke: () => color(line.color) }
+      : { show: false },
   };
 }
 
@@ -121,7 +157,8 @@ function brief(value) {
 }
 
 function lastOf(column) {
-  for (let index = column.length - 1; index >= 0; index -= 1) if (Number.isFinite(column[index])) return column[index];
+  for (let index = column.length - 1; index >= 0; index -= 1)
+    if (Number.isFinite(column[index])) return column[index];
   return null;
 }
 

@@ -63,7 +63,8 @@ function set(element, name, value) {
   else if (name === "data") Object.assign(element.dataset, value);
   else if (name === "style") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, one);
   else if (name.startsWith("on")) element.addEventListener(name.slice(2).toLowerCase(), value);
-  else if (["value", "checked", "disabled", "open", "textContent", "selected"].includes(name)) element[name] = value;
+  else if (["value", "checked", "disabled", "open", "textContent", "selected"].includes(name))
+    element[name] = value;
   else element.setAttribute(name, value === true ? "" : value);
 }
 

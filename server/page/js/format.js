@@ -17,7 +17,8 @@ export function whole(value) {
 export function plain(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 0.001 || size >= 1e6)) return value.toExponential(1).replace("e+", "e").replace("-", "−");
+  if (size !== 0 && (size < 0.001 || size >= 1e6))
+    return value.toExponential(1).replace("e+", "e").replace("-", "−");
   return value.toFixed(size >= 100 ? Math.min(1, digits) : size < 0.1 ? digits + 1 : digits).replace("-", "−");
 }
 

@@ -26,6 +26,16 @@ const PATHS = {
  * @returns {SVGElement}
  */
 export function icon(name, size = 18) {
-  const line = { fill: "none", stroke: "currentColor", "stroke-width": 1.6, "stroke-linecap": "round", "stroke-linejoin": "round" };
-  return svg("svg", { viewBox: "0 0 18 18", width: size, height: size, "aria-hidden": "true" }, svg("path", { d: PATHS[name], ...line }));
+  const line = {
+    fill: "none",
+    stroke: "currentColor",
+    "stroke-width": 1.6,
+    "stroke-linecap": "round",
+    "stroke-linejoin": "round",
+  };
+  return svg(
+    "svg",
+    { viewBox: "0 0 18 18", width: size, height: size, "aria-hidden": "true" },
+    svg("path", { d: PATHS[name], ...line }),
+  );
 }

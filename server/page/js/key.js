@@ -31,9 +31,15 @@ export function askForKey(tried) {
 
 function shown(wasWrong) {
   return new Promise((resolve) => {
-    const input = h("input", { type: "password", autocomplete: "current-password", required: true, spellcheck: "false" });
+    const input = h("input", {
+      type: "password",
+      autocomplete: "current-password",
+      required: true,
+      spellcheck: "false",
+    });
     const one = field("API key", input, { hint: "It stays in this tab until you close it." });
-    if (wasWrong) one.wrong("The server does not know this key, or it was revoked. `steerzo keys create NAME` makes another.");
+    if (wasWrong)
+      one.wrong("The server does not know this key, or it was revoked. `steerzo keys create NAME` makes another.");
     const dialog = h("dialog", { "aria-labelledby": "key-title" });
     const enter = (event) => {
       event.preventDefault();
@@ -54,7 +60,13 @@ function shown(wasWrong) {
         "form",
         { onSubmit: enter, novalidate: true },
         h("h2", { id: "key-title" }, "This server asks for a key"),
-        h("p", { class: "muted" }, "Whoever runs it has made one with ", h("code", {}, "steerzo keys create NAME"), ", or reads it in the log of the first start."),
+        h(
+          "p",
+          { class: "muted" },
+          "Whoever runs it has made one with ",
+          h("code", {}, "steerzo keys create NAME"),
+          ", or reads it in the log of the first start.",
+        ),
         one.element,
         h("div", { class: "row" }, h("button", { class: "button main", type: "submit" }, "Open")),
       ),

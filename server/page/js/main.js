@@ -37,7 +37,9 @@ const ROUTES = [
 const OF_JOBS = ["start", "compare"];
 
 const count = h("span", { class: "count", hidden: true });
-const links = VIEWS.map(([name, text]) => h("a", { href: `#/${name}`, data: { name } }, icon(name), text, name === "jobs" && count));
+const links = VIEWS.map(([name, text]) =>
+  h("a", { href: `#/${name}`, data: { name } }, icon(name), text, name === "jobs" && count),
+);
 replace(document.getElementById("nav"), links);
 
 function changed(path) {
@@ -61,8 +63,14 @@ function choose(theme) {
   redrawCharts();
 }
 
-const themes = [["auto", "Auto"], ["light", "Light"], ["dark", "Dark"]];
-document.getElementById("themes").replaceWith(segments("Colours", themes, document.documentElement.dataset.theme ?? "auto", choose, "small"));
+const themes = [
+  ["auto", "Auto"],
+  ["light", "Light"],
+  ["dark", "Dark"],
+];
+document
+  .getElementById("themes")
+  .replaceWith(segments("Colours", themes, document.documentElement.dataset.theme ?? "auto", choose, "small"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawCharts);
 
 const place = document.getElementById("main");
@@ -88,10 +96,15 @@ async function look() {
     count.textContent = running;
     count.hidden = running === 0;
     count.setAttribute("aria-label", `${running} running`);
-    if (system.objection !== null) showBase("warn", system.base ? "Not ready" : "Getting ready", system.objection.detail);
+    if (system.objection !== null)
+      showBase("warn", system.base ? "Not ready" : "Getting ready", system.objection.detail);
     else showBase("on", system.base.name, `${system.base.quantization} on ${system.device.kind}, ready`);
   } catch (error) {
-    showBase("bad", error.status === 0 ? "No answer" : "Trouble", error.status === 0 ? "Is the server running?" : error.message);
+    showBase(
+      "bad",
+      error.status === 0 ? "No answer" : "Trouble",
+      error.status === 0 ? "Is the server running?" : error.message,
+    );
   }
 }
 

@@ -88,7 +88,8 @@ export class Series {
   place(axis, done) {
     if (axis === "step" || this.length === 0) return done;
     const column = this.columns[AXES[axis].key];
-    if (done === 0) return axis === "elapsed" ? (this.before ?? 0) : Math.max(0, 2 * column[0] - (column[1] ?? column[0]));
+    if (done === 0)
+      return axis === "elapsed" ? (this.before ?? 0) : Math.max(0, 2 * column[0] - (column[1] ?? column[0]));
     return column[this.#indexOf(done - 1)];
   }
 

@@ -30,8 +30,19 @@ function sent(file, fields, progress) {
   for (const [name, value] of Object.entries(credentials())) request.setRequestHeader(name, value);
   request.upload.addEventListener("progress", (event) => progress(event.loaded / event.total));
   return new Promise((resolve, reject) => {
-    request.addEventListener("load", () => resolve({ status: request.status, text: async () => request.responseText }));
-    request.addEventListener("error", () => reject(new Problem({ status: 0, code: "unreachable", detail: "The upload broke off.", hint: "Is the server still running? A file may also be larger than it takes." })));
+    request.addEventListener("load", () =>
+      resolve({ status: request.status, text: async () => request.responseText }),
+    );
+    request.addEventListener("error", () =>
+      reject(
+        new Problem({
+          status: 0,
+          code: "unreachable",
+          detail: "The upload broke off.",
+          hint: "Is the server still running? A file may also be larger than it takes.",
+        }),
+      ),
+    );
     request.send(form);
   });
 }

@@ -2,13 +2,38 @@
 
 import { count, plain, whole } from "./format.js";
 
-/** Every method by its kind: its name, what it does, and what a step costs in forward passes. */
+/** Every method by its kind: its name, what it does, and what a step costs in forward passes; `pool` is its usual one, 0 for none. */
 export const METHODS = {
-  "all-losses": { name: "All losses", about: "Tries a pool of small random changes and moves along all of them, weighted by their losses. The best choice for most rows.", cost: (m) => m.pool, pool: true },
-  "guiding-vector": { name: "Guiding vector (MeZO-GV)", about: "Tries a pool, then steps from the bad half towards the good half.", cost: (m) => m.pool + 2, pool: true },
-  "weighted-guide": { name: "Weighted guide", about: "The guiding vector with every loss as a weight.", cost: (m) => m.pool + 2, pool: true },
-  greedy: { name: "Greedy (MeZO-Greedy)", about: "Tries a pool and steps along the best candidate only.", cost: (m) => m.pool + 1, pool: true },
-  "two-point": { name: "Two point (MeZO)", about: "One random change, forwards and backwards. The cheapest step, and the noisiest.", cost: () => 2, pool: false },
+  "all-losses": {
+    name: "All losses",
+    about: "Tries a pool of small random changes and moves along all of them, weighted by their losses.",
+    cost: (m) => m.pool,
+    pool: 16,
+  },
+  "guiding-vector": {
+    name: "Guiding vector (MeZO-GV)",
+    about: "Tries a pool, then steps from the bad half towards the good half.",
+    cost: (m) => m.pool + 2,
+    pool: 2,
+  },
+  "weighted-guide": {
+    name: "Weighted guide",
+    about: "The guiding vector with every loss as a weight.",
+    cost: (m) => m.pool + 2,
+    pool: 8,
+  },
+  greedy: {
+    name: "Greedy (MeZO-Greedy)",
+    about: "Tries a pool and steps along the best candidate only.",
+    cost: (m) => m.pool + 1,
+    pool: 4,
+  },
+  "two-point": {
+    name: "Two point (MeZO)",
+    about: "One random change, forwards and backwards. The cheapest step.",
+    cost: () => 2,
+    pool: 0,
+  },
 };
 
 /** What a state means for whoever waits. */
@@ -43,10 +68,16 @@ export function meaning(profile) {
   const kind = METHODS[method.kind];
   return [
     ["Trains", subset(profile.subset)],
-    ["Method", `${kind?.name ?? method.kind}: ${kind ? count(kind.cost(method), "forward pass", "forward passes") : "?"} a step`],
+    [
+      "Method",
+      `${kind?.name ?? method.kind}: ${kind ? count(kind.cost(method), "forward pass", "forward passes") : "?"} a step`,
+    ],
     ["Each step sees", `${count(batch.examples, "row")} of up to ${count(batch.max_tokens, "token")}`],
     ["Step size", rate(profile.rule.learning_rate)],
-    ["Checked", `every ${count(evaluate.every, "step")} on up to ${count(evaluate.examples, "row")} that are not learned; the ${evaluate.keep === "best" ? "best" : "last"} version is kept`],
+    [
+      "Checked",
+      `every ${count(evaluate.every, "step")} on up to ${count(evaluate.examples, "row")} that are not learned; the ${evaluate.keep === "best" ? "best" : "last"} version is kept`,
+    ],
   ];
 }
 

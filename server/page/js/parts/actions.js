@@ -23,20 +23,35 @@ const CAN = {
  */
 export function actionsOf(first, { changed, deleted, words = false }) {
   const name = first.name;
-  const ask = (verb) => doing(async () => {
-    await post(`/jobs/${first.id}/${verb}`);
-    announce(`Asked ${name} to ${verb}.`);
-    changed();
-  });
+  const ask = (verb) =>
+    doing(async () => {
+      await post(`/jobs/${first.id}/${verb}`);
+      announce(`Asked ${name} to ${verb}.`);
+      changed();
+    });
   const cancel = async (event) => {
-    if (await sure(`Cancel ${name}?`, "It ends for good. What it has learned so far is kept as its adapter.", "Cancel the job")) await ask("cancel")(event);
+    if (
+      await sure(
+        `Cancel ${name}?`,
+        "It ends for good. What it has learned so far is kept as its adapter.",
+        "Cancel the job",
+      )
+    )
+      await ask("cancel")(event);
   };
   const fetchIt = doing(async () => {
     note(`Fetching the adapter of ${name}…`);
     await download(`/jobs/${first.id}/adapter`, `${first.id}.zip`);
   });
   const bin = doing(async () => {
-    if (!(await sure(`Delete ${name}?`, "Its adapter, its journal and its curves are lost. The dataset stays.", "Delete the job"))) return;
+    if (
+      !(await sure(
+        `Delete ${name}?`,
+        "Its adapter, its journal and its curves are lost. The dataset stays.",
+        "Delete the job",
+      ))
+    )
+      return;
     await remove(`/jobs/${first.id}`);
     note(`Deleted ${name}.`);
     deleted();
@@ -55,7 +70,13 @@ export function actionsOf(first, { changed, deleted, words = false }) {
 }
 
 function button(drawing, text, name, onClick, words) {
-  const props = { class: words ? "button" : "button quiet icon", type: "button", onClick, "aria-label": `${text} ${name}`, title: words ? null : text };
+  const props = {
+    class: words ? "button" : "button quiet icon",
+    type: "button",
+    onClick,
+    "aria-label": `${text} ${name}`,
+    title: words ? null : text,
+  };
   return h("button", props, icon(drawing, 16), words && text);
 }
 

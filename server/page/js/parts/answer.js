@@ -6,7 +6,12 @@ import { plain, whole } from "../format.js";
 import { icon } from "../icons.js";
 import { eventsOf } from "../sse.js";
 
-const REASONS = { stop: "ended by itself", length: "reached its length", cancelled: "stopped", timeout: "took too long" };
+const REASONS = {
+  stop: "ended by itself",
+  length: "reached its length",
+  cancelled: "stopped",
+  timeout: "took too long",
+};
 
 const SHORTEST_S = 0.03;
 
@@ -19,8 +24,18 @@ const SHORTEST_S = 0.03;
 export function answerColumn({ id, name, about, close }) {
   const body = h("div", { class: "turns" });
   const foot = h("p", { class: "small muted speed" });
-  const shut = h("button", { class: "button quiet icon", type: "button", "aria-label": `Close ${name}`, onClick: close }, icon("close", 14));
-  const element = h("section", { class: "card answer", "aria-label": `Answer of ${name}`, data: { adapter: id || "base" } }, h("div", { class: "row wide top" }, h("h3", {}, name, " ", h("span", { class: "muted small" }, about)), shut), body, foot);
+  const shut = h(
+    "button",
+    { class: "button quiet icon", type: "button", "aria-label": `Close ${name}`, onClick: close },
+    icon("close", 14),
+  );
+  const element = h(
+    "section",
+    { class: "card answer", "aria-label": `Answer of ${name}`, data: { adapter: id || "base" } },
+    h("div", { class: "row wide top" }, h("h3", {}, name, " ", h("span", { class: "muted small" }, about)), shut),
+    body,
+    foot,
+  );
   let turns = [];
   let under = null;
   let last = "";
@@ -44,7 +59,12 @@ export function answerColumn({ id, name, about, close }) {
     if (mode === "chat") body.append(...(turns.length === 1 ? [] : []), asked, said);
     else replace(body, said);
     if (mode === "chat" && turns.length === 1) replace(body, asked, said);
-    const words = { ...settings, stream: true, adapter: id || null, ...(mode === "chat" ? { messages: turns } : { prompt: text }) };
+    const words = {
+      ...settings,
+      stream: true,
+      adapter: id || null,
+      ...(mode === "chat" ? { messages: turns } : { prompt: text }),
+    };
     const clock = { asked: performance.now(), first: 0, pieces: 0 };
     let whole_ = "";
     say(foot, "Waiting for the first token…");
@@ -59,7 +79,10 @@ export function answerColumn({ id, name, about, close }) {
           say(foot, pace(clock.pieces, clock));
         } else if (event === "done") {
           whole_ = data.text;
-          say(foot, `${pace(data.usage.completion_tokens, clock)} · ${REASONS[data.finish_reason] ?? data.finish_reason}`);
+          say(
+            foot,
+            `${pace(data.usage.completion_tokens, clock)} · ${REASONS[data.finish_reason] ?? data.finish_reason}`,
+          );
         } else if (event === "error") throw new Problem(data);
       }
       if (labels !== null) body.append(meant(whole_, labels));
@@ -89,7 +112,11 @@ function pace(tokens, clock) {
   const delay = (clock.first - clock.asked) / 1000;
   // A short answer may come in one piece: then only the whole wait says how quick it was. One token says nothing.
   const rate = seconds > SHORTEST_S ? (tokens - 1) / seconds : tokens / (delay + seconds);
-  const pieces = [`${whole(tokens)} ${tokens === 1 ? "token" : "tokens"}`, tokens > 1 && `${plain(rate, 1)} tokens/s`, `first after ${plain(delay, 2)} s`];
+  const pieces = [
+    `${whole(tokens)} ${tokens === 1 ? "token" : "tokens"}`,
+    tokens > 1 && `${plain(rate, 1)} tokens/s`,
+    `first after ${plain(delay, 2)} s`,
+  ];
   return pieces.filter(Boolean).join(" · ");
 }
 
@@ -97,5 +124,11 @@ function pace(tokens, clock) {
 function meant(text, labels) {
   const said = text.trim().toLowerCase();
   const found = Object.entries(labels).find(([, word]) => said.startsWith(word.trim().toLowerCase()));
-  return h("p", { class: "small" }, found ? ["means ", h("span", { class: "tag yes" }, found[0])] : h("span", { class: "muted" }, "none of the job's labels"));
+  return h(
+    "p",
+    { class: "small" },
+    found
+      ? ["means ", h("span", { class: "tag yes" }, found[0])]
+      : h("span", { class: "muted" }, "none of the job's labels"),
+  );
 }

@@ -11,6 +11,21 @@ import { h } from "../dom.js";
 export function bars(rows, nameHead, valueHead) {
   const most = Math.max(...rows.map((row) => row.value), 1);
   const line = (row) =>
-    h("tr", {}, h("th", { scope: "row" }, row.name), h("td", {}, h("span", { class: "bar", style: { width: `${(100 * row.value) / most}%` } })), h("td", { class: "num" }, row.text));
-  return h("table", { class: "bars" }, h("thead", { class: "unseen" }, h("tr", {}, h("th", { scope: "col" }, nameHead), h("td"), h("th", { scope: "col" }, valueHead))), h("tbody", {}, rows.map(line)));
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, row.name),
+      h("td", {}, h("span", { class: "bar", style: { width: `${(100 * row.value) / most}%` } })),
+      h("td", { class: "num" }, row.text),
+    );
+  return h(
+    "table",
+    { class: "bars" },
+    h(
+      "thead",
+      { class: "unseen" },
+      h("tr", {}, h("th", { scope: "col" }, nameHead), h("td"), h("th", { scope: "col" }, valueHead)),
+    ),
+    h("tbody", {}, rows.map(line)),
+  );
 }

@@ -29,12 +29,21 @@ export function estimatePanel({ signal, start, told }) {
       if (signal.aborted) return;
       told(null);
       replace(element, shown(found));
-      announce(`Estimate: ${bytes(found.memory.total)} of memory, about ${duration(found.seconds)}. ${found.fits ? "It fits." : "It does not fit."}`);
+      announce(
+        `Estimate: ${bytes(found.memory.total)} of memory, about ${duration(found.seconds)}. ${found.fits ? "It fits." : "It does not fit."}`,
+      );
       start.disabled = false;
     } catch (problem) {
       if (problem.name === "AbortError" || signal.aborted) return;
       told(problem);
-      replace(element, h("p", { class: "muted" }, problem.status === 422 ? "The estimate comes when the form is right." : problem.message));
+      replace(
+        element,
+        h(
+          "p",
+          { class: "muted" },
+          problem.status === 422 ? "The estimate comes when the form is right." : problem.message,
+        ),
+      );
       // What cannot be estimated now may still be possible: the server looks at everything again.
       start.disabled = problem.status === 422;
     } finally {
@@ -57,22 +66,88 @@ export function estimatePanel({ signal, start, told }) {
 }
 
 function shown(found) {
-  const parts = Object.entries(found.memory.parts).filter(([, size]) => size > 0).sort((a, b) => b[1] - a[1]);
-  const bar = h("div", { class: "memory", role: "img", "aria-label": `Memory by use: ${parts.map(([name, size]) => `${name} ${bytes(size)}`).join(", ")}` }, parts.map(([, size], index) => h("span", { style: { width: `${(100 * size) / found.memory.total}%`, background: `var(--${COLORS[index % COLORS.length]})` } })));
-  const line = ([name, size], index) => h("tr", {}, h("td", {}, h("i", { class: "swatch", style: { background: `var(--${COLORS[index % COLORS.length]})` } }), name.replaceAll("_", " ")), h("td", { class: "num" }, bytes(size)));
+  const parts = Object.entries(found.memory.parts)
+    .filter(([, size]) => size > 0)
+    .sort((a, b) => b[1] - a[1]);
+  const bar = h(
+    "div",
+    {
+      class: "memory",
+      role: "img",
+      "aria-label": `Memory by use: ${parts.map(([name, size]) => `${name} ${bytes(size)}`).join(", ")}`,
+    },
+    parts.map(([, size], index) =>
+      h("span", {
+        style: {
+          width: `${(100 * size) / found.memory.total}%`,
+          background: `var(--${COLORS[index % COLORS.length]})`,
+        },
+      }),
+    ),
+  );
+  const line = ([name, size], index) =>
+    h(
+      "tr",
+      {},
+      h(
+        "td",
+        {},
+        h("i", { class: "swatch", style: { background: `var(--${COLORS[index % COLORS.length]})` } }),
+        name.replaceAll("_", " "),
+      ),
+      h("td", { class: "num" }, bytes(size)),
+    );
   const seconds = found.seconds;
   return [
     h(
       "div",
       { class: "pair" },
-      h("div", {}, h("p", { class: "muted small" }, "Memory"), h("p", { class: "big" }, bytes(found.memory.total)), h("p", { class: "small" }, found.fits ? `fits: ${bytes(found.free)} may be used` : h("b", { class: "bad" }, `does not fit: only ${bytes(found.free)} may be used`))),
-      h("div", {}, h("p", { class: "muted small" }, "Time"), h("p", { class: "big" }, seconds === null || seconds === undefined ? "not known yet" : `about ${duration(rounded(seconds))}`), h("p", { class: "small muted" }, `${whole(found.forwards)} forward passes`)),
+      h(
+        "div",
+        {},
+        h("p", { class: "muted small" }, "Memory"),
+        h("p", { class: "big" }, bytes(found.memory.total)),
+        h(
+          "p",
+          { class: "small" },
+          found.fits
+            ? `fits: ${bytes(found.free)} may be used`
+            : h("b", { class: "bad" }, `does not fit: only ${bytes(found.free)} may be used`),
+        ),
+      ),
+      h(
+        "div",
+        {},
+        h("p", { class: "muted small" }, "Time"),
+        h(
+          "p",
+          { class: "big" },
+          seconds === null || seconds === undefined ? "not known yet" : `about ${duration(rounded(seconds))}`,
+        ),
+        h("p", { class: "small muted" }, `${whole(found.forwards)} forward passes`),
+      ),
     ),
     bar,
-    h("details", { class: "small" }, h("summary", {}, "Where the memory goes"), h("table", { class: "parts" }, h("tbody", {}, parts.map(line)))),
-    found.rows && h("p", { class: "small muted" }, `${count(found.rows.train, "row")} to learn from, ${whole(found.rows.validation)} to be judged by.`),
+    h(
+      "details",
+      { class: "small" },
+      h("summary", {}, "Where the memory goes"),
+      h("table", { class: "parts" }, h("tbody", {}, parts.map(line))),
+    ),
+    found.rows &&
+      h(
+        "p",
+        { class: "small muted" },
+        `${count(found.rows.train, "row")} to learn from, ${whole(found.rows.validation)} to be judged by.`,
+      ),
     (found.warnings ?? []).map((text) => h("div", { class: "faults warn small" }, text)),
-    found.advice && h("details", { class: "small" }, h("summary", {}, "Is this the right method here?"), h("p", { class: "muted" }, found.advice)),
+    found.advice &&
+      h(
+        "details",
+        { class: "small" },
+        h("summary", {}, "Is this the right method here?"),
+        h("p", { class: "muted" }, found.advice),
+      ),
   ];
 }
 

@@ -18,5 +18,9 @@ export function exampleButton(done) {
     rememberTask(dataset.id, example.task);
     done(dataset);
   });
-  return h("button", { class: "button tight", type: "button", onClick: act }, "Use the example: 3,500 voice commands");
+  return h(
+    "button",
+    { class: "button tight", type: "button", onClick: act },
+    "Use the example: 3,500 voice commands",
+  );
 }

@@ -1,6 +1,6 @@
 /** A form's field: label, hint, control, and the place where it says what is wrong. */
 
-import { fresh, h } from "../dom.js";
+import { fresh, h, say } from "../dom.js";
 
 /**
  * A field.
@@ -8,8 +8,8 @@ import { fresh, h } from "../dom.js";
  * @param {HTMLElement} control An input, a select or a textarea.
  * @param {{hint?: string|Node, key?: string}} [options] `key` is the last part of the setting's path, by which the
  *   server's errors find the field.
- * @returns {{element: HTMLElement, control: HTMLElement, key: string|undefined, wrong: (text: string) => void}}
- *   `wrong("")` takes the error away.
+ * @returns {{element: HTMLElement, control: HTMLElement, key: string|undefined, wrong: (text: string) => void,
+ *   tell: (hint: string) => void}} `wrong("")` takes the error away.
  */
 export function field(label, control, { hint = "", key } = {}) {
   control.id ||= fresh();
@@ -26,7 +26,8 @@ export function field(label, control, { hint = "", key } = {}) {
     control.setAttribute("aria-describedby", [hint && about.id, text && error.id].filter(Boolean).join(" "));
   };
   control.addEventListener("input", () => wrong(""));
-  return { element, control, key, wrong };
+  const tell = (text) => say(about, text);
+  return { element, control, key, wrong, tell };
 }
 
 /**
@@ -37,7 +38,11 @@ export function field(label, control, { hint = "", key } = {}) {
  * @returns {HTMLSelectElement}
  */
 export function select(options, chosen, props = {}) {
-  return h("select", props, options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
+  return h(
+    "select",
+    props,
+    options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)),
+  );
 }
 
 /**
@@ -51,7 +56,9 @@ export function tellFields(fields, errors) {
   for (const one of fields) one.wrong("");
   for (const error of errors) {
     const path = error.where.split(".");
-    const owner = fields.find((one) => one.key !== undefined && (one.key === error.field || path.includes(one.key)));
+    const owner = fields.find(
+      (one) => one.key !== undefined && (one.key === error.field || path.includes(one.key)),
+    );
     if (owner === undefined) left.push(error);
     else owner.wrong(mending(error));
   }
@@ -60,7 +67,8 @@ export function tellFields(fields, errors) {
 
 /** @param {{found: string, mend: string}} error @returns {string} A sentence. */
 export function mending(error) {
-  if (error.field === "name" && error.mend.includes("pattern")) return "Begin with a letter or a digit; then letters, digits, blanks, dots, - and _, at most 100.";
+  if (error.field === "name" && error.mend.includes("pattern"))
+    return "Begin with a letter or a digit; then letters, digits, blanks, dots, - and _, at most 100.";
   const mend = error.mend.replace(/^Value error, /, "").replace(/^Input should be/, "It should be");
   return `${mend.charAt(0).toUpperCase()}${mend.slice(1)}${/[.?!]$/.test(mend) ? "" : "."}${error.found ? ` Found ${error.found}.` : ""}`;
 }

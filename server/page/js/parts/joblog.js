@@ -9,7 +9,12 @@ const MOST = 400;
 /** @returns {{element: HTMLElement, load: (lines: Object[]) => void}} */
 export function jobLog() {
   const list = h("ol", { class: "log" });
-  const element = h("section", { class: "card" }, h("h2", {}, "Log"), h("div", { class: "logbox", tabindex: 0, role: "region", "aria-label": "Log" }, list));
+  const element = h(
+    "section",
+    { class: "card" },
+    h("h2", {}, "Log"),
+    h("div", { class: "logbox", tabindex: 0, role: "region", "aria-label": "Log" }, list),
+  );
   const line = (one) => {
     const kind = one.kind === "watch" || one.state === "failed" ? "warn" : one.kind;
     return h("li", { class: kind }, h("time", { class: "muted" }, moment(one.at)), h("span", {}, textOf(one)));

@@ -19,7 +19,13 @@ export function badge(job) {
  */
 export function meter(share, label, kind = "") {
   const width = Math.max(0, Math.min(1, share)) * 100;
-  const value = { role: "progressbar", "aria-label": label, "aria-valuenow": Math.round(width), "aria-valuemin": 0, "aria-valuemax": 100 };
+  const value = {
+    role: "progressbar",
+    "aria-label": label,
+    "aria-valuenow": Math.round(width),
+    "aria-valuemin": 0,
+    "aria-valuemax": 100,
+  };
   return h("div", { class: `meter ${kind}`, ...value }, h("span", { style: { width: `${width}%` } }));
 }
 
@@ -39,7 +45,12 @@ export function move(element, share, kind = "") {
  */
 export function head(title, { about = "", trail, actions = [] } = {}) {
   const back = trail && h("p", { class: "trail" }, h("a", { href: trail[0] }, `← ${trail[1]}`));
-  return h("div", { class: "head" }, h("div", {}, back, h("h1", {}, title), about && h("p", {}, about)), h("div", { class: "row" }, actions));
+  return h(
+    "div",
+    { class: "head" },
+    h("div", {}, back, h("h1", {}, title), about && h("p", {}, about)),
+    h("div", { class: "row" }, actions),
+  );
 }
 
 /**
@@ -51,7 +62,14 @@ export function head(title, { about = "", trail, actions = [] } = {}) {
  * @returns {HTMLElement}
  */
 export function empty(drawing, title, about, ...actions) {
-  return h("div", { class: "empty" }, icon(drawing, 30), h("h2", {}, title), h("p", {}, about), h("div", { class: "row" }, actions));
+  return h(
+    "div",
+    { class: "empty" },
+    icon(drawing, 30),
+    h("h2", {}, title),
+    h("p", {}, about),
+    h("div", { class: "row" }, actions),
+  );
 }
 
 /**
@@ -61,17 +79,33 @@ export function empty(drawing, title, about, ...actions) {
  */
 export function faults(problem) {
   const errors = problem.errors ?? [];
-  const place = (error) => h("tr", {}, h("td", {}, h("b", {}, error.where)), h("td", { class: error.field ? "" : "none" }, error.field && h("code", {}, error.field)), h("td", { data: { told: "found" } }, error.found), h("td", {}, error.mend));
+  const place = (error) =>
+    h(
+      "tr",
+      {},
+      h("td", {}, h("b", {}, error.where)),
+      h("td", { class: error.field ? "" : "none" }, error.field && h("code", {}, error.field)),
+      h("td", { data: { told: "found" } }, error.found),
+      h("td", {}, error.mend),
+    );
   const heads = ["Where", "Field", "Found", "How to mend it"].map((text) => h("th", { scope: "col" }, text));
   // A list of faults repeats what the sentence says.
   const what = errors.length ? problem.message.split(";")[0] : problem.message;
-  const hint = errors.length && problem.code === "invalid-dataset" ? "Mend these lines and upload the file again; nothing of it was kept." : problem.hint;
+  const hint =
+    errors.length && problem.code === "invalid-dataset"
+      ? "Mend these lines and upload the file again; nothing of it was kept."
+      : problem.hint;
   return h(
     "div",
     { class: "faults", role: "alert" },
     h("h3", {}, what),
     hint && h("p", {}, hint),
-    errors.length > 0 && h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, errors.map(place)))),
+    errors.length > 0 &&
+      h(
+        "div",
+        { class: "scroll" },
+        h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, errors.map(place))),
+      ),
   );
 }
 
@@ -86,8 +120,10 @@ export function faults(problem) {
  */
 export function segments(label, options, chosen, changed, kind = "") {
   const group = h("div", { class: `segments ${kind}`, role: "group", "aria-label": label });
-  const press = (value) => group.childNodes.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.value === value)));
-  const button = ([value, text]) => h("button", { type: "button", data: { value }, onClick: () => (press(value), changed(value)) }, text);
+  const press = (value) =>
+    group.childNodes.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.value === value)));
+  const button = ([value, text]) =>
+    h("button", { type: "button", data: { value }, onClick: () => (press(value), changed(value)) }, text);
   replace(group, options.map(button));
   press(chosen);
   return group;
@@ -104,8 +140,17 @@ export function snippet(text, label) {
     if (await copied(text)) note(`Copied: ${label}.`);
     else note("The browser did not let it be copied.", { hint: "Select the text and copy it by hand.", bad: true });
   };
-  const button = h("button", { class: "button quiet icon", type: "button", "aria-label": `Copy: ${label}`, title: "Copy", onClick: copy }, icon("copy", 16));
-  return h("div", { class: "code" }, h("pre", { tabindex: 0, role: "region", "aria-label": label }, h("code", {}, text)), button);
+  const button = h(
+    "button",
+    { class: "button quiet icon", type: "button", "aria-label": `Copy: ${label}`, title: "Copy", onClick: copy },
+    icon("copy", 16),
+  );
+  return h(
+    "div",
+    { class: "code" },
+    h("pre", { tabindex: 0, role: "region", "aria-label": label }, h("code", {}, text)),
+    button,
+  );
 }
 
 /**
@@ -117,11 +162,25 @@ export function snippet(text, label) {
  */
 export function sure(title, about, verb) {
   return new Promise((resolve) => {
-    const dialog = h("dialog", { "aria-labelledby": "sure-title", onClose: () => (dialog.remove(), resolve(dialog.returnValue === "yes")) });
+    const dialog = h("dialog", {
+      "aria-labelledby": "sure-title",
+      onClose: () => (dialog.remove(), resolve(dialog.returnValue === "yes")),
+    });
     const close = (value) => () => dialog.close(value);
     replace(
       dialog,
-      h("div", { class: "stack" }, h("h2", { id: "sure-title" }, title), h("p", { class: "muted" }, about), h("div", { class: "row" }, h("button", { class: "button", type: "button", onClick: close("no") }, "Leave it"), h("button", { class: "button bad", type: "button", onClick: close("yes") }, verb))),
+      h(
+        "div",
+        { class: "stack" },
+        h("h2", { id: "sure-title" }, title),
+        h("p", { class: "muted" }, about),
+        h(
+          "div",
+          { class: "row" },
+          h("button", { class: "button", type: "button", onClick: close("no") }, "Leave it"),
+          h("button", { class: "button bad", type: "button", onClick: close("yes") }, verb),
+        ),
+      ),
     );
     document.body.append(dialog);
     dialog.showModal();
@@ -129,7 +188,11 @@ export function sure(title, about, verb) {
 }
 
 async function copied(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  if (navigator.clipboard)
+    return navigator.clipboard.writeText(text).then(
+      () => true,
+      () => false,
+    );
   // Pages without TLS from another machine have no clipboard but this one.
   const area = h("textarea", { class: "unseen", value: text });
   document.body.append(area);

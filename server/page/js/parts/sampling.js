@@ -14,8 +14,12 @@ const FIELDS = [
 /** @returns {{element: HTMLElement, read: () => Object|null, suggest: (tokens: number) => void}} */
 export function samplingPart() {
   let touched = false;
-  const fields = FIELDS.map(([key, label, limits, value, hint]) => field(label, h("input", { type: "number", value, inputmode: "decimal", ...limits }), { key, hint }));
-  const stop = field("Stop at", h("input", { autocomplete: "off", spellcheck: "false", placeholder: "\\n" }), { hint: "The answer ends before this text; \\n is the end of a line." });
+  const fields = FIELDS.map(([key, label, limits, value, hint]) =>
+    field(label, h("input", { type: "number", value, inputmode: "decimal", ...limits }), { key, hint }),
+  );
+  const stop = field("Stop at", h("input", { autocomplete: "off", spellcheck: "false", placeholder: "\\n" }), {
+    hint: "The answer ends before this text; \\n is the end of a line.",
+  });
   fields[0].control.addEventListener("input", () => (touched = true));
 
   function read() {
@@ -36,5 +40,19 @@ export function samplingPart() {
   const suggest = (tokens) => {
     if (!touched) fields[0].control.value = tokens;
   };
-  return { element: h("div", { class: "stack" }, h("h2", {}, "Sampling"), h("div", { class: "grid3" }, fields.map((one) => one.element), stop.element)), read, suggest };
+  return {
+    element: h(
+      "div",
+      { class: "stack" },
+      h("h2", {}, "Sampling"),
+      h(
+        "div",
+        { class: "grid3" },
+        fields.map((one) => one.element),
+        stop.element,
+      ),
+    ),
+    read,
+    suggest,
+  };
 }

@@ -14,9 +14,15 @@ const MOST_WORDS = 40;
  *   show: (dataset: Object, task: Object|null) => Promise<void>}}
  */
 export function taskPart() {
-  const template = field("Prompt", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), { key: "template", hint: "What the model reads; {text} stands for the row's text. Its answer follows." });
+  const template = field("Prompt", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), {
+    key: "template",
+    hint: "What the model reads; {text} stands for the row's text. Its answer follows.",
+  });
   const words = h("div", { class: "words" });
-  const listed = field("Answers", h("input", { type: "hidden" }), { key: "options", hint: "The word it answers with for each label. Short, different words are learned fastest; left as they are, the labels themselves." });
+  const listed = field("Answers", h("input", { type: "hidden" }), {
+    key: "options",
+    hint: "The word it answers with for each label; left empty, the label itself.",
+  });
   const sample = h("div", { class: "small" });
   const element = h("div", { class: "stack", hidden: true }, template.element, listed.element, words, sample);
   let dataset = null;
@@ -28,13 +34,20 @@ export function taskPart() {
       return;
     }
     template.wrong("");
-    const seen = await get(`/datasets/${dataset.id}/preview?rows=1&template=${encodeURIComponent(template.control.value)}`);
+    const seen = await get(
+      `/datasets/${dataset.id}/preview?rows=1&template=${encodeURIComponent(template.control.value)}`,
+    );
     const answers = read()?.options;
     const row = seen.rows[0];
-    // The preview knows the template; the words are put in here.
+    // The preview knows the template; the words are put in here, and then its count of tokens is of another word.
     const target = row.segments.find((segment) => segment.target);
-    if (answers && target && answers[target.text.trim()]) target.text = ` ${answers[target.text.trim()]}`;
-    replace(sample, h("p", { class: "muted" }, "The first row, as the model will see it:"), seenRow(row));
+    const word = answers?.[target?.text.trim()];
+    if (word) target.text = ` ${word}`;
+    replace(
+      sample,
+      h("p", { class: "muted" }, "The first row, as the model will see it:"),
+      seenRow(row, { counted: !word }),
+    );
   };
   const soon = () => {
     clearTimeout(timer);
@@ -46,7 +59,9 @@ export function taskPart() {
     if (element.hidden) return null;
     const inputs = [...words.querySelectorAll("input")];
     const own = inputs.some((input) => input.value.trim() && input.value.trim() !== input.dataset.label);
-    const options = Object.fromEntries(inputs.map((input) => [input.dataset.label, input.value.trim() || input.dataset.label]));
+    const options = Object.fromEntries(
+      inputs.map((input) => [input.dataset.label, input.value.trim() || input.dataset.label]),
+    );
     const task = { template: template.control.value };
     return own ? { ...task, options } : task;
   }
@@ -60,7 +75,19 @@ export function taskPart() {
     listed.element.hidden = labels.length > MOST_WORDS;
     const pair = (label, index) => {
       const id = `word-${index}`;
-      return h("div", { class: "word" }, h("label", { for: id }, label), h("input", { id, data: { label }, placeholder: label, value: task?.options?.[label] ?? "", autocomplete: "off", spellcheck: "false" }));
+      return h(
+        "div",
+        { class: "word" },
+        h("label", { for: id }, label),
+        h("input", {
+          id,
+          data: { label },
+          placeholder: label,
+          value: task?.options?.[label] ?? "",
+          autocomplete: "off",
+          spellcheck: "false",
+        }),
+      );
     };
     replace(words, labels.length > MOST_WORDS ? [] : labels.map(pair));
     soon();

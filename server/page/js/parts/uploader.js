@@ -17,9 +17,25 @@ const ENDINGS = ".jsonl,.json,.csv,.parquet";
  * @returns {HTMLElement}
  */
 export function uploader({ done }) {
-  const input = h("input", { type: "file", accept: ENDINGS, class: "unseen", tabindex: -1, "aria-label": "File with rows", onChange: () => input.files[0] && take(input.files[0]) });
-  const button = h("button", { class: "button main", type: "button", onClick: () => input.click() }, icon("upload", 16), "Choose a file");
-  const format = field("Format", select([["", "found by the fields"], ...Object.keys(FORMATS).map((name) => [name, name])], ""), { hint: "Only where the fields leave it open." });
+  const input = h("input", {
+    type: "file",
+    accept: ENDINGS,
+    class: "unseen",
+    tabindex: -1,
+    "aria-label": "File with rows",
+    onChange: () => input.files[0] && take(input.files[0]),
+  });
+  const button = h(
+    "button",
+    { class: "button main", type: "button", onClick: () => input.click() },
+    icon("upload", 16),
+    "Choose a file",
+  );
+  const format = field(
+    "Format",
+    select([["", "found by the fields"], ...Object.keys(FORMATS).map((name) => [name, name])], ""),
+    { hint: "Only where the fields leave it open." },
+  );
   const bar = meter(0, "Upload");
   const doing = h("p", { role: "status" });
   const said = h("div");

@@ -23,7 +23,19 @@ export async function showCompare({ place, signal, query }) {
   try {
     const { jobs } = await get("/jobs?limit=200", { signal });
     if (jobs.length < 2) {
-      replace(body, h("div", { class: "card" }, empty("jobs", "There is nothing to compare yet", "Two jobs are needed: another method, another seed, more steps.", h("a", { class: "button main", href: "#/start" }, "Start another job"))));
+      replace(
+        body,
+        h(
+          "div",
+          { class: "card" },
+          empty(
+            "jobs",
+            "There is nothing to compare yet",
+            "Two jobs are needed: another method, another seed, more steps.",
+            h("a", { class: "button main", href: "#/start" }, "Start another job"),
+          ),
+        ),
+      );
       return;
     }
     const known = wanted.filter((id) => jobs.some((job) => job.id === id));
@@ -39,8 +51,23 @@ function picker(jobs, chosen) {
     const next = is ? [...chosen, id].slice(-MOST) : chosen.filter((one) => one !== id);
     location.hash = `#/compare?jobs=${next.join(",")}`;
   };
-  const box = (job) => h("label", { class: "check pickone" }, h("input", { type: "checkbox", checked: chosen.includes(job.id), onChange: (event) => change(job.id, event.target.checked) }), h("span", {}, job.name));
-  return h("details", { class: "card", open: chosen.length < 2 }, h("summary", {}, chosen.length < 2 ? "Choose two or more jobs" : "Other jobs"), h("div", { class: "picks" }, jobs.map(box)));
+  const box = (job) =>
+    h(
+      "label",
+      { class: "check pickone" },
+      h("input", {
+        type: "checkbox",
+        checked: chosen.includes(job.id),
+        onChange: (event) => change(job.id, event.target.checked),
+      }),
+      h("span", {}, job.name),
+    );
+  return h(
+    "details",
+    { class: "card", open: chosen.length < 2 },
+    h("summary", {}, chosen.length < 2 ? "Choose two or more jobs" : "Other jobs"),
+    h("div", { class: "picks" }, jobs.map(box)),
+  );
 }
 
 function draw(body, ids, signal) {
@@ -48,28 +75,64 @@ function draw(body, ids, signal) {
   const held = new Map(ids.map((id) => [id, { job: null, series: new Series() }]));
   const places = { loss: h("div"), quality: h("div") };
   const rows = h("tbody");
-  const heads = ["Job", "State", "Method", "Steps", "Forward passes", "Loss", "Result"].map((text, index) => h("th", { scope: "col", class: index > 2 ? "num" : "" }, text));
+  const heads = ["Job", "State", "Method", "Steps", "Forward passes", "Loss", "Result"].map((text, index) =>
+    h("th", { scope: "col", class: index > 2 ? "num" : "" }, text),
+  );
   let charts = null;
-  const axes = segments("Draw over", [["forwards", "Forward passes"], ["elapsed", "Time"], ["step", "Steps"]], axis, (value) => ((axis = value), paint()), "small");
-  body.append(h("div", { class: "row wide" }, h("span", { class: "muted small" }, "Equal numbers of forward passes are equal work."), axes), places.loss, places.quality, h("div", { class: "card flush scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows)));
+  const axes = segments(
+    "Draw over",
+    [
+      ["forwards", "Forward passes"],
+      ["elapsed", "Time"],
+      ["step", "Steps"],
+    ],
+    axis,
+    (value) => ((axis = value), paint()),
+    "small",
+  );
+  body.append(
+    h(
+      "div",
+      { class: "row wide" },
+      h("span", { class: "muted small" }, "Equal numbers of forward passes are equal work."),
+      axes,
+    ),
+    places.loss,
+    places.quality,
+    h("div", { class: "card flush scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows)),
+  );
 
   const paint = () => {
     const all = ids.map((id) => held.get(id)).filter((one) => one.job !== null);
     if (all.length < ids.length) return;
     charts ??= make(all, places);
-    charts.loss.draw(joined(...all.map(({ series }) => {
-      const [x, losses] = series.table(axis, "loss");
-      return [x, smooth(losses)];
-    })), AXES[axis]);
-    charts.quality.draw(joined(...all.map(({ series }) => series.evalTable(axis, (one) => score(one.metrics ?? one)?.value ?? null))), AXES[axis]);
-    replace(rows, all.map(({ job, series }, index) => line(job, series, index)));
+    charts.loss.draw(
+      joined(
+        ...all.map(({ series }) => {
+          const [x, losses] = series.table(axis, "loss");
+          return [x, smooth(losses)];
+        }),
+      ),
+      AXES[axis],
+    );
+    charts.quality.draw(
+      joined(...all.map(({ series }) => series.evalTable(axis, (one) => score(one.metrics ?? one)?.value ?? null))),
+      AXES[axis],
+    );
+    replace(
+      rows,
+      all.map(({ job, series }, index) => line(job, series, index)),
+    );
   };
   const look = async () => {
     for (const id of ids) {
       const one = held.get(id);
       if (one.job !== null && FINAL.has(one.job.state)) continue;
       try {
-        const [job, series] = await Promise.all([get(`/jobs/${id}`, { signal }), get(`/jobs/${id}/metrics?points=${POINTS}`, { signal })]);
+        const [job, series] = await Promise.all([
+          get(`/jobs/${id}`, { signal }),
+          get(`/jobs/${id}/metrics?points=${POINTS}`, { signal }),
+        ]);
         one.series.load(series);
         one.job = job;
       } catch (error) {
@@ -82,9 +145,25 @@ function draw(body, ids, signal) {
 }
 
 function make(all, places) {
-  const lines = (points, format) => all.map(({ job }, index) => ({ label: job.name, color: COLORS[index], dash: DASHES[index], points, format, tick: format && wholePercent }));
+  const lines = (points, format) =>
+    all.map(({ job }, index) => ({
+      label: job.name,
+      color: COLORS[index],
+      dash: DASHES[index],
+      points,
+      format,
+      tick: format && wholePercent,
+    }));
   const loss = chart({ title: "Training loss", large: true, height: 280, sync: "compare", lines: lines(false) });
-  const quality = chart({ title: "Validation", large: true, height: 220, sync: "compare", range: [0, 1], lines: lines(true, percent), nothing: "None of these jobs has a validation score yet." });
+  const quality = chart({
+    title: "Validation",
+    large: true,
+    height: 220,
+    sync: "compare",
+    range: [0, 1],
+    lines: lines(true, percent),
+    nothing: "None of these jobs has a validation score yet.",
+  });
   replace(places.loss, loss.element);
   replace(places.quality, quality.element);
   return { loss, quality };
@@ -92,6 +171,23 @@ function make(all, places) {
 
 function line(job, series, index) {
   const found = score(job.metrics);
-  const cells = [whole(job.step), whole(job.forwards), plain(series.last?.loss ?? job.loss), found ? percent(found.value) : plain(job.metrics.loss)];
-  return h("tr", {}, h("td", {}, h("i", { class: "swatch", style: { background: `var(--${COLORS[index]})` } }), h("a", { class: "name", href: `#/jobs/${job.id}` }, job.name)), h("td", {}, badge(job)), h("td", {}, METHODS[job.profile.method.kind]?.name ?? job.profile.method.kind), cells.map((text) => h("td", { class: "num" }, text)));
+  const cells = [
+    whole(job.step),
+    whole(job.forwards),
+    plain(series.last?.loss ?? job.loss),
+    found ? percent(found.value) : plain(job.metrics.loss),
+  ];
+  return h(
+    "tr",
+    {},
+    h(
+      "td",
+      {},
+      h("i", { class: "swatch", style: { background: `var(--${COLORS[index]})` } }),
+      h("a", { class: "name", href: `#/jobs/${job.id}` }, job.name),
+    ),
+    h("td", {}, badge(job)),
+    h("td", {}, METHODS[job.profile.method.kind]?.name ?? job.profile.method.kind),
+    cells.map((text) => h("td", { class: "num" }, text)),
+  );
 }

@@ -12,7 +12,12 @@ import { FORMATS } from "../words.js";
 export async function showData({ place, signal }) {
   const list = h("div");
   const opened = (dataset) => (location.hash = `#/data/${dataset.id}`);
-  place.append(head("Data", { about: "Rows to learn from. Every row is checked before it is kept; nothing leaves this machine." }), h("div", { class: "stack" }, uploader({ done: opened }), list));
+  place.append(
+    head("Data", {
+      about: "Rows to learn from. Every row is checked before it is kept; nothing leaves this machine.",
+    }),
+    h("div", { class: "stack" }, uploader({ done: opened }), list),
+  );
   try {
     const { datasets } = await get("/datasets", { signal });
     if (datasets.length === 0) replace(list, none(opened));
@@ -23,31 +28,78 @@ export async function showData({ place, signal }) {
 }
 
 function none(opened) {
-  const kinds = Object.entries({ "text, label": "classification", "prompt, completion": "completion", messages: "chat", "instruction, output": "alpaca", text: "plain" });
+  const kinds = Object.entries({
+    "text, label": "classification",
+    "prompt, completion": "completion",
+    messages: "chat",
+    "instruction, output": "alpaca",
+    text: "plain",
+  });
   const row = ([fields, format]) => [h("dt", {}, h("code", {}, fields)), h("dd", {}, FORMATS[format])];
-  return h("section", { class: "card stack" }, h("h2", {}, "What rows look like"), h("p", { class: "muted" }, "One JSON object a line, or a table with these columns:"), h("dl", { class: "facts" }, kinds.map(row)), h("div", { class: "row" }, h("span", { class: "muted" }, "No rows at hand?"), exampleButton(opened)));
+  return h(
+    "section",
+    { class: "card stack" },
+    h("h2", {}, "What rows look like"),
+    h("p", { class: "muted" }, "One JSON object a line, or a table with these columns:"),
+    h("dl", { class: "facts" }, kinds.map(row)),
+    h("div", { class: "row" }, h("span", { class: "muted" }, "No rows at hand?"), exampleButton(opened)),
+  );
 }
 
 function table(datasets) {
-  const heads = [["Name"], ["Format"], ["Rows", "num"], ["Tokens a row", "num"], ["Size", "num"], ["Added", "num"], [""]];
-  const cell = ([text, kind = ""]) => h("th", { scope: "col", class: kind }, text || h("span", { class: "unseen" }, "Actions"));
+  const heads = [
+    ["Name"],
+    ["Format"],
+    ["Rows", "num"],
+    ["Tokens a row", "num"],
+    ["Size", "num"],
+    ["Added", "num"],
+    [""],
+  ];
+  const cell = ([text, kind = ""]) =>
+    h("th", { scope: "col", class: kind }, text || h("span", { class: "unseen" }, "Actions"));
   const num = (label, text) => h("td", { class: "num", data: { label } }, text);
   const row = (one) =>
     h(
       "tr",
       { class: "choose" },
-      h("td", { class: "title" }, h("a", { class: "name", href: `#/data/${one.id}` }, one.name), h("p", { class: "small muted" }, notes(one))),
+      h(
+        "td",
+        { class: "title" },
+        h("a", { class: "name", href: `#/data/${one.id}` }, one.name),
+        h("p", { class: "small muted" }, notes(one)),
+      ),
       h("td", {}, h("span", { class: "tag" }, one.format)),
       num("Rows", whole(one.rows)),
       num("Tokens a row", one.tokens ? plain(one.tokens.mean, 1) : "–"),
       num("Size", bytes(one.bytes)),
       num("Added", moment(one.created)),
-      h("td", { class: "acts" }, h("a", { class: "button tight", href: `#/start?dataset=${one.id}`, "aria-label": `Start a job with ${one.name}` }, "Start a job")),
+      h(
+        "td",
+        { class: "acts" },
+        h(
+          "a",
+          {
+            class: "button tight",
+            href: `#/start?dataset=${one.id}`,
+            "aria-label": `Start a job with ${one.name}`,
+          },
+          "Start a job",
+        ),
+      ),
     );
-  return h("div", { class: "card flush" }, h("table", { class: "list" }, h("thead", {}, h("tr", {}, heads.map(cell))), h("tbody", {}, datasets.map(row))));
+  return h(
+    "div",
+    { class: "card flush" },
+    h("table", { class: "list" }, h("thead", {}, h("tr", {}, heads.map(cell))), h("tbody", {}, datasets.map(row))),
+  );
 }
 
 function notes(one) {
-  const said = [one.labels && `${one.labels.length} labels`, one.truncated > 0 && `${whole(one.truncated)} cut to fit`, one.duplicates > 0 && `${whole(one.duplicates)} repeated`];
+  const said = [
+    one.labels && `${one.labels.length} labels`,
+    one.truncated > 0 && `${whole(one.truncated)} cut to fit`,
+    one.duplicates > 0 && `${whole(one.duplicates)} repeated`,
+  ];
   return said.filter(Boolean).join(" · ");
 }

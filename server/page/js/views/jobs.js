@@ -21,7 +21,13 @@ export function showJobs({ place, signal }) {
   const body = h("div", { class: "stack" });
   const compare = h("a", { class: "button", hidden: true }, "Compare");
   const start = h("a", { class: "button main", href: "#/start", hidden: true }, icon("plus", 16), "New job");
-  place.append(head("Jobs", { about: "Each job teaches the base model your rows, and leaves an adapter.", actions: [compare, start] }), body);
+  place.append(
+    head("Jobs", {
+      about: "Each job teaches the base model your rows, and leaves an adapter.",
+      actions: [compare, start],
+    }),
+    body,
+  );
   const chosen = new Set();
   const rows = new Map();
   let limit = PAGE;
@@ -63,9 +69,20 @@ export function showJobs({ place, signal }) {
 }
 
 function frame(older) {
-  const heads = [["", "pick"], ["Job"], ["State"], ["Progress"], ["Speed", "num"], ["Time left", "num"], ["Loss", "num"], ["Result", "num"], ["", "acts"]];
+  const heads = [
+    ["", "pick"],
+    ["Job"],
+    ["State"],
+    ["Progress"],
+    ["Speed", "num"],
+    ["Time left", "num"],
+    ["Loss", "num"],
+    ["Result", "num"],
+    ["", "acts"],
+  ];
   const named = { pick: "Compare", acts: "Actions" };
-  const cell = ([text, kind = ""]) => h("th", { scope: "col", class: kind }, text || h("span", { class: "unseen" }, named[kind]));
+  const cell = ([text, kind = ""]) =>
+    h("th", { scope: "col", class: kind }, text || h("span", { class: "unseen" }, named[kind]));
   const body = h("tbody");
   const more = h("button", { class: "button", type: "button", onClick: older, hidden: true }, "Show older jobs");
   const table = h("table", { class: "jobs" }, h("thead", {}, h("tr", {}, heads.map(cell))), body);
@@ -94,9 +111,15 @@ function makeRow(first, choose, again) {
   const bar = meter(0, `Progress of ${first.name}`);
   const steps = h("span", { class: "small muted" });
   const why = h("p", { class: "small muted" });
-  const [pace, left, loss, result] = ["Speed", "Time left", "Loss", "Result"].map((label) => h("td", { class: "num", data: { label } }));
+  const [pace, left, loss, result] = ["Speed", "Time left", "Loss", "Result"].map((label) =>
+    h("td", { class: "num", data: { label } }),
+  );
   const acts = actionsOf(first, { changed: again });
-  const pick = h("input", { type: "checkbox", "aria-label": `Compare ${first.name}`, onChange: () => choose(first.id, pick.checked) });
+  const pick = h("input", {
+    type: "checkbox",
+    "aria-label": `Compare ${first.name}`,
+    onChange: () => choose(first.id, pick.checked),
+  });
   const about = h("p", { class: "small muted" }, `${first.profile.name} · ${moment(first.created)}`);
   const element = h(
     "tr",

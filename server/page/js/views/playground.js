@@ -4,11 +4,11 @@ import { get } from "../api.js";
 import { h, replace } from "../dom.js";
 import { icon } from "../icons.js";
 import { announce } from "../notes.js";
+import { choices, ideasOf } from "../answerers.js";
 import { answerColumn } from "../parts/answer.js";
 import { field, select } from "../parts/field.js";
 import { faults, head, segments } from "../parts/pieces.js";
 import { samplingPart } from "../parts/sampling.js";
-import { STATES } from "../words.js";
 
 const MOST = 4;
 const BASE = "";
@@ -18,39 +18,43 @@ export async function showPlayground({ place, signal, query }) {
   place.append(head("Playground", { about: "The same prompt to the base and to adapters, side by side." }));
   const body = place.appendChild(h("div", {}, h("p", { class: "muted" }, "Looking at what there is…")));
   try {
-    const [{ adapters }, { jobs }, system] = await Promise.all([get("/adapters", { signal }), get("/jobs?limit=200", { signal }), get("/system", { signal })]);
+    const [{ adapters }, { jobs }, system] = await Promise.all([
+      get("/adapters", { signal }),
+      get("/jobs?limit=200", { signal }),
+      get("/system", { signal }),
+    ]);
     if (!signal.aborted) build(body, choices(adapters, jobs), jobs, system, signal, query.get("adapter"));
   } catch (error) {
     if (error.name !== "AbortError") replace(body, faults(error));
   }
 }
 
-/** Who can answer: running jobs by their steps so far, what is kept, and the base. */
-function choices(adapters, jobs) {
-  const live = jobs.filter((job) => ["running", "paused"].includes(job.state));
-  const running = live.some((job) => job.state === "running");
-  const found = live.map((job) => ({ id: job.id, name: job.name, about: job.state === "running" ? "learning now" : "paused", job }));
-  const known = new Set(live.map((job) => job.id));
-  for (const one of adapters) {
-    if (known.has(one.job)) continue;
-    const job = jobs.find((other) => other.id === one.job) ?? null;
-    found.push({ id: one.job ?? one.id, name: one.name, about: one.source === "upload" ? "uploaded" : (STATES[job?.state] ?? "finished"), job });
-  }
-  if (found.length > 0) found.push({ id: "latest", name: "latest", about: running ? "the job that runs" : "the newest job", job: live[0] ?? jobs.find((job) => job.adapter) ?? null });
-  return found;
-}
-
 function build(body, found, jobs, system, signal, wanted) {
   let mode = "plain";
   const columns = [];
   const names = new Map(found.map((one) => [one.id, one]));
-  const prompt = field("Prompt", h("textarea", { rows: 3, placeholder: "Write something for the model to go on with…" }));
+  const prompt = field(
+    "Prompt",
+    h("textarea", { rows: 3, placeholder: "Write something for the model to go on with…" }),
+  );
   const ideas = h("div", { class: "chips", hidden: true });
-  const frame = field("Template", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), { hint: "Adapters answer best where the prompt is put as it was while they learned. {text} is what you write above." });
+  const frame = field("Template", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), {
+    hint: "Adapters answer best where the prompt is put as it was while they learned. {text} is what you write above.",
+  });
   const framed = h("input", { type: "checkbox", id: "framed", checked: true });
   const shape = h("code", {});
   const framing = h("details", { class: "small" }, h("summary", {}, "Change how it is put"), frame.element);
-  const frameBox = h("div", { class: "stack", hidden: true }, h("label", { class: "check", for: "framed" }, framed, h("span", {}, "Put it as the rows were while it learned: ", shape)), framing);
+  const frameBox = h(
+    "div",
+    { class: "stack", hidden: true },
+    h(
+      "label",
+      { class: "check", for: "framed" },
+      framed,
+      h("span", {}, "Put it as the rows were while it learned: ", shape),
+    ),
+    framing,
+  );
   const sampling = samplingPart();
   const go = h("button", { class: "button main", type: "submit" }, icon("resume", 15), "Ask");
   const stop = h("button", { class: "button", type: "button", hidden: true }, icon("stop", 15), "Stop");
@@ -61,8 +65,12 @@ function build(body, found, jobs, system, signal, wanted) {
   let running = null;
 
   const offer = () => {
-    const free = [{ id: BASE, name: "the base", about: system.base?.name ?? "" }, ...found].filter((one) => !columns.some((column) => column.id === one.id));
-    const texts = free.map((one) => h("option", { value: one.id }, `${one.name}${one.about ? ` (${one.about})` : ""}`));
+    const free = [{ id: BASE, name: "the base", about: system.base?.name ?? "" }, ...found].filter(
+      (one) => !columns.some((column) => column.id === one.id),
+    );
+    const texts = free.map((one) =>
+      h("option", { value: one.id }, `${one.name}${one.about ? ` (${one.about})` : ""}`),
+    );
     replace(add, h("option", { value: "-", selected: true }, "Add a column…"), texts);
     add.hidden = free.length === 0 || columns.length >= MOST;
     board.dataset.columns = columns.length;
@@ -103,21 +111,18 @@ function build(body, found, jobs, system, signal, wanted) {
   framed.addEventListener("change", showFrame);
   frame.control.addEventListener("input", showFrame);
 
-  /** Rows of the job's own data as prompts to begin with. */
-  async function showIdeas() {
+  const showIdeas = async () => {
     const job = columns.map((column) => names.get(column.id)?.job).find((one) => one?.task);
-    const plain = encodeURIComponent("{text}");
-    // One row of each label; those it is judged by, unless their file begins with many of one label.
-    const ofEach = async (dataset) => {
-      const seen = await get(`/datasets/${dataset}/preview?rows=100&template=${plain}`, { signal }).catch(() => ({ rows: [] }));
-      return [...new Map(seen.rows.map((row) => [row.segments.find((one) => one.target)?.text, row.segments[0].text])).values()];
+    const texts = await ideasOf(job, signal);
+    const take = (text) => () => {
+      prompt.control.value = text;
+      prompt.wrong("");
+      prompt.control.focus();
     };
-    const judged = job.validation ? await ofEach(job.validation) : [];
-    const texts = judged.length > 1 ? judged : await ofEach(job.dataset);
-    const chip = (text) => h("button", { class: "chip", type: "button", onClick: () => ((prompt.control.value = text), prompt.wrong(""), prompt.control.focus()) }, text);
+    const chip = (text) => h("button", { class: "chip", type: "button", onClick: take(text) }, text);
     replace(ideas, h("span", { class: "muted small" }, "From its rows:"), texts.slice(0, 4).map(chip));
     ideas.hidden = texts.length === 0;
-  }
+  };
 
   async function ask(event) {
     event?.preventDefault();
@@ -138,7 +143,11 @@ function build(body, found, jobs, system, signal, wanted) {
     const labels = isFramed && options ? options : null;
     if (mode === "chat") prompt.control.value = "";
     clear.hidden = mode !== "chat";
-    await Promise.all(columns.map((column) => column.ask({ text: mode === "chat" ? text : whole, mode, settings, labels, signal: running.signal })));
+    await Promise.all(
+      columns.map((column) =>
+        column.ask({ text: mode === "chat" ? text : whole, mode, settings, labels, signal: running.signal }),
+      ),
+    );
     go.hidden = false;
     stop.hidden = true;
     if (!signal.aborted) announce(columns.map((column) => column.inWords()).join(" "));
@@ -152,21 +161,52 @@ function build(body, found, jobs, system, signal, wanted) {
   prompt.control.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !go.hidden) ask(event);
   });
-  const modes = segments("Mode", [["plain", "Plain"], ["chat", "Chat"]], mode, (value) => {
-    mode = value;
-    running?.abort();
-    columns.forEach((column) => column.clear());
-    clear.hidden = true;
-    if (mode === "chat") sampling.suggest(128);
-    showFrame();
-  });
+  const modes = segments(
+    "Mode",
+    [
+      ["plain", "Plain"],
+      ["chat", "Chat"],
+    ],
+    mode,
+    (value) => {
+      mode = value;
+      running?.abort();
+      columns.forEach((column) => column.clear());
+      clear.hidden = true;
+      if (mode === "chat") sampling.suggest(128);
+      showFrame();
+    },
+  );
   const canChat = system.base?.chat !== false;
-  const side = h("section", { class: "card stack", "aria-label": "Sampling" }, canChat ? h("div", { class: "row wide" }, h("h2", {}, "Mode"), modes) : h("p", { class: "muted small" }, "This base has no chat template: it goes on with plain text."), sampling.element);
-  const form = h("form", { class: "card stack ask", novalidate: true, onSubmit: ask }, prompt.element, ideas, frameBox, h("div", { class: "row wide" }, h("div", { class: "row" }, go, stop, clear), add));
+  const side = h(
+    "section",
+    { class: "card stack", "aria-label": "Sampling" },
+    canChat
+      ? h("div", { class: "row wide" }, h("h2", {}, "Mode"), modes)
+      : h("p", { class: "muted small" }, "This base has no chat template: it goes on with plain text."),
+    sampling.element,
+  );
+  const form = h(
+    "form",
+    { class: "card stack ask", novalidate: true, onSubmit: ask },
+    prompt.element,
+    ideas,
+    frameBox,
+    h("div", { class: "row wide" }, h("div", { class: "row" }, go, stop, clear), add),
+  );
   replace(body, h("div", { class: "playground" }, h("div", { class: "stack" }, form, board), side));
   const first = names.has(wanted) ? wanted : found[0]?.id;
   put(BASE);
   if (first !== undefined) put(first);
-  else board.append(h("div", { class: "card answer hintcard" }, h("h3", {}, "No adapter yet"), h("p", { class: "muted" }, "A job makes one; its answers then stand here beside the base's."), h("a", { class: "button", href: "#/start" }, "Start a job")));
+  else
+    board.append(
+      h(
+        "div",
+        { class: "card answer hintcard" },
+        h("h3", {}, "No adapter yet"),
+        h("p", { class: "muted" }, "A job makes one; its answers then stand here beside the base's."),
+        h("a", { class: "button", href: "#/start" }, "Start a job"),
+      ),
+    );
   offer();
 }
