@@ -31,6 +31,7 @@ COLOURS: Final = ("light", "dark")
 FEW: Final = (("wide", "light"), ("phone", "dark"))
 ALL: Final = tuple((size, colour) for size in SIZES for colour in COLOURS)
 SETTLED_MS: Final = 1500
+MOST_COLOURS: Final = 128
 KEY: Final = "a-key-for-pictures"
 
 
@@ -203,7 +204,15 @@ def _save(page: Page, path: Path, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": max(height, whole)})
     page.wait_for_timeout(400)
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    image.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(palette=_palette(image), dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    """The most frequent colours as they are: those of the page stay exact, edges of letters are rounded."""
+    colours = sorted(image.getcolors(1 << 24) or [], reverse=True)[:MOST_COLOURS]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for _, colour in colours for part in colour])
+    return palette
 
 
 @contextmanager

@@ -191,6 +191,6 @@ def _waiting_for(server: Context, job: JobRow) -> str | None:
         return None
     ahead = server.store.ahead_of(job)
     if ahead:
-        return f"{ahead} jobs ahead"
+        return f"{ahead} job{'s' * (ahead > 1)} ahead"
     left = job.not_before - time.time()
     return f"another attempt in {left:.0f} s" if job.error and left > 0 else "the device"

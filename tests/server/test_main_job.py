@@ -195,7 +195,7 @@ def test_many_prompts_at_once_are_answered_as_if_alone_while_a_job_runs(
 def test_a_waiting_job_is_cancelled_at_once_and_cannot_be_cancelled_twice(client: Client, dataset: str) -> None:
     slow = {"dataset": dataset, "profile": PROFILE, "task": TASK, "overrides": {"steps": 5000}}
     first, second = client.post("/jobs", slow), client.post("/jobs", slow)
-    assert client.get(f"/jobs/{second['id']}")["waiting_for"] == "1 jobs ahead"
+    assert client.get(f"/jobs/{second['id']}")["waiting_for"] == "1 job ahead"
     assert client.post(f"/jobs/{second['id']}/cancel", {})["state"] == "cancelled"
     client.post(f"/jobs/{first['id']}/cancel", {})
     finished(client, first["id"])

@@ -48,7 +48,7 @@ def busy(client: Client, dataset: str) -> Iterator[dict[str, Any]]:
 def test_a_paused_job_lets_the_next_one_run_and_goes_on_where_it_was(client: Client, dataset: str) -> None:
     with busy(client, dataset) as job:
         second = post(client, dataset, steps=3)
-        assert second["waiting_for"] == "1 jobs ahead"
+        assert second["waiting_for"] == "1 job ahead"
         asked = client.post(f"/jobs/{job['id']}/pause", {})
         assert asked["state"] == "paused" or "to be paused" in asked["waiting_for"]
         paused = wait(client, job["id"], "paused", step=2)
@@ -67,7 +67,7 @@ def test_a_paused_job_lets_the_next_one_run_and_goes_on_where_it_was(client: Cli
 def test_higher_priorities_come_first(client: Client, dataset: str) -> None:
     with busy(client, dataset):
         low, high = post(client, dataset, steps=1, priority=-1), post(client, dataset, steps=1, priority=7)
-        assert high["waiting_for"] == "1 jobs ahead"
+        assert high["waiting_for"] == "1 job ahead"
         assert client.get(f"/jobs/{low['id']}")["waiting_for"] == "2 jobs ahead"
         assert high["priority"] == 7
     assert finished(client, low["id"])["started"] > finished(client, high["id"])["started"]

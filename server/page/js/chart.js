@@ -16,7 +16,7 @@ const charts = new Set();
 /**
  * A chart, empty at first.
  * @param {{title: string, lines: Line[], height?: number, large?: boolean, sync?: string, nothing?: string,
- *   range?: [number, number]|null}} options
+ *   range?: any}} options `range` as uPlot has it, of the values
  * @returns {{element: HTMLElement, draw: (data: Array<ArrayLike<number|null>>, axis?: {name: string,
  *   format: (value: number) => string}) => void}}
  */
@@ -129,7 +129,7 @@ function options({ canvas, height, lines, sync, range, axis, tell }) {
       },
       {
         ...common,
-        size: 46,
+        size: 52,
         space: height < 200 ? 26 : 40,
         values: (_, splits) => splits.map((value) => (lines[0].tick ?? lines[0].format ?? brief)(value)),
       },

@@ -75,7 +75,8 @@ export function answerColumn({ id, name, about, close }) {
           clock.first ||= performance.now();
           clock.pieces += 1;
           whole_ += data.text;
-          said.insertBefore(document.createTextNode(data.text), wait);
+          // Between a prompt and its answer is a blank, which an answer that stands alone does not begin with.
+          said.insertBefore(document.createTextNode(clock.pieces === 1 ? data.text.trimStart() : data.text), wait);
           say(foot, pace(clock.pieces, clock));
         } else if (event === "done") {
           whole_ = data.text;

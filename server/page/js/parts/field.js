@@ -1,6 +1,7 @@
 /** A form's field: label, hint, control, and the place where it says what is wrong. */
 
 import { fresh, h, say } from "../dom.js";
+import { whole } from "../format.js";
 
 /**
  * A field.
@@ -61,6 +62,13 @@ export function tellFields(fields, errors) {
     );
     if (owner === undefined) left.push(error);
     else owner.wrong(mending(error));
+  }
+  // The server tells of one part of a form at a time; what the browser knows by itself is said at once.
+  for (const { element, control, wrong } of fields) {
+    const is = control.validity;
+    const isOff = is.rangeUnderflow || is.rangeOverflow || is.stepMismatch || is.badInput;
+    if (isOff && !element.classList.contains("is-wrong"))
+      wrong(`It should be a whole number from ${whole(control.min)} to ${whole(control.max)}.`);
   }
   return left;
 }

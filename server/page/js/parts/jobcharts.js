@@ -58,7 +58,12 @@ export function jobCharts(job) {
       { label: "along the step", color: "c4" },
     ],
   });
-  const size = chart({ title: "Step size", sync, lines: [{ label: "learning rate", color: "c6" }] });
+  const size = chart({
+    title: "Step size",
+    sync,
+    range: fromZero,
+    lines: [{ label: "learning rate", color: "c6" }],
+  });
   const lost = chart({
     title: "Candidates",
     sync,
@@ -152,4 +157,9 @@ function metricOf(one, names) {
     if (typeof value === "number") return value;
   }
   return null;
+}
+
+/** A rate that falls by a hundredth should not look as if it fell to nothing. */
+function fromZero(_, __, most) {
+  return [0, 1.05 * most];
 }

@@ -44,11 +44,7 @@ export function jobFigures() {
       say(cells.Result.name, "Validation loss");
       put("Result", plain(evals[evals.length - 1].loss), `base ${plain(evals[0].loss)}`);
     } else put("Result", "–", "not checked yet");
-    put(
-      "Progress",
-      `${job.steps ? Math.floor((100 * done) / job.steps) : 0} %`,
-      `step ${stepsOf(done, job.steps)}`,
-    );
+    put("Progress", shareOf(done, job.steps), `step ${stepsOf(done, job.steps)}`);
     const pace = speed(job);
     put(
       "Speed",
@@ -108,4 +104,10 @@ export function aboutJob(job) {
       rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
     ),
   );
+}
+
+/** Downwards, so that 100 % is the end; with a digit more where a long run begins. */
+function shareOf(done, all) {
+  const share = all ? (100 * done) / all : 0;
+  return `${share < 10 ? Math.floor(10 * share) / 10 : Math.floor(share)} %`;
 }

@@ -31,6 +31,7 @@ export function taskPart() {
   const shown = async () => {
     if (!template.control.value.includes("{text}")) {
       template.wrong("Put {text} where the row's text should stand.");
+      replace(sample);
       return;
     }
     template.wrong("");

@@ -99,7 +99,7 @@ function draw(body, ids, signal) {
     ),
     places.loss,
     places.quality,
-    h("div", { class: "card flush scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), rows)),
+    h("div", { class: "card flush" }, h("table", { class: "list" }, h("thead", {}, h("tr", {}, heads)), rows)),
   );
 
   const paint = () => {
@@ -171,12 +171,12 @@ function make(all, places) {
 
 function line(job, series, index) {
   const found = score(job.metrics);
-  const cells = [
-    whole(job.step),
-    whole(job.forwards),
-    plain(series.last?.loss ?? job.loss),
-    found ? percent(found.value) : plain(job.metrics.loss),
-  ];
+  const cells = {
+    Steps: whole(job.step),
+    "Forward passes": whole(job.forwards),
+    Loss: plain(series.last?.loss ?? job.loss),
+    Result: found ? percent(found.value) : plain(job.metrics.loss),
+  };
   return h(
     "tr",
     {},
@@ -187,7 +187,7 @@ function line(job, series, index) {
       h("a", { class: "name", href: `#/jobs/${job.id}` }, job.name),
     ),
     h("td", {}, badge(job)),
-    h("td", {}, METHODS[job.profile.method.kind]?.name ?? job.profile.method.kind),
-    cells.map((text) => h("td", { class: "num" }, text)),
+    h("td", { class: "method" }, METHODS[job.profile.method.kind]?.name ?? job.profile.method.kind),
+    Object.entries(cells).map(([label, text]) => h("td", { class: "num", data: { label } }, text)),
   );
 }

@@ -134,6 +134,9 @@ function makeRow(first, choose, again) {
     result,
     h("td", { class: "acts" }, acts.element),
   );
+  const value = h("div");
+  const what = h("div", { class: "small muted" });
+  result.append(h("div", {}, value, what));
   let before = null;
   const update = (job) => {
     const now = `${job.state} ${job.wish}`;
@@ -151,8 +154,8 @@ function makeRow(first, choose, again) {
     say(left, FINAL.has(job.state) || job.state === "paused" ? "–" : duration(job.seconds_left));
     say(loss, plain(job.loss));
     const found = score(job.metrics);
-    say(result, found === null ? plain(job.metrics.loss) : percent(found.value));
-    result.title = found === null ? "validation loss" : found.name;
+    say(value, found === null ? plain(job.metrics.loss) : percent(found.value));
+    say(what, found === null ? (job.metrics.loss === undefined ? "" : "validation loss") : found.name);
     acts.update(job);
   };
   return { element, update };
