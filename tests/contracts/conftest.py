@@ -25,7 +25,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     cells: dict[tuple[str, str], str] = {}
     for outcome in ("passed", "skipped", "failed"):
         for report in terminalreporter.getreports(outcome):
-            told = {key: str(value) for key, value in report.user_properties}
+            # A file that is skipped as a whole leaves a report without any.
+            told = {key: str(value) for key, value in getattr(report, "user_properties", ())}
             if FAMILY not in told:
                 continue
             word = told[MEANING] if outcome == "passed" else outcome

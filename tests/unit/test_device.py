@@ -178,6 +178,7 @@ def test_a_job_and_32_prompts_do_not_see_each_other(tiny: Loader, tmp_path: Path
         wait_for_base(device)
         futures = [device.ask(Asking(lambda base, request=request: request)) for request in requests]
         job.go.set()
+        device.wake()
         found = [future.result(DEADLINE_S) for future in futures]
         assert job.ended.wait(DEADLINE_S)
     assert found == answers
@@ -194,6 +195,7 @@ def test_a_prompt_does_not_wait_for_the_end_of_a_step(tiny: Loader, tmp_path: Pa
     with beside(base, job, share=0.0) as (device, comings):
         wait_for_base(device)
         job.go.set()
+        device.wake()
         assert job.stepped.wait(DEADLINE_S)
         for _ in range(20):
             seen.clear()
@@ -225,6 +227,7 @@ def test_latest_is_never_a_probe(tiny: Loader, tmp_path: Path) -> None:
     with beside(base, job, share=None) as (device, comings):
         wait_for_base(device)
         job.go.set()
+        device.wake()
         while not job.ended.is_set():
             device.ask(Asking(looked_up)).result(DEADLINE_S)
     assert comings.count > 5
@@ -253,6 +256,7 @@ def test_calls_come_in_too_and_what_they_break_is_theirs(tiny: Loader, tmp_path:
     with beside(base, job, share=None) as (device, comings):
         wait_for_base(device)
         job.go.set()
+        device.wake()
         while not job.ended.is_set():
             assert device.submit(look).result(DEADLINE_S) == (False, False)
             with pytest.raises(ValueError, match="broken"):

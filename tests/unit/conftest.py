@@ -1,0 +1,22 @@
+"""What unit tests share."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's rows are read within the quantum that asks for them, so that tests can count quanta."""
+
+    def at_once(call: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    monkeypatch.setattr("server.jobs.runner.beside", at_once)

@@ -1,0 +1,30 @@
+"""Work beside the device's thread."""
+
+import threading
+
+import pytest
+
+from server.jobs.beside import beside, waited_for
+
+
+def test_what_is_done_beside_comes_back_and_the_waiting_is_in_moments() -> None:
+    go = threading.Event()
+    future = beside(lambda: go.wait(30) and threading.current_thread().name)
+    moments = waited_for(future)
+    for _ in range(3):
+        next(moments)
+    assert not future.done()
+    go.set()
+    assert list(moments) is not None
+    assert future.result(0) == "beside"
+    assert list(waited_for(future)) == []
+
+
+def test_what_it_raises_is_raised_where_it_is_wanted() -> None:
+    def broken() -> None:
+        raise ValueError("broken")
+
+    future = beside(broken)
+    list(waited_for(future))
+    with pytest.raises(ValueError, match="broken"):
+        future.result(0)
