@@ -8,6 +8,7 @@ Names are unique among jobs and adapters (`register.py`), so nothing is ever amb
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from server.adapters.register import AdapterRegister, AdapterRow
 from server.jobs.rows import JobRow
@@ -100,6 +101,8 @@ class Names:
 
     def _unknown(self, name: str) -> NotFoundError:
         names = [row.name for row in self._register.rows()]
+        near = get_close_matches(name, names, n=SHOWN)
+        names = [*near, *(other for other in names if other not in near)]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         there = f"there are {', '.join(names[:SHOWN])}{more}" if names else "there is none yet"
         return NotFoundError(

@@ -58,17 +58,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     # Of a module: while it lives, this thread has a running event loop, which other tests could not bear.
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)  # machines of CI may be slow
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield found
         found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def live(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that the first visitor finds empty."""
+    """A server that the first visitor finds empty: another for every file, in whatever order they run."""
     with ServerProcess(tiny_path, tmp_path_factory.mktemp("browser") / "data") as process:
         process.start()
         yield process
