@@ -1,0 +1,105 @@
+"""The commands of the documents are run, page by page; those that are not are listed here with the reason."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import PAGES, ROOT, Block, blocks, name_of
+from tests.docs.shell import Reader
+from tests.server.process import ServerProcess
+
+RUN = ("sh", "sh server", "python")
+# README's `python server` block needs rows of its own: `tests/server/test_openai.py` runs it.
+ELSEWHERE = ("python server",)
+SHOWN = ("text", "ini", "nginx", "json", "yaml")
+# By page, and by the first words of the block; "" is the whole page.
+UNRUN = {
+    "README.md": {
+        "make demo": "minutes; `tests/server/test_main_job.py` runs the same job",
+        "docker build": "needs an engine for containers; `tests/image` runs what is built",
+        "steerzo train --task": "needs the tasks' files; `tests/server/test_benchmark_tasks.py`",
+    },
+    "docs/adapters.md": {"": "needs adapters of the reader's own; `tests/server/test_adapters.py`"},
+    "docs/benchmarks.md": {"": "minutes to hours each; `tests/unit/test_benchmarks.py` runs them small"},
+    "docs/deploy.md": {
+        "docker build": "needs an engine for containers; `tests/image` runs what is built",
+        "make image": "needs an engine for containers, and minutes",
+        "docker compose": "needs an engine for containers; nothing runs these two files",
+        "docker logs": "needs the container from above; `tests/image` reads the key from the log",
+        "docker stop": "needs the container from above; `tests/image` stops one and starts it again",
+    },
+    "docs/estimate.md": {"": "fetches the configuration of a base; `tests/unit/test_estimate.py`"},
+    "docs/export.md": {"": "needs an adapter of the reader's own, and other packages; `tests/unit/test_export.py`"},
+    "docs/install.md": {
+        "git clone": "changes the environment it runs in; the image is built by these lines",
+        "pip install": "changes the environment it runs in",
+        "docker build": "needs an engine for containers; `tests/image`",
+    },
+    "docs/models.md": {"": "installs packages"},
+    "docs/security.md": {"": "`docs/deploy.md` has the same commands, and they are run there"},
+    "docs/serving.md": {"steerzo serve": "the second line fetches a base; `docs/first-job.md` starts a server"},
+}
+TYPED = [page for page in PAGES if any(block.kind in RUN for block in blocks(page))]
+
+
+def reason(block: Block) -> str | None:
+    """Why a block is not run; None if nothing is said about it."""
+    told = UNRUN.get(block.page, {})
+    return next((why for words, why in told.items() if block.text.lstrip("# ").startswith(words)), None)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the bundled base, for the pages that say one is running."""
+    with ServerProcess("bundled", tmp_path_factory.mktemp("documents") / "data") as process:
+        process.start()
+        yield process
+        assert process.stop() == 0, process.log.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the documents' commands use curl")
+@pytest.mark.parametrize("page", TYPED, ids=name_of)
+def test_what_a_reader_pastes_works(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    found = [block for block in blocks(page) if block.kind in RUN]
+    if page == ROOT / "README.md":
+        found = [block for block in found if block.kind != "python"]  # run by `tests/unit/test_docs.py`
+    port, data = free_port(), tmp_path / "data"
+    talks = any("127.0.0.1:8000" in block.text for block in found)
+    if talks and not any(block.kind == "sh server" for block in found):
+        port = request.getfixturevalue("served").port
+    directory = tmp_path / "reader"
+    directory.mkdir()
+    with Reader(directory, port, data) as reader:
+        for block in found:
+            reader.run(block)
+
+
+def test_every_block_is_run_or_said_not_to_be() -> None:
+    kinds = {*RUN, *ELSEWHERE, *SHOWN, "console", "indented"}
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.kind in kinds, f"{block}: {block.kind!r} is no kind of block"
+            if block.kind == "console" or (block.kind == "indented" and block.holds_commands):
+                assert reason(block), f"{block} is not run, and UNRUN does not say why:\n{block.text}"
+            elif block.kind in SHOWN:
+                assert not block.holds_commands, f"{block} is shown as output and holds commands"
+
+
+def test_no_reason_is_left_over() -> None:
+    unrun = [block for page in PAGES for block in blocks(page) if block.kind in ("console", "indented")]
+    for page, told in UNRUN.items():
+        for words in told:
+            assert any(block.page == page and block.text.lstrip("# ").startswith(words) for block in unrun), (
+                page,
+                words,
+            )
+
+
+def free_port() -> int:
+    """A port that nobody has at the moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
