@@ -12,6 +12,7 @@ asks for the same machine, threads and versions, because it comes out of sums; w
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,9 +132,9 @@ class Run:
         self._catch_up(self.progress.step)
 
     @property
-    def recorded(self) -> list[Record]:
-        """Every record in the journal, earlier lives of the run included."""
-        return [entry.record for entry in self._journal.entries]
+    def recorded(self) -> Iterator[Record]:
+        """Every record in the journal, earlier lives of the run included, as it is read again."""
+        return (entry.record for entry in self._journal.entries)
 
     @property
     def size(self) -> int:
@@ -142,7 +143,13 @@ class Run:
 
     def records(self) -> Iterator[Record]:
         """Goes on to the end, yielding each new record. Stop iterating to pause or cancel."""
-        steps = finetune(self._parts, journal=self._journal.append, progress=self.progress, rewind=self._rewind)
+        steps = finetune(
+            self._parts,
+            journal=self._journal.append,
+            progress=self.progress,
+            rewind=self._rewind,
+            clock=lambda: time.perf_counter() - self._base.lent_s,
+        )
         for record in steps:
             if isinstance(record, EvalRecord) and record.best and self._profile.evaluate.keep == "best":
                 self._save("best.safetensors", record.step, self._parts.rule.state())
@@ -179,7 +186,7 @@ class Run:
             self._restore_best(best)
         directory = self.directory / "adapter"
         sha256 = save_adapter(directory, self._parts.subset, self._base)
-        evaluations = [record for record in self.recorded if isinstance(record, EvalRecord)]
+        evaluations = self.progress.evaluations
         return Result(
             adapter=directory,
             sha256=sha256,
@@ -229,11 +236,15 @@ class Run:
             step: Finished steps.
             entries: The journal's lines up to the moment that is meant; all by default.
         """
-        entries = self._journal.entries if entries is None else entries
+        verdicts = self.progress.verdicts
+        if entries is None:
+            entries = self._journal.entries
+        else:
+            verdicts = [entry.record for entry in entries if isinstance(entry.record, WatchRecord)]
         start = 0
         for name in ("snapshot.safetensors", "best.safetensors"):
             loaded = _load(self.directory / name, at_most=step)
-            if loaded is not None and loaded[0] > start and not _taken_back(loaded[0], step, entries):
+            if loaded is not None and loaded[0] > start and not _taken_back(loaded[0], step, verdicts):
                 start, tensors = loaded
                 self._parts.subset.parameters.copy_(tensors.pop("parameters"))
                 self._parts.rule.restore({key.removeprefix("rule."): tensor for key, tensor in tensors.items()})
@@ -250,6 +261,7 @@ class Run:
             live.rule.restore(self._parts.rule.state())
         finally:
             self._parts = live
+            self._served = None
 
     def _restore_best(self, best: EvalRecord) -> None:
         loaded = _load(self.directory / "best.safetensors", at_most=best.step)
@@ -298,9 +310,8 @@ def rows_of_run(
     return train, validation, tokenized(tokenizer, context_length, profile, train, validation, seed)
 
 
-def _taken_back(saved: int, step: int, entries: Sequence[Entry]) -> bool:
+def _taken_back(saved: int, step: int, verdicts: Sequence[WatchRecord]) -> bool:
     """Whether a verdict on the way to `step` went back behind what was saved after `saved` steps."""
-    verdicts = [entry.record for entry in entries if isinstance(entry.record, WatchRecord)]
     return any(v.back_to is not None and v.back_to < saved <= v.step <= step for v in verdicts)
 
 

@@ -203,13 +203,19 @@ class Device:
         self._prompts.open(base)
         base.bank.yield_to = self._come_in
         self._base = base
-        while not self._stopping:
-            self._turned = time.monotonic()
-            self._call_all(base)
-            if not self._quantum():
-                self._wait()
-        base.bank.yield_to = nobody
-        self._give_up_waiting()
+        try:
+            while not self._stopping:
+                self._turned = time.monotonic()
+                self._call_all(base)
+                if not self._quantum():
+                    self._wait()
+        except Exception as error:  # nobody's own: without this thread the server can do nothing
+            log.critical("the device's thread has ended", exc_info=error)
+            self._failed(error)
+        finally:
+            self._stopping = True
+            base.bank.yield_to = nobody
+            self._give_up_waiting()
 
     def _quantum(self) -> bool:
         """Gives the device to whoever's turn it is; whether there was anybody."""
@@ -230,12 +236,11 @@ class Device:
         """The running job, or the next, up to the end of a step; whether there was one."""
         self._begin_turn()
         try:
-            if self._job is None:
-                if self._prompts.any and self._turned < self._look_at:
-                    return False
+            if self._job is None and not (self._prompts.any and self._turned < self._look_at):
                 self._look_at = self._turned + LOOK_S
                 self._job = self._training.next_job()
             if self._job is None:
+                self._shares.nothing_to_train()
                 return False
             if next(self._job, _END) is _END:
                 self._job = None
@@ -254,14 +259,22 @@ class Device:
             return
         self._end_turn()
         if waiting and (self._calls or not self._shares.is_training_due):
-            with base.lent():
+            try:
+                self._lend(base)
+            finally:
+                self._begin_turn()
+        else:
+            self._begin_turn()
+
+    def _lend(self, base: Base) -> None:
+        """Calls and prompts have the model until training's turn has come again."""
+        with base.lent():
+            self._call_all(base)
+            while self._prompts.any and not self._stopping:
+                self._answer()
                 self._call_all(base)
-                while self._prompts.any and not self._stopping:
-                    self._answer()
-                    self._call_all(base)
-                    if self._shares.is_training_due:
-                        break
-        self._begin_turn()
+                if self._shares.is_training_due:
+                    break
 
     def _begin_turn(self) -> None:
         self._turned = time.monotonic()

@@ -6,6 +6,7 @@
 A prompt's adapter and its tokens are looked up when it joins, and it keeps that version of the adapter to its end.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
 from steerzo_edge.errors import BusyError, CapacityError, SteerzoError
 from steerzo_edge.model.base import Base
+
+log = logging.getLogger(__name__)
 
 
 class Asker(Protocol):
@@ -135,9 +138,9 @@ class Prompts:
     def turn(self) -> None:
         """One quantum for all prompts, on the device's thread."""
         assert self._decoder is not None
-        self._drop()
-        self._admit(self._decoder)
         try:
+            self._drop()
+            self._admit(self._decoder)
             pieces = self._decoder.step() if self._active else ()
         except Exception as error:  # the decoder could not tell whose it was
             self._fail_active(known_error_of(error) or error)
@@ -156,16 +159,16 @@ class Prompts:
     def _drop(self) -> None:
         now = self._now()
         for ticket, prompt in list(self._active.items()):
-            if prompt.asker.has_left:
+            if _has_left(prompt):
                 self._end(ticket, "cancelled")
             elif now >= prompt.expires:
                 self._end(ticket, "timeout")
         with self._lock:
-            gone = [prompt for prompt in self._waiting if prompt.asker.has_left or now >= prompt.expires]
+            gone = [prompt for prompt in self._waiting if _has_left(prompt) or now >= prompt.expires]
             for prompt in gone:
                 self._waiting.remove(prompt)
         for prompt in gone:
-            if prompt.asker.has_left:
+            if _has_left(prompt):
                 prompt.future.set_result(Generation("", "cancelled", 0, 0))
             else:
                 waited_s = f"{self._limits.timeout_s:g} s"
@@ -234,6 +237,15 @@ class Prompts:
             self._decoder.clear()
         for prompt in active.values():
             prompt.future.set_exception(error)
+
+
+def _has_left(prompt: _Prompt) -> bool:
+    """Who cannot be asked is not there."""
+    try:
+        return prompt.asker.has_left
+    except Exception:
+        log.warning("a prompt's client cannot be asked whether it is there", exc_info=True)
+        return True
 
 
 def _tell(asker: Asker, piece: Piece) -> None:

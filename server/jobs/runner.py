@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -94,12 +95,12 @@ class Runner:
                 self._settle(*self._unwritten)
                 self._unwritten = None
             job = self._store.next_job()
-        except sqlite3.Error as error:
+            if job is not None:
+                return self._work(job)
+            unkept = self._shelf.unkept()
+        except (sqlite3.Error, OSError) as error:
             log.warning("the queue cannot be read or written: %s", error)
             return None
-        if job is not None:
-            return self._work(job)
-        unkept = self._shelf.unkept()
         return None if unkept is None else self._keep(unkept)
 
     def pause(self, job: JobRow) -> JobRow:
@@ -218,6 +219,7 @@ class Runner:
         rows = beside(lambda: self._rows(job, profile, seed))
         yield from waited_for(rows)
         train, validation, data = rows.result()
+        self._store.job(job.id)  # one that only waits for its adapter may have been deleted meanwhile
         return Run(
             self._library.job(job.id),
             self._base,
@@ -249,7 +251,8 @@ class Runner:
                 run.close()
         except Exception:  # its journal stays; it is tried again at the next start
             log.warning("job %s: its adapter cannot be made", job.id, exc_info=True)
-            self._shelf.give_up(job)
+            with suppress(sqlite3.Error, OSError):
+                self._shelf.give_up(job)
 
     def _failed(self, job: JobRow, error: SteerzoError, cause: Exception | None = None) -> None:
         log.error("job %s failed: %s", job.id, error.code, exc_info=cause)

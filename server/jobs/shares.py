@@ -38,6 +38,10 @@ class Shares:
         self._quantum_s = seconds
         self._saved_s = self._saved_s - (1 - self._share) * seconds if among_prompts else 0.0
 
+    def nothing_to_train(self) -> None:
+        """No job wants the device: what training has saved is not kept for the next."""
+        self._saved_s = self._quantum_s = 0.0
+
     @property
     def is_training_due(self) -> bool:
         """Whether training may have a quantum although there are prompts."""

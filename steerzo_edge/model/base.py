@@ -1,5 +1,6 @@
 """One frozen base model: its weights, its tokenizer, its adapter bank. Training and serving share it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Base:
         compute_dtype: The type its activations have.
         fingerprint: Hash of its frozen weights.
         revision: The commit, tag or branch that was asked for, if one was.
+
+    Attributes:
+        bank: Its adapter bank.
+        head: Its output head.
+        lent_s: Seconds that it has been lent to others, in all.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Base:
         self.bank = AdapterBank(model)
         self._fan = Fan(decoder_layers(model)[1])
         self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.yield_to())
+        self.lent_s = 0.0
         self._attention = model.config._attn_implementation
 
     @property
@@ -124,6 +131,7 @@ class Base:
         What that forward has set up (route, plan, kernels, attention) is put back afterwards, so its numbers do
         not depend on who came in between.
         """
+        began = time.perf_counter()
         config = self.model.config
         many_rows, attention = self.bank.many_rows, config._attn_implementation
         self.bank.many_rows, config._attn_implementation = False, self._attention
@@ -132,6 +140,7 @@ class Base:
                 yield
         finally:
             self.bank.many_rows, config._attn_implementation = many_rows, attention
+            self.lent_s += time.perf_counter() - began
 
     def catch_up(self) -> bool:
         """Waits until the device has done all it was given.

@@ -39,7 +39,7 @@ def test_what_a_job_then_spends(client: Client, job: dict[str, Any], body: dict[
     assert found["evaluations"] == len(series["evals"])
     assert found["speed"]["source"] == "job"
     spent = sum(step["seconds"] for step in series["steps"])
-    assert spent / 5 < found["seconds"] < spent * 20, (found, spent)  # evaluations come on top, on a busy machine
+    assert spent / 20 < found["seconds"] < spent * 100, (found, spent)  # evaluations come on top, on a busy machine
 
 
 def test_settings_left_to_auto_are_searched_for(client: Client, body: dict[str, Any]) -> None:

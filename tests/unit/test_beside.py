@@ -15,7 +15,7 @@ def test_what_is_done_beside_comes_back_and_the_waiting_is_in_moments() -> None:
         next(moments)
     assert not future.done()
     go.set()
-    assert list(moments) is not None
+    assert len(list(moments)) < 2000
     assert future.result(0) == "beside"
     assert list(waited_for(future)) == []
 

@@ -13,11 +13,13 @@ SMALL = Case(width=256, layers=4, examples=8, words=60)
 
 
 def test_a_real_run() -> None:
-    """A run of its own process; the heap alone moves the peak by up to a third from run to run."""
+    """A run of its own process; the heap alone moves the peak by up to a third from run to run,
+    so this sees only what is forgotten altogether; `python -m benchmarks.estimate_error` measures.
+    """
     found = row(SMALL, [])
     assert found["peaks"][0] > found["parts"]["base weights"]
     if default_device() == "cpu":
-        assert found["estimated"] == pytest.approx(found["peaks"][0], rel=0.35)
+        assert found["estimated"] == pytest.approx(found["peaks"][0], rel=0.6)
 
 
 def test_peaks_of_earlier_runs() -> None:

@@ -102,7 +102,7 @@ def test_nothing_is_left_of_a_thousand_prompts(tiny: Loader) -> None:
     tensors, resident = tensor_bytes(), resident_bytes()
     answer(200, COUNT - 200)
     assert tensor_bytes() <= tensors
-    assert resident_bytes() - resident < 24 << 20
+    assert resident_bytes() - resident < 64 << 20  # tensors are counted above; this is the allocator's
     assert (prompts.waiting, prompts.active) == (0, 0)
     assert not any(reference() is not None for reference in left)
     assert len(left) == 2 * COUNT

@@ -1,6 +1,7 @@
 """A run and its directory: whatever is lost but the journal, the result has the same bytes."""
 
 import math
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 
 from steerzo_edge import sections
 from steerzo_edge.errors import JournalError, ProfileError
+from steerzo_edge.model.bank import nobody
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.subset import Copies
 from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.progress import Progress
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
@@ -346,3 +349,40 @@ def test_another_runs_frozen_file_is_neither_read_nor_replaced(tiny: Loader, tmp
     (tmp_path / "journal").unlink()
     open_run(tmp_path, base, **DERIVED["core"] | {"subset.rank": 5}).close()
     assert (tmp_path / "frozen.safetensors").read_bytes() != before
+
+
+def test_what_was_taken_back_is_not_served(tiny: Loader, tmp_path: Path) -> None:
+    run = open_run(tmp_path, tiny("nf4"))
+    steps = run.records()
+    while run.progress.step < 5:
+        next(steps)
+    before = run.patches()
+    assert run.patches() is before
+    run._rewind(2)
+    taken_back = Copies(run._parts.subset, 1).hold()
+    served = run.patches()
+    assert served is not before
+    for name, patch in served.items():
+        assert torch.equal(patch.b, taken_back[name].b)  # type: ignore[attr-defined]
+    run.close()
+
+
+def test_time_that_others_had_is_not_a_step_s(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    run = open_run(tmp_path, base)
+    steps = (record for record in run.records() if isinstance(record, StepRecord))
+    next(steps)
+
+    def come_in() -> None:
+        with base.lent():
+            time.sleep(0.02)
+
+    base.bank.yield_to = come_in
+    try:
+        began = time.perf_counter()
+        record = next(steps)
+        took = time.perf_counter() - began
+    finally:
+        base.bank.yield_to = nobody
+        run.close()
+    assert record.seconds < took / 2
