@@ -56,6 +56,7 @@ def test_the_main_job_survives_a_restart_of_the_container(container: Container) 
     with Client(url) as stranger:
         assert stranger.http.get("/jobs").status_code == 401
         assert stranger.http.get("/readyz").status_code == 200
+        assert "<title>" in stranger.http.get("/").text
     key = key_of(container.log)
     with Client(url, key) as client:
         train, test = (client.upload(INTENTS / f"{part}.jsonl") for part in ("train", "test"))
@@ -84,6 +85,8 @@ def test_the_main_job_survives_a_restart_of_the_container(container: Container) 
         prompt = task["template"].replace("{text}", "will it rain in oslo tomorrow")
         body = {"prompt": prompt, "adapter": job["id"], "max_new_tokens": 4}
         assert client.post("/generate", body)["adapter"] == job["id"]
+        gguf = client.http.get(f"/jobs/{job['id']}/adapter", params={"format": "gguf-lora"})
+        assert gguf.status_code == 200, gguf.text
         pieces = list(client.answer(body))
         assert pieces[-1][0] == "done"
     assert key_of(container.log) == key
