@@ -115,7 +115,9 @@ class Arena:
         self.parameters = sum(p.numel() for p in LlamaForCausalLM.from_pretrained(path).parameters())
         self._versions = [Copies(lora, 1).hold() for lora in loras]
         self._tokens = tokens
-        self._prompts = [encode_prompt(base, text, tokens) for text in PROMPTS]
+        # No two alike: those would be read once for all.
+        texts = islice(cycle(PROMPTS), 64)
+        self._prompts = [encode_prompt(base, f"Day {day}. {text}", tokens) for day, text in enumerate(texts)]
         self._peers = Peers(path, base, loras[:USUAL])
         self._stage = Stage(base, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run")
         stack.callback(self._stage.close)
@@ -126,14 +128,14 @@ class Arena:
         for concurrency, kinds in arrangements:
             versions = islice(cycle(self._versions[:kinds]), concurrency)
             sampling = Sampling(self._tokens)
-            wave = [Request(p, sampling, v) for p, v in zip(cycle(self._prompts), versions, strict=False)]
+            wave = [Request(p, sampling, v) for p, v in zip(self._prompts, versions, strict=False)]
             arrangement = {"training": training, "concurrency": concurrency, "adapters": kinds}
             yield arrangement | self._stage.wave(wave)
         self._stage.switch(training=False)
 
     def others(self) -> dict[str, float]:
         """Tokens a second of each."""
-        eight = list(islice(cycle(self._prompts), USUAL))
+        eight = self._prompts[:USUAL]
         return {
             "transformers, one by one, no adapter": self._peers.transformers_alone(eight[:2], self._tokens),
             f"transformers, {USUAL} in a batch, no adapter": self._peers.transformers_together(eight, self._tokens),
