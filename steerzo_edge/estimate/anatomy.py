@@ -113,9 +113,10 @@ def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
     Raises:
         BaseModelError: If there is none, or the hub cannot be reached.
     """
+    source = source_of(name)
     try:
         return AutoConfig.from_pretrained(
-            source_of(name), revision=revision, trust_remote_code=False, token=hub_token()
+            source, revision=revision, trust_remote_code=False, token=hub_token(source)
         )
     except (OSError, ValueError) as error:
         raise explained(error, name, revision, "the config of base model") from error

@@ -62,7 +62,7 @@ def load_base(
                 device_map={"": where},
                 trust_remote_code=False,
                 use_safetensors=True,
-                token=hub_token(),
+                token=hub_token(source),
                 **_quantizing(released, quantization, compute_dtype),
             )
     except (OSError, ValueError, ImportError) as error:
@@ -111,7 +111,7 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
 def _tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
     check_tokenizer(source, revision)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, revision=revision, trust_remote_code=False, token=hub_token()
+        source, revision=revision, trust_remote_code=False, token=hub_token(source)
     )
     tokenizer.model_max_length = _UNLIMITED  # rows are cut by the rules of `data.tokenization`
     if tokenizer.pad_token_id is None:
