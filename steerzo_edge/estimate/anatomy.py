@@ -12,6 +12,7 @@ from optimum.utils import NormalizedConfigManager
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from steerzo_edge.model.building import building
 from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
 from steerzo_edge.model.load import source_of
@@ -128,8 +129,8 @@ def bare_model(config: PretrainedConfig) -> PreTrainedModel:
     Args:
         config: Of a causal language model.
     """
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config))
+    with building(), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config), dtype=torch.float32)
     model.tie_weights()
     return model
 

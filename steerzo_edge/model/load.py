@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from steerzo_edge.allocator import keep_large_blocks
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward
 from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.origin import check_model, check_tokenizer
@@ -51,7 +52,7 @@ def load_base(
         keep_large_blocks()
     source = source_of(name)
     try:
-        with quiet():
+        with quiet(), building():
             released = released_as(check_model(source, revision), name)
             check_released(released, quantization, name)
             tokenizer = _tokenizer(source, revision)
