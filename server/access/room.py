@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from server.data.library import PASSING
 from server.database import Database
 from server.problems import NoRoomError
 
@@ -88,7 +89,8 @@ class Room:
 
 def _bytes_under(root: Path) -> int:
     total = 0
-    for directory, _, names in os.walk(root):
+    for directory, below, names in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(PASSING)]
         for name in names:
             try:
                 total += os.lstat(os.path.join(directory, name)).st_size

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from server.adapters.register import AdapterRegister, AdapterRow
-from server.data.library import PARTIAL, Library, left_behind
+from server.data.library import PARTIAL, PASSING, Library, left_behind
 from steerzo_edge.files import sync_directory
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,12 @@ class AdapterFiles:
     def fresh(self) -> Path:
         """A new directory for something on its way."""
         path = self._root / f".{uuid4().hex}{PARTIAL}"
+        path.mkdir()
+        return path
+
+    def passing(self) -> Path:
+        """A new directory for something that is sent and not kept."""
+        path = self._root / f"{PASSING}{uuid4().hex}{PARTIAL}"
         path.mkdir()
         return path
 

@@ -14,6 +14,8 @@ from steerzo_edge.errors import NotFoundError
 from steerzo_edge.files import sync_directory
 
 PARTIAL = ".partial"
+# Begins the names of what is sent and not kept: no part of what the data directory holds.
+PASSING = ".passing-"
 
 
 def left_behind(names: Iterable[str], held: Collection[str]) -> list[str]:

@@ -1,15 +1,17 @@
 """Adapters: of jobs and uploaded, listed, renamed, deleted, fetched."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.adapters.exporting import exported_files
+from server.adapters.exporting import exported
 from server.adapters.keeping import keep_adapter, remove_adapter, shown
 from server.adapters.register import AdapterRow
+from server.adapters.sending import attachment, sent
 from server.adapters.zipped import opened, zipped
 from server.context import Adapter, Context, Server
 from server.data.uploads import media_type, received
@@ -89,15 +91,18 @@ def delete_adapter(adapter: Adapter, server: Server) -> Response:
 
 
 @router.get("/adapters/{adapter_id}/download", response_class=Response, responses=binary("application/zip"))
-def download_adapter(adapter: Adapter, server: Server, format: Format = "peft") -> Response:
+async def download_adapter(request: Request, adapter: Adapter, server: Server, format: Format = "peft") -> Response:
     """A zip: the PEFT directory, base and adapter merged in 16 bits, or a GGUF file of either."""
-    return adapter_zip(server, adapter, format)
+    return await adapter_zip(request, server, adapter, format)
 
 
-def adapter_zip(server: Context, row: AdapterRow, form: Form, *, name: str | None = None) -> Response:
+async def adapter_zip(
+    request: Request, server: Context, row: AdapterRow, form: Form, *, name: str | None = None
+) -> Response:
     """An adapter in some form, as a zip.
 
     Args:
+        request: Who asks; an export ends when its client leaves.
         server: The server's parts.
         row: Which.
         form: "peft" is the directory as it is kept.
@@ -106,12 +111,13 @@ def adapter_zip(server: Context, row: AdapterRow, form: Form, *, name: str | Non
     Raises:
         AdapterFileError: If its files are gone.
         ConflictError: If it cannot be had in that form.
-        BusyError: If another whole model is being exported.
+        BusyError: If another export is under way, or still being sent.
+        NoRoomError: If the disk or the quota does not hold it.
     """
     if form != "peft":
-        return zip_response(zipped(exported_files(server, row, form)), f"{name or row.id}-{form}", {})
+        return await sent(request, partial(exported, server, row, form), f"{name or row.id}-{form}")
     try:
-        pieces = zipped(opened(server.adapters.files.directory(row)))
+        pieces = zipped(await run_in_threadpool(opened, server.adapters.files.directory(row)))
     except FileNotFoundError:
         raise AdapterFileError(f"the files of adapter {row.id} are gone") from None
     return zip_response(pieces, name or row.id, {"X-Adapter-SHA256": row.sha256})
@@ -119,5 +125,4 @@ def adapter_zip(server: Context, row: AdapterRow, form: Form, *, name: str | Non
 
 def zip_response(pieces: Iterable[bytes], name: str, headers: dict[str, str]) -> Response:
     """A zip that is sent as it is made."""
-    disposition = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
-    return StreamingResponse(pieces, media_type="application/zip", headers={**disposition, **headers})
+    return StreamingResponse(pieces, media_type="application/zip", headers={**attachment(name), **headers})

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -122,9 +122,10 @@ def job_journal(job: Job, server: Server) -> FileResponse:
 
 
 @router.get("/jobs/{job_id}/adapter", response_class=Response, responses=binary("application/zip"))
-def job_adapter(job: Job, server: Server, format: Format = "peft") -> Response:
+async def job_adapter(request: Request, job: Job, server: Server, format: Format = "peft") -> Response:
     """The finished adapter as a zip: a PEFT directory, merged into the base, or a GGUF file of either."""
-    return adapter_zip(server, server.adapters.names.find(job.id).kept(), format, name=job.id)
+    row = await run_in_threadpool(lambda: server.adapters.names.find(job.id).kept())
+    return await adapter_zip(request, server, row, format, name=job.id)
 
 
 def shown(server: Context, job: JobRow) -> dict[str, Any]:

@@ -233,7 +233,7 @@ def _phrase_batch(
 
 def _absent(counts: Sequence[int], widest: int, device: torch.device) -> Tensor:
     rows = [[0.0] * count + [-torch.inf] * (widest - count) for count in counts]
-    return torch.tensor(rows, device=device)
+    return torch.tensor(rows, dtype=torch.float32, device=device)
 
 
 def _single(data: Choices) -> bool:

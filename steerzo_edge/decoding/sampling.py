@@ -72,7 +72,9 @@ class Chooser:
             return scores
         scores = self._processors(None, scores)
         if self._noise is None:
-            self._noise = torch.rand(scores.shape, generator=self._generator, device=scores.device)
+            self._noise = torch.rand(
+                scores.shape, generator=self._generator, dtype=torch.float32, device=scores.device
+            )
         return scores - torch.log(-torch.log(self._noise.clamp(1e-20, 1 - 1e-7)))
 
     def taken(self) -> None:

@@ -12,6 +12,7 @@ from optimum.utils import NormalizedConfigManager
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from steerzo_edge.model.building import building
 from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
 from steerzo_edge.model.load import source_of
@@ -113,9 +114,10 @@ def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
     Raises:
         BaseModelError: If there is none, or the hub cannot be reached.
     """
+    source = source_of(name)
     try:
         return AutoConfig.from_pretrained(
-            source_of(name), revision=revision, trust_remote_code=False, token=hub_token()
+            source, revision=revision, trust_remote_code=False, token=hub_token(source)
         )
     except (OSError, ValueError) as error:
         raise explained(error, name, revision, "the config of base model") from error
@@ -127,8 +129,8 @@ def bare_model(config: PretrainedConfig) -> PreTrainedModel:
     Args:
         config: Of a causal language model.
     """
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config))
+    with building(), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config), dtype=torch.float32)
     model.tie_weights()
     return model
 

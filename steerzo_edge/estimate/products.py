@@ -56,7 +56,7 @@ def product_speed(
 
 
 def _layer(inputs: int, outputs: int, kind: Quantization, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     layer: nn.Module
     if kind == "none":
         layer = nn.Linear(inputs, outputs, bias=False, dtype=dtype, device="meta")

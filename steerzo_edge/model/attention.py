@@ -167,7 +167,7 @@ def _additive(mask: Tensor | None, width: int, like: Tensor) -> Tensor:
     """(n or 1, 1, W, W) float32: 0 where a token may look, -inf elsewhere."""
     if mask is None:
         mask = torch.ones(1, 1, width, width, dtype=torch.bool, device=like.device).tril()
-    return torch.zeros(mask.shape, device=like.device).masked_fill_(~mask, -torch.inf)
+    return torch.zeros(mask.shape, dtype=torch.float32, device=like.device).masked_fill_(~mask, -torch.inf)
 
 
 AttentionInterface.register(NAME, _attend)

@@ -50,7 +50,7 @@ class Core:
         self.alpha = alpha
         self.compute_dtype = compute_dtype
         self.slots = lay_out([(name, "C", (rank, rank)) for name in layers])
-        self.parameters: Tensor = torch.zeros(self.slots[-1].stop, device=device)
+        self.parameters: Tensor = torch.zeros(self.slots[-1].stop, dtype=torch.float32, device=device)
         self.frozen: Tensor = frozen.to(device, torch.float32)
         self._factors = _factor_slots(layers, rank)
         self._compute_frozen = self.frozen.to(compute_dtype)

@@ -91,7 +91,7 @@ class Head:
 
     def _walked(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Normalizer and the token's logit, (P,) each, block by block over the vocabulary."""
-        normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+        normalizer = torch.full((len(hidden),), -torch.inf, dtype=torch.float32, device=hidden.device)
         chosen = torch.zeros_like(normalizer)
         for start in range(0, len(self._weight), self._columns):
             self._between()

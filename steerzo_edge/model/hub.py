@@ -24,22 +24,35 @@ TOKEN_FILE: Final = "STEERZO_HF_TOKEN_FILE"
 _TOKEN_HINT: Final = f"Put a token that may read it into HF_TOKEN, or into a file that {TOKEN_FILE} names."
 
 
-def hub_token() -> str | None:
+def hub_token(source: str) -> str | None:
     """The token in the secret file, if one is named; None leaves it to HF_TOKEN and the login.
 
+    Args:
+        source: What is asked for: a hub id, or a path. The file is read for hub ids alone.
+
     Raises:
-        BaseModelError: If the file cannot be read, or is empty.
+        BaseModelError: If the file cannot be read, or is empty; without its path, which is nobody else's business.
     """
     named = os.environ.get(TOKEN_FILE)
-    if not named:
+    if not named or _is_path(source) or Path(source).is_dir():
         return None
     try:
         token = Path(named).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BaseModelError(f"{TOKEN_FILE} names a file that cannot be read: {error}") from None
+    except OSError as error:
+        raise _unread(error.strerror or type(error).__name__) from None
+    except UnicodeDecodeError:
+        raise _unread("it is not UTF-8") from None
     if not token:
         raise BaseModelError(f"{TOKEN_FILE} names a file that is empty", hint=_TOKEN_HINT)
     return token
+
+
+def _unread(why: str) -> BaseModelError:
+    return BaseModelError(f"{TOKEN_FILE} names a file that cannot be read: {why}", hint=_TOKEN_HINT)
+
+
+def _is_path(source: str) -> bool:
+    return Path(source).is_absolute() or source.startswith(".")
 
 
 def explained(error: BaseException, name: str, revision: str | None, what: str = "base model") -> BaseModelError:
@@ -65,7 +78,7 @@ def _refusal(kinds: tuple[type, ...], name: str, revision: str | None, what: str
     def among(*known: type) -> bool:
         return any(issubclass(kind, known) for kind in kinds)
 
-    if Path(name).is_absolute() or name.startswith("."):
+    if _is_path(name):
         return (
             None
             if Path(name).is_dir()

@@ -39,8 +39,8 @@ class LastLayers:
             name: None if layer.bias is None else layer.bias.to(compute_dtype) for name, layer in layers.items()
         }
         size = sum(layer.out_features * layer.in_features for layer in layers.values())
-        self.parameters: Tensor = torch.empty(size, device=device)
-        self.frozen: Tensor = torch.empty(0, device=device)
+        self.parameters: Tensor = torch.empty(size, dtype=torch.float32, device=device)
+        self.frozen: Tensor = torch.empty(0, dtype=torch.float32, device=device)
         for slot in self.slots:
             slot.of(self.parameters).copy_(layers[slot.layer].weight_like_base(torch.float32))
 

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from steerzo_edge.allocator import keep_large_blocks
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward
 from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.origin import check_model, check_tokenizer
@@ -51,7 +52,7 @@ def load_base(
         keep_large_blocks()
     source = source_of(name)
     try:
-        with quiet():
+        with quiet(), building():
             released = released_as(check_model(source, revision), name)
             check_released(released, quantization, name)
             tokenizer = _tokenizer(source, revision)
@@ -62,7 +63,7 @@ def load_base(
                 device_map={"": where},
                 trust_remote_code=False,
                 use_safetensors=True,
-                token=hub_token(),
+                token=hub_token(source),
                 **_quantizing(released, quantization, compute_dtype),
             )
     except (OSError, ValueError, ImportError) as error:
@@ -111,7 +112,7 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
 def _tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
     check_tokenizer(source, revision)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, revision=revision, trust_remote_code=False, token=hub_token()
+        source, revision=revision, trust_remote_code=False, token=hub_token(source)
     )
     tokenizer.model_max_length = _UNLIMITED  # rows are cut by the rules of `data.tokenization`
     if tokenizer.pad_token_id is None:

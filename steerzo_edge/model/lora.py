@@ -51,9 +51,11 @@ class Lora:
             (resting if freeze_a else trained).append((name, "A", (rank, layer.in_features)))
             trained.append((name, "B", (layer.out_features, rank)))
         self.slots = lay_out(trained)
-        self.parameters: Tensor = torch.zeros(self.slots[-1].stop, device=device)
+        self.parameters: Tensor = torch.zeros(self.slots[-1].stop, dtype=torch.float32, device=device)
         self._frozen_slots = lay_out(resting)
-        self.frozen: Tensor = torch.zeros(self._frozen_slots[-1].stop if resting else 0, device=device)
+        self.frozen: Tensor = torch.zeros(
+            self._frozen_slots[-1].stop if resting else 0, dtype=torch.float32, device=device
+        )
         if frozen is None:
             self._draw(torch.Generator().manual_seed(seed))
         else:
@@ -63,7 +65,7 @@ class Lora:
     def _draw(self, generator: torch.Generator) -> None:
         for slot in self._frozen_slots or self.slots:
             if slot.part == "A":
-                uniform = torch.rand(slot.shape, generator=generator) * 2 - 1
+                uniform = torch.rand(slot.shape, generator=generator, dtype=torch.float32) * 2 - 1
                 place = slot.of(self.frozen if self.freeze_a else self.parameters)
                 place.copy_(uniform / math.sqrt(slot.shape[1]))
 

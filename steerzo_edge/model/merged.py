@@ -130,8 +130,9 @@ def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
     Raises:
         BaseModelError: If it cannot be loaded, or was released quantized.
     """
+    source = source_of(name)
     try:
-        settings, _ = PretrainedConfig.get_config_dict(source_of(name), revision=revision, token=hub_token())
+        settings, _ = PretrainedConfig.get_config_dict(source, revision=revision, token=hub_token(source))
     except OSError as error:
         raise explained(error, name, revision) from error
     if settings.get("quantization_config"):
@@ -150,8 +151,9 @@ def released_tokenizer(name: str, revision: str | None = None) -> PreTrainedToke
     Raises:
         OSError: If there is none.
     """
+    source = source_of(name)
     found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source_of(name), revision=revision, trust_remote_code=False, token=hub_token()
+        source, revision=revision, trust_remote_code=False, token=hub_token(source)
     )
     return found
 

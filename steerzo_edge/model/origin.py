@@ -31,7 +31,7 @@ def check_model(source: str, revision: str | None) -> dict[str, Any]:
         OSError: If there is no such base.
     """
     settings: dict[str, Any]
-    settings, _ = PretrainedConfig.get_config_dict(source, revision=revision, token=hub_token())
+    settings, _ = PretrainedConfig.get_config_dict(source, revision=revision, token=hub_token(source))
     _check(settings, source, "config.json")
     directory = Path(source)
     if not directory.is_dir() or any(directory.glob("*.safetensors")):
@@ -55,7 +55,9 @@ def check_tokenizer(source: str, revision: str | None) -> None:
     Raises:
         BaseModelError: Saying which file it is about.
     """
-    _check(get_tokenizer_config(source, revision=revision, token=hub_token()), source, "tokenizer_config.json")
+    _check(
+        get_tokenizer_config(source, revision=revision, token=hub_token(source)), source, "tokenizer_config.json"
+    )
 
 
 def _check(settings: dict[str, Any], source: str, file: str) -> None:

@@ -47,7 +47,7 @@ def leading(matrix: Tensor, rank: int, generator: torch.Generator) -> Spectrum:
     width = min(rank + OVERSAMPLING, depth)
     if count < width:  # rows of zeros change nothing, and make every factor below full
         matrix = torch.nn.functional.pad(matrix, (0, 0, 0, width - count))
-    columns = torch.randn(depth, width, generator=generator).to(matrix.device)
+    columns = torch.randn(depth, width, generator=generator, dtype=torch.float32).to(matrix.device)
     columns = torch.linalg.qr(columns).Q  # (D, w)
     for _ in range(ITERATIONS):
         # Both halves are made orthonormal: squares of values would drown in float32 where a few dominate.

@@ -78,7 +78,7 @@ class Noise:
 
     def _drawn(self, length: int) -> Tensor:
         if self.distribution == "gaussian":
-            return torch.randn(length, generator=self._generator, device=self.device)
+            return torch.randn(length, generator=self._generator, dtype=torch.float32, device=self.device)
         signs = torch.randint(0, 2, (length,), generator=self._generator, device=self.device, dtype=torch.int8)
         return signs.float().mul_(2).sub_(1)
 
@@ -94,4 +94,4 @@ class Noise:
     def zeros(self, segment: int) -> Tensor:
         """A fresh (length,) float32 vector of zeros for the segment."""
         bounds = self.segments[segment]
-        return torch.zeros(bounds.stop - bounds.start, device=self.device)
+        return torch.zeros(bounds.stop - bounds.start, dtype=torch.float32, device=self.device)

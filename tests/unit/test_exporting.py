@@ -1,18 +1,35 @@
-"""Exports of a server: refused in words where they cannot be made, one at a time, nothing left behind."""
+"""Exports of a server: apart from it, refused in words where they cannot be made, one at a time, nothing left."""
 
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
+import torch
 
+from server.access.room import Room
 from server.adapters import exporting
-from server.adapters.exporting import exported_files
-from steerzo_edge.errors import BaseModelError, BusyError, ConflictError
+from server.adapters.exporting import Export, exported, needs
+from server.problems import NoRoomError
+from steerzo_edge.errors import BaseModelError, BusyError, CapacityError, ConflictError, SteerzoError
+from steerzo_edge.estimate.anatomy import bare_model, load_config
+from steerzo_edge.export import apart
+from steerzo_edge.export.apart import export_apart
+from steerzo_edge.export.forms import Form
+from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 from tests.unit.test_adapters import uploaded
 from tests.unit.test_runner import Box
 from tests.unit.test_states import Clock
+
+FORMS: tuple[Form, ...] = ("merged", "gguf", "gguf-lora")
 
 
 @pytest.fixture
@@ -20,17 +37,27 @@ def box(tmp_path: Path, tiny: Loader) -> Box:
     return Box(tmp_path / "data", tiny("nf4"), Clock())
 
 
-def server_of(box: Box) -> Any:
+def server_of(box: Box, check: Callable[..., None] = lambda more_bytes, datasets: None) -> Any:
     return SimpleNamespace(
         adapters=box.adapters,
+        bell=SimpleNamespace(closed=False),
         device=SimpleNamespace(base=box.base),
         settings=SimpleNamespace(model=SimpleNamespace(revision=None)),
-        room=SimpleNamespace(check_disk=lambda more_bytes: None),
+        room=SimpleNamespace(check=check),
     )
 
 
 def left(box: Box) -> list[str]:
     return [path.name for path in (box.root / "adapters").iterdir() if path.name.startswith(".")]
+
+
+def pretended(form: Form, adapter: Path, out: Path, name: str, **more: Any) -> None:
+    out.mkdir(parents=True)
+    (out / "model").write_bytes(bytes(1000))
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
 
 
 def test_a_base_without_sixteen_bits_is_a_conflict(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,40 +66,186 @@ def test_a_base_without_sixteen_bits_is_a_conflict(box: Box, monkeypatch: pytest
     def refused(*given: Any, **more: Any) -> None:
         raise BaseModelError("it was released quantized")
 
-    monkeypatch.setattr(exporting, "export", refused)
+    monkeypatch.setattr(exporting, "export_apart", refused)
     with pytest.raises(ConflictError, match="exported so: it was released"):
-        exported_files(server_of(box), row, "merged")
+        exported(server_of(box), row, "merged")
     assert left(box) == []
     assert not box.adapters.merging.locked()
 
 
-def test_too_little_memory_is_told_before_anything_is_loaded(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_too_little_memory_is_told_before_anything_is_loaded(
+    box: Box, monkeypatch: pytest.MonkeyPatch, form: Form
+) -> None:
     row = uploaded(box, "mine")
     monkeypatch.setattr(exporting, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr(exporting, "export", None)
+    monkeypatch.setattr(exporting, "export_apart", None)
     with pytest.raises(ConflictError, match="are free"):
-        exported_files(server_of(box), row, "merged")
+        exported(server_of(box), row, form)
+    assert not box.adapters.merging.locked()
 
 
-def test_one_at_a_time(box: Box) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_disk_and_quota_are_looked_at_first(box: Box, monkeypatch: pytest.MonkeyPatch, form: Form) -> None:
     row = uploaded(box, "mine")
-    with box.adapters.merging, pytest.raises(BusyError):
-        exported_files(server_of(box), row, "merged")
-    files = exported_files(server_of(box), row, "merged")
-    assert "model.safetensors" in files
-    assert left(box) == []  # open still, and gone from the disk
-    for file in files.values():
-        assert file.read(1)
-        file.close()
+    room = Room(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0)
+    monkeypatch.setattr(exporting, "export_apart", None)
+    with pytest.raises(NoRoomError, match="the quota is 1"):
+        exported(server_of(box, room.check), row, form)
 
 
-def test_an_adapter_alone_does_not_wait_for_a_whole_model(box: Box) -> None:
-    row = uploaded(box, "mine")
-    with box.adapters.merging:
-        files = exported_files(server_of(box), row, "gguf-lora")
-    assert list(files) == [f"{row.id}.gguf"]
-    whole = exported_files(server_of(box), row, "gguf")
+def test_what_passes_is_no_part_of_the_quota(box: Box) -> None:
+    room = Room(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0, now=iter_clock())
+    before = room.held_bytes()
+    (box.adapters.files.passing() / "file").write_bytes(bytes(100_000))
+    assert room.held_bytes() == before
+    (box.adapters.files.fresh() / "file").write_bytes(bytes(100_000))
+    assert room.held_bytes() == before + 100_000
+    assert len(left(box)) == 2
+    box.adapters.files.sweep(box.adapters.register)
     assert left(box) == []
-    for file in (*files.values(), *whole.values()):
-        assert file.read(4) == b"GGUF"
-        file.close()
+
+
+def iter_clock() -> Callable[[], float]:
+    seconds = iter(range(0, 10_000, 100))
+    return lambda: float(next(seconds))
+
+
+def test_needs_are_weights_and_the_largest_and_logits(box: Box) -> None:
+    adapter = box.adapters.files.directory(uploaded(box, "mine"))
+    base = box.base
+    whole, alone = needs("gguf", base, adapter), needs("gguf-lora", base, adapter)
+    bare = bare_model(load_config(base.name))
+    weights = 2 * sum(parameter.numel() for parameter in bare.parameters())
+    largest = 4 * max(parameter.numel() for parameter in bare.parameters())
+    assert whole.disk_bytes == weights
+    assert whole.memory_bytes > weights + largest
+    assert 0 < alone.disk_bytes < whole.disk_bytes
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_made_by_another_process(box: Box, form: Form) -> None:
+    row = uploaded(box, "mine")
+    found = exported(server_of(box), row, form)
+    assert left(box) == []  # open still, and gone from the disk
+    assert children() == []
+    name, start = ("model.safetensors", b"") if form == "merged" else (f"{row.id}.gguf", b"GGUF")
+    assert found.files[name].read(1 << 20).startswith(start)
+    assert box.adapters.merging.locked()
+    found.close()
+    assert all(file.closed for file in found.files.values())
+    assert not box.adapters.merging.locked()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_at_a_time_until_it_is_closed(box: Box, monkeypatch: pytest.MonkeyPatch, form: Form) -> None:
+    monkeypatch.setattr(exporting, "export_apart", pretended)
+    row, server = uploaded(box, "mine"), server_of(box)
+    first = exported(server, row, "merged")
+    with pytest.raises(BusyError, match="still being sent"):
+        exported(server, row, form)
+    first.close()
+    second = exported(server, row, "merged")
+    first.close()  # once more: the turn is another's now
+    assert box.adapters.merging.locked()
+    second.close()
+    assert not box.adapters.merging.locked()
+
+
+def test_the_default_float_type_stays(tmp_path: Path, bundled: Base) -> None:
+    box = Box(tmp_path / "data", bundled, Clock())
+    row, server = uploaded(box, "mine"), server_of(box)
+    seen: set[torch.dtype] = set()
+    done: list[Export] = []
+    thread = threading.Thread(target=lambda: done.append(exported(server, row, "gguf-lora")))
+    thread.start()
+    while thread.is_alive():
+        seen.add(torch.get_default_dtype())
+        time.sleep(1e-4)
+    done[0].close()
+    assert seen == {torch.float32}
+
+
+def test_two_that_build_at_once_leave_the_default(tiny: Loader) -> None:
+    """Sixteen-bit configs, whose type `transformers` makes the default while it builds."""
+    config = load_config(tiny("nf4").name)
+    config.dtype = torch.bfloat16
+    seen: set[torch.dtype] = set()
+
+    def build() -> None:
+        for _ in range(20):
+            bare_model(config)
+            seen.add(torch.get_default_dtype())
+
+    threads = [threading.Thread(target=build) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seen.add(torch.get_default_dtype())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert seen == {torch.float32}
+
+
+@pytest.mark.parametrize("why", ["left", "shutdown"])
+def test_nobody_waits_any_more(box: Box, why: str) -> None:
+    row, server = uploaded(box, "mine"), server_of(box)
+    asked: list[int] = []
+
+    def unwanted() -> bool:
+        asked.append(len(children()))
+        server.bell.closed = why == "shutdown"
+        return why == "left"
+
+    with pytest.raises(BusyError, match="nobody waits"):
+        exported(server, row, "merged", unwanted=unwanted)
+    assert asked[0] == 1
+    assert children() == []
+    assert left(box) == []
+    assert not box.adapters.merging.locked()
+
+
+def test_refusals_come_back_as_they_were(box: Box, tmp_path: Path) -> None:
+    adapter = box.adapters.files.directory(uploaded(box, "mine"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").touch()
+    with pytest.raises(ConflictError, match="there is something") as caught:
+        export_apart("merged", adapter, tmp_path / "out", box.base.name)
+    assert caught.value.hint == "Name a directory that is new."
+    with pytest.raises(FileNotFoundError):
+        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "told": "gone", "errno": 2}).encode(), b"")
+    with pytest.raises(CapacityError):
+        apart._raise(-9, b"", b"")
+    with pytest.raises(SteerzoError, match="log has the details") as unknown:
+        apart._raise(1, b"", b"Traceback: what happened")
+    assert "what happened" in str(unknown.value.__cause__)
+
+
+def test_the_process_has_a_limit_and_none_of_the_servers_environment(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = box.adapters.files.directory(uploaded(box, "mine"))
+    for name in ("STEERZO_API_KEY", "STEERZO_HF_TOKEN_FILE", "HF_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    assert "secret" not in apart._environment().values()
+    with pytest.raises(SteerzoError):
+        export_apart("merged", adapter, tmp_path / "out", box.base.name, memory_bytes=1 << 20)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_process_ends_with_its_parent(box: Box, tmp_path: Path) -> None:
+    adapter = box.adapters.files.directory(uploaded(box, "mine"))
+    code = "import sys, pathlib; from steerzo_edge.export.apart import export_apart; p = pathlib.Path; "
+    code += "export_apart('merged', p(sys.argv[1]), p(sys.argv[2]), sys.argv[3])"
+    parent = subprocess.Popen([sys.executable, "-c", code, str(adapter), str(tmp_path / "out"), box.base.name])
+    until = time.monotonic() + 60
+    while not (below := psutil.Process(parent.pid).children()) and time.monotonic() < until:
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    (child,) = below
+    psutil.wait_procs([child], timeout=60)
+    assert not child.is_running()
+    assert not (tmp_path / "out").exists()

@@ -16,7 +16,9 @@ from server.models import lies_under
 from server.settings import from_environment
 from steerzo_edge.cli.train import base_settings
 from steerzo_edge.errors import BaseModelError, InputError
+from steerzo_edge.estimate.anatomy import load_config
 from steerzo_edge.model.hub import hub_token
+from steerzo_edge.model.load import load_base
 
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 TOKEN = "hf_letmein"
@@ -162,15 +164,29 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert "cannot be reached" in line
 
 
-@pytest.mark.parametrize(("content", "match"), [(None, "cannot be read"), ("\n", "is empty")])
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [(None, "cannot be read: No such file"), (b"\n", "is empty"), (b"\xff", "cannot be read: it is not UTF-8")],
+)
 def test_a_token_file_that_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, match: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, match: str
 ) -> None:
     if content is not None:
-        (tmp_path / "token").write_text(content)
+        (tmp_path / "token").write_bytes(content)
     monkeypatch.setenv("STEERZO_HF_TOKEN_FILE", str(tmp_path / "token"))
-    with pytest.raises(BaseModelError, match=match):
-        hub_token()
+    with pytest.raises(BaseModelError, match=match) as caught:
+        hub_token("org/gated")
+    assert str(tmp_path) not in f"{caught.value} {caught.value.hint}"
+
+
+def test_bases_of_this_machine_need_no_token(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERZO_HF_TOKEN_FILE", str(tmp_path / "token"))
+    assert load_config("bundled").model_type == "llama"
+    assert load_base(str(tiny_path), quantization="none", device="cpu").name == str(tiny_path)
+    for path in (str(tmp_path / "gone"), "./gone"):
+        assert hub_token(path) is None
 
 
 def test_another_base_has_another_revision() -> None:

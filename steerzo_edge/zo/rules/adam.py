@@ -30,8 +30,8 @@ class Adam:
         self.beta1 = beta1
         self.beta2 = beta2
         self.stability = stability
-        self._mean = torch.zeros(size, device=device)
-        self._square = torch.zeros(size, device=device)
+        self._mean = torch.zeros(size, dtype=torch.float32, device=device)
+        self._square = torch.zeros(size, dtype=torch.float32, device=device)
         self._count = torch.zeros((), dtype=torch.int64)
 
     def step(self, parameters: Tensor, gradient: Gradient, learning_rate: float) -> None:

@@ -22,7 +22,7 @@ class Momentum:
     ) -> None:
         self.beta = beta
         self.dampening = dampening
-        self._velocity = torch.zeros(size, device=device)
+        self._velocity = torch.zeros(size, dtype=torch.float32, device=device)
 
     def step(self, parameters: Tensor, gradient: Gradient, learning_rate: float) -> None:
         """See `Rule.step`."""
