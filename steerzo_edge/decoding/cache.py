@@ -1,7 +1,11 @@
-"""The keys and values of one prompt while it is read, alone; `pool.py` has those of the rows that are decoded."""
+"""The keys and values of one prompt while it is read; `pool.py` has those of the rows that are decoded."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from steerzo_edge.data.tokenization import Tokens
 
 ROOM = 64
 
@@ -48,6 +52,19 @@ class RowCache:
         larger = _block(block, end)
         larger[:, : self.length] = block[:, : self.length]
         return larger
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens of one prompt that are read in one forward.
+
+    Args:
+        cache: What has been read of it before.
+        tokens: That come next; not empty.
+    """
+
+    cache: RowCache
+    tokens: Tokens
 
 
 def blocks_of(tokens: int) -> int:

@@ -3,19 +3,20 @@
 A step is one quantum of the device:
 
     1 forward     the next token of every row, through the bank's `rows` route
-    1 forward     of a chunk of one prompt that has not been read yet; prompts take turns. While more are unread
-                  than are being answered, further short ones are read, up to the tokens of one chunk
+    1 forward     chunks of prompts that have not been read yet, one behind the other in one row of tokens: of the
+                  one whose turn it is, and of others that fit beside it. Prompts take turns
 
 The last chunk of a prompt gives its first token, and makes it a row from the next step on; requests that begin
-alike are read once, and each gets a copy. A prompt is always read alone, in chunks that depend on its own length
-only, and attention is the same sum whatever the others' lengths. So a row's numbers do not depend on the other
-rows as far as the products round a row alike for every number of rows. The bf16 kernels of a CPU with AVX512-BF16
-do, bit for bit; float32 products may differ in the last bit, and on CUDA kernels are chosen by the number of rows:
-two tokens of nearly equal score may change places there.
+alike are read once, and each gets a copy. Prompts share the products of a forward, and nothing else: where one is
+cut depends on its own length only, each attends to itself by a call of its own, as its adapter is added to its own
+tokens, and among rows attention is the same sum whatever the others' lengths. So a request's numbers do not depend
+on the others as far as the products round a token alike for every number of tokens. The bf16 kernels of a CPU with
+AVX512-BF16 do, bit for bit; float32 products may differ in the last bit, and on CUDA kernels are chosen by the
+number of tokens: two of nearly equal score may change places there.
 
 A step that fails has changed nothing. If memory ran out, the request that came last is parked: its keys and values
 are dropped, and made again from its tokens when another request has ended. For any other fault rows are taken one
-at a time once, and those that still fail are the ones it belongs to.
+at a time once, and those that still fail are the ones it belongs to. So are prompts, whatever the fault.
 
 `transformers`' continuous batching packs all requests into one row, where a token's adapter cannot be told by its
 row; it samples from the global generator, and runs a thread of its own that shares the device with nobody.
@@ -27,16 +28,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steerzo_edge.data.tokenization import Tokens
 from steerzo_edge.decoding.answer import FinishReason
 from steerzo_edge.decoding.attention import attention_to
-from steerzo_edge.decoding.cache import RowCache, blocks_of
+from steerzo_edge.decoding.cache import Chunk, RowCache, blocks_of
 from steerzo_edge.decoding.logprobs import TokenLogprob, logprobs_of
 from steerzo_edge.decoding.pool import Pool, pool_bytes
-from steerzo_edge.decoding.row import Piece, Reading, Request, Row
+from steerzo_edge.decoding.reading import Reading, next_of
+from steerzo_edge.decoding.row import Piece, Request, Row
 from steerzo_edge.decoding.sampling import chosen
 from steerzo_edge.model.bank import Patches, rows
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.segments import segments
 
 __all__ = ["Decoder", "Piece", "Request"]
 
@@ -49,7 +51,7 @@ class Decoder:
 
     Args:
         base: The frozen model. Only the thread that owns it may call this.
-        prefill_tokens: Most tokens of a prompt that are read in one step.
+        prefill_tokens: Most tokens of prompts that are read in one step.
     """
 
     def __init__(self, base: Base, *, prefill_tokens: int = PREFILL_TOKENS) -> None:
@@ -166,24 +168,32 @@ class Decoder:
         return self._route
 
     def _read_some(self) -> list[Piece]:
-        """One chunk; more, if short, while more wait to be read than are waiting for their next token."""
+        """A chunk of each of some prompts."""
         pieces: list[Piece] = []
-        tokens = 0
-        while self._readings and tokens < self._prefill_tokens:
-            tokens += max(1, min(self._prefill_tokens, self._readings[0].rest))
-            pieces += self._read()
-            if len(self._rows) >= len(self._readings):
-                break
+        taken = next_of(self._readings, self._prefill_tokens)
+        are_read = len(taken) > 1 and self._are_read(taken)
+        for reading in taken:
+            if reading in self._readings:  # and not parked for one before it
+                pieces += self._go_on(reading, is_read=are_read)
         return pieces
 
-    def _read(self) -> list[Piece]:
-        reading = self._readings[0]
+    def _are_read(self, taken: Sequence[Reading]) -> bool:
+        """Whether a chunk of each could be read; if not nothing has changed, and they are read one at a time."""
+        try:
+            self._read(taken)
+        except Exception:
+            return False
+        return True
+
+    def _go_on(self, reading: Reading, *, is_read: bool) -> list[Piece]:
+        """With one of which a chunk is read now, unless it has been."""
         pieces: list[Piece] = []
         try:
+            if not is_read:
+                self._read([reading])
             if reading.rest:
-                self._chunk(reading)
-            if reading.rest:
-                self._readings.rotate(-1)
+                self._readings.remove(reading)
+                self._readings.append(reading)
                 return []
             while reading.rows:
                 pieces.append(self._begun(reading))
@@ -194,10 +204,17 @@ class Decoder:
             pieces += [self._failed(row, error) for row in list(reading.rows)]
         return pieces
 
-    def _chunk(self, reading: Reading) -> None:
-        done = reading.cache.length
-        with self._base.bank.route(reading.route):
-            reading.scores = self._read_into(reading.cache, reading.tokens[done : done + self._prefill_tokens])
+    def _read(self, readings: Sequence[Reading]) -> None:
+        """A chunk of each; of one that has been read, and found no room among the rows, none."""
+        unread = [reading for reading in readings if reading.rest]
+        if not unread:
+            return
+        chunks = [reading.chunk(self._prefill_tokens) for reading in unread]
+        route = segments([reading.route for reading in unread], [len(chunk.tokens) for chunk in chunks])
+        with self._base.bank.route(route):
+            scores = self._read_into(chunks)
+        for reading, own in zip(unread, scores.unsqueeze(1).unbind(), strict=True):
+            reading.scores = own
 
     def _begun(self, reading: Reading) -> Piece:
         """The first token of one that has been read for, which becomes a row."""
@@ -260,24 +277,37 @@ class Decoder:
         self._parked.sort(key=lambda row: row.ticket)
         return []
 
-    def _read_into(self, cache: RowCache, tokens: Tokens) -> Tensor:
-        """(1, V) logits behind the last of some tokens."""
+    def _read_into(self, chunks: Sequence[Chunk]) -> Tensor:
+        """(n, V) logits behind the last token of each of n chunks."""
         device = self._base.device
-        positions = torch.arange(cache.length, cache.length + len(tokens), device=device)[None]
-        scores = self._forward(torch.tensor([tokens], device=device), positions, cache)
-        cache.length += len(tokens)
+        ids = [token for chunk in chunks for token in chunk.tokens]
+        places = [place for chunk in chunks for place in _places(chunk)]
+        inputs, positions = torch.tensor([ids, places], device=device).unsqueeze(1)
+        scores = self._forward(inputs, positions, chunks)
+        for chunk in chunks:
+            chunk.cache.length += len(chunk.tokens)
         return scores
 
-    def _forward(self, ids: Tensor, positions: Tensor, past: RowCache | Pool) -> Tensor:
-        """(n, q) new tokens to (n, V) logits behind the last of them."""
+    def _forward(self, ids: Tensor, positions: Tensor, past: Sequence[Chunk] | Pool) -> Tensor:
+        """(n, 1) new tokens of rows, or (1, S) of n chunks, to (n, V) logits behind the last of each."""
         model = self._base.model
+        last = 1 if isinstance(past, Pool) or len(past) == 1 else _ends(past, ids.device)
         with attention_to(past, model.config):
-            output = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1)
-        return output.logits[:, -1]  # type: ignore[no-any-return]
+            logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=last).logits
+        return logits[:, -1] if isinstance(last, int) else logits[0]  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def _measured(self) -> int:
         """Bytes of one token's keys and values, as one forward leaves them."""
         cache = RowCache()
-        self._read_into(cache, (0,))
+        self._read_into([Chunk(cache, (0,))])
         return cache.bytes // blocks_of(1)
+
+
+def _places(chunk: Chunk) -> range:
+    return range(chunk.cache.length, chunk.cache.length + len(chunk.tokens))
+
+
+def _ends(chunks: Sequence[Chunk], device: torch.device) -> Tensor:
+    """(n,) places of the last tokens of chunks that lie one behind the other."""
+    return torch.tensor([len(chunk.tokens) for chunk in chunks], device=device).cumsum(0) - 1

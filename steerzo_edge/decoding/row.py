@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from steerzo_edge.data.tokenization import Tokens
 from steerzo_edge.decoding.answer import Answer, FinishReason, Generation, Logprobs
-from steerzo_edge.decoding.cache import RowCache
 from steerzo_edge.decoding.logprobs import TokenLogprob
 from steerzo_edge.decoding.sampling import Chooser, Sampling
-from steerzo_edge.model.bank import Patches, rows
+from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 
 
@@ -90,34 +87,3 @@ class Row:
     def _piece(self, text: str, logprobs: Logprobs) -> Piece:
         made = None if self.answer.reason is None else self.answer.finished(len(self.request.tokens))
         return Piece(self.ticket, text, len(self.answer.tokens), made, logprobs)
-
-
-class Reading:
-    """Tokens that are being read for one row, or for several that begin alike.
-
-    Args:
-        row: The first of them.
-
-    Attributes:
-        scores: (1, V) logits behind the last token that has been read.
-    """
-
-    def __init__(self, row: Row) -> None:
-        self.tokens = row.so_far
-        self.adapter = row.request.adapter
-        self.route = rows([self.adapter])
-        self.cache = RowCache()
-        self.rows = [row]
-        self.scores: Tensor | None = None
-
-    def takes(self, row: Row) -> bool:
-        """Whether the row begins alike; then it is one more of these from now on."""
-        alike = row.request.adapter is self.adapter and row.so_far == self.tokens
-        if alike:
-            self.rows.append(row)
-        return alike
-
-    @property
-    def rest(self) -> int:
-        """Tokens still to be read."""
-        return len(self.tokens) - self.cache.length

@@ -278,14 +278,31 @@ def rows(adapters: Sequence[Patches | None]) -> Patches:
 def _of_rows(patches: Sequence[Patch | None]) -> Patch:
     if any(not isinstance(patch, LoraPatch) for patch in patches if patch is not None):
         return MixedPatch(tuple(patches))
-    loras = [patch for patch in patches if isinstance(patch, LoraPatch)]
-    rank = max(lora.a.shape[1] for lora in loras)
-    width, depth = loras[0].b.shape[1], loras[0].a.shape[2]
-    a = loras[0].a.new_zeros(len(patches), rank, depth)
-    b = loras[0].b.new_zeros(len(patches), width, rank)
-    for row, patch in enumerate(patches):
-        if isinstance(patch, LoraPatch):
-            own = patch.a.shape[1]
-            a[row, :own] = patch.a[0]
-            b[row, :, :own] = patch.b[0] * patch.scale
+    a, b = _stacked([patch for patch in patches if isinstance(patch, LoraPatch)])
+    if len(a) < len(patches):
+        there = [row for row, patch in enumerate(patches) if patch is not None]
+        a, b = (
+            part.new_zeros(len(patches), *part.shape[1:]).index_copy_(
+                0, torch.tensor(there, device=part.device), part
+            )
+            for part in (a, b)
+        )
     return RowLoras(a, b) if a.device.type == "cpu" else LoraPatch(a, b, 1.0)
+
+
+def _stacked(loras: Sequence[LoraPatch]) -> tuple[Tensor, Tensor]:
+    """(n, R, D) and (n, O, R), multiplied by the scale; what lies behind a lower rank is zero.
+
+    In few calls where ranks are equal: it is done for every layer whenever a row joins or leaves.
+    """
+    ranks = [lora.a.shape[1] for lora in loras]
+    scaled = [lora.b * lora.scale for lora in loras]
+    if len(set(ranks)) == 1:
+        return torch.cat([lora.a for lora in loras]), torch.cat(scaled)
+    rank = max(ranks)
+    a = loras[0].a.new_zeros(len(loras), rank, loras[0].a.shape[2])
+    b = loras[0].b.new_zeros(len(loras), loras[0].b.shape[1], rank)
+    for row, (lora, own) in enumerate(zip(loras, ranks, strict=True)):
+        a[row, :own] = lora.a[0]
+        b[row, :, :own] = scaled[row][0]
+    return a, b

@@ -19,8 +19,7 @@ class RowLoras:
     """
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
-        self._a = a.transpose(1, 2).float().contiguous()  # (n, D, R)
-        self._b = b.transpose(1, 2).float().contiguous()  # (n, R, O)
+        self._a, self._b = _turned(a), _turned(b)  # (n, D, R), (n, R, O)
 
     @property
     def groups(self) -> int:
@@ -34,3 +33,16 @@ class RowLoras:
         # The base's product is ours alone, so the adapter's is added in place; rounded once.
         out.add_(torch.bmm(low, self._b).view_as(out))
         return out
+
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """What is added to the base's product, for one row.
+
+        Args:
+            x: (1, q, D) float32.
+            out: (1, q, O) float32; written to.
+        """
+        torch.bmm(torch.bmm(x, self._a), self._b, out=out)
+
+
+def _turned(factor: Tensor) -> Tensor:
+    return factor.transpose(1, 2).to(torch.float32, copy=True, memory_format=torch.contiguous_format)

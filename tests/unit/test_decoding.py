@@ -1,7 +1,7 @@
 """Batched decoding: every row as if it were alone, whoever joins and leaves."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerzo_edge.data.tokenization import Tokens
-from steerzo_edge.decoding.cache import RowCache
+from steerzo_edge.decoding.cache import Chunk
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.generation import Generation, encode_prompt
@@ -221,9 +220,9 @@ def test_requests_that_begin_alike_are_read_once(base: Base, monkeypatch: pytest
     read: list[int] = []
     into = Decoder._read_into
 
-    def counted(decoder: Decoder, cache: RowCache, chunk: Tokens) -> Tensor:
-        read.append(len(chunk))
-        return into(decoder, cache, chunk)
+    def counted(decoder: Decoder, chunks: Sequence[Chunk]) -> Tensor:
+        read.extend(len(chunk.tokens) for chunk in chunks)
+        return into(decoder, chunks)
 
     monkeypatch.setattr(Decoder, "_read_into", counted)
     decoder = Decoder(base, prefill_tokens=16)

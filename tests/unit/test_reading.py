@@ -1,184 +1,166 @@
-"""Files of rows: what is read, and what a reader is told about every row that is not."""
+"""Prompts that are read in one forward: each as if it were read alone."""
 
-import json
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-from steerzo_edge.data.examples import Chat, Completion, Labelled, MultipleChoice
-from steerzo_edge.data.reading import read_dataset, read_rows
-from steerzo_edge.data.task import Task
-from steerzo_edge.errors import DatasetError, TaskError
-
-
-def jsonl(*rows: object) -> bytes:
-    return "\n".join(json.dumps(row) for row in rows).encode()
-
-
-def test_formats_are_found_by_their_fields() -> None:
-    assert read_dataset(jsonl({"prompt": "a", "completion": "b"})).examples == (Completion("a", "b"),)
-    assert read_dataset(jsonl({"text": "a", "label": "b", "id": 3})).examples == (Labelled("a", "b"),)
-    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
-    (chat,) = read_dataset(jsonl({"messages": turns})).examples
-    assert isinstance(chat, Chat)
-    assert [message.role for message in chat.messages] == ["user", "assistant"]
+from steerzo_edge.decoding.cache import Chunk, RowCache
+from steerzo_edge.decoding.decoder import Decoder, Request
+from steerzo_edge.decoding.pool import Pool
+from steerzo_edge.decoding.reading import Reading, next_of
+from steerzo_edge.decoding.row import Row
+from steerzo_edge.decoding.sampling import Sampling
+from steerzo_edge.model.bank import CorePatch, Patches, WeightPatch
+from steerzo_edge.model.base import Base
+from tests.conftest import Loader
+from tests.unit.test_decoding import adapter, adapters
+from tests.unit.test_failing_steps import finished
 
 
-def test_choices_may_differ_from_row_to_row() -> None:
-    rows = [
-        {"prompt": "The sky is", "choices": ["blue", " green", "made of cheese"], "answer": 0},
-        {"prompt": "2 + 2 =\n", "choices": ["4", "four", "5"], "answer": [0, 1]},
-    ]
-    dataset = read_dataset(jsonl(*rows))
-    assert dataset.format == "multiple-choice"
-    assert dataset.examples == (
-        MultipleChoice("The sky is", (" blue", " green", " made of cheese"), (0,)),
-        MultipleChoice("2 + 2 =\n", ("4", "four", "5"), (0, 1)),
-    )
-    assert read_rows(dataset.rows()) == read_rows(rows)
+def drawn(base: Base, length: int, seed: int) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randint(len(base.tokenizer), (length,), generator=generator).tolist())
 
 
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"choices": ["one"]}, "choices"),
-        ({"choices": "ab"}, "choices"),
-        ({"choices": ["a", 1]}, "choices"),
-        ({"choices": ["a", " "]}, "choices"),
-        ({"choices": ["a", " a"]}, "choices"),
-        ({"answer": 2}, "answer"),
-        ({"answer": -1}, "answer"),
-        ({"answer": True}, "answer"),
-        ({"answer": "0"}, "answer"),
-        ({"answer": []}, "answer"),
-        ({"answer": None}, "answer"),
-        ({"prompt": ""}, "prompt"),
-    ],
-)
-def test_a_question_that_cannot_be_asked(changes: dict[str, object], field: str) -> None:
-    row = {"prompt": "p", "choices": ["a", "b"], "answer": 0}
-    with pytest.raises(DatasetError) as caught:
-        read_rows([row, {**row, **changes}])
-    assert [(fault.where, fault.field) for fault in caught.value.faults] == [("line 2", field)]
+def reading(base: Base, length: int, kind: Patches | None, seed: int = 0) -> Reading:
+    return Reading(Row(seed, Request(drawn(base, length, seed), Sampling(3), kind), base))
 
 
-def test_references_are_answers_that_count_as_right() -> None:
-    row = {"prompt": "p", "completion": " b", "references": ["b", "B."]}
-    (example,) = read_rows([row]).examples
-    assert example == Completion("p", " b", ("b", "B."))
-    assert example.accepted == ("b", "B.")
-    assert read_rows([row]).rows() == [row]
-    assert Completion("p", " b").accepted == ("b",)
-    with pytest.raises(DatasetError, match="references"):
-        read_rows([{**row, "references": "b"}])
+def whole_layers(base: Base) -> Patches:
+    """A core on one layer, a weight of its own on another: patches that do not add in place."""
+    generator = torch.Generator().manual_seed(3)
+    names = list(base.bank.layers)
+    one, other = base.bank.layers[names[0]], base.bank.layers[names[-1]]
+
+    def noise(*shape: int) -> Tensor:
+        return (torch.randn(shape, generator=generator) / 8).to(base.compute_dtype)
+
+    return {
+        names[0]: CorePatch(noise(4, one.in_features), noise(1, 4, 4), noise(one.out_features, 4), 0.7),
+        names[-1]: WeightPatch(noise(1, other.out_features, other.in_features), other.bias),
+    }
 
 
-def test_fingerprints_of_older_rows_have_not_changed() -> None:
-    """A run that was started before references existed goes on."""
-    found = read_rows([{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": " d"}])
-    assert found.fingerprint == "b14f5913bd3560762c226976c6faa3323147651d641d961744e55ad07b154436"
-    labelled = read_rows([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
-    assert labelled.fingerprint == "46d57ae69a3511c0ded54a3ff4d28c9f19a08eddc54ca6f945c5e4a9efdeb985"
+def read(base: Base, readings: list[Reading], most: int) -> None:
+    decoder = Decoder(base, prefill_tokens=most)
+    with torch.inference_mode():
+        while any(one.rest for one in readings):
+            decoder._read(readings)
 
 
-def test_csv_with_quotes_and_lines_inside_cells() -> None:
-    data = b'text,label\r\n"one, two",x\r\n"three\nfour",y\r\n'
-    dataset = read_dataset(data, name="data.csv")
-    assert dataset.examples == (Labelled("one, two", "x"), Labelled("three\nfour", "y"))
-    assert dataset.lines == (2, 3)
+def same(one: Reading, other: Reading, *, exactly: bool) -> None:
+    assert one.cache.length == other.cache.length == len(one.tokens)
+    assert one.scores is not None
+    assert other.scores is not None
+    pairs = [(one.scores, other.scores)]
+    for ours, theirs in zip(one.cache.layers, other.cache.layers, strict=True):
+        pairs += [(a[:, : len(one.tokens)], b[:, : len(one.tokens)]) for a, b in zip(ours, theirs, strict=True)]
+    for a, b in pairs:
+        if exactly:
+            assert torch.equal(a, b)
+        else:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)  # float32 sums in another order
 
 
-def test_csv_is_known_by_its_first_character_too() -> None:
-    assert read_dataset(b"prompt,completion\na,b\n").examples == (Completion("a", "b"),)
-
-
-def test_a_byte_order_mark_and_blank_lines_are_no_matter() -> None:
-    data = b"\xef\xbb\xbf" + jsonl({"text": "a", "label": 1}) + b"\n\n" + jsonl({"text": "b", "label": True})
-    dataset = read_dataset(data)
-    assert dataset.examples == (Labelled("a", "1"), Labelled("b", "true"))
-    assert dataset.lines == (1, 3)
-
-
-def test_every_bad_row_is_named_at_once() -> None:
-    data = b"\n".join(
-        [
-            jsonl({"text": "fine", "label": "x"}),
-            jsonl({"text": "", "label": "x"}),
-            jsonl({"text": "no label"}),
-            b"{broken",
-            jsonl({"text": 7, "label": ["x"]}),
-            b"[1, 2]",
-            jsonl({"text": "fine too", "label": "y"}),
+@pytest.mark.parametrize("most", [4096, 16], ids=["whole", "in chunks"])
+def test_bit_for_bit_in_bf16(bundled: Base, most: int) -> None:
+    """Every length from 1 to 64, every kind of adapter, in three mixtures."""
+    kinds = [*adapters(bundled), whole_layers(bundled)]
+    for first in range(3):
+        lengths = range(1 + first, 65, 3)
+        shuffled = [lengths[place * 5 % len(lengths)] for place in range(len(lengths))]
+        made = [
+            [reading(bundled, length, kinds[(length + first) % len(kinds)], length) for length in shuffled]
+            for _ in range(2)
         ]
-    )
-    with pytest.raises(DatasetError) as caught:
-        read_dataset(data, name="rows.jsonl")
-    places = [(fault.where, fault.field) for fault in caught.value.faults]
-    assert places == [
-        ("line 2", "text"),
-        ("line 3", "label"),
-        ("line 4", ""),
-        ("line 5", "text"),
-        ("line 5", "label"),
-        ("line 6", ""),
+        read(bundled, made[0], most)
+        for one in made[1]:
+            read(bundled, [one], most)
+        assert sum(shuffled) > 600
+        for together, alone in zip(*made, strict=True):
+            same(together, alone, exactly=True)
+
+
+def test_in_float32_but_for_the_last_bits(tiny: Loader) -> None:
+    base = tiny("none", torch.float32)
+    kinds = [*adapters(base), whole_layers(base)]
+    made = [[reading(base, 3 + 5 * n, kinds[n % len(kinds)], n) for n in range(10)] for _ in range(2)]
+    read(base, made[0], 16)
+    for one in made[1]:
+        read(base, [one], 16)
+    for together, alone in zip(*made, strict=True):
+        same(together, alone, exactly=False)
+
+
+def test_what_is_not_finite_stays_where_it_is(bundled: Base) -> None:
+    broken = {name: adapter(bundled, 2, "all-linear", None, 1)[name] for name in bundled.bank.layers}
+    for patch in broken.values():
+        patch.b.fill_(torch.inf)  # type: ignore[attr-defined]
+    good = adapter(bundled, 2, "all-linear", None, 2)
+    made = [[reading(bundled, 9, kind, n) for n, kind in enumerate((good, broken, None))] for _ in range(2)]
+    read(bundled, made[0], 64)
+    for place in (0, 2):
+        read(bundled, [made[1][place]], 64)
+        same(made[0][place], made[1][place], exactly=True)
+    assert made[0][1].scores is not None
+    assert not made[0][1].scores.isfinite().any()
+
+
+def test_prompts_that_come_together_are_read_in_one_forward(bundled: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as fit into `prefill_tokens`, in turn; a long one does not keep those behind it waiting."""
+    forwards: list[list[int]] = []
+    into = Decoder._read_into
+
+    def noted(decoder: Decoder, chunks: list[Chunk]) -> Tensor:
+        forwards.append([len(chunk.tokens) for chunk in chunks])
+        return into(decoder, chunks)
+
+    monkeypatch.setattr(Decoder, "_read_into", noted)
+    decoder = Decoder(bundled, prefill_tokens=16)
+    for length in (5, 4, 40, 6, 1, 3):
+        decoder.add(Request(drawn(bundled, length, length), Sampling(2)))
+    finished(decoder)
+    assert forwards == [[5, 4, 6, 1], [16], [3], [16], [8]]
+
+
+def test_a_chunk_is_never_cut_to_fit(bundled: Base) -> None:
+    readings = [reading(bundled, length, None, length) for length in (10, 7, 100, 6)]
+    assert next_of(readings, 16) == [readings[0], readings[3]]
+    assert next_of(readings[2:], 16) == [readings[2]]
+    readings[0].cache = RowCache()
+    readings[0].cache.length = 10  # read, but there was no room among the rows
+    assert next_of(readings, 16) == [readings[0], readings[1], readings[3]]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bit flipped"), torch.OutOfMemoryError("no")])
+def test_a_forward_that_fails_is_done_one_at_a_time(
+    bundled: Base, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    requests = [
+        Request(drawn(bundled, 4 + 7 * n, n), Sampling(5, float(n % 2), seed=n), kind)
+        for n, kind in enumerate(adapters(bundled))
     ]
-    assert "5 of 7 rows" in str(caught.value)
-    assert caught.value.faults[1].found == "nothing"
-    assert all(fault.mend for fault in caught.value.faults)
+    expected = []
+    for request in requests:
+        decoder = Decoder(bundled, prefill_tokens=16)
+        ticket = decoder.add(request)
+        expected.append(finished(decoder)[ticket].made)
+    sizes: list[int] = []
+    forward = Decoder._forward
 
+    def failing(decoder: Decoder, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
+        scores = forward(decoder, ids, positions, past)  # the caches are written to before it fails
+        if not isinstance(past, Pool):
+            sizes.append(len(past))
+            if len(past) > 1:
+                raise error
+        return scores
 
-def test_a_conversation_must_end_with_the_answer() -> None:
-    turns = [{"role": "user", "content": "hi"}]
-    with pytest.raises(DatasetError, match="end with the assistant"):
-        read_dataset(jsonl({"messages": turns}))
-    with pytest.raises(DatasetError, match=r"messages\[0\].role.*one of system, user, assistant"):
-        read_dataset(jsonl({"messages": [{"role": "robot", "content": "hi"}]}))
-
-
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"", "empty"),
-        (b" \n\n ", "empty"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "not UTF-8"),
-        (b"PK\x03\x04\x00\x00", "NUL"),
-        (b"[1, 2, 3]", "every member of the array must be a JSON object"),
-        (b"[]", "no rows"),
-        (b"hello\n", "no rows"),
-        (b"hello\nworld\n", "no known format"),
-        (b"text,label\n", "no rows"),
-        (b'text,label\n"open', "quoting"),
-        (b"text,label\na,b,c\n", "3 cells"),
-    ],
-)
-def test_files_that_are_no_dataset(data: bytes, says: str) -> None:
-    with pytest.raises(DatasetError, match=says) as caught:
-        read_dataset(data, name="upload")
-    assert caught.value.hint
-
-
-def test_rows_in_a_body_are_counted_from_one() -> None:
-    with pytest.raises(DatasetError) as caught:
-        read_rows([{"prompt": "a", "completion": "b"}, "no object", {"prompt": "a"}])
-    assert [fault.where for fault in caught.value.faults] == ["line 2", "line 3"]
-
-
-def test_a_task_joins_options_to_the_prompt_with_one_blank() -> None:
-    assert Task(template="{text} =>").answers(["b", "a"]) == {"a": " a", "b": " b"}
-    assert Task(template="{text} => ").answers(["b", "a"]) == {"a": "a", "b": "b"}
-    assert Task(template="{text}", options={"a": "yes", "b": "no"}).answers(["b"]) == {"a": " yes", "b": " no"}
-    assert Task().prompt("braces {text} {} stay") == "braces {text} {} stay\nLabel:"
-
-
-def test_a_task_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(TaskError, match="names no option for label 'c'"):
-        Task(options={"a": "x", "b": "y"}).answers(["a", "c"])
-    with pytest.raises(TaskError, match="nothing to choose"):
-        Task().answers(["a"])
-
-
-def test_the_fingerprint_depends_on_rows_and_task() -> None:
-    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
-    one = read_rows(rows).fingerprint
-    assert one == read_rows(rows).fingerprint
-    assert one != read_rows(rows[::-1]).fingerprint
-    assert one != read_rows(rows, task=Task(template="{text}!")).fingerprint
+    monkeypatch.setattr(Decoder, "_forward", failing)
+    decoder = Decoder(bundled, prefill_tokens=16)
+    tickets = [decoder.add(request) for request in requests]
+    last = finished(decoder)
+    assert [last[ticket].made for ticket in tickets] == expected
+    assert sizes[:3] == [2, 1, 1]
