@@ -17,8 +17,11 @@ from server.settings import from_environment
 from steerzo_edge.cli.train import base_settings
 from steerzo_edge.errors import BaseModelError, InputError
 from steerzo_edge.estimate.anatomy import load_config
+from steerzo_edge.export.apart import export_apart
 from steerzo_edge.model.hub import hub_token
 from steerzo_edge.model.load import load_base
+from tests.conftest import Loader
+from tests.peft_directory import lora_files, written
 
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 TOKEN = "hf_letmein"
@@ -156,6 +159,19 @@ def test_a_gated_model_with_a_token_in_a_secret_file(hub: str, tmp_path: Path) -
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and path != secret]
     assert kept
     assert not [path for path in kept if TOKEN.encode() in path.read_bytes()]
+
+
+def test_an_export_apart_takes_a_gated_base_from_the_cache(
+    hub: str, tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    assert loads(hub, cache, ("org/gated", "v2"), HF_TOKEN=TOKEN) == ["loaded 77 v2"]
+    for name in ("HF_TOKEN", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(cache))
+    adapter = written(tmp_path / "adapter", lora_files(tiny("none"), 2))
+    export_apart("merged", adapter, tmp_path / "out", "org/gated", revision="v2")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["max_position_embeddings"] == 77
 
 
 def test_nobody_there(tmp_path: Path) -> None:
