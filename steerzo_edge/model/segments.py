@@ -54,7 +54,7 @@ class Segments:
         """What is added to all tokens: cast once and added once, each segment's products by themselves."""
         tokens = sum(self._lengths)
         asked = x.float().view(1, tokens, -1).split_with_sizes(self._lengths, 1)
-        added = torch.empty(1, tokens, out.shape[-1])
+        added = torch.empty(1, tokens, out.shape[-1], dtype=torch.float32, device=x.device)
         for patch, own, part in zip(self._patches, asked, added.split_with_sizes(self._lengths, 1), strict=True):
             if isinstance(patch, RowLoras):
                 patch.write(own, part)

@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from steerzo_edge.generation import Sampling, generate
+from steerzo_edge.model.adapter_file import load_adapter
+from steerzo_edge.model.bank import rows
 from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.model.segments import segments
 from steerzo_edge.run import Run
 from tests.conftest import Loader, completion_rows, labelled_rows, phrase_rows, question_rows
+from tests.peft_directory import lora_files, written
 from tests.unit.test_run import profile
 
 SAMPLED = Sampling(24, temperature=1.0, top_p=0.95, top_k=50, seed=3, logprobs=2)
@@ -86,3 +90,19 @@ def test_a_seeded_answer_is_the_same(tiny: Loader, quantization: Quantization) -
         assert torch.get_default_dtype() is torch.bfloat16
     finally:
         set_by_another(torch.float32)
+
+
+def test_segments_of_a_row_have_the_same_numbers(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    files = [written(tmp_path / str(seed), lora_files(base, 2, seed=seed)) for seed in (0, 1)]
+    route = segments([rows([load_adapter(path, base)]) for path in files], [3, 4])
+    name, layer = next(iter(base.bank.layers.items()))
+    x = torch.randn(1, 7, layer.in_features, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+
+    def product() -> torch.Tensor:
+        with torch.inference_mode():
+            return route[name](layer.base, x)
+
+    expected = product()
+    with meddling():
+        assert torch.equal(product(), expected)
