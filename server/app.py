@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import deepcopy
 
 from fastapi import Depends, FastAPI
 
@@ -104,6 +105,7 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     def load() -> Base:
         base = _load(settings)
         context.survey = _survey(base)
+        context.own_tokenizer = deepcopy(base.tokenizer)
         return base
 
     device = Device(

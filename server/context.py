@@ -1,7 +1,6 @@
 """What routes share, handed to them by dependency injection."""
 
 import math
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -26,6 +25,7 @@ from server.jobs.store import Store
 from server.lock import DirectoryLock
 from server.metrics import Metrics
 from server.pace import Pace
+from server.problems import NotReadyError
 from server.settings import Settings
 from steerzo_edge.estimate import Survey
 
@@ -37,6 +37,8 @@ class Context:
     Args:
         failure: Why the base could not be loaded, once that is known.
         survey: The base's sizes and speed, once it is loaded; None if they could not be found.
+        own_tokenizer: A copy of the base's, once it is loaded; made there, for copying takes long and two threads
+            might both do it.
         wrote_at: When the data directory last took a write that was made to see whether it does; monotonic seconds.
     """
 
@@ -59,7 +61,7 @@ class Context:
     failure: Exception | None = None
     survey: Survey | None = None
     wrote_at: float = -math.inf
-    _tokenizer: PreTrainedTokenizerBase | None = None
+    own_tokenizer: PreTrainedTokenizerBase | None = None
 
     def close(self) -> None:
         """Begins the end: no more work is taken up, streams of events run out. Safe in a signal handler."""
@@ -73,9 +75,9 @@ class Context:
         Raises:
             NotReadyError: If the base is still loading.
         """
-        if self._tokenizer is None:
-            self._tokenizer = deepcopy(self.device.base.tokenizer)
-        return self._tokenizer
+        if self.own_tokenizer is None:
+            raise NotReadyError("the base model is still loading")
+        return self.own_tokenizer
 
 
 def _context(request: Request) -> Context:

@@ -54,7 +54,7 @@ class Settings(Config):
     max_cache_bytes: int = Field(
         1 << 30, ge=1, description="Memory for the keys and values of the prompts that are answered together."
     )
-    prefill_tokens: int = Field(256, ge=1, description="Tokens of a prompt that are read in one quantum.")
+    prefill_tokens: int = Field(256, ge=1, description="Tokens of prompts that are read in one quantum.")
     prompt_timeout_s: float = Field(
         600, gt=0, description="How long a prompt may wait and be answered; then 504, or what there is by then."
     )

@@ -12,6 +12,7 @@ from steerzo_edge.data.statistics import statistics
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import load_config
 from steerzo_edge.model.load import load_tokenizer
+from steerzo_edge.model.positions import context_of
 
 SHOWN_LABELS = 20
 
@@ -22,7 +23,7 @@ def check_command(
     """Prints what was found; with faults, all of them and exit code 2."""
     try:
         dataset = read_file(file, None, benchmark, format)
-        longest = max_tokens or int(getattr(load_config(base), "max_position_embeddings", 2048))
+        longest = max_tokens or context_of(load_config(base))
         facts = statistics(dataset, load_tokenizer(base), longest)
     except InputError as error:
         _refuse(error, as_json)

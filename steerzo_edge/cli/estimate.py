@@ -36,6 +36,7 @@ from steerzo_edge.estimate import (
     work_of,
 )
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
+from steerzo_edge.model.positions import context_of
 from steerzo_edge.profile import Profile, load_profile
 
 
@@ -108,7 +109,7 @@ def _time(seconds: float) -> str:
 
 
 def _work(profile: Profile, config: PretrainedConfig, rows: Dataset | None) -> Work:
-    context = int(getattr(config, "max_position_embeddings", 2048))
+    context = context_of(config)
     if rows is None:
         return work_of(profile, context)
     tokenizer = load_tokenizer(profile.model.id, profile.model.revision)

@@ -293,16 +293,15 @@ def _of_rows(patches: Sequence[Patch | None]) -> Patch:
 def _stacked(loras: Sequence[LoraPatch]) -> tuple[Tensor, Tensor]:
     """(n, R, D) and (n, O, R), multiplied by the scale; what lies behind a lower rank is zero.
 
-    In few calls where ranks are equal: it is done for every layer whenever a row joins or leaves.
+    In few calls where adapters are of one kind: it is done for every layer whenever a row joins or leaves.
     """
     ranks = [lora.a.shape[1] for lora in loras]
-    scaled = [lora.b * lora.scale for lora in loras]
-    if len(set(ranks)) == 1:
-        return torch.cat([lora.a for lora in loras]), torch.cat(scaled)
+    if len({(lora.a.shape[1], lora.scale) for lora in loras}) == 1:
+        return torch.cat([lora.a for lora in loras]), torch.cat([lora.b for lora in loras]).mul_(loras[0].scale)
     rank = max(ranks)
     a = loras[0].a.new_zeros(len(loras), rank, loras[0].a.shape[2])
     b = loras[0].b.new_zeros(len(loras), loras[0].b.shape[1], rank)
     for row, (lora, own) in enumerate(zip(loras, ranks, strict=True)):
         a[row, :own] = lora.a[0]
-        b[row, :, :own] = scaled[row][0]
+        b[row, :, :own] = lora.b[0] * lora.scale
     return a, b

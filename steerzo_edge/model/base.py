@@ -16,6 +16,7 @@ from steerzo_edge.model.bank import AdapterBank
 from steerzo_edge.model.fan import Fan, Plan
 from steerzo_edge.model.head import Head
 from steerzo_edge.model.layers import decoder_layers
+from steerzo_edge.model.positions import context_of
 from steerzo_edge.model.quantization import Quantization
 
 
@@ -81,8 +82,8 @@ class Base:
 
     @property
     def context_length(self) -> int:
-        """Most tokens the model can take."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+        """Most tokens the model can take: see `positions.py`."""
+        return context_of(self.model.config)
 
     @cached_property
     def longest_token(self) -> int:

@@ -18,6 +18,7 @@ from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward
 from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.origin import check_model, check_tokenizer
+from steerzo_edge.model.positions import check_positions
 from steerzo_edge.model.quantization import Quantization, compute_in, quantization_config
 from steerzo_edge.model.released import check_released, released_as
 
@@ -45,7 +46,8 @@ def load_base(
 
     Raises:
         BaseModelError: If it cannot be found, holds no safetensors, needs remote code, was released in another
-            quantization, or computes in a way that this engine does not understand.
+            quantization, has positions that depend on other rows, or computes in a way that this engine does not
+            understand.
     """
     where = torch.device(device or default_device())
     if where.type == "cpu":
@@ -68,6 +70,7 @@ def load_base(
             )
     except (OSError, ValueError, ImportError) as error:
         raise explained(error, name, revision) from error
+    check_positions(model.config, name)
     compute_in(model, compute_dtype)
     model.requires_grad_(False).eval()
     if where.type == "cpu" and quantization != "none":
