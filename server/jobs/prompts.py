@@ -59,7 +59,7 @@ class Limits:
         waiting: Prompts that may wait.
         rows: Prompts that are answered together.
         cache_bytes: Memory for the keys and values of all of them.
-        prefill_tokens: Tokens of a prompt that are read in one quantum.
+        prefill_tokens: Tokens of prompts that are read in one quantum.
         timeout_s: From arrival to the end of the answer.
     """
 
