@@ -132,10 +132,9 @@ def test_every_form_is_made_by_another_process(box: Box, form: Form) -> None:
         assert children() <= others
         name, start = ("model.safetensors", b"") if form == "merged" else (f"{row.id}.gguf", b"GGUF")
         assert found.files[name].read(1 << 20).startswith(start)
+        assert box.adapters.merging.locked()
     finally:
         found.close()
-    assert box.adapters.merging.locked()
-    found.close()
     assert all(file.closed for file in found.files.values())
     assert not box.adapters.merging.locked()
 
