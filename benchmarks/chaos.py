@@ -37,7 +37,7 @@ from rich.table import Table
 
 from benchmarks.lives import Dice, Life, failing_fsync, free_port, patient
 from benchmarks.machine import description
-from server.client import Client
+from server.commands.client import Client
 from steerzo_edge.errors import SteerzoError
 
 FINAL = ("succeeded", "failed", "cancelled")

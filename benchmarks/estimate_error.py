@@ -31,9 +31,9 @@ from steerzo_edge.assemble import Data, assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_rows
 from steerzo_edge.estimate import Needs, anatomy, estimate, load_config, work_of
-from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
-from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.training.loop import finetune
 
 ROWS = 64
 MIB = 1 << 20
@@ -43,7 +43,7 @@ SUBSETS: dict[str, dict[str, Any]] = {
     "lora": {"kind": "lora", "rank": 8},
     "lora, A too": {"kind": "lora", "rank": 16, "freeze_a": False},
     "top 2 layers": {"kind": "lora", "rank": 8, "last_layers": 2},
-    "core": {"kind": "core", "rank": 16},
+    "core": {"kind": "lora-xs", "rank": 16},
     "last layer whole": {"kind": "last-n-layers", "layers": 1},
     "blocks of 2": {"kind": "lora", "rank": 8, "block_layers": 2},
 }

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from benchmarks.learning import POINTS, Bed, settings_of
-from steerzo_edge.objectives import losses
+from steerzo_edge.objectives.likelihood import losses
 
 SETTINGS = settings_of({"kind": "two-point"}, 1e-3, 1e-2)
 

@@ -19,14 +19,14 @@ from steerzo_edge.data.examples import Dataset, Labelled
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DivergedError
-from steerzo_edge.evaluation import Evaluation, evaluate
-from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
+from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
 
 TRAIN, VALIDATION, TEST = 1000, 300, 400

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import torch
 
-from server.client import Client
-from server.serving import serve_command
+from server.commands.client import Client
+from server.commands.serve import serve_command
 
 START_S = 120.0
 Wound = Callable[[], None]

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.lives import Life, free_port
 from benchmarks.machine import description
-from server.client import Client
+from server.commands.client import Client
 
 SETTLE_S = 2.0
 LONG = {

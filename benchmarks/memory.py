@@ -25,12 +25,12 @@ from benchmarks.machine import description
 from benchmarks.shapes import random_base
 from benchmarks.workloads import top_quarter, workload
 from steerzo_edge.assemble import Data, assemble, tokenized
-from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import default_device, load_base
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.objectives import losses
-from steerzo_edge.profile import resolve
+from steerzo_edge.objectives.likelihood import losses
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.loop import finetune
 
 SUBSETS: dict[str, dict[str, Any]] = {
     "lora-all": {"kind": "lora", "rank": 8},

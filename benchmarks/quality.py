@@ -27,12 +27,12 @@ from benchmarks.first_order import exact
 from benchmarks.learning import NAMES, Bed, learn, settings_of, steps_within
 from benchmarks.machine import timed
 from benchmarks.quality_report import report
-from steerzo_edge.decisions import tuned
-from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.load import load_base
-from steerzo_edge.profile import Profile
-from steerzo_edge.progress import Progress
 from steerzo_edge.records import StepRecord
+from steerzo_edge.settings.profile import Profile
+from steerzo_edge.training.decisions import tuned
+from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.progress import Progress
 
 METHODS: dict[str, dict[str, Any]] = {
     "two-point": {"kind": "two-point"},

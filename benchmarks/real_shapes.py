@@ -30,10 +30,10 @@ from benchmarks.reference import Reference
 from benchmarks.shapes import random_base, random_model
 from steerzo_edge.assemble import Data, assemble
 from steerzo_edge.data.tokenization import Choice, Choices
-from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import default_device
-from steerzo_edge.profile import resolve
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.loop import finetune
 
 METHODS: dict[str, dict[str, Any]] = {
     "two-point": {"kind": "two-point"},

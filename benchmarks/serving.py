@@ -30,8 +30,8 @@ from benchmarks.serving_peers import Peers
 from benchmarks.serving_plot import draw
 from benchmarks.waves import TRAINING_SHARE, Stage
 from steerzo_edge.decoding.decoder import Request
+from steerzo_edge.decoding.generate import encode_prompt
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.generation import encode_prompt
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base, source_of
 from steerzo_edge.model.lora import Lora

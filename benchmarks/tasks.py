@@ -27,9 +27,9 @@ from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.tasks import TASKS
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
-from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.records import EvalRecord, TuneRecord
 from steerzo_edge.run import Run
+from steerzo_edge.settings.profile import Profile, resolve
 
 SHOTS = 4
 LENGTHS = {"boolq": 256, "multirc": 384, "record": 384, "squad": 320, "drop": 384}

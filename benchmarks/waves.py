@@ -9,14 +9,14 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.workloads import workload
-from server.jobs.device import Device
-from server.jobs.prompts import Limits
+from server.device.prompts import Limits
+from server.device.thread import Device
 from server.problems import NotReadyError
 from steerzo_edge.decoding.decoder import Request
-from steerzo_edge.generation import Generation
+from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.model.base import Base
-from steerzo_edge.profile import resolve
 from steerzo_edge.run import Run
+from steerzo_edge.settings.profile import resolve
 
 TRAINING_SHARE = 0.25
 PROFILE: dict[str, Any] = {
@@ -46,11 +46,11 @@ class Asking:
         self._request = request
 
     def request(self, base: Base) -> Request:
-        """See `Asker`."""
+        """See `PromptListener`."""
         return self._request
 
     def hear(self, *piece: Any) -> None:
-        """See `Asker`."""
+        """See `PromptListener`."""
         self.times.append(time.perf_counter())
 
 

@@ -13,7 +13,7 @@ from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import layer_count
-from steerzo_edge.parts import Parts
+from steerzo_edge.training.parts import Parts
 
 DATA = Path(os.environ.get("STEERZO_BENCH_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 INTENTS = Path(__file__).parent.parent / "steerzo_edge" / "assets" / "intents"

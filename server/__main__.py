@@ -1,5 +1,5 @@
 """`python -m server` is `steerzo`."""
 
-from server.cli import main
+from server.commands.app import main
 
 main()

@@ -9,28 +9,20 @@ from copy import deepcopy
 from fastapi import Depends, FastAPI
 
 from server import problems
+from server.access.authentication import Authentication
 from server.access.bodies import Bodies
-from server.access.door import Door
-from server.access.guards import room_for_more
 from server.access.keys import Keys
 from server.access.observed import Observed
 from server.access.origins import Origins
+from server.access.quota import Quota
 from server.access.rates import Rates
-from server.access.room import Room
-from server.adapters.parts import Adapters
-from server.context import Context
-from server.data.holdings import Holdings
-from server.data.library import Library
-from server.data.register import Register
-from server.database import Database
-from server.jobs.bell import Bell
-from server.jobs.device import Device
-from server.jobs.faults import Retries
+from server.device.prompts import Limits
+from server.device.thread import Device
+from server.faults import Retries
+from server.jobs.cleanup import JobCleanup, Retention
 from server.jobs.feeds import Feeds
-from server.jobs.prompts import Limits
+from server.jobs.notifier import EventNotifier
 from server.jobs.runner import Runner
-from server.jobs.shelf import Retention, Shelf
-from server.jobs.store import Store
 from server.lock import DirectoryLock
 from server.metrics import Metrics
 from server.openai import routes as openai_routes
@@ -49,8 +41,16 @@ from server.routes import (
     profiles,
     system,
 )
+from server.routes.guards import room_for_more
+from server.services.context import Context
+from server.services.dataset_files import DatasetService
 from server.settings import Settings
 from server.static import page_files
+from server.store.adapter_parts import Adapters
+from server.store.database import Database
+from server.store.datasets import DatasetTable
+from server.store.directory import DataDirectory
+from server.store.jobs import Store
 from steerzo_edge import __version__
 from steerzo_edge.estimate import Survey, survey
 from steerzo_edge.model.base import Base
@@ -76,16 +76,16 @@ def create_app(settings: Settings, *, give_up: Callable[[Exception], None] = lam
     """
     metrics = Metrics()
     lock = DirectoryLock(settings.data_dir)
-    library = Library(settings.data_dir)
-    bell = Bell()
+    library = DataDirectory(settings.data_dir)
+    bell = EventNotifier()
     database = Database(library.database)
     store = Store(database, changed=bell.ring)
-    register = Register(database)
-    holdings = Holdings(register, library)
+    register = DatasetTable(database)
+    holdings = DatasetService(register, library)
     feeds = Feeds(store, bell, max_readers=settings.max_event_readers)
     adapters = Adapters.of(database, library, store, memory_bytes=settings.adapter_memory_mib << 20)
     retention = Retention(settings.keep_jobs, settings.keep_days)
-    shelf = Shelf(store, library, retention, forget=adapters.cache.forget)
+    shelf = JobCleanup(store, library, retention, forget=adapters.cache.forget)
     retries = Retries(settings.retry_attempts, settings.retry_delay_s)
     runner = Runner(
         store,
@@ -181,7 +181,7 @@ def _close(app: FastAPI, settings: Settings, doors: Database, metrics: Metrics) 
         patience_s=settings.body_timeout_s,
     )
     app.add_middleware(
-        Door,
+        Authentication,
         keys=Keys(doors, fixed=key),
         rates=Rates(settings.requests_per_second, settings.request_burst),
         is_public=settings.is_public,
@@ -201,8 +201,8 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _room(settings: Settings, database: Database) -> Room:
-    return Room(
+def _room(settings: Settings, database: Database) -> Quota:
+    return Quota(
         settings.data_dir,
         database,
         most_bytes=settings.max_data_bytes,

@@ -11,9 +11,9 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from server.access.door import PUBLIC_PATHS
+from server.access.authentication import PUBLIC_PATHS
 from server.access.origins import SAFE_METHODS
-from server.openai.errors import is_openai
+from server.openai_errors import is_openai
 from server.problems import MEDIA_TYPE
 from server.replies import OpenAIError, Problem
 

@@ -16,8 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from server.jobs.faults import known_error_of
-from server.openai.errors import error_object, is_openai, status_under_v1
+from server.faults import known_error_of
+from server.openai_errors import error_object, is_openai, status_under_v1
 from steerzo_edge.config import fault_of
 from steerzo_edge.errors import (
     BusyError,

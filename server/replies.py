@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.jobs.states import State
 from server.logprobs import TokenLogprobs
+from server.store.states import State
 
 
 class Reply(BaseModel):
@@ -20,7 +20,7 @@ class FaultReply(Reply):
     where: str = Field(description='A line ("line 12") or a path of keys ("method.epsilon").')
     field: str = Field(description="The field or key concerned, empty for the whole line.")
     found: str = Field(description="What stood there.")
-    mend: str = Field(description="What to write instead.")
+    fix: str = Field(description="What to write instead.")
 
 
 class Problem(Reply):

@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from server.models import lies_under
 from steerzo_edge.config import Config
-from steerzo_edge.profile import load_profile
-from steerzo_edge.sections import ModelConfig
+from steerzo_edge.settings.profile import load_profile
+from steerzo_edge.settings.sections import ModelConfig
 
 PREFIX = "STEERZO_"
 _MODEL = {

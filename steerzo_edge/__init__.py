@@ -8,18 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steerzo_edge.finetuning import finetune as finetune
-    from steerzo_edge.generation import generate as generate
+    from steerzo_edge.decoding.generate import generate as generate
     from steerzo_edge.model.load import load_base as load_base
-    from steerzo_edge.profile import load_profile as load_profile
+    from steerzo_edge.settings.profile import load_profile as load_profile
+    from steerzo_edge.training.loop import finetune as finetune
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "finetune": "steerzo_edge.finetuning",
-    "generate": "steerzo_edge.generation",
+    "finetune": "steerzo_edge.training.loop",
+    "generate": "steerzo_edge.decoding.generate",
     "load_base": "steerzo_edge.model.load",
-    "load_profile": "steerzo_edge.profile",
+    "load_profile": "steerzo_edge.settings.profile",
 }
 __all__ = ["__version__", "finetune", "generate", "load_base", "load_profile"]
 

@@ -16,20 +16,20 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.packing import Packed, pack
 from steerzo_edge.data.tokenization import Tokenized, tokenize
 from steerzo_edge.errors import DatasetError, ProfileError
-from steerzo_edge.evaluation import Evaluation, evaluate
-from steerzo_edge.goals import AnswersConfig, LikelihoodConfig, build_objective, judges_of, prepared
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import Profile
-from steerzo_edge.sections import BatchConfig, peak_rate
+from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.seeds import derive_seed
+from steerzo_edge.settings.objectives import AnswersConfig, LikelihoodConfig, build_objective, prepared, scorers_of
+from steerzo_edge.settings.profile import Profile
+from steerzo_edge.settings.sections import BatchConfig, peak_rate
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.batched import BatchedOracle
 from steerzo_edge.zo.blocks import cut
 from steerzo_edge.zo.noise import CACHE_BYTES, Noise
-from steerzo_edge.zo.oracle import Bench, Oracle
+from steerzo_edge.zo.oracle import Oracle, ProbeForward
 from steerzo_edge.zo.sequential import SequentialOracle
 
 # What `probes_per_forward: auto` stays under: tokens of one forward, and bytes of perturbed copies.
@@ -224,7 +224,7 @@ def _judge(
         tokens=room,
         option_mass=objective.option_mass if isinstance(objective, LikelihoodConfig) else 0.0,
         generate=profile.evaluate.generate,
-        judges=judges_of(objective),
+        judges=scorers_of(objective),
     )
     return lambda: judge(serving.hold())
 
@@ -260,7 +260,7 @@ def _oracle(
     if isinstance(profile.objective, AnswersConfig):
         prefix = None  # generation begins at the embedding
     graphs = Graphs() if profile.batch.cuda_graphs else None
-    bench = Bench(base, subset, noise, prefix, count=chunk, objective=objective, graphs=graphs)
+    bench = ProbeForward(base, subset, noise, prefix, count=chunk, objective=objective, graphs=graphs)
     return SequentialOracle(bench) if chunk == 1 else BatchedOracle(bench)
 
 

@@ -27,8 +27,8 @@ class Config(BaseModel):
         if unknown:
             raise PydanticCustomError(
                 "unknown_key",
-                "{mend}",
-                {"keys": unknown, "mend": "; ".join(_mend(key, list(cls.model_fields)) for key in unknown)},
+                "{fix}",
+                {"keys": unknown, "fix": "; ".join(_fix(key, list(cls.model_fields)) for key in unknown)},
             )
         return data
 
@@ -66,7 +66,7 @@ def fault_of(detail: ErrorDetails) -> Fault:
     return Fault(".".join(path) or "top level", path[-1] if path else "", shown, detail["msg"])
 
 
-def _mend(key: str, known: list[str]) -> str:
+def _fix(key: str, known: list[str]) -> str:
     near = get_close_matches(key, known, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]!r} instead of {key!r}?"

@@ -45,17 +45,17 @@ class Fault:
         where: A line ("line 12") or a path of keys ("method.epsilon").
         field: The field or key concerned, "" for the whole line.
         found: What stood there.
-        mend: What to write instead.
+        fix: What to write instead.
     """
 
     where: str
     field: str
     found: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         place = f"{self.where}, field {self.field!r}" if self.field else self.where
-        return f"{place}: found {self.found}; {self.mend}"
+        return f"{place}: found {self.found}; {self.fix}"
 
     def as_dict(self) -> dict[str, str]:
         """The fault as JSON-ready strings."""
@@ -84,7 +84,7 @@ class DatasetError(InputError):
     """Rows that cannot be read; `faults` names every one of them (the first 100)."""
 
     code = "invalid-dataset"
-    hint = "Mend the lines named in `errors` and upload the file again."
+    hint = "Fix the lines named in `errors` and upload the file again."
 
 
 class TaskError(InputError):

@@ -27,16 +27,16 @@ from steerzo_edge.assemble import Data, assemble, split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
-from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.profile import Profile
-from steerzo_edge.progress import Progress, lineage
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
-from steerzo_edge.sealed import load_sealed, save_sealed
+from steerzo_edge.settings.profile import Profile
+from steerzo_edge.storage.sealed import load_sealed, save_sealed
+from steerzo_edge.training.loop import finetune, replay
+from steerzo_edge.training.progress import Progress, lineage
 from steerzo_edge.zo.journal import Entry, Header, Journal
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Run:
             journal=self._journal.append,
             progress=self.progress,
             rewind=self._rewind,
-            clock=lambda: time.perf_counter() - self._base.lent_s,
+            clock=lambda: time.perf_counter() - self._base.preempted_s,
         )
         for record in steps:
             if isinstance(record, EvalRecord) and record.best and self._profile.evaluate.keep == "best":
@@ -180,7 +180,7 @@ class Run:
             OSError: If the disk is full or fails.
         """
         best = self.progress.best
-        step = self.progress.standing
+        step = self.progress.parameter_step
         if best is not None and self._profile.evaluate.keep == "best":
             step = best.step
             self._restore_best(best)

@@ -17,8 +17,8 @@ from steerzo_edge.data.task import Task
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.quantization import Quantization
-from steerzo_edge.parts import Parts
 from steerzo_edge.seeds import step_seeds
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.oracle import converse
 from steerzo_edge.zo.strategy import Estimate
 

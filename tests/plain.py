@@ -12,7 +12,7 @@ from torch import Tensor
 from steerzo_edge.data.tokenization import Choices, Question, Questions, Target, Targets, Tokenized
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.parts import Parts
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.strategy import Probe
 

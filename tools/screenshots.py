@@ -20,7 +20,7 @@ from typing import Any, Final
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from server.client import Client
+from server.commands.client import Client
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.server.process import ServerProcess, finished
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from server.database import Database
+from server.store.database import Database
 from steerzo_edge.errors import ConflictError, InputError, NotFoundError
 
 PREFIX: Final = "steerzo_"

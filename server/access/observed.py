@@ -13,7 +13,7 @@ from server.access.refusal import refuse
 from server.ids import ID, new_id
 from server.logs import REQUEST
 from server.metrics import METHODS, Metrics
-from server.openai.errors import PREFIX, is_openai
+from server.openai_errors import PREFIX, is_openai
 from steerzo_edge.errors import SteerzoError
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from server.database import dumped
-from server.jobs.bell import Bell
-from server.jobs.rows import Event
-from server.jobs.store import Store
+from server.jobs.notifier import EventNotifier
+from server.store.database import dumped
+from server.store.jobs import Store
+from server.store.rows import Event
 from steerzo_edge.errors import BusyError, NotFoundError
 
 KEPT = 1000
@@ -68,7 +68,7 @@ class Feeds:
         max_readers: Of all jobs together.
     """
 
-    def __init__(self, store: Store, bell: Bell, *, max_readers: int) -> None:
+    def __init__(self, store: Store, bell: EventNotifier, *, max_readers: int) -> None:
         self._store = store
         self._bell = bell
         self._max_readers = max_readers

@@ -14,25 +14,25 @@ from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
-from server.adapters.parts import Adapters
-from server.data.library import Library
-from server.data.register import Register
-from server.jobs.beside import beside, waited_for
-from server.jobs.faults import Retries, known_error_of
-from server.jobs.rows import JobRow
-from server.jobs.shelf import Shelf
-from server.jobs.states import GOAL, State
-from server.jobs.store import Store
+from server.device.background import beside, waited_for
+from server.faults import Retries, known_error_of
+from server.jobs.cleanup import JobCleanup
 from server.metrics import Metrics
 from server.problems import problem_of
+from server.store.adapter_parts import Adapters
+from server.store.datasets import DatasetTable
+from server.store.directory import DataDirectory
+from server.store.jobs import Store
+from server.store.rows import JobRow
+from server.store.states import GOAL, State
 from steerzo_edge.assemble import Data
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import NotFoundError, SteerzoError
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
-from steerzo_edge.profile import Profile, resolve
 from steerzo_edge.run import Result, Run, rows_of_run
+from steerzo_edge.settings.profile import Profile, resolve
 
 log = logging.getLogger(__name__)
 REST_S = 1.0
@@ -55,9 +55,9 @@ class Runner:
     def __init__(
         self,
         store: Store,
-        register: Register,
-        library: Library,
-        shelf: Shelf,
+        register: DatasetTable,
+        library: DataDirectory,
+        shelf: JobCleanup,
         adapters: Adapters,
         *,
         snapshot_every: int,

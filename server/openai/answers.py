@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from fastapi.sse import format_sse_event
 
-from server.openai.errors import error_object
 from server.openai.schemas import Usage
+from server.openai_errors import error_object
 from server.problems import problem_of
+from steerzo_edge.decoding.generate import FinishReason, Generation
 from steerzo_edge.errors import SteerzoError
-from steerzo_edge.generation import FinishReason, Generation
 
 DONE: Final = format_sse_event(data_str="[DONE]")
 STREAM: Final[dict[str, Any]] = {"text/event-stream": {"schema": {"type": "string"}}}

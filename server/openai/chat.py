@@ -9,16 +9,16 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.answering import Answer, Said, streamed_answers, whole_answers
-from server.context import Server
 from server.logprobs import ChatLogprobs, of_tokens
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import ChatBody
 from server.openai.schemas import ChatChoice, ChatCompletion, ChatMessage
+from server.services.context import Server
+from server.services.generation import Answer, TextPiece, streamed_answers, whole_answers
 from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.spelling import Spelling
-from steerzo_edge.generation import Generation
 
 router = APIRouter()
 CHUNK = "chat.completion.chunk"
@@ -53,7 +53,7 @@ async def create_chat_completion(body: ChatBody, request: Request, server: Serve
 
 
 async def _chunks(
-    pieces: AsyncGenerator[tuple[int, Said | Answer], None],
+    pieces: AsyncGenerator[tuple[int, TextPiece | Answer], None],
     answers: int,
     envelope: Envelope,
     spelling: Spelling | None,

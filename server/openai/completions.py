@@ -10,16 +10,16 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.answering import Answer, Said, streamed_answers, whole_answers
-from server.context import Server
 from server.logprobs import TextLogprobs, of_texts
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import CompletionBody
 from server.openai.schemas import Completion, CompletionChoice
+from server.services.context import Server
+from server.services.generation import Answer, TextPiece, streamed_answers, whole_answers
 from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.spelling import Spelling
-from steerzo_edge.generation import Generation
 
 router = APIRouter()
 CHUNK = "text_completion"
@@ -57,7 +57,7 @@ async def create_completion(body: CompletionBody, request: Request, server: Serv
 
 
 async def _chunks(
-    pieces: AsyncGenerator[tuple[int, Said | Answer], None],
+    pieces: AsyncGenerator[tuple[int, TextPiece | Answer], None],
     texts: int,
     envelope: Envelope,
     shown: Callable[[Logprobs], TextLogprobs | None],

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from server.context import Server
-from server.data.keeping import keep_upload
-from server.data.register import DatasetRow
-from server.data.uploads import media_type, received
-from server.openai.errors import UnsupportedError
 from server.openai.schemas import FileDeleted, FileObject, Page
+from server.openai_errors import UnsupportedError
+from server.services.context import Server
+from server.services.datasets import keep_upload
+from server.services.uploads import media_type, received
+from server.store.datasets import DatasetRow
 from steerzo_edge.errors import InputError
 
 router = APIRouter(prefix="/files")

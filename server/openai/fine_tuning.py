@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 
-from server.access.guards import paced
-from server.context import Job, Server
-from server.intake import accept
-from server.jobs.rows import JobRow
 from server.openai.job_objects import checkpoint_objects, event_object, job_object
 from server.openai.schemas import CheckpointObject, EventObject, JobObject, Page
 from server.openai.tuning import TuningBody, extras, job_body
+from server.routes.guards import paced
+from server.services.context import Job, Server
+from server.services.jobs import accept
+from server.store.rows import JobRow
 from steerzo_edge.errors import Fault, InputError
 
 router = APIRouter(prefix="/fine_tuning/jobs")

@@ -4,9 +4,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from server.context import Context
-from server.jobs.rows import Event, JobRow
-from server.jobs.states import State
 from server.openai.models import model_name
 from server.openai.schemas import (
     CheckpointMetrics,
@@ -20,6 +17,9 @@ from server.openai.schemas import (
     Supervised,
 )
 from server.routes.jobs import shown
+from server.services.context import Context
+from server.store.rows import Event, JobRow
+from server.store.states import State
 
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 STATUS: Final[Mapping[State, Status]] = {

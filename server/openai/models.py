@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 
 from fastapi import APIRouter
 
-from server.adapters.names import LATEST, Named
-from server.adapters.register import AdapterRow
-from server.context import Context, Server
-from server.jobs.rows import JobRow
-from server.openai.errors import UnsupportedError
 from server.openai.schemas import ModelObject, Page
+from server.openai_errors import UnsupportedError
+from server.services.context import Context, Server
+from server.store.adapter_names import LATEST, Named
+from server.store.adapters import AdapterRow
+from server.store.rows import JobRow
 from steerzo_edge.errors import NotFoundError
 
 router = APIRouter()

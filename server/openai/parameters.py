@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.answering import Question
+from server.services.generation import Question
 from steerzo_edge.config import Config
 from steerzo_edge.data.examples import Message
-from steerzo_edge.generation import Sampling
+from steerzo_edge.decoding.generate import Sampling
 
 SEEDS = 2**63
 # Of one request; all are in the device's queue at once.
@@ -29,17 +29,17 @@ Metadata = Annotated[
 ]
 
 
-def refused(mend: str, *harmless: Any) -> BeforeValidator:
+def refused(fix: str, *harmless: Any) -> BeforeValidator:
     """Lets a parameter be null, or a value that changes nothing.
 
     Args:
-        mend: Why it is refused, and what to do instead.
+        fix: Why it is refused, and what to do instead.
         harmless: The values that change nothing.
     """
 
     def check(value: Any) -> None:
         if value is not None and value not in harmless:
-            raise PydanticCustomError("refused", "{mend}", {"mend": mend})
+            raise PydanticCustomError("refused", "{fix}", {"fix": fix})
 
     return BeforeValidator(check)
 

@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 
 from server.openai import chat, completions, files, fine_tuning, models
-from server.openai.errors import PREFIX
 from server.openai.schemas import ErrorBody
+from server.openai_errors import PREFIX
 
 router = APIRouter(
     prefix=PREFIX, tags=["openai"], responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}

@@ -14,19 +14,19 @@ import torch
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from server.context import Context
 from server.ids import content_id, new_id
-from server.intake import profile_of
-from server.openai.errors import UnsupportedError
 from server.openai.models import is_base
 from server.openai.parameters import Metadata, ModelName, refused
 from server.openai.schemas import Auto, Hyperparameters
+from server.openai_errors import UnsupportedError
 from server.schemas import JobBody, Reference
+from server.services.context import Context
+from server.services.jobs import profile_of
 from steerzo_edge.assemble import held_out
 from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
-from steerzo_edge.profile import Profile, profile_names
-from steerzo_edge.sections import peak_rate
+from steerzo_edge.settings.profile import Profile, profile_names
+from steerzo_edge.settings.sections import peak_rate
 
 CPU_PROFILE = "cpu-demo"
 JETSON_PROFILE = "jetson-orin-8gb"

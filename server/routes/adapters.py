@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.adapters.exporting import exported
-from server.adapters.keeping import keep_adapter, remove_adapter, shown
-from server.adapters.register import AdapterRow
-from server.adapters.sending import attachment, sent
-from server.adapters.zipped import opened, zipped
-from server.context import Adapter, Context, Server
-from server.data.uploads import media_type, received
 from server.replies import AdapterReply, AdaptersReply, binary
 from server.schemas import NameBody
+from server.services.adapters import keep_adapter, remove_adapter, shown
+from server.services.context import Adapter, Context, Server
+from server.services.exports import exported
+from server.services.sending import attachment, sent
+from server.services.uploads import media_type, received
+from server.services.zipped import opened, zipped
+from server.store.adapters import AdapterRow
 from steerzo_edge.errors import AdapterFileError, InputError
 from steerzo_edge.export.forms import Form
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from server.context import Context, Server
-from server.data.keeping import keep_rows, keep_upload, shown
-from server.data.register import DatasetRow
-from server.data.uploads import media_type, received
 from server.problems import TooLargeError
 from server.replies import DatasetReply, DatasetsReply, PreviewReply
 from server.schemas import RowsBody
+from server.services.context import Context, Server
+from server.services.datasets import keep_rows, keep_upload, shown
+from server.services.uploads import media_type, received
+from server.store.datasets import DatasetRow
 from steerzo_edge.data.preview import preview
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, TaskError

@@ -4,11 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from server.access.guards import paced
-from server.context import Server
-from server.estimates import estimated
 from server.replies import EstimateReply
+from server.routes.guards import paced
 from server.schemas import JobBody
+from server.services.context import Server
+from server.services.estimates import estimated
 
 router = APIRouter(tags=["jobs"])
 

@@ -9,17 +9,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from server.answering import Answer, Question, Said, streamed_answer, whole_answer
-from server.context import Context, Server
 from server.logprobs import of_tokens
 from server.problems import problem_of
 from server.replies import GenerationReply
 from server.schemas import GenerateBody
+from server.services.context import Context, Server
+from server.services.generation import Answer, Question, TextPiece, streamed_answer, whole_answer
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.generate import Sampling
 from steerzo_edge.decoding.spelling import Spelling
 from steerzo_edge.errors import SteerzoError
-from steerzo_edge.generation import Sampling
 
 router = APIRouter(tags=["generate"])
 
@@ -46,7 +46,7 @@ def _question(body: GenerateBody) -> Question:
 
 
 async def _stream(
-    server: Context, pieces: AsyncGenerator[Said | Answer, None], spelling: Spelling | None
+    server: Context, pieces: AsyncGenerator[TextPiece | Answer, None], spelling: Spelling | None
 ) -> AsyncIterator[bytes]:
     try:
         async with aclosing(pieces):

@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from server.context import Server
-from server.readiness import check
 from server.replies import Alive, Ready
+from server.services.context import Server
+from server.services.readiness import check
 from steerzo_edge import __version__
 
 router = APIRouter(tags=["health"])

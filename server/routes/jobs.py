@@ -8,15 +8,15 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.access.guards import paced
-from server.context import Context, Job, Server
-from server.intake import accept
-from server.jobs.rows import Event, JobRow
-from server.jobs.states import GOAL, State
 from server.replies import JobReply, JobsReply, SeriesReply, binary
 from server.routes.adapters import Format, adapter_zip
+from server.routes.guards import paced
 from server.schemas import JobBody
-from server.series import series
+from server.services.context import Context, Job, Server
+from server.services.jobs import accept
+from server.services.series import series
+from server.store.rows import Event, JobRow
+from server.store.states import GOAL, State
 from server.streams import EventStream
 from steerzo_edge.errors import ConflictError
 

@@ -9,9 +9,9 @@ import torch
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from server.context import Context, Server
-from server.jobs.states import State
 from server.metrics import MEDIA_TYPE, Gauge
+from server.services.context import Context, Server
+from server.store.states import State
 
 router = APIRouter(tags=["health"])
 

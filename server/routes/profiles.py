@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from server.replies import ProfilesReply
-from steerzo_edge.profile import load_profile, profile_names
+from steerzo_edge.settings.profile import load_profile, profile_names
 
 router = APIRouter(tags=["profiles"])
 

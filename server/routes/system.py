@@ -10,10 +10,10 @@ import psutil
 import torch
 from fastapi import APIRouter
 
-from server.context import Context, Server
 from server.problems import NoRoomError, NotReadyError
-from server.readiness import check
 from server.replies import SystemReply
+from server.services.context import Context, Server
+from server.services.readiness import check
 from steerzo_edge import __version__
 from steerzo_edge.estimate.advice import free_bytes
 from steerzo_edge.estimate.cgroup import cgroup_free_bytes

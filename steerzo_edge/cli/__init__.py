@@ -1,1 +1,1 @@
-"""The `steerzo` command line. `server.cli` adds the commands that need a server."""
+"""The `steerzo` command line. `server.commands.app` adds the commands that need a server."""

@@ -101,7 +101,7 @@ def generate(
 ) -> None:
     """Answer a prompt, with or without an adapter."""
     from steerzo_edge.cli.generate import generate_command
-    from steerzo_edge.generation import Sampling
+    from steerzo_edge.decoding.generate import Sampling
 
     with plain_errors():
         generate_command(
@@ -231,7 +231,7 @@ def check_data(
 @profiles_app.command("list")
 def list_profiles(as_json: AsJson = False) -> None:
     """Names and what they are for."""
-    from steerzo_edge.profile import load_profile, profile_names
+    from steerzo_edge.settings.profile import load_profile, profile_names
 
     with plain_errors():
         for name in profile_names():
@@ -248,7 +248,7 @@ def show_profile(name: str, set_: Set = None, as_json: AsJson = False) -> None:
     import yaml
 
     from steerzo_edge.cli.train import parsed_settings
-    from steerzo_edge.profile import load_profile
+    from steerzo_edge.settings.profile import load_profile
 
     with plain_errors():
         settings = load_profile(name, parsed_settings(set_ or [])).model_dump(mode="json")

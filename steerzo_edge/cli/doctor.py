@@ -20,7 +20,7 @@ def doctor_command(*, as_json: bool) -> None:
             typer.echo(json.dumps({**asdict(finding), "ok": finding.ok}))
             continue
         typer.echo(f"{WORDS[finding.verdict]} {finding.what}: {finding.found}")
-        if finding.mend:
-            typer.echo(f"     {finding.mend}")
+        if finding.fix:
+            typer.echo(f"     {finding.fix}")
     if stopped:
         raise typer.Exit(EXIT_FAILED)

@@ -37,7 +37,7 @@ from steerzo_edge.estimate import (
 )
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.model.positions import context_of
-from steerzo_edge.profile import Profile, load_profile
+from steerzo_edge.settings.profile import Profile, load_profile
 
 
 def estimate_command(

@@ -46,13 +46,13 @@ class Finding:
         what: Its name.
         verdict: Whether all is well ("ok"), work can go on ("warning"), or it cannot ("failed").
         found: What was seen.
-        mend: What to do, "" if nothing.
+        fix: What to do, "" if nothing.
     """
 
     what: str
     verdict: Verdict
     found: str
-    mend: str = ""
+    fix: str = ""
 
     @property
     def ok(self) -> bool:
@@ -76,8 +76,8 @@ def processor() -> Finding:
     found = f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     if torch.get_num_threads() <= (os.cpu_count() or 1):
         return Finding("cpu", "ok", found)
-    mend = "More threads than cores slow each other down: set OMP_NUM_THREADS to the number of cores."
-    return Finding("cpu", "warning", found, mend)
+    fix = "More threads than cores slow each other down: set OMP_NUM_THREADS to the number of cores."
+    return Finding("cpu", "warning", found, fix)
 
 
 def cards() -> Iterator[Finding]:
@@ -91,16 +91,16 @@ def cards() -> Iterator[Finding]:
             yield Finding("gpu", "ok", f"{properties.name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
         return
     if driver is None:
-        mend = "Work runs on the CPU. In a container with a card, start it with `docker run --gpus all`."
-        yield Finding("gpu", "ok", f"none (torch {torch.__version__})", mend)
+        fix = "Work runs on the CPU. In a container with a card, start it with `docker run --gpus all`."
+        yield Finding("gpu", "ok", f"none (torch {torch.__version__})", fix)
     elif built is None:
-        mend = "Work runs on the CPU: install the CUDA build of torch (https://pytorch.org/get-started/locally)."
+        fix = "Work runs on the CPU: install the CUDA build of torch (https://pytorch.org/get-started/locally)."
         yield Finding(
-            "gpu", "warning", f"driver {driver}, but torch {torch.__version__} is built without CUDA", mend
+            "gpu", "warning", f"driver {driver}, but torch {torch.__version__} is built without CUDA", fix
         )
     else:
-        mend = f"Update the driver to one for CUDA {built}, or install a torch built for an older CUDA."
-        yield Finding("gpu", "failed", f"driver {driver}, but torch for CUDA {built} cannot use it", mend)
+        fix = f"Update the driver to one for CUDA {built}, or install a torch built for an older CUDA."
+        yield Finding("gpu", "failed", f"driver {driver}, but torch for CUDA {built} cannot use it", fix)
 
 
 def kernel(kind: Literal["nf4", "int8"]) -> Finding:
@@ -118,13 +118,13 @@ def kernel(kind: Literal["nf4", "int8"]) -> Finding:
         apart, rounding = _product(kind, device)
     except (RuntimeError, OSError, AssertionError, AttributeError, ValueError, NotImplementedError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        mend = f"Reinstall bitsandbytes for this {'CUDA version' if device == 'cuda' else 'processor'}"
-        return Finding(what, "failed", f"{type(error).__name__}: {first}", f"{mend}, or use quantization: none.")
+        fix = f"Reinstall bitsandbytes for this {'CUDA version' if device == 'cuda' else 'processor'}"
+        return Finding(what, "failed", f"{type(error).__name__}: {first}", f"{fix}, or use quantization: none.")
     found = f"on {device}, {apart:.2%} off the expanded weight's product, {rounding:.1%} off the weight itself"
     # `not <=`, so that a product that is no number fails.
     if not apart <= TOLERANCE + (ROUNDING["int8"] if kind == "int8" else 0) or not rounding <= ROUNDING[kind]:
-        mend = "The kernel gives wrong numbers here: reinstall bitsandbytes, or use quantization: none."
-        return Finding(what, "failed", found, mend)
+        fix = "The kernel gives wrong numbers here: reinstall bitsandbytes, or use quantization: none."
+        return Finding(what, "failed", found, fix)
     return Finding(what, "ok", found)
 
 
@@ -133,12 +133,12 @@ def memory() -> Finding:
     free, device = free_bytes(torch.device(default_device())), default_device()
     total = psutil.virtual_memory().total if device == "cpu" else torch.cuda.mem_get_info()[1]
     found = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free on {device}"
-    mend = (
+    fix = (
         "Close what else runs, raise the container's limit, or choose a smaller base; `steerzo estimate` says more."
     )
     if free < LEAST_MEMORY:
-        return Finding("memory", "failed", found, mend)
-    return Finding("memory", "warning", found, mend) if free < GOOD_MEMORY else Finding("memory", "ok", found)
+        return Finding("memory", "failed", found, fix)
+    return Finding("memory", "warning", found, fix) if free < GOOD_MEMORY else Finding("memory", "ok", found)
 
 
 def data_directory() -> Path:
@@ -165,8 +165,8 @@ def disk(place: Path) -> Iterator[Finding]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        mend = "Make it writable for this user, or set STEERZO_DATA_DIR to a directory that is."
-        yield Finding("data directory", "failed", f"{existing}: {error.strerror or error}", mend)
+        fix = "Make it writable for this user, or set STEERZO_DATA_DIR to a directory that is."
+        yield Finding("data directory", "failed", f"{existing}: {error.strerror or error}", fix)
         return
     yield Finding(
         "data directory", "ok", f"{existing} takes files" + ("" if existing == place else f" ({place} is new)")
@@ -219,7 +219,7 @@ def _product(kind: Literal["nf4", "int8"], device: str) -> tuple[float, float]:
     layer = layer.to(device).requires_grad_(False).eval()
     with torch.inference_mode():
         expanded = dequantized(layer, torch.bfloat16).float()
-        found = FrozenLinear(layer).few(x).float()
+        found = FrozenLinear(layer).decode_matmul(x).float()
         exact = x.float() @ expanded.T
     return _apart(found, exact), _apart(expanded.cpu(), weight)
 

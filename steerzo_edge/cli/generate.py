@@ -7,11 +7,11 @@ from pathlib import Path
 import typer
 
 from steerzo_edge.data.examples import Message
+from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.errors import InputError
-from steerzo_edge.generation import Sampling, generate
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.load import load_base
-from steerzo_edge.sections import ModelConfig
+from steerzo_edge.settings.sections import ModelConfig
 
 
 def generate_command(

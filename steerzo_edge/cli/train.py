@@ -17,8 +17,8 @@ from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, ProfileError, TaskError
 from steerzo_edge.model.load import load_base
-from steerzo_edge.profile import Profile, load_profile
 from steerzo_edge.run import Result, Run
+from steerzo_edge.settings.profile import Profile, load_profile
 
 log = logging.getLogger(__name__)
 

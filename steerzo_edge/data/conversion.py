@@ -106,11 +106,11 @@ def _messages(turns: _Turns, where: str, row: Mapping[str, Any], faults: list[Fa
             continue
         role, content = message.get(turns.role), message.get(turns.content)
         if not isinstance(role, str) or role not in turns.roles:
-            mend = f"it must be one of {', '.join(turns.roles)}"
-            faults.append(Fault(where, f"{field}.{turns.role}", shown(role), mend))
+            fix = f"it must be one of {', '.join(turns.roles)}"
+            faults.append(Fault(where, f"{field}.{turns.role}", shown(role), fix))
         elif not isinstance(content, str) or not content.strip():
-            mend = "it must be a text that is not empty"
-            faults.append(Fault(where, f"{field}.{turns.content}", shown(content), mend))
+            fix = "it must be a text that is not empty"
+            faults.append(Fault(where, f"{field}.{turns.content}", shown(content), fix))
         else:
             messages.append(Message(turns.roles[role], content))
     if len(messages) == len(value) and messages[-1].role != "assistant":

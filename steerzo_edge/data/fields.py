@@ -126,15 +126,15 @@ class Fields:
             else:
                 self._faults.append(Fault(f"line {self._line}", place, shown(member), "it must be an object"))
 
-    def refuse(self, name: str, mend: str) -> None:
+    def refuse(self, name: str, fix: str) -> None:
         """Notes that a field cannot be used.
 
         Args:
             name: Of the field.
-            mend: What it must be.
+            fix: What it must be.
         """
         found = shown(self._values[name]) if name in self._values else "nothing"
-        self._faults.append(Fault(f"line {self._line}", self._at(name), found, mend))
+        self._faults.append(Fault(f"line {self._line}", self._at(name), found, fix))
 
     def _at(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name

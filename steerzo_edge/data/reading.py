@@ -189,8 +189,8 @@ class _Reading:
             self._count, self._length = self._count + 1, self._length + characters(example)
             if self._count > MOST_EXAMPLES or self._length > MOST_CHARACTERS:
                 limit = f"{MOST_EXAMPLES:,} examples and {MOST_CHARACTERS:,} characters"
-                mend = "split the file, or shorten this row"
-                self._faults.append(Fault(f"line {line}", "", f"more than {limit}", mend))
+                fix = "split the file, or shorten this row"
+                self._faults.append(Fault(f"line {line}", "", f"more than {limit}", fix))
                 return False
             found.append((line, example))
         if len(self._faults) == before:

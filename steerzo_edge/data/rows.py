@@ -171,8 +171,8 @@ def csv_rows(text: str, faults: Faults) -> Iterator[Row]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            mend = "mend the quoting of this row, or shorten its longest cell"
-            faults.append(Fault(f"line {max(reader.line_num, 1)}", "", str(error), mend))
+            fix = "fix the quoting of this row, or shorten its longest cell"
+            faults.append(Fault(f"line {max(reader.line_num, 1)}", "", str(error), fix))
             return
         if cells is None:
             return
@@ -182,8 +182,8 @@ def csv_rows(text: str, faults: Faults) -> Iterator[Row]:
         if header is None:
             header = [cell.strip() for cell in cells]
         elif len(cells) != len(header):
-            mend = f"the header names {len(header)}; quote a cell that holds a comma"
-            faults.append(Fault(f"line {line}", "", f"{len(cells)} cells", mend))
+            fix = f"the header names {len(header)}; quote a cell that holds a comma"
+            faults.append(Fault(f"line {line}", "", f"{len(cells)} cells", fix))
         else:
             yield line, dict(zip(header, cells, strict=True))
 

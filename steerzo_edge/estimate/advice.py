@@ -13,7 +13,7 @@ from steerzo_edge.estimate.cgroup import cgroup_free_bytes
 from steerzo_edge.estimate.needs import Estimate, estimate
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.model.base import Base
-from steerzo_edge.profile import Profile
+from steerzo_edge.settings.profile import Profile
 
 GIB = 1 << 30
 # An estimate may be off by a quarter; what is said to fit should fit.

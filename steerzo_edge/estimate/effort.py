@@ -14,7 +14,7 @@ from steerzo_edge.estimate.anatomy import Anatomy
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.estimate.zeroth_order import stacked_probes
 from steerzo_edge.model.layers import layer_index
-from steerzo_edge.profile import Profile
+from steerzo_edge.settings.profile import Profile
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
 
 

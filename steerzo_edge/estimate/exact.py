@@ -10,7 +10,7 @@ from steerzo_edge.estimate.anatomy import Anatomy, Projection
 from steerzo_edge.estimate.parts import Needs
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.layers import layer_index
-from steerzo_edge.profile import Profile
+from steerzo_edge.settings.profile import Profile
 
 FLOAT32 = 4
 # Adam keeps a mean and a square for each number.

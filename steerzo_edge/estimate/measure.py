@@ -64,7 +64,7 @@ def measured_speed(base: Base, body: Anatomy, clock: Callable[[], float] = time.
 
         def run() -> object:
             with torch.inference_mode(), base.bank.route({}):
-                return base.reaching(1, packed) if body.layers > 1 else base.hidden(packed)
+                return base.hidden_at(1, packed) if body.layers > 1 else base.hidden(packed)
 
         return run
 

@@ -7,7 +7,7 @@ from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.parts import Needs
 from steerzo_edge.estimate.work import Work, trained_by
 from steerzo_edge.estimate.zeroth_order import zeroth_order_needs
-from steerzo_edge.profile import Profile
+from steerzo_edge.settings.profile import Profile
 
 # On a CPU the process holds more than is alive: what libraries keep once a run has gone through them, and what
 # glibc's heap holds besides tensors that come and go. Both are fitted to the grid of benchmarks/estimate_error.py.

@@ -8,10 +8,10 @@ from steerzo_edge.data.batches import forks
 from steerzo_edge.data.tokenization import Questions, Targets, Tokenized
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.estimate.anatomy import Anatomy, Projection
-from steerzo_edge.goals import LikelihoodConfig
 from steerzo_edge.model.layers import layer_index, select
-from steerzo_edge.profile import Profile
-from steerzo_edge.sections import CoreConfig, LastLayersConfig, LoraConfig
+from steerzo_edge.settings.objectives import LikelihoodConfig
+from steerzo_edge.settings.profile import Profile
+from steerzo_edge.settings.sections import LastLayersConfig, LoraConfig, LoraXsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def trained_by(profile: Profile, body: Anatomy) -> Trained:
     )
 
 
-def _chosen(subset: LoraConfig | CoreConfig | LastLayersConfig, body: Anatomy) -> tuple[Projection, ...]:
+def _chosen(subset: LoraConfig | LoraXsConfig | LastLayersConfig, body: Anatomy) -> tuple[Projection, ...]:
     names = [projection.name for projection in body.projections]
     if not isinstance(subset, LastLayersConfig):
         chosen = set(select(names, subset.targets, subset.last_layers))
@@ -77,16 +77,16 @@ def _chosen(subset: LoraConfig | CoreConfig | LastLayersConfig, body: Anatomy) -
     return tuple(projection for projection in body.projections if projection.name in chosen)
 
 
-def _size(subset: LoraConfig | CoreConfig | LastLayersConfig, projection: Projection) -> int:
+def _size(subset: LoraConfig | LoraXsConfig | LastLayersConfig, projection: Projection) -> int:
     if isinstance(subset, LastLayersConfig):
         return projection.inputs * projection.outputs
-    if isinstance(subset, CoreConfig):
+    if isinstance(subset, LoraXsConfig):
         return subset.rank**2
     return subset.rank * (projection.outputs + (0 if subset.freeze_a else projection.inputs))
 
 
-def _frozen(subset: LoraConfig | CoreConfig | LastLayersConfig, projection: Projection) -> int:
-    if isinstance(subset, CoreConfig):
+def _frozen(subset: LoraConfig | LoraXsConfig | LastLayersConfig, projection: Projection) -> int:
+    if isinstance(subset, LoraXsConfig):
         return subset.rank * (projection.inputs + projection.outputs)
     return subset.rank * projection.inputs if isinstance(subset, LoraConfig) and subset.freeze_a else 0
 

@@ -10,8 +10,8 @@ from steerzo_edge.estimate.parts import Needs
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.attention import QUERIES, SCORE_BYTES
 from steerzo_edge.model.head import BLOCK_BYTES
-from steerzo_edge.profile import Profile
-from steerzo_edge.sections import AdamConfig, MomentumConfig
+from steerzo_edge.settings.profile import Profile
+from steerzo_edge.settings.sections import AdamConfig, MomentumConfig
 from steerzo_edge.zo.noise import CACHE_BYTES
 
 FLOAT32 = 4

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerzo_edge.errors import ConflictError, StorageError
 from steerzo_edge.export.shapes import Fact, GgufShape
-from steerzo_edge.files import write_whole
+from steerzo_edge.storage.files import write_whole
 
 INSTALL: Final = 'pip install "steerzo-edge[gguf]"'
 _FILE_TYPES: Final = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 32}

@@ -13,10 +13,10 @@ from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import ConflictError
 from steerzo_edge.estimate.anatomy import bare_model, load_config
-from steerzo_edge.files import sync_directory, write_json
 from steerzo_edge.model.adapter_check import check_adapter
 from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS
 from steerzo_edge.model.layers import features, linear_layers
+from steerzo_edge.storage.files import sync_directory, write_json
 
 OLDEST: Final = "0.5.0"
 

@@ -73,8 +73,8 @@ def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, int]]) -> dic
 
 
 def _config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
-    def fault(key: str, mend: str) -> Fault:
-        return Fault(CONFIG, key, shown(config.get(key)), mend)
+    def fault(key: str, fix: str) -> Fault:
+        return Fault(CONFIG, key, shown(config.get(key)), fix)
 
     if config.get("peft_type") != "LORA":
         yield fault("peft_type", 'only "LORA" is served')
@@ -90,9 +90,9 @@ def _config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGE_THE_BASE):
         yield fault("init_lora_weights", "this start changes the base too; have peft convert it to a plain LoRA")
-    for key, mend in _REFUSED.items():
+    for key, fix in _REFUSED.items():
         if config.get(key):
-            yield fault(key, mend)
+            yield fault(key, fix)
 
 
 def _is_finite(value: float) -> bool:
@@ -135,8 +135,8 @@ def _tensor_faults(
             yield _tensor_fault(layer, f"only {found_parts.pop()}", "lora_A and lora_B belong together")
 
 
-def _tensor_fault(key: str, found: str, mend: str) -> Fault:
-    return Fault(WEIGHTS, key[:200], found, mend)
+def _tensor_fault(key: str, found: str, fix: str) -> Fault:
+    return Fault(WEIGHTS, key[:200], found, fix)
 
 
 def _check_header(path: Path) -> None:

@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import AdapterFileError
-from steerzo_edge.files import sync_directory, write_json
 from steerzo_edge.model.bank import LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Subset
-from steerzo_edge.sealed import write_tensors
+from steerzo_edge.storage.files import sync_directory, write_json
+from steerzo_edge.storage.sealed import write_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -8,7 +8,7 @@ name in the bank's active route; without one, the layer is the base itself.
     rows([a, None, b])    every row its own adapter, or none                many users in one batch
 
 A route is set around a forward and taken back after it, also when the forward raises. Not thread-safe: one
-thread owns the model. A long forward offers it to others before every linear layer: see `yield_to`.
+thread owns the model. A long forward offers it to others before every linear layer: see `preemption_hook`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -74,7 +74,7 @@ class LoraPatch:
 
 
 @dataclass(frozen=True, slots=True)
-class CorePatch:
+class LoraXsPatch:
     """base(x) + scale * ((x right^T) core^T) left^T, with a core for each group.
 
     Args:
@@ -183,10 +183,10 @@ class BankLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) to (..., O), through the active patch if there is one."""
         bank = self._bank[0]
-        multiply = self._frozen.few
-        if bank.many_rows:
-            bank.yield_to()
-            multiply = self._frozen.many
+        multiply = self._frozen.decode_matmul
+        if bank.is_batch_pass:
+            bank.preemption_hook()
+            multiply = self._frozen.batch_matmul
         patch = bank.active.get(self.name)
         return multiply(x) if patch is None else patch(multiply, x)
 
@@ -214,16 +214,16 @@ class AdapterBank:
         layers: The wrapped layers by dotted name, lowest first.
         active: The route of the forward that runs now.
         fan: The decoder layer from which on the active route has rows that differ; 0 without a route.
-        many_rows: Whether the forward that runs now is one of the engine's, with many tokens at once.
-        yield_to: Called before every linear layer of such a forward. Whoever uses the model from there does so
-            inside `Base.lent`.
+        is_batch_pass: Whether the forward that runs now is one of the engine's, with many tokens at once.
+        preemption_hook: Called before every linear layer of such a forward; code that uses the model from
+            there must do so inside `Base.preempted`.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.active: Patches = {}
         self.fan = 0
-        self.many_rows = False
-        self.yield_to: Callable[[], None] = nobody
+        self.is_batch_pass = False
+        self.preemption_hook: Callable[[], None] = no_preemption
         self.layers: dict[str, BankLinear] = {}
         for name, module in linear_layers(model).items():
             self.layers[name] = BankLinear(name, module, self)
@@ -256,8 +256,8 @@ class AdapterBank:
         return min((self._index[name] for name in names), default=0)
 
 
-def nobody() -> None:
-    """Who waits for the model where nothing is served: see `AdapterBank.yield_to`."""
+def no_preemption() -> None:
+    """Who waits for the model where nothing is served: see `AdapterBank.preemption_hook`."""
 
 
 def uniform(adapter: Patches | None) -> Patches:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from steerzo_edge.data.packing import Packed
 from steerzo_edge.model.attention import packed_attention
 from steerzo_edge.model.bank import AdapterBank
-from steerzo_edge.model.fan import Fan, Plan
+from steerzo_edge.model.branching import BranchedLayers, Plan
 from steerzo_edge.model.head import Head
 from steerzo_edge.model.layers import decoder_layers
 from steerzo_edge.model.positions import context_of
@@ -21,7 +21,7 @@ from steerzo_edge.model.quantization import Quantization
 
 
 @dataclass(frozen=True, slots=True)
-class Entering:
+class HiddenStates:
     """Hidden states that enter a decoder layer.
 
     Args:
@@ -48,7 +48,7 @@ class Base:
     Attributes:
         bank: Its adapter bank.
         head: Its output head.
-        lent_s: Seconds that it has been lent to others, in all.
+        preempted_s: Seconds that it has been lent to others, in all.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class Base:
         self.fingerprint = fingerprint
         self.revision = revision
         self.bank = AdapterBank(model)
-        self._fan = Fan(decoder_layers(model)[1])
-        self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.yield_to())
-        self.lent_s = 0.0
+        self._fan = BranchedLayers(decoder_layers(model)[1])
+        self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.preemption_hook())
+        self.preempted_s = 0.0
         self._attention = model.config._attn_implementation
 
     @property
@@ -97,13 +97,13 @@ class Base:
         ends = {self.tokenizer.eos_token_id} if found is None else {found} if isinstance(found, int) else set(found)
         return frozenset(end for end in ends if end is not None)
 
-    def hidden(self, packed: Packed, copies: int = 1, entering: Entering | None = None) -> Tensor:
+    def hidden(self, packed: Packed, copies: int = 1, entering: HiddenStates | None = None) -> Tensor:
         """Last hidden states of K versions under the bank's active route.
 
         Args:
             packed: S tokens, the same for all versions.
             copies: K. Patches of the route from its `fan` on expect K groups of rows, those below one.
-            entering: What `self.reaching` gave for these tokens, for a layer not above the route's fan.
+            entering: What `self.hidden_at` gave for these tokens, for a layer not above the route's fan.
 
         Returns:
             (K, S, D) in the compute type.
@@ -111,7 +111,7 @@ class Base:
         enter, states = (0, None) if entering is None else (entering.layer, entering.states)
         return self._forward(packed, Plan(self.bank.fan, copies, states, enter))
 
-    def reaching(self, layer: int, packed: Packed, entering: Entering | None = None) -> Entering:
+    def hidden_at(self, layer: int, packed: Packed, entering: HiddenStates | None = None) -> HiddenStates:
         """Hidden states that enter a layer, under the bank's active route.
 
         Args:
@@ -123,10 +123,10 @@ class Base:
         plan = Plan(layer, 1, states, enter, stop=True)
         self._forward(packed, plan)
         assert plan.reached is not None
-        return Entering(layer, plan.reached)
+        return HiddenStates(layer, plan.reached)
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
+    def preempted(self) -> Iterator[None]:
         """Inside the block the model is as if no forward were under way, though one may wait for it.
 
         What that forward has set up (route, plan, kernels, attention) is put back afterwards, so its numbers do
@@ -134,14 +134,14 @@ class Base:
         """
         began = time.perf_counter()
         config = self.model.config
-        many_rows, attention = self.bank.many_rows, config._attn_implementation
-        self.bank.many_rows, config._attn_implementation = False, self._attention
+        is_batch_pass, attention = self.bank.is_batch_pass, config._attn_implementation
+        self.bank.is_batch_pass, config._attn_implementation = False, self._attention
         try:
             with torch.inference_mode(mode=False), self.bank.route({}), self._fan.under(None):
                 yield
         finally:
-            self.bank.many_rows, config._attn_implementation = many_rows, attention
-            self.lent_s += time.perf_counter() - began
+            self.bank.is_batch_pass, config._attn_implementation = is_batch_pass, attention
+            self.preempted_s += time.perf_counter() - began
 
     def catch_up(self) -> bool:
         """Waits until the device has done all it was given.
@@ -156,12 +156,12 @@ class Base:
         return True
 
     def _forward(self, packed: Packed, plan: Plan) -> Tensor:
-        self.bank.many_rows = True
+        self.bank.is_batch_pass = True
         try:
             with packed_attention(self.model.config, packed), self._fan.under(plan):
                 output = self.model.base_model(
                     input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False
                 )
         finally:
-            self.bank.many_rows = False
+            self.bank.is_batch_pass = False
         return output.last_hidden_state  # type: ignore[no-any-return]

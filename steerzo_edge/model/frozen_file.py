@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from steerzo_edge.sealed import load_sealed, save_sealed
+from steerzo_edge.storage.sealed import load_sealed, save_sealed
 
 
 def save_frozen(path: Path, frozen: Tensor, origin: str) -> None:

@@ -21,7 +21,7 @@ class Head:
         layer: The model's output embedding; frozen, not quantized.
         config: Where families with scaled or soft-capped logits say so.
         block_bytes: Bound on the temporary memory of `log_likelihoods` and `normalizers`.
-        between: Called before every block of the vocabulary; see `AdapterBank.yield_to`.
+        between: Called before every block of the vocabulary; see `AdapterBank.preemption_hook`.
     """
 
     def __init__(

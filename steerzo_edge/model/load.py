@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from steerzo_edge.allocator import keep_large_blocks
+from steerzo_edge.model.allocator import keep_large_blocks
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward

@@ -22,7 +22,6 @@ from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.data.tokenization import prompt_tokens
 from steerzo_edge.errors import AdapterFileError, BaseModelError, ConflictError, StorageError
-from steerzo_edge.files import sync_directory
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import BankLinear, LoraPatch, Patch, Patches, WeightPatch, uniform
 from steerzo_edge.model.base import Base
@@ -30,6 +29,7 @@ from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.load import load_base, quiet, source_of
 from steerzo_edge.model.older_readers import mend_settings
 from steerzo_edge.model.quantization import dequantized
+from steerzo_edge.storage.files import sync_directory
 
 PROMPTS: Final = (
     "Once upon a time there was a small house at the edge of the forest",

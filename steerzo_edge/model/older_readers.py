@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from steerzo_edge.files import write_json
+from steerzo_edge.storage.files import write_json
 
 
 def mend_settings(directory: Path) -> None:

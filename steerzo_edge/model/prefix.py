@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from steerzo_edge.data.packing import Fork, Packed, pack, starts
-from steerzo_edge.model.base import Base, Entering
-from steerzo_edge.sealed import write_tensors
+from steerzo_edge.model.base import Base, HiddenStates
+from steerzo_edge.storage.sealed import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +83,12 @@ class PrefixStore:
         width = int(base.model.config.hidden_size) * base.compute_dtype.itemsize
         self.needed_bytes = width * sum(len(row.tokens) for row in self._places)
         self.keeps = self.needed_bytes <= self._memory_bytes + self._disk_bytes
-        self._last: tuple[Packed, Entering] | None = None
+        self._last: tuple[Packed, HiddenStates] | None = None
         if directory is not None and directory.is_dir():
             for left in directory.glob("block-*"):  # by a life of this run that was killed
                 left.unlink()
 
-    def of(self, packed: Packed) -> Entering:
+    def of(self, packed: Packed) -> HiddenStates:
         """Hidden states that enter the layer, on the base's device.
 
         Args:
@@ -98,11 +98,11 @@ class PrefixStore:
             self._last = packed, self._gathered(packed) if self.keeps else self._computed(packed)
         return self._last[1]
 
-    def _computed(self, packed: Packed) -> Entering:
+    def _computed(self, packed: Packed) -> HiddenStates:
         with torch.inference_mode(), self._base.bank.route({}):
-            return self._base.reaching(self.first_layer, packed)
+            return self._base.hidden_at(self.first_layer, packed)
 
-    def _gathered(self, packed: Packed) -> Entering:
+    def _gathered(self, packed: Packed) -> HiddenStates:
         parts = []
         for row in packed.rows:
             block, start = self._places[row]
@@ -111,7 +111,7 @@ class PrefixStore:
         behind = packed.input_ids.shape[1] - len(states)
         if behind:
             states = torch.nn.functional.pad(states, (0, 0, 0, behind))
-        return Entering(self.first_layer, states.unsqueeze(0).to(self._base.device))
+        return HiddenStates(self.first_layer, states.unsqueeze(0).to(self._base.device))
 
     def _block(self, index: int) -> Tensor:
         held = self._held.get(index)

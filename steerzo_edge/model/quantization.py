@@ -79,7 +79,7 @@ class FrozenLinear:
         self._module = module
         self._for_tokens: _Packed | None = None
 
-    def many(self, x: Tensor) -> Tensor:
+    def batch_matmul(self, x: Tensor) -> Tensor:
         """The engine's product: (..., D) to (..., O) in the input's type; bits of a row do not depend on others."""
         module = self._module
         if x.device.type == "cpu" and isinstance(module, QUANTIZED):
@@ -89,7 +89,7 @@ class FrozenLinear:
         found: Tensor = module(x)
         return found.to(x.dtype) if is_gptq(module) else found
 
-    def few(self, x: Tensor) -> Tensor:
+    def decode_matmul(self, x: Tensor) -> Tensor:
         """Generation's product: (..., D) to (..., O) in the input's type, quick for single tokens."""
         if self._for_tokens is not None and x.dtype == torch.bfloat16:
             return self._for_tokens(x)
@@ -98,9 +98,9 @@ class FrozenLinear:
         # The kernel rounds to bf16 whatever it is given. It fails where a row ends inside a block of 64 weights,
         # and the packing where rows do not fill groups of 32.
         if not packs or x.dtype != torch.bfloat16:
-            return self.many(x)
+            return self.batch_matmul(x)
         if module.in_features % module.weight.quant_state.blocksize or module.out_features % PACKED_ROWS:
-            return self.many(x)
+            return self.batch_matmul(x)
         self._for_tokens = _Packed(deepcopy(module).eval(), x)  # it does not pack while it is in training mode
         return self._for_tokens(x)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.zo.blocks import Block
-from steerzo_edge.zo.oracle import Bench
+from steerzo_edge.zo.oracle import ProbeForward
 from steerzo_edge.zo.strategy import Probe
 
 
@@ -23,7 +23,7 @@ class BatchedOracle:
         bench: Where probes are laid out; its count is how many go into one forward.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: ProbeForward) -> None:
         self._bench = bench
 
     @property

@@ -22,8 +22,8 @@ from pydantic import Field
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import InputError, JournalError
-from steerzo_edge.files import write_bytes
 from steerzo_edge.records import EvalRecord, Record, StepRecord, TuneRecord, WatchRecord
+from steerzo_edge.storage.files import write_bytes
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Memory
 

@@ -11,11 +11,11 @@ from steerzo_edge.data.batches import Batch
 from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.bank import Patches
-from steerzo_edge.model.base import Base, Entering
+from steerzo_edge.model.base import Base, HiddenStates
 from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
-from steerzo_edge.objectives import Objective, losses
+from steerzo_edge.objectives.likelihood import Objective, losses
 from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.noise import Noise
 from steerzo_edge.zo.strategy import Dialogue, Estimate, Probe
@@ -62,23 +62,23 @@ def converse(dialogue: Dialogue, oracle: Oracle, batch: Batch, block: Block) -> 
 
 
 @dataclass(slots=True)
-class _Ground:
+class _StepInputs:
     """What all probes of a step stand on.
 
     Args:
         packed: The batch's rows.
         block: The block that is perturbed.
-        resting: Patches of the other blocks, at the master's values.
+        unperturbed_patches: Patches of the other blocks, at the master's values.
         entering: Hidden states that enter the block's lowest layer, or None to begin at the embedding.
     """
 
     packed: Packed
     block: Block
-    resting: Patches
-    entering: Entering | None
+    unperturbed_patches: Patches
+    entering: HiddenStates | None
 
 
-class Bench:
+class ProbeForward:
     """Where probes are laid out and measured; shared by the oracles.
 
     Args:
@@ -111,7 +111,7 @@ class Bench:
         self._graphs = graphs
         self._copies: Copies | None = None
         self._master: Copies | None = None
-        self._ground: _Ground | None = None
+        self._ground: _StepInputs | None = None
 
     @property
     def count(self) -> int:
@@ -135,11 +135,11 @@ class Bench:
 
     def losses(self, probes: Sequence[Probe], batch: Batch, block: Block) -> Tensor:
         """The losses of at most `count` probes: (K,) float32, on the device."""
-        ground = self._stand_on(batch, block)
+        ground = self._inputs_for(batch, block)
         copies = self._written(probes, block)
-        patches = {**ground.resting, **copies.stacked(len(probes))}
+        patches = {**ground.unperturbed_patches, **copies.stacked(len(probes))}
 
-        def measure(given: tuple[Batch, Entering | None]) -> Tensor:
+        def measure(given: tuple[Batch, HiddenStates | None]) -> Tensor:
             with self._base.bank.route(patches, block.first_layer):
                 return self._objective(self._base, given[0], len(probes), given[1])
 
@@ -157,26 +157,28 @@ class Bench:
             segment = self._noise.segments[index]
             master = self._subset.parameters[segment]
             for k, probe in enumerate(probes):
-                self._base.bank.yield_to()
+                self._base.bank.preemption_hook()
                 copies.write(k, segment, probe.direction.added_to(master, probe.radius, self._noise, index))
         return copies
 
-    def _stand_on(self, batch: Batch, block: Block) -> _Ground:
+    def _inputs_for(self, batch: Batch, block: Block) -> _StepInputs:
         """Made once a step: a batch is one object, and the parameters rest while it is looked at."""
         if self._ground is None or self._ground.packed is not batch.packed or self._ground.block is not block:
             self._ground = self._prepared(batch.packed, block)
         return self._ground
 
-    def _prepared(self, packed: Packed, block: Block) -> _Ground:
+    def _prepared(self, packed: Packed, block: Block) -> _StepInputs:
         entering = None if self._prefix is None else self._prefix.of(packed)
         whole = block.span.stop - block.span.start == self._subset.parameters.numel()
         if whole:
-            return _Ground(packed, block, {}, entering)
+            return _StepInputs(packed, block, {}, entering)
         if self._master is None:
             self._master = Copies(self._subset, 1)
-        resting = {name: patch for name, patch in self._master.hold().items() if name not in block.layers}
+        unperturbed_patches = {
+            name: patch for name, patch in self._master.hold().items() if name not in block.layers
+        }
         below = entering.layer if entering is not None else 0
         if block.first_layer > below:
-            with self._base.bank.route(resting):
-                entering = self._base.reaching(block.first_layer, packed, entering)
-        return _Ground(packed, block, resting, entering)
+            with self._base.bank.route(unperturbed_patches):
+                entering = self._base.hidden_at(block.first_layer, packed, entering)
+        return _StepInputs(packed, block, unperturbed_patches, entering)

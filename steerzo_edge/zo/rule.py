@@ -25,7 +25,7 @@ class Rule(Protocol):
         """
         ...
 
-    def reach(self, gradient: float) -> float:
+    def effective_step(self, gradient: float) -> float:
         """How far one step goes at rate 1, all its after-effects included.
 
         Args:

@@ -32,6 +32,6 @@ class Schedule:
         return self.floor + (1 - self.floor) * left
 
     @property
-    def travel(self) -> float:
+    def rms_sum(self) -> float:
         """How far a random walk of such steps goes, in steps of the peak: root of the summed squared shares."""
         return math.sqrt(math.fsum(self(step) ** 2 for step in range(self.steps)))

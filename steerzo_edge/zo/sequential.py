@@ -6,7 +6,7 @@ import torch
 
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.zo.blocks import Block
-from steerzo_edge.zo.oracle import Bench
+from steerzo_edge.zo.oracle import ProbeForward
 from steerzo_edge.zo.strategy import Probe
 
 
@@ -17,7 +17,7 @@ class SequentialOracle:
         bench: Where probes are laid out; its count is how many go into one forward, and must be 1.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: ProbeForward) -> None:
         self._bench = bench
 
     def evaluate(self, probes: Sequence[Probe], batch: Batch, block: Block) -> list[float]:

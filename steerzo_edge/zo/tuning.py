@@ -113,7 +113,7 @@ def find_rate(
     blocks: Callable[[int], Block],
     seeds: Callable[[int], Iterator[int]],
     *,
-    travel: float,
+    rms_sum: float,
     gain: Callable[[float], float],
 ) -> Rate:
     """Follows a few estimates.
@@ -124,8 +124,8 @@ def find_rate(
         batches: The batch of a step.
         blocks: The block of a step.
         seeds: Of a step.
-        travel: Root of the summed squared shares of the schedule.
-        gain: How far a rule goes at rate 1, given the root mean square of the gradient (`Rule.reach`).
+        rms_sum: Root of the summed squared shares of the schedule.
+        gain: How far a rule goes at rate 1, given the root mean square of the gradient (`Rule.effective_step`).
 
     Raises:
         DivergedError: If no estimate could be made.
@@ -156,7 +156,7 @@ def find_rate(
         )
     changes = [fmean(change) for change in zip(*curves, strict=True)]
     distance = _turning_point(distances, changes)
-    rate = REACH * distance / (travel * gain(fmean(scales)))
+    rate = REACH * distance / (rms_sum * gain(fmean(scales)))
     return Rate(rate, distance, -min(changes), forwards, tokens)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from server.client import Client
+from server.commands.client import Client
 from tests.conftest import labelled_rows
 from tests.server.process import ServerProcess, finished
 

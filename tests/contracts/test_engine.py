@@ -10,12 +10,12 @@ import torch
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import ProfileError
-from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.base import Base
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import Profile, resolve
-from steerzo_edge.progress import Progress
 from steerzo_edge.records import StepRecord
+from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.training.loop import finetune, replay
+from steerzo_edge.training.parts import Parts
+from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.journal import Entry
 from steerzo_edge.zo.strategy import Probe
@@ -26,8 +26,8 @@ SUBSETS = {
     "lora-frozen-a": {"kind": "lora", "rank": 4, "alpha": 8, "freeze_a": True},
     "lora": {"kind": "lora", "rank": 2, "alpha": 3, "freeze_a": False, "targets": ["q_proj", "down_proj"]},
     "last-n-layers": {"kind": "last-n-layers", "layers": 1},
-    "lora-inputs": {"kind": "lora", "rank": 4, "alpha": 8, "a": "inputs"},
-    "core": {"kind": "core", "rank": 5, "alpha": 10, "targets": ["q_proj", "v_proj", "up_proj"]},
+    "lora-inputs": {"kind": "lora", "rank": 4, "alpha": 8, "init_a": "input-subspace"},
+    "core": {"kind": "lora-xs", "rank": 5, "alpha": 10, "targets": ["q_proj", "v_proj", "up_proj"]},
 }
 METHODS = {
     "two-point": ({"kind": "two-point"}, 2),

@@ -12,8 +12,8 @@ from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import resolve
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Probe
 from tests.conftest import DATASETS, Loader
@@ -25,9 +25,9 @@ SUBSETS: dict[str, dict[str, Any]] = {
     "all-layers": {"kind": "lora", "rank": 4},
     "both-factors": {"kind": "lora", "rank": 2, "freeze_a": False, "targets": "all-linear"},
     "top-layer": {"kind": "lora", "rank": 4, "last_layers": 1},
-    "inputs": {"kind": "lora", "rank": 3, "a": "inputs"},
-    "core": {"kind": "core", "rank": 6},
-    "core-blocks-of-the-top": {"kind": "core", "rank": 4, "last_layers": 2, "block_layers": 1},
+    "inputs": {"kind": "lora", "rank": 3, "init_a": "input-subspace"},
+    "core": {"kind": "lora-xs", "rank": 6},
+    "core-blocks-of-the-top": {"kind": "lora-xs", "rank": 4, "last_layers": 2, "block_layers": 1},
     "whole-top-layer": {"kind": "last-n-layers", "layers": 1},
     "blocks": {"kind": "lora", "rank": 4, "block_layers": 1},
     "blocks-of-the-top": {"kind": "lora", "rank": 4, "last_layers": 2, "block_layers": 1, "block_order": "random"},
@@ -142,7 +142,9 @@ def test_every_family_in_four_bits(family_path: Any, tmp_path: Path, family: str
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 7, 12, 16])
-@pytest.mark.parametrize("kind", [{"kind": "core"}, {"kind": "lora", "a": "inputs"}], ids=["core", "inputs"])
+@pytest.mark.parametrize(
+    "kind", [{"kind": "lora-xs"}, {"kind": "lora", "init_a": "input-subspace"}], ids=["core", "inputs"]
+)
 def test_any_rank_any_layers(tiny: Loader, tmp_path: Path, kind: dict[str, Any], rank: int) -> None:
     base = tiny("nf4", torch.float32)
     for last_layers, block_layers in product((None, 1, 2), (None, 1, 2)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from server.client import Client
+from server.commands.client import Client
 from tests.docs.blocks import ROOT, Block
 from tests.server.process import ServerProcess
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from server.app import create_app
-from server.cli import app
+from server.commands.app import app
 from server.settings import Settings
-from steerzo_edge.profile import Profile, profile_names
+from steerzo_edge.settings.profile import Profile, profile_names
 from tests.docs.blocks import PAGES, ROOT, blocks, name_of, prose
 
 TEXTS = {name_of(page): page.read_text(encoding="utf-8") for page in PAGES}

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from steerzo_edge.assemble import Data, assemble, tokenized
-from steerzo_edge.finetuning import finetune, replay
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import resolve
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.loop import finetune, replay
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.journal import Entry
 from steerzo_edge.zo.strategy import Probe
@@ -93,7 +93,7 @@ def test_a_journal_gives_the_same_bytes_again(load: Load, graphs: bool) -> None:
 def test_sequential_probes_need_the_memory_of_inference() -> None:
     from benchmarks.shapes import random_base
     from steerzo_edge.model.subset import Copies
-    from steerzo_edge.objectives import losses
+    from steerzo_edge.objectives.likelihood import losses
 
     base = random_base("small", torch.device("cuda"))
     parts = parts_of(base, "single-token", probes_per_forward=1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from server.client import Client
+from server.commands.client import Client
 
 START_S = 180
 STOP_S = 30

@@ -13,8 +13,8 @@ from itertools import islice
 import pytest
 
 from server.access.keys import PREFIX
-from server.client import Client
-from server.demo import INTENTS
+from server.commands.client import Client
+from server.commands.demo import INTENTS
 from tests.image.containers import STOP_S, Container, docker, ran, serving
 from tests.server.process import finished
 

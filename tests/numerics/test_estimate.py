@@ -25,7 +25,7 @@ from steerzo_edge.estimate.work import Work
 from steerzo_edge.estimate.zeroth_order import layer_bytes, zeroth_order_needs
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import linear_layers
-from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.settings.profile import Profile, resolve
 from tests.conftest import DATASETS, Loader
 
 ROWS, LENGTH = 6, 60
@@ -119,8 +119,8 @@ def test_weights_are_those_of_a_loaded_base(tiny: Loader, bundled: Base, quantiz
     [
         {"kind": "lora", "rank": 3},
         {"kind": "lora", "rank": 3, "freeze_a": False, "targets": ["q_proj", "up_proj"]},
-        {"kind": "lora", "rank": 2, "a": "inputs", "last_layers": 2, "block_layers": 1},
-        {"kind": "core", "rank": 4, "last_layers": 1},
+        {"kind": "lora", "rank": 2, "init_a": "input-subspace", "last_layers": 2, "block_layers": 1},
+        {"kind": "lora-xs", "rank": 4, "last_layers": 1},
         {"kind": "last-n-layers", "layers": 2},
     ],
     ids=str,

@@ -15,17 +15,17 @@ from transformers import AutoModelForCausalLM
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.batches import ChoiceBatch
 from steerzo_edge.data.packing import Fork, pack
-from steerzo_edge.finetuning import apply
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.objectives import losses
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import resolve
+from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.records import StepRecord
 from steerzo_edge.seeds import derive_seed, step_seeds
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.loop import apply
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.journal import Entry
 from steerzo_edge.zo.rules import SGD, Adam, Momentum
 from tests.conftest import Loader, first_estimate, labelled_rows
@@ -289,7 +289,7 @@ def _adapters(base: Base) -> Iterator[Any]:
         lora = Lora(layers, rank=rank, alpha=3, freeze_a=True, seed=rank, compute_dtype=torch.float32)
         lora.parameters.add_(torch.randn(lora.parameters.shape, generator=generator), alpha=0.1)
         yield Copies(lora, 1).hold()
-    core = resolve({"subset": {"kind": "core", "rank": 3}}).subset.build(base, 0, pack([Fork((5, 6))]))
+    core = resolve({"subset": {"kind": "lora-xs", "rank": 3}}).subset.build(base, 0, pack([Fork((5, 6))]))
     core.parameters.add_(torch.randn(core.parameters.shape, generator=generator), alpha=0.3)
     yield Copies(core, 1).hold()
     whole = resolve({"subset": {"kind": "last-n-layers"}}).subset.build(base, 0, pack([Fork((5, 6))]))

@@ -10,8 +10,8 @@ from steerzo_edge.data.examples import Completion, Dataset, Labelled
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Targets, tokenize
 from steerzo_edge.errors import DatasetError
-from steerzo_edge.evaluation import evaluate
-from steerzo_edge.objectives import losses
+from steerzo_edge.objectives.evaluation import evaluate
+from steerzo_edge.objectives.likelihood import losses
 from tests.conftest import DATASETS, Loader
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=12).filter(

@@ -24,7 +24,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from server.data.uploads import received
+from server.services.uploads import received
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.formats import FIELDS
 from steerzo_edge.data.reading import read_dataset, read_rows
@@ -65,7 +65,7 @@ def _located(error: InputError, name: str) -> InputError:
     assert str(error).encode()
     assert error.faults or name in str(error), str(error)
     assert all(fault.where.startswith("line ") and int(fault.where[5:]) > 0 for fault in error.faults)
-    assert all(fault.found and fault.mend for fault in error.faults)
+    assert all(fault.found and fault.fix for fault in error.faults)
     return error
 
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from server.access.keys import Keys
 from server.app import create_app
-from server.context import Context
+from server.services.context import Context
 from server.settings import Settings
 
 URL = "http://127.0.0.1:8000"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.client import Client
+from server.commands.client import Client
 from tests.conftest import labelled_rows
 from tests.server.process import ServerProcess
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import psutil
 
-from server.client import Client
+from server.commands.client import Client
 
 START_S = 90
 

@@ -18,7 +18,7 @@ from openai import NotFoundError as OpenAINotFound
 from openai import OpenAI
 from transformers import AutoModelForCausalLM
 
-from server.client import Client
+from server.commands.client import Client
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 from tests.peft_directory import lora_files, zip_of

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.client import Client
+from server.commands.client import Client
 from tests.server.conftest import PROFILE, TASK
 
 JSON = {"Content-Type": "application/json"}
@@ -52,7 +52,7 @@ def test_every_bad_row_is_listed(client: Client) -> None:
         ("line 2", "text"),
         ("line 3", ""),
     ]
-    assert all(error["found"] and error["mend"] for error in errors)
+    assert all(error["found"] and error["fix"] for error in errors)
 
 
 def test_uploads_of_the_wrong_kind(client: Client) -> None:

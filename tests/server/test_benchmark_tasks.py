@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from server.client import Client
+from server.commands.client import Client
 from server.problems import TooLargeError
-from server.task_files import read_task_file
+from server.services.task_files import read_task_file
 from steerzo_edge.errors import InputError, NotFoundError
 from tests.server.conftest import PROFILE
 from tests.server.process import ServerProcess, finished

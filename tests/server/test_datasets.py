@@ -17,13 +17,13 @@ from fastapi.testclient import TestClient
 from pyarrow import parquet
 
 from server.app import create_app
-from server.context import Context
-from server.data.holdings import Holdings
-from server.data.library import Library
-from server.data.register import Register
-from server.database import Database
+from server.services.context import Context
+from server.services.dataset_files import DatasetService
 from server.settings import Settings
-from steerzo_edge.sections import ModelConfig
+from server.store.database import Database
+from server.store.datasets import DatasetTable
+from server.store.directory import DataDirectory
+from steerzo_edge.settings.sections import ModelConfig
 from tests.server.conftest import PROFILE
 from tests.server.test_bad_input import problem
 
@@ -208,7 +208,7 @@ def test_a_job_is_not_queued_for_a_dataset_that_is_deleted_meanwhile(
     def deleted(*arguments: object) -> None:
         context.holdings.remove(id)
 
-    monkeypatch.setattr("server.inspection.warning_of", deleted)
+    monkeypatch.setattr("server.services.inspection.warning_of", deleted)
     before = len(http.get("/jobs").json()["jobs"])
     problem(http.post("/jobs", json={"dataset": id, "profile": PROFILE}), 404, "not-found")
     assert len(http.get("/jobs").json()["jobs"]) == before
@@ -232,7 +232,7 @@ def fail_to_sync(monkeypatch: pytest.MonkeyPatch, context: Context) -> None:
     def fail(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("server.data.uploads.os.fsync", fail)
+    monkeypatch.setattr("server.services.uploads.os.fsync", fail)
 
 
 def fail_to_rename(monkeypatch: pytest.MonkeyPatch, context: Context) -> None:
@@ -351,9 +351,9 @@ def test_rows_are_not_logged(http: TestClient, caplog: pytest.LogCaptureFixture)
     assert SECRET not in caplog.text
 
 
-def holdings(root: Path) -> Holdings:
-    library = Library(root)
-    return Holdings(Register(Database(library.database)), library)
+def holdings(root: Path) -> DatasetService:
+    library = DataDirectory(root)
+    return DatasetService(DatasetTable(Database(library.database)), library)
 
 
 def test_what_a_killed_server_left_is_removed_at_the_next_start(tmp_path: Path) -> None:

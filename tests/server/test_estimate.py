@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from server.client import Client
+from server.commands.client import Client
 from tests.conftest import labelled_rows
 from tests.server.access import URL, app_in, context_of
 from tests.server.conftest import PROFILE, TASK
@@ -104,7 +104,9 @@ def test_what_does_not_fit_is_told(http: TestClient, monkeypatch: pytest.MonkeyP
     fitting = http.post("/estimate", json=asked).json()
     assert fitting["fits"] is True
     assert fitting["speed"]["source"] == "layer"
-    monkeypatch.setattr("server.estimates.free_bytes", lambda device, loaded: fitting["memory"]["total"] - 1)
+    monkeypatch.setattr(
+        "server.services.estimates.free_bytes", lambda device, loaded: fitting["memory"]["total"] - 1
+    )
     tight = http.post("/estimate", json=asked).json()
     assert tight["fits"] is False
     assert "are free" in tight["warnings"][0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from server.client import Client
+from server.commands.client import Client
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import ServerProcess, finished
 
@@ -109,7 +109,7 @@ def _lines(server: ServerProcess) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_names_of_files_are_the_servers_own(guarded: ServerProcess, closed: Client, name: str) -> None:
     row = b'{"prompt": "a", "completion": "b"}\n'
-    # Written by hand: a client would mend such names.
+    # Written by hand: a client would fix such names.
     disposition = b'Content-Disposition: form-data; name="file"; filename="' + name.encode() + b'"\r\n\r\n'
     content = b"--b\r\n" + disposition + row + b"\r\n--b--\r\n"
     headers = {"Content-Type": "multipart/form-data; boundary=b"}

@@ -15,12 +15,12 @@ from starlette.testclient import TestClient
 
 from server.access.bodies import LEAST_BYTES_PER_S
 from server.access.connection import MOST_HEAD_BYTES, Connection
+from server.access.quota import Quota
 from server.access.rates import MOST_BUCKETS, Rates, neighbourhood
-from server.access.room import Room
-from server.database import Database
+from server.commands.serve import uvicorn_config
 from server.problems import NoRoomError, TooOftenError
-from server.serving import uvicorn_config
 from server.settings import Settings
+from server.store.database import Database
 from tests.server.access import KEY, app_in, client_of, context_of, keys_of
 
 JSON = {"Content-Type": "application/json"}
@@ -134,9 +134,9 @@ def test_room_counts_what_would_come_and_what_there_is(tmp_path: Path) -> None:
     database = Database(tmp_path / "steerzo.sqlite")
     clock = Clock()
 
-    def room(**limits: int | None) -> Room:
+    def room(**limits: int | None) -> Quota:
         whole = {"most_bytes": None, "most_datasets": 2, "least_free_bytes": 0, **limits}
-        return Room(tmp_path, database, now=clock, **whole)
+        return Quota(tmp_path, database, now=clock, **whole)
 
     held = room().held_bytes()
     assert held > 4096

@@ -8,7 +8,7 @@ import pytest
 import torch
 from openai import OpenAI
 
-from server.client import Client
+from server.commands.client import Client
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 from tests.server.process import ServerProcess

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from server.client import Client
+from server.commands.client import Client
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import finished
 

@@ -216,7 +216,7 @@ def test_ready_means_that_every_part_answers(
         patched.setattr(type(context.device), "quantum_s", property(lambda device: 1e6))
         says("at one piece of work for 1000000 s")
     with monkeypatch.context() as patched:
-        patched.setattr("server.readiness.os.fsync", no_write)
+        patched.setattr("server.services.readiness.os.fsync", no_write)
         says("takes no writes")
     with monkeypatch.context() as patched:
         patched.setattr(context.database, "writing", no_transaction)

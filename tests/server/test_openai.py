@@ -12,7 +12,7 @@ import pytest
 from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
-from server.client import Client
+from server.commands.client import Client
 from tests.server.conftest import PROFILE
 from tests.server.process import ServerProcess
 

@@ -11,7 +11,7 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.fine_tuning import job_create_params
 
-from server.client import Client
+from server.commands.client import Client
 from server.openai.parameters import ChatBody, CompletionBody
 from server.openai.tuning import TuningBody, suitable_profile
 from tests.server.conftest import PROFILE, TASK

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from server.cli import app
-from server.client import Client
+from server.commands.app import app
+from server.commands.client import Client
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import finished
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.serving import _listener
+from server.commands.serve import _listener
 from server.settings import Settings
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import ServerProcess, finished

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from server.adapters.cache import AdapterCache, bytes_of
-from server.adapters.files import AdapterFiles
-from server.adapters.names import LATEST
-from server.adapters.register import AdapterRow
-from server.data.library import Library
-from server.database import STEPS, Database
 from server.ids import ID
-from server.jobs.store import Store
 from server.problems import NoRoomError
+from server.store.adapter_cache import AdapterCache, bytes_of
+from server.store.adapter_files import AdapterFiles
+from server.store.adapter_names import LATEST
+from server.store.adapters import AdapterRow
+from server.store.database import STEPS, Database
+from server.store.directory import DataDirectory
+from server.store.jobs import Store
 from steerzo_edge.errors import AdapterFileError, ConflictError, NotFoundError
 from steerzo_edge.model.adapter_file import file_sha256
 from steerzo_edge.model.base import Base
@@ -245,7 +245,7 @@ def test_what_a_crash_left_is_swept_away(box: Box) -> None:
     assert [path.name for path in (box.root / "adapters").iterdir()] == [row.id]
     # A new database beside old files does not make them disappear.
     fresh = Database(box.root / "other.sqlite")
-    library = Library(box.root)
+    library = DataDirectory(box.root)
     other = type(box.adapters).of(fresh, library, Store(fresh), memory_bytes=0)
     AdapterFiles(library).sweep(other.register)
     assert files.directory(row).exists()

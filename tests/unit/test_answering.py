@@ -12,16 +12,24 @@ from typing import Any
 import pytest
 import torch
 
-from server import answering
-from server.answering import MOST_TOKENS, Answer, Question, Said, streamed_answer, whole_answer, whole_answers
-from server.jobs.device import Device
-from server.jobs.prompts import Limits
+from server.device.prompts import Limits
+from server.device.thread import Device
 from server.metrics import Metrics
 from server.problems import NotReadyError
+from server.services import generation
+from server.services.generation import (
+    MOST_TOKENS,
+    Answer,
+    Question,
+    TextPiece,
+    streamed_answer,
+    whole_answer,
+    whole_answers,
+)
 from steerzo_edge.decoding.answer import Answer as TextOfAnswer
 from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.generate import Sampling
 from steerzo_edge.errors import PromptTooLongError
-from steerzo_edge.generation import Sampling
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 
@@ -94,14 +102,14 @@ def request(left: asyncio.Event) -> Any:
 
 
 def test_a_stream_is_the_whole_answer_in_pieces(server: Any) -> None:
-    async def ask() -> tuple[Answer, list[Said | Answer]]:
+    async def ask() -> tuple[Answer, list[TextPiece | Answer]]:
         whole = await whole_answer(server, QUESTION, request(asyncio.Event()))
         assert len(asyncio.all_tasks()) == 1
         return whole, [piece async for piece in await streamed_answer(server, QUESTION)]
 
     whole, (*pieces, last) = asyncio.run(ask())
     assert last == whole
-    assert "".join(piece.text for piece in pieces if isinstance(piece, Said)) == whole.made.text
+    assert "".join(piece.text for piece in pieces if isinstance(piece, TextPiece)) == whole.made.text
     assert whole.made.completion_tokens > 0
 
 
@@ -134,7 +142,7 @@ def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: l
 def test_who_leaves_a_stream_stops_it(server: Any, endless: list[int]) -> None:
     async def ask() -> None:
         pieces = await streamed_answer(server, QUESTION)
-        assert await anext(pieces) == Said("x")
+        assert await anext(pieces) == TextPiece("x")
         await pieces.aclose()
 
     asyncio.run(ask())
@@ -174,13 +182,13 @@ def test_an_answer_may_fill_the_context(server: Any) -> None:
 
 def test_prompts_are_encoded_off_the_devices_thread_and_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """So one that is too long is refused while the device is busy, and answers to one prompt share their tokens."""
-    encode, threads = answering.encode_prompt, list[str]()
+    encode, threads = generation.encode_prompt, list[str]()
 
     def noted(*parts: Any, **settings: Any) -> tuple[int, ...]:
         threads.append(threading.current_thread().name)
         return encode(*parts, **settings)
 
-    monkeypatch.setattr(answering, "encode_prompt", noted)
+    monkeypatch.setattr(generation, "encode_prompt", noted)
     looked_up: list[str] = []
     server.runner.adapter = lambda name: (looked_up.append(name) or f"job_{name}", None)
     busy = threading.Event()

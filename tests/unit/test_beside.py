@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from server.jobs.beside import beside, waited_for
+from server.device.background import beside, waited_for
 
 
 def test_what_is_done_beside_comes_back_and_the_waiting_is_in_moments() -> None:

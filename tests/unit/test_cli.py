@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from server.cli import app
+from server.commands.app import app
 from tests.conftest import labelled_rows
 
 SMALL = ["steps=8", "evaluate.every=4", "batch.max_tokens=64", "subset.rank=2", "subset.last_layers=2"]

@@ -12,7 +12,7 @@ from steerzo_edge.errors import ProfileError
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies, Subset
-from steerzo_edge.profile import resolve
+from steerzo_edge.settings.profile import resolve
 from tests.conftest import Loader
 from tests.unit.test_spectrum import largest_sine
 
@@ -21,7 +21,7 @@ ROWS = pack([Fork((5, 6))])
 
 
 def core_of(base: Base, rank: int = RANK, seed: int = 3) -> Subset:
-    return resolve({"subset": {"kind": "core", "rank": rank, "alpha": ALPHA}}).subset.build(base, seed, ROWS)
+    return resolve({"subset": {"kind": "lora-xs", "rank": rank, "alpha": ALPHA}}).subset.build(base, seed, ROWS)
 
 
 def moved(subset: Subset) -> Subset:
@@ -51,7 +51,7 @@ def test_the_factors_are_the_weights_own(tiny: Loader, quantization: str) -> Non
 def test_a_probe_moves_outputs_as_far_as_a_loras_does(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     lora = resolve({"subset": {"kind": "lora", "rank": 16, "alpha": 32}}).subset.build(base, 3, ROWS)
-    core = resolve({"subset": {"kind": "core", "rank": 16, "alpha": 32}}).subset.build(base, 3, ROWS)
+    core = resolve({"subset": {"kind": "lora-xs", "rank": 16, "alpha": 32}}).subset.build(base, 3, ROWS)
     generator = torch.Generator().manual_seed(2)
     ratios = []
     for name, layer in base.bank.layers.items():
@@ -99,9 +99,9 @@ def test_a_rank_that_a_layer_cannot_have(tiny: Loader) -> None:
 
 def test_another_kind_keeps_what_it_knows() -> None:
     document = {"subset": {"kind": "lora", "rank": 6, "targets": ["q_proj"], "last_layers": 2, "freeze_a": True}}
-    subset = resolve(document, {"subset.kind": "core"}).subset
+    subset = resolve(document, {"subset.kind": "lora-xs"}).subset
     assert subset.model_dump(include={"kind", "rank", "targets", "last_layers"}) == {
-        "kind": "core",
+        "kind": "lora-xs",
         "rank": 6,
         "targets": ["q_proj"],
         "last_layers": 2,

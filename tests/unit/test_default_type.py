@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 import torch
 
-from steerzo_edge.generation import Sampling, generate
+from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import rows
 from steerzo_edge.model.quantization import Quantization
@@ -24,7 +24,7 @@ MOMENTUM = {"kind": "momentum", "learning_rate": 0.02}
 RUNS: dict[str, dict[str, object]] = {
     "lora": {"rule": ADAM},
     "both-factors": {"subset": {"kind": "lora", "rank": 2, "freeze_a": False}, "rule": MOMENTUM},
-    "core": {"subset": {"kind": "core", "rank": 2}, "rule": MOMENTUM},
+    "core": {"subset": {"kind": "lora-xs", "rank": 2}, "rule": MOMENTUM},
     "layers": {"subset": {"kind": "last-n-layers", "layers": 1}, "rule": ADAM},
 }
 ROWS = {"labelled": labelled_rows, "phrases": phrase_rows, "completion": completion_rows, "choices": question_rows}
@@ -101,7 +101,7 @@ def test_segments_of_a_row_have_the_same_numbers(tiny: Loader, tmp_path: Path) -
 
     def product() -> torch.Tensor:
         with torch.inference_mode():
-            return route[name](layer._frozen.many, x)  # the bare layer would pack its weight in place
+            return route[name](layer._frozen.batch_matmul, x)  # the bare layer would pack its weight in place
 
     expected = product()
     with meddling():

@@ -11,20 +11,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from server.jobs.device import Device
-from server.jobs.prompts import Limits
-from server.jobs.shares import Shares
+from server.device.prompts import Limits
+from server.device.shares import Shares
+from server.device.thread import Device
 from server.problems import NotReadyError
 from steerzo_edge.assemble import tokenized
 from steerzo_edge.data.batches import collate
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.errors import BusyError
-from steerzo_edge.model.bank import LoraPatch, Patches, nobody
+from steerzo_edge.model.bank import LoraPatch, Patches, no_preemption
 from steerzo_edge.model.base import Base
-from steerzo_edge.objectives import losses
-from steerzo_edge.profile import resolve
+from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run import Result, Run
+from steerzo_edge.settings.profile import resolve
 from tests.conftest import Loader, labelled_rows, phrase_rows
 from tests.unit.test_decoding import mixed, together
 
@@ -129,8 +129,8 @@ def beside(base: Base, job: Job, share: float | None) -> Iterator[tuple[Device, 
     assert job.run is not None
     job.run.close()
     assert not base.bank.active
-    assert not base.bank.many_rows
-    assert base.bank.yield_to is nobody
+    assert not base.bank.is_batch_pass
+    assert base.bank.preemption_hook is no_preemption
 
 
 def wait_for_base(device: Device) -> None:
@@ -249,7 +249,7 @@ def test_calls_come_in_too_and_what_they_break_is_theirs(tiny: Loader, tmp_path:
     job = Job(tmp_path / "beside")
 
     def look(base: Base) -> tuple[bool, bool]:
-        return torch.is_inference_mode_enabled(), base.bank.many_rows
+        return torch.is_inference_mode_enabled(), base.bank.is_batch_pass
 
     def broken(base: Base) -> None:
         with base.bank.route({"model.layers.0.mlp.up_proj": LoraPatch(torch.ones(1), torch.ones(1), 1.0)}):
@@ -278,19 +278,19 @@ def test_a_forward_goes_on_where_it_lent_the_model(tiny: Loader) -> None:
     def come_in() -> None:
         nonlocal comings
         comings += 1
-        base.bank.yield_to = nobody
-        with base.lent():
+        base.bank.preemption_hook = no_preemption
+        with base.preempted():
             assert together(base, requests) == answers
-        base.bank.yield_to = come_in
+        base.bank.preemption_hook = come_in
 
     answers = together(base, requests)
     with torch.inference_mode():
         expected = losses(base, batch, 1, None)
-        base.bank.yield_to = come_in
+        base.bank.preemption_hook = come_in
         try:
             assert torch.equal(losses(base, batch, 1, None), expected)
         finally:
-            base.bank.yield_to = nobody
+            base.bank.preemption_hook = no_preemption
     assert comings > len(base.bank.layers)
 
 
@@ -327,7 +327,7 @@ def test_a_thread_that_ends_says_so_and_leaves_nobody_waiting(tiny: Loader, tmp_
         device.ask(Asking(lambda base: mixed(base, 1)[0]))
     with pytest.raises(BusyError):
         device.submit(lambda base: None)
-    assert base.bank.yield_to is nobody
+    assert base.bank.preemption_hook is no_preemption
 
 
 def test_a_fault_among_prompts_that_came_in_costs_neither_thread_nor_job(tiny: Loader, tmp_path: Path) -> None:

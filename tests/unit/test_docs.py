@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_command
 
 from server.app import create_app
-from server.cli import app
+from server.commands.app import app
 from server.settings import Settings
 from steerzo_edge.data.formats import FIELDS
 from steerzo_edge.data.tasks import TASKS
@@ -16,11 +16,11 @@ from steerzo_edge.errors import SteerzoError
 from steerzo_edge.export.forms import FORMS
 from steerzo_edge.export.peft_directory import OLDEST
 from steerzo_edge.export.vocabulary import CUTS
-from steerzo_edge.goals import ObjectiveConfig
-from steerzo_edge.methods import MethodConfig
 from steerzo_edge.model.merged import ROUNDING_NATS
-from steerzo_edge.profile import load_profile
-from steerzo_edge.sections import SubsetConfig
+from steerzo_edge.settings.methods import MethodConfig
+from steerzo_edge.settings.objectives import ObjectiveConfig
+from steerzo_edge.settings.profile import load_profile
+from steerzo_edge.settings.sections import SubsetConfig
 from steerzo_edge.zo.scaling import Scaling
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
 from tests.families import FAMILIES, FURTHER, REFUSED

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from server.cli import app
+from server.commands.app import app
 from steerzo_edge.cli import findings
 from steerzo_edge.cli.findings import GIB, cards, disk, kernel, memory, versions
 from steerzo_edge.model.quantization import FrozenLinear
@@ -33,11 +33,11 @@ def test_a_sound_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_kernel_that_gives_wrong_numbers(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = FrozenLinear.few
+    plain = FrozenLinear.decode_matmul
     monkeypatch.setattr(FrozenLinear, "few", lambda self, x: plain(self, x) * 1.1)
     found = kernel(kind)
     assert found.verdict == "failed"
-    assert "wrong numbers" in found.mend
+    assert "wrong numbers" in found.fix
 
 
 def test_a_kernel_that_gives_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_a_kernel_that_does_not_run(error: Exception, monkeypatch: pytest.Monkey
     assert code == 1
     assert found["nf4 kernel"]["verdict"] == found["int8 kernel"]["verdict"] == "failed"
     assert type(error).__name__ in found["nf4 kernel"]["found"]
-    assert "Reinstall bitsandbytes" in found["nf4 kernel"]["mend"]
+    assert "Reinstall bitsandbytes" in found["nf4 kernel"]["fix"]
     assert found["versions"]["verdict"] == "ok"  # one failure does not hide the rest
 
 
@@ -76,7 +76,7 @@ def test_free_memory(free: float, verdict: str, code: int, monkeypatch: pytest.M
     monkeypatch.setattr(findings, "free_bytes", lambda device: round(free * GIB))
     found = memory()
     assert found.verdict == verdict
-    assert bool(found.mend) is (verdict != "ok")
+    assert bool(found.fix) is (verdict != "ok")
     assert doctor()[0] == code
 
 
@@ -118,7 +118,7 @@ def test_a_card_that_torch_cannot_use(
     (found,) = cards()
     assert found.verdict == verdict
     assert says in found.found
-    assert found.mend
+    assert found.fix
 
 
 def test_a_package_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:

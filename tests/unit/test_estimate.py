@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from server.cli import app
+from server.commands.app import app
 from steerzo_edge.errors import BaseModelError, ProfileError
 from steerzo_edge.estimate import (
     Estimate,
@@ -23,7 +23,7 @@ from steerzo_edge.estimate import (
 )
 from steerzo_edge.estimate.cgroup import cgroup_free_bytes
 from steerzo_edge.model.load import default_device
-from steerzo_edge.profile import resolve
+from steerzo_edge.settings.profile import resolve
 from tests.conftest import labelled_rows
 
 GIB = 1 << 30

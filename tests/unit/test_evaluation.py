@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from steerzo_edge.answers import answers, prompt_of
 from steerzo_edge.data.examples import Completion, Dataset, Labelled
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Targets, prompt_tokens, tokenize
-from steerzo_edge.evaluation import evaluate
-from steerzo_edge.generation import Sampling, generate
-from steerzo_edge.metrics import accuracy, balanced_accuracy, binary_f1, token_f1
+from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.model.bank import uniform
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.progress import Progress
+from steerzo_edge.objectives.evaluation import evaluate
+from steerzo_edge.objectives.generated import answers, prompt_of
+from steerzo_edge.objectives.metrics import accuracy, balanced_accuracy, binary_f1, token_f1
 from steerzo_edge.records import EvalRecord
+from steerzo_edge.training.progress import Progress
 from tests.conftest import Loader, completion_rows, labelled_rows, phrase_rows, question_rows
 
 PROMPTS = ("what is this?", "a", "one, two, three, four", "so: ", "why did they come back so late? ")
@@ -48,7 +48,7 @@ def test_many_prompts_are_answered_as_each_alone(tiny: Loader, quantization: str
         found = answers(base, [prompt_tokens(base.tokenizer, prompt) for prompt in PROMPTS], 12)
     assert found == one_by_one(base, PROMPTS, 12)
     assert len(set(found)) > 1
-    assert not base.bank.many_rows
+    assert not base.bank.is_batch_pass
 
 
 def test_stacked_versions_answer_groups_of_rows(tiny: Loader) -> None:
@@ -92,7 +92,7 @@ def test_an_answer_ends_with_its_line_and_at_the_end_of_text(tiny: Loader, monke
 
 def test_rows_stop_one_by_one(tiny: Loader) -> None:
     """The criterion speaks of each row's last token only."""
-    from steerzo_edge.answers import _LineEnds
+    from steerzo_edge.objectives.generated import _LineEnds
 
     base = tiny("none", torch.float32)
     rows = torch.tensor([base.tokenizer(text).input_ids for text in ("a\nb", "ab\n", "\n\nc")])
@@ -173,7 +173,7 @@ def test_generated_metrics_are_taken_only_where_they_are_asked_for(tiny: Loader)
 
 
 def test_the_best_evaluation_is_the_one_with_the_best_main_metric() -> None:
-    from steerzo_edge.evaluation import Evaluation
+    from steerzo_edge.objectives.evaluation import Evaluation
 
     progress = Progress(best=EvalRecord(0, 1.0, 0.9, 8, True, {"accuracy": 0.9, "f1": 0.2}, 0.2))
     assert progress.improves(Evaluation(1.5, 0.5, 8, {"accuracy": 0.5, "f1": 0.3}, 0.3))

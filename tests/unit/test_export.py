@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from typer.testing import CliRunner
 
-from server.cli import app
+from server.commands.app import app
 from steerzo_edge.export.peft_directory import OLDEST, export_peft
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
 from steerzo_edge.model.load import load_base

@@ -14,10 +14,10 @@ import psutil
 import pytest
 import torch
 
-from server.access.room import Room
-from server.adapters import exporting
-from server.adapters.exporting import Export, exported, needs
+from server.access.quota import Quota
 from server.problems import NoRoomError
+from server.services import exports
+from server.services.exports import Export, exported, needs
 from steerzo_edge.errors import BaseModelError, BusyError, CapacityError, ConflictError, SteerzoError
 from steerzo_edge.estimate.anatomy import bare_model, load_config
 from steerzo_edge.export import apart
@@ -66,7 +66,7 @@ def test_a_base_without_sixteen_bits_is_a_conflict(box: Box, monkeypatch: pytest
     def refused(*given: Any, **more: Any) -> None:
         raise BaseModelError("it was released quantized")
 
-    monkeypatch.setattr(exporting, "export_apart", refused)
+    monkeypatch.setattr(exports, "export_apart", refused)
     with pytest.raises(ConflictError, match="exported so: it was released"):
         exported(server_of(box), row, "merged")
     assert left(box) == []
@@ -78,8 +78,8 @@ def test_too_little_memory_is_told_before_anything_is_loaded(
     box: Box, monkeypatch: pytest.MonkeyPatch, form: Form
 ) -> None:
     row = uploaded(box, "mine")
-    monkeypatch.setattr(exporting, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr(exporting, "export_apart", None)
+    monkeypatch.setattr(exports, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(exports, "export_apart", None)
     with pytest.raises(ConflictError, match="are free"):
         exported(server_of(box), row, form)
     assert not box.adapters.merging.locked()
@@ -88,14 +88,14 @@ def test_too_little_memory_is_told_before_anything_is_loaded(
 @pytest.mark.parametrize("form", FORMS)
 def test_disk_and_quota_are_looked_at_first(box: Box, monkeypatch: pytest.MonkeyPatch, form: Form) -> None:
     row = uploaded(box, "mine")
-    room = Room(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0)
-    monkeypatch.setattr(exporting, "export_apart", None)
+    room = Quota(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0)
+    monkeypatch.setattr(exports, "export_apart", None)
     with pytest.raises(NoRoomError, match="the quota is 1"):
         exported(server_of(box, room.check), row, form)
 
 
 def test_what_passes_is_no_part_of_the_quota(box: Box) -> None:
-    room = Room(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0, now=iter_clock())
+    room = Quota(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0, now=iter_clock())
     before = room.held_bytes()
     (box.adapters.files.passing() / "file").write_bytes(bytes(100_000))
     assert room.held_bytes() == before
@@ -141,7 +141,7 @@ def test_every_form_is_made_by_another_process(box: Box, form: Form) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_one_at_a_time_until_it_is_closed(box: Box, monkeypatch: pytest.MonkeyPatch, form: Form) -> None:
-    monkeypatch.setattr(exporting, "export_apart", pretended)
+    monkeypatch.setattr(exports, "export_apart", pretended)
     row, server = uploaded(box, "mine"), server_of(box)
     first = exported(server, row, "merged")
     with pytest.raises(BusyError, match="still being sent"):

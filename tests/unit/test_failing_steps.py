@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from server.jobs.prompts import Limits, Prompts
+from server.device.prompts import Limits, Prompts
 from steerzo_edge.decoding import decoder as decoding
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
+from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
 from steerzo_edge.decoding.pool import Pool
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
-from steerzo_edge.generation import Generation, encode_prompt, generate
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.quantization import Linear
 from tests.conftest import Loader

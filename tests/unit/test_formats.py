@@ -54,7 +54,7 @@ def lines(rows: list[Any]) -> bytes:
 def faults_of(data: bytes, **options: Any) -> list[tuple[str, str]]:
     with pytest.raises(DatasetError) as caught:
         read_dataset(data, **options)
-    assert all(fault.found and fault.mend for fault in caught.value.faults)
+    assert all(fault.found and fault.fix for fault in caught.value.faults)
     return [(fault.where, fault.field) for fault in caught.value.faults]
 
 

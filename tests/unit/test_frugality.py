@@ -10,11 +10,11 @@ from transformers import LlamaConfig
 
 from steerzo_edge.assemble import Data, assemble, tokenized
 from steerzo_edge.data.batches import collate
-from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.head import BLOCK_BYTES, Head
-from steerzo_edge.objectives import losses
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import resolve
+from steerzo_edge.objectives.likelihood import losses
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.noise import Noise
 from tests.conftest import DATASETS, Loader, first_estimate
 

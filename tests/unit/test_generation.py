@@ -7,8 +7,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Message
+from steerzo_edge.decoding.generate import Sampling, encode_prompt, generate
 from steerzo_edge.errors import InputError, PromptTooLongError
-from steerzo_edge.generation import Sampling, encode_prompt, generate
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora

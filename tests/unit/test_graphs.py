@@ -12,11 +12,11 @@ from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.batches import batch_rows, collate
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.model.graphs import Graphs
-from steerzo_edge.objectives import losses
-from steerzo_edge.profile import resolve
+from steerzo_edge.objectives.likelihood import losses
+from steerzo_edge.settings.profile import resolve
 from steerzo_edge.zo.batched import BatchedOracle
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.oracle import Bench
+from steerzo_edge.zo.oracle import ProbeForward
 from steerzo_edge.zo.strategy import Probe
 from tests.conftest import DATASETS, Loader
 
@@ -89,7 +89,9 @@ def test_an_oracle_with_recordings_answers_like_one_without(
     parts = assemble(base, profile, data, seed=5)
     tape = Tape()
     graphs = Graphs(record=tape)
-    recording = BatchedOracle(Bench(base, parts.subset, parts.blocks.noise, parts.prefix, count=8, graphs=graphs))
+    recording = BatchedOracle(
+        ProbeForward(base, parts.subset, parts.blocks.noise, parts.prefix, count=8, graphs=graphs)
+    )
     for step in range(6):
         indices = batch_rows(5, step, len(data.train.rows), 5)
         expected = parts.oracle.evaluate(PROBES, collate(data.train, indices), parts.blocks.of(step))

@@ -9,10 +9,10 @@ from torch import Tensor
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.packing import Fork, Packed, pack
 from steerzo_edge.errors import BaseModelError, ProfileError
-from steerzo_edge.finetuning import Parts
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.inputs import input_directions
-from steerzo_edge.profile import resolve
+from steerzo_edge.model.input_subspace import input_subspace
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.loop import Parts
 from tests.conftest import DATASETS, Loader
 from tests.unit.test_spectrum import largest_sine
 from tests.watching import outputs
@@ -34,7 +34,7 @@ def packed() -> Packed:
 def parts_of(base: Base, seed: int = 5, rows: str = "single-token", **subset: Any) -> Parts:
     profile = resolve(
         {
-            "subset": {"kind": "lora", "rank": RANK, "a": "inputs", **subset},
+            "subset": {"kind": "lora", "rank": RANK, "init_a": "input-subspace", **subset},
             "batch": {"examples": 4, "max_tokens": 64},
         }
     )
@@ -58,7 +58,7 @@ def seen_by(base: Base, packed: Packed) -> dict[str, Tensor]:
 
 
 def test_span_and_scale(base: Base, packed: Packed) -> None:
-    flat = input_directions(base, base.bank.layers, packed, rank=RANK, seed=1)
+    flat = input_subspace(base, base.bank.layers, packed, rank=RANK, seed=1)
     start = 0
     for name, x in seen_by(base, packed).items():
         depth = x.shape[1]
@@ -109,7 +109,7 @@ def test_the_base_is_bare_again_and_step_0_is_its_own(base: Base, packed: Packed
 def test_memory(base: Base, packed: Packed) -> None:
     tokens = packed.tokens
     with outputs() as seen:
-        flat = input_directions(base, base.bank.layers, packed, rank=RANK, seed=1)
+        flat = input_subspace(base, base.bank.layers, packed, rank=RANK, seed=1)
     assert tokens < 128
     # Nothing is larger than what a forward makes anyway, a layer's (S, D) or a head's scores; no (D, D).
     with outputs() as plain, base.bank.route({}):
@@ -126,7 +126,7 @@ def test_a_rank_that_a_layer_cannot_have(base: Base) -> None:
 
 def test_a_trained_a_is_refused() -> None:
     with pytest.raises(ProfileError, match="needs freeze_a: true"):
-        resolve({"subset": {"kind": "lora", "a": "inputs", "freeze_a": False}})
+        resolve({"subset": {"kind": "lora", "init_a": "input-subspace", "freeze_a": False}})
 
 
 def test_inputs_that_are_not_finite(base: Base, packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +135,6 @@ def test_inputs_that_are_not_finite(base: Base, packed: Packed, monkeypatch: pyt
     try:
         embedding[7] = torch.inf
         with pytest.raises(BaseModelError, match="not finite"):
-            input_directions(base, base.bank.layers, packed, rank=RANK, seed=1)
+            input_subspace(base, base.bank.layers, packed, rank=RANK, seed=1)
     finally:
         embedding[7] = before

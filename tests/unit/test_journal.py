@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from steerzo_edge.errors import JournalError
-from steerzo_edge.evaluation import Evaluation
-from steerzo_edge.progress import Progress
+from steerzo_edge.objectives.evaluation import Evaluation
 from steerzo_edge.records import EvalRecord, StepRecord
+from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.journal import Entry, Header, Journal
 

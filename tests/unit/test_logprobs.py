@@ -7,9 +7,9 @@ import torch
 
 from steerzo_edge.decoding.answer import Generation
 from steerzo_edge.decoding.decoder import Decoder, Request
+from steerzo_edge.decoding.generate import encode_prompt, generate
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.decoding.spelling import Spelling
-from steerzo_edge.generation import encode_prompt, generate
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from server.jobs.prompts import Limits, Prompts
+from server.device.prompts import Limits, Prompts
 from server.problems import PromptTimeoutError
 from steerzo_edge.decoding.decoder import Request
+from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BusyError, NotFoundError
-from steerzo_edge.generation import Generation
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.quantization import Linear
@@ -32,7 +32,7 @@ class FailingPatch:
         raise ArithmeticError("this adapter is broken")
 
 
-class Asker:
+class PromptListener:
     """A prompt with a fate: every number has one of its own."""
 
     def __init__(self, number: int, kinds: list[Patches | None]) -> None:
@@ -86,7 +86,7 @@ def test_nothing_is_left_of_a_thousand_prompts(tiny: Loader) -> None:
         while number < first + count or prompts.any:
             try:
                 while number < first + count:
-                    asker = Asker(number, kinds)
+                    asker = PromptListener(number, kinds)
                     asked.append(prompts.ask(asker))
                     left.extend((weakref.ref(asker), weakref.ref(asked[-1])))
                     number += 1

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
-from server.cli import app
+from server.commands.app import app
 from steerzo_edge.errors import BaseModelError, ConflictError
 from steerzo_edge.model import merged
 from steerzo_edge.model.adapter_file import load_adapter

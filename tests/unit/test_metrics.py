@@ -2,7 +2,14 @@
 
 import pytest
 
-from steerzo_edge.metrics import accuracy, balanced_accuracy, binary_f1, exact_match, normalized, token_f1
+from steerzo_edge.objectives.metrics import (
+    accuracy,
+    balanced_accuracy,
+    binary_f1,
+    exact_match,
+    normalized,
+    token_f1,
+)
 
 
 def test_accuracy_is_the_share_that_is_right() -> None:

@@ -15,17 +15,17 @@ from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.examples import Chat, Completion, Dataset, Message
 from steerzo_edge.data.tokenization import Choices, Questions, Target, Targets, Tokenized
+from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.errors import ProfileError
-from steerzo_edge.evaluation import evaluate
-from steerzo_edge.finetuning import finetune
-from steerzo_edge.generation import Sampling, generate
-from steerzo_edge.judges import scorer_judge
-from steerzo_edge.metrics import exact_match, token_f1
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.parts import Parts
-from steerzo_edge.profile import Profile, resolve
+from steerzo_edge.objectives.evaluation import evaluate
+from steerzo_edge.objectives.metrics import exact_match, token_f1
+from steerzo_edge.objectives.scorers import registered_scorer
 from steerzo_edge.run import Run
+from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.strategy import Probe
 from tests import scorers
@@ -187,26 +187,26 @@ def test_a_scorer_that_raises_drops_the_candidate_and_says_so(
 
 @pytest.mark.parametrize("prompt", ["nan", "text", "large", "none"])
 def test_what_is_no_share_is_not_a_number(caplog: pytest.LogCaptureFixture, prompt: str) -> None:
-    judge = scorer_judge("none")
+    judge = registered_scorer("none")
     assert math.isnan(judge(Target((1,), (True,), prompt, ("a",)), "a"))
     assert "scorer 'none'" in caplog.text
 
 
 def test_scorers_are_the_operators() -> None:
     with pytest.raises(ProfileError, match="there is no scorer 'checksums'") as caught:
-        scorer_judge("checksums")
+        registered_scorer("checksums")
     assert "checksum, none, sees, some" in caught.value.hint
     with pytest.raises(ProfileError, match=r"no scorer 'tests\.scorers:sees'"):
-        scorer_judge("tests.scorers:sees")
+        registered_scorer("tests.scorers:sees")
     with pytest.raises(ProfileError, match="no scorer 'x'") as caught:
-        scorer_judge("x", {})
+        registered_scorer("x", {})
     assert "None is registered" in caught.value.hint
     for broken in ("checksum", "=a:b", "checksum=tests.scorers", "checksum=:f", "checksum=m:"):
         with pytest.raises(ProfileError, match="is not name=module:function"):
-            scorer_judge("checksum", {"STEERZO_SCORERS": broken})
+            registered_scorer("checksum", {"STEERZO_SCORERS": broken})
     for missing in ("tests.nowhere:f", "tests.scorers:nothing"):
         with pytest.raises(ProfileError, match="cannot be loaded"):
-            scorer_judge("x", {"STEERZO_SCORERS": f"x={missing}"})
+            registered_scorer("x", {"STEERZO_SCORERS": f"x={missing}"})
 
 
 def test_packages_register_scorers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_packages_register_scorers_too(tmp_path: Path, monkeypatch: pytest.Monke
     (place / "entry_points.txt").write_text("[steerzo_edge.scorers]\nalways = operator_scorers:always\n")
     (tmp_path / "operator_scorers.py").write_text("def always(prompt, answer, references):\n    return 0.25\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert scorer_judge("always")(Target((1,), (True,)), "a") == 0.25
+    assert registered_scorer("always")(Target((1,), (True,)), "a") == 0.25
     sys.modules.pop("operator_scorers", None)
 
 

@@ -9,9 +9,9 @@ import torch
 from transformers import LlamaConfig, Phi3Config
 
 from steerzo_edge.decoding.decoder import Request
+from steerzo_edge.decoding.generate import encode_prompt
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BaseModelError, InputError
-from steerzo_edge.generation import encode_prompt
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.positions import context_of

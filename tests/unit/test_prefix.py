@@ -80,7 +80,7 @@ def test_what_fits_nowhere_is_computed_once_a_batch(base: Base, data: Tokenized,
     assert kept.usage.memory_bytes == 0
     assert not (tmp_path / "prefix").exists()
     with torch.inference_mode(), base.bank.route({}):
-        expected = base.reaching(2, packed).states
+        expected = base.hidden_at(2, packed).states
     assert torch.equal(kept.of(packed).states, expected)
 
 

@@ -20,10 +20,10 @@ import yaml
 from steerzo_edge.assemble import assemble, tokenized
 from steerzo_edge.data.examples import Completion, Dataset
 from steerzo_edge.errors import DivergedError, InputError
-from steerzo_edge.finetuning import finetune
 from steerzo_edge.model.load import BUNDLED, load_base, source_of
-from steerzo_edge.profile import resolve
 from steerzo_edge.records import StepRecord
+from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.loop import finetune
 from tests.conftest import byte_tokenizer
 from tools.pretrain_base.bits import score, windows
 from tools.pretrain_base.command import STOPPED, command_line, main

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from server.jobs.device import Device
-from server.jobs.prompts import Limits, Prompts
-from server.jobs.shares import Shares
+from server.device.prompts import Limits, Prompts
+from server.device.shares import Shares
+from server.device.thread import Device
 from server.problems import PromptTimeoutError, status_of
 from steerzo_edge.decoding.decoder import Decoder, Request
+from steerzo_edge.decoding.generate import encode_prompt, generate
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BusyError, CapacityError, NotFoundError, SteerzoError
-from steerzo_edge.generation import encode_prompt, generate
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader

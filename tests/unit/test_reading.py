@@ -12,7 +12,7 @@ from steerzo_edge.decoding.pool import Pool
 from steerzo_edge.decoding.reading import Reading, next_of
 from steerzo_edge.decoding.row import Row
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.model.bank import CorePatch, Patches, WeightPatch
+from steerzo_edge.model.bank import LoraXsPatch, Patches, WeightPatch
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 from tests.unit.test_decoding import adapter, adapters
@@ -38,7 +38,7 @@ def whole_layers(base: Base) -> Patches:
         return (torch.randn(shape, generator=generator) / 8).to(base.compute_dtype)
 
     return {
-        names[0]: CorePatch(noise(4, one.in_features), noise(1, 4, 4), noise(one.out_features, 4), 0.7),
+        names[0]: LoraXsPatch(noise(4, one.in_features), noise(1, 4, 4), noise(one.out_features, 4), 0.7),
         names[-1]: WeightPatch(noise(1, other.out_features, other.in_features), other.bias),
     }
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from steerzo_edge import sections
 from steerzo_edge.errors import JournalError, ProfileError
-from steerzo_edge.model.bank import nobody
+from steerzo_edge.model.bank import no_preemption
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
-from steerzo_edge.profile import Profile, resolve
-from steerzo_edge.progress import Progress
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
 from steerzo_edge.run import Result, Run
-from steerzo_edge.sections import WatchConfig
+from steerzo_edge.settings import sections
+from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.settings.sections import WatchConfig
+from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.journal import Entry
 from tests.conftest import Loader, labelled_rows
 
@@ -263,7 +263,7 @@ def test_a_run_that_goes_back_remembers_what_it_knew_then() -> None:
         progress.add(Entry(EvalRecord(step + 1, 1.0, None, 8, False)))
     progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 2)))
     assert progress.memory == {"slopes": 1}
-    assert progress.standing == 2
+    assert progress.parameter_step == 2
     progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 0)))
     assert progress.memory == {}
 
@@ -286,8 +286,8 @@ def test_a_verdict_goes_back_to_what_the_adapter_was(
 
 
 DERIVED = {
-    "inputs": {"subset.a": "inputs", "subset.rank": 3},
-    "core": {"subset.kind": "core", "subset.rank": 4},
+    "inputs": {"subset.init_a": "input-subspace", "subset.rank": 3},
+    "core": {"subset.kind": "lora-xs", "subset.rank": 4},
 }
 
 
@@ -318,7 +318,7 @@ def test_a_run_goes_on_with_the_bits_that_were_kept(
     open_run(tmp_path / "stopped", base, **changes).close()
 
     # As if this machine rounded otherwise: without the file, the run would be another one.
-    for name in ("input_directions", "core_factors"):
+    for name in ("input_subspace", "lora_xs_factors"):
         derive = getattr(sections, name)
         monkeypatch.setattr(sections, name, lambda *a, _derive=derive, **k: _derive(*a, **k) * 1.25)
     assert finished(tmp_path / "stopped", base, **changes).sha256 == expected.sha256
@@ -374,15 +374,15 @@ def test_time_that_others_had_is_not_a_step_s(tiny: Loader, tmp_path: Path) -> N
     next(steps)
 
     def come_in() -> None:
-        with base.lent():
+        with base.preempted():
             time.sleep(0.02)
 
-    base.bank.yield_to = come_in
+    base.bank.preemption_hook = come_in
     try:
         began = time.perf_counter()
         record = next(steps)
         took = time.perf_counter() - began
     finally:
-        base.bank.yield_to = nobody
+        base.bank.preemption_hook = no_preemption
         run.close()
     assert record.seconds < took / 2

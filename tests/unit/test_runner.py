@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from server.adapters.parts import Adapters
-from server.data.library import Library
-from server.data.register import Register
-from server.database import Database
-from server.jobs.faults import Retries, known_error_of
-from server.jobs.rows import JobRow
+from server.faults import Retries, known_error_of
+from server.jobs.cleanup import JobCleanup, Retention
 from server.jobs.runner import Runner
-from server.jobs.shelf import Retention, Shelf
-from server.jobs.store import Store
+from server.store.adapter_parts import Adapters
+from server.store.database import Database
+from server.store.datasets import DatasetTable
+from server.store.directory import DataDirectory
+from server.store.jobs import Store
+from server.store.rows import JobRow
 from steerzo_edge.errors import (
     AdapterFileError,
     CapacityError,
@@ -29,7 +29,7 @@ from steerzo_edge.errors import (
     StorageError,
 )
 from steerzo_edge.model.base import Base
-from steerzo_edge.profile import resolve
+from steerzo_edge.settings.profile import resolve
 from steerzo_edge.zo.journal import Entry, Journal
 from tests.conftest import Loader, labelled_rows
 from tests.server.conftest import PROFILE, TASK
@@ -52,12 +52,12 @@ class Box:
     ) -> None:
         self.root, self.base, self.clock = root, base, clock
         self.posted = 0
-        self.library = Library(root)
+        self.library = DataDirectory(root)
         database = Database(self.library.database)
         self.store = Store(database, now=clock)
-        self.register = Register(database)
+        self.register = DatasetTable(database)
         self.adapters = Adapters.of(database, self.library, self.store, memory_bytes=memory_bytes)
-        self.shelf = Shelf(self.store, self.library, retention, forget=self.adapters.cache.forget, now=clock)
+        self.shelf = JobCleanup(self.store, self.library, retention, forget=self.adapters.cache.forget, now=clock)
         self.runner = Runner(
             self.store,
             self.register,

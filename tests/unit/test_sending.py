@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from server.adapters.exporting import Export
-from server.adapters.sending import sent
+from server.services.exports import Export
+from server.services.sending import sent
 from steerzo_edge.errors import BusyError
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.database import Database
-from server.jobs.store import Store
-from server.series import series, thinned
+from server.services.series import series, thinned
+from server.store.database import Database
+from server.store.jobs import Store
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord
 
 

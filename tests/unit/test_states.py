@@ -6,10 +6,10 @@ from typing import get_args
 
 import pytest
 
-from server.database import STEPS, Database
-from server.jobs.rows import JobRow
-from server.jobs.states import FINAL, GOAL, NEXT, State
-from server.jobs.store import Store
+from server.store.database import STEPS, Database
+from server.store.jobs import Store
+from server.store.rows import JobRow
+from server.store.states import FINAL, GOAL, NEXT, State
 from steerzo_edge.errors import BusyError, ConflictError, NotFoundError
 from steerzo_edge.records import EvalRecord
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from server.cli import app
+from server.commands.app import app
 from steerzo_edge.data.preview import Segment, preview
 from steerzo_edge.data.reading import read_rows
 from steerzo_edge.data.statistics import overlap, statistics

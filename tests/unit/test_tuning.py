@@ -46,7 +46,7 @@ def rate_of(world: World, strategy: Strategy, travel: float = 10.0, reach: Calla
     def seeds(step: int) -> Iterator[int]:
         return step_seeds(3, step)
 
-    return find_rate(strategy, world, lambda step: BATCH, lambda step: BLOCK, seeds, travel=travel, gain=reach)
+    return find_rate(strategy, world, lambda step: BATCH, lambda step: BLOCK, seeds, rms_sum=travel, gain=reach)
 
 
 def test_the_radius_stands_clear_of_the_noise() -> None:

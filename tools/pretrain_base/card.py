@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from steerzo_edge.files import write_bytes, write_json
+from steerzo_edge.storage.files import write_bytes, write_json
 from tools.pretrain_base.mix import Mix, Source, file_hash
 
 Facts = dict[str, Any]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steerzo_edge.errors import SteerzoError
-from steerzo_edge.files import write_json
+from steerzo_edge.storage.files import write_json
 from tools.pretrain_base.evaluation import CONTEXT, compare
 from tools.pretrain_base.mix import DEFAULT_MIX, load_mix
 from tools.pretrain_base.recipe import Recipe, make_base

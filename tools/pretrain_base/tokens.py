@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.errors import InputError
-from steerzo_edge.files import write_json, write_whole
+from steerzo_edge.storage.files import write_json, write_whole
 from tools.pretrain_base.conversations import turns
 from tools.pretrain_base.documents import END, HELD_OUT, Document, documents
 from tools.pretrain_base.mix import Mix, file_hash

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from steerzo_edge.errors import DivergedError, InputError
-from steerzo_edge.files import write_bytes
+from steerzo_edge.storage.files import write_bytes
 from tools.pretrain_base.rows import Rows
 from tools.pretrain_base.settings import Settings
 

@@ -13,7 +13,7 @@ export class Problem extends Error {
     this.code = document.code;
     /** @type {string} What to do next. */
     this.hint = document.hint ?? "";
-    /** @type {Array<{where: string, field: string, found: string, mend: string}>} */
+    /** @type {Array<{where: string, field: string, found: string, fix: string}>} */
     this.errors = document.errors ?? [];
   }
 }

@@ -84,7 +84,7 @@ export function meaning(profile) {
 function subset(subset) {
   const top = subset.last_layers ? ` in the last ${count(subset.last_layers, "layer")}` : " in all layers";
   if (subset.kind === "lora") return `a small adapter (LoRA, rank ${subset.rank})${top}`;
-  if (subset.kind === "core") return `the cores of the weights (rank ${subset.rank})${top}`;
+  if (subset.kind === "lora-xs") return `the cores of the weights (rank ${subset.rank})${top}`;
   return `the weights of the last ${count(subset.layers ?? 1, "layer")}`;
 }
 

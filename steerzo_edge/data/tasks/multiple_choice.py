@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from steerzo_edge.data.examples import MultipleChoice
 from steerzo_edge.data.fields import Fields
+from steerzo_edge.data.normalization import normalized
 from steerzo_edge.data.tasks.benchmark import BenchmarkTask
-from steerzo_edge.metrics import normalized
 
 PLACEHOLDER = "@placeholder"
 # Each choice repeats the rest of its query; those of a real row hold up to 5,000 characters together.

@@ -46,8 +46,8 @@ class Adam:
             square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
             parameters[segment].addcdiv_(mean, square.sqrt().div_(root).add_(self.stability), value=-rate)
 
-    def reach(self, gradient: float) -> float:
-        """See `Rule.reach`: the running square takes their size away."""
+    def effective_step(self, gradient: float) -> float:
+        """See `Rule.effective_step`: the running square takes their size away."""
         return 1.0
 
     def state(self) -> dict[str, Tensor]:

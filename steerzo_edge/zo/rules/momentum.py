@@ -31,8 +31,8 @@ class Momentum:
             velocity.mul_(self.beta).add_(g, alpha=1 - self.dampening)
             parameters[segment].add_(velocity, alpha=-learning_rate)
 
-    def reach(self, gradient: float) -> float:
-        """See `Rule.reach`."""
+    def effective_step(self, gradient: float) -> float:
+        """See `Rule.effective_step`."""
         return gradient * (1 - self.dampening) / (1 - self.beta)
 
     def state(self) -> dict[str, Tensor]:

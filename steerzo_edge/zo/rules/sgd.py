@@ -13,8 +13,8 @@ class SGD:
         for segment, g in gradient:
             parameters[segment].add_(g, alpha=-learning_rate)
 
-    def reach(self, gradient: float) -> float:
-        """See `Rule.reach`."""
+    def effective_step(self, gradient: float) -> float:
+        """See `Rule.effective_step`."""
         return gradient
 
     def state(self) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ export function select(options, chosen, props = {}) {
 /**
  * Tells each field what is wrong with it.
  * @param {Array<ReturnType<typeof field>>} fields
- * @param {Array<{where: string, field: string, found: string, mend: string}>} errors The server's.
+ * @param {Array<{where: string, field: string, found: string, fix: string}>} errors The server's.
  * @returns {Array<Object>} The errors that belong to none of the fields.
  */
 export function tellFields(fields, errors) {
@@ -61,7 +61,7 @@ export function tellFields(fields, errors) {
       (one) => one.key !== undefined && (one.key === error.field || path.includes(one.key)),
     );
     if (owner === undefined) left.push(error);
-    else owner.wrong(mending(error));
+    else owner.wrong(fixing(error));
   }
   // The server tells of one part of a form at a time; what the browser knows by itself is said at once.
   for (const { element, control, wrong } of fields) {
@@ -73,10 +73,10 @@ export function tellFields(fields, errors) {
   return left;
 }
 
-/** @param {{found: string, mend: string}} error @returns {string} A sentence. */
-export function mending(error) {
-  if (error.field === "name" && error.mend.includes("pattern"))
+/** @param {{found: string, fix: string}} error @returns {string} A sentence. */
+export function fixing(error) {
+  if (error.field === "name" && error.fix.includes("pattern"))
     return "Begin with a letter or a digit; then letters, digits, blanks, dots, - and _, at most 100.";
-  const mend = error.mend.replace(/^Value error, /, "").replace(/^Input should be/, "It should be");
-  return `${mend.charAt(0).toUpperCase()}${mend.slice(1)}${/[.?!]$/.test(mend) ? "" : "."}${error.found ? ` Found ${error.found}.` : ""}`;
+  const fix = error.fix.replace(/^Value error, /, "").replace(/^Input should be/, "It should be");
+  return `${fix.charAt(0).toUpperCase()}${fix.slice(1)}${/[.?!]$/.test(fix) ? "" : "."}${error.found ? ` Found ${error.found}.` : ""}`;
 }

@@ -86,14 +86,14 @@ export function faults(problem) {
       h("td", {}, h("b", {}, error.where)),
       h("td", { class: error.field ? "" : "none" }, error.field && h("code", {}, error.field)),
       h("td", { data: { told: "found" } }, error.found),
-      h("td", {}, error.mend),
+      h("td", {}, error.fix),
     );
-  const heads = ["Where", "Field", "Found", "How to mend it"].map((text) => h("th", { scope: "col" }, text));
+  const heads = ["Where", "Field", "Found", "How to fix it"].map((text) => h("th", { scope: "col" }, text));
   // A list of faults repeats what the sentence says.
   const what = errors.length ? problem.message.split(";")[0] : problem.message;
   const hint =
     errors.length && problem.code === "invalid-dataset"
-      ? "Mend these lines and upload the file again; nothing of it was kept."
+      ? "Fix these lines and upload the file again; nothing of it was kept."
       : problem.hint;
   return h(
     "div",

@@ -1,7 +1,7 @@
 /** How tokens are chosen. */
 
 import { h } from "../dom.js";
-import { field, mending } from "./field.js";
+import { field, fixing } from "./field.js";
 
 const FIELDS = [
   ["max_new_tokens", "Longest answer, tokens", { min: 1, max: 4096, step: 1 }, 64, ""],
@@ -28,7 +28,7 @@ export function samplingPart() {
       const { min, max, value } = one.control;
       const number = Number(value);
       if (value === "" || !Number.isFinite(number) || number < Number(min) || number > Number(max)) {
-        one.wrong(mending({ field: one.key, mend: `It should be between ${min} and ${max}`, found: "" }));
+        one.wrong(fixing({ field: one.key, fix: `It should be between ${min} and ${max}`, found: "" }));
         one.control.focus();
         return null;
       }

@@ -180,7 +180,7 @@ function preview(signal, one, task) {
     } catch (error) {
       if (error.name === "AbortError") return;
       if (one.format === "classification" && error.status === 422)
-        template.wrong(error.errors[0]?.mend.replace(/^Value error, /, "") ?? error.message);
+        template.wrong(error.errors[0]?.fix.replace(/^Value error, /, "") ?? error.message);
       else replace(rows, faults(error));
     }
   };

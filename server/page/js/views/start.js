@@ -5,7 +5,7 @@ import { h, replace } from "../dom.js";
 import { count } from "../format.js";
 import { announce } from "../notes.js";
 import { estimatePanel } from "../parts/estimate.js";
-import { field, mending, select, tellFields } from "../parts/field.js";
+import { field, fixing, select, tellFields } from "../parts/field.js";
 import { empty, faults, head } from "../parts/pieces.js";
 import { settingsPart } from "../parts/settings.js";
 import { taskPart } from "../parts/task.js";
@@ -96,7 +96,7 @@ function form({ datasets, profiles, system, signal, wanted }) {
     if (problem === null) return;
     const left = tellFields(fields, problem.errors);
     if (problem.errors.length > 0) {
-      if (left.length > 0) replace(wrong, faults({ message: left.map(mending).join(" ") }));
+      if (left.length > 0) replace(wrong, faults({ message: left.map(fixing).join(" ") }));
     } else if (problem.code === "invalid-task" && task.isShown()) task.fields[0].wrong(problem.message);
     else if (problem.code === "conflict" && problem.message.includes("named")) name.wrong(`${problem.message}.`);
     else replace(wrong, faults(problem));

@@ -1,0 +1,125 @@
+"""`steerzo demo`: the main job, end to end, against a real server process on this machine.
+
+Uploads the bundled commands, posts a job, follows its events, and asks base and adapter the same questions.
+The test rows are only looked at: nothing is trained on them, and no version is chosen by them.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from server.commands.client import Client
+from steerzo_edge.cli.output import clock, display
+from steerzo_edge.errors import SteerzoError
+
+INTENTS = Path(__file__).parent.parent / "steerzo_edge" / "assets" / "intents"
+START_S = 120
+PROFILE = "cpu-demo"
+
+
+def demo_command(data_dir: Path, steps: int | None) -> None:
+    """Runs the demo and prints what happened.
+
+    Args:
+        data_dir: Of the demo's server.
+        steps: Instead of the profile's.
+
+    Raises:
+        SteerzoError: If the server does not start or the job fails.
+    """
+    with _server(data_dir) as client:
+        base = client.get("/readyz")
+        typer.echo(f"server ready: base {base['base']} in {base['quantization']} on {base['device']}")
+        train, test = (client.upload(INTENTS / f"{part}.jsonl", f"intents-{part}") for part in ("train", "test"))
+        typer.echo(f"uploaded {train['rows']} commands to learn from, {test['rows']} others to be judged by")
+        task = json.loads((INTENTS / "task.json").read_text())
+        job = client.post("/jobs", _job(train["id"], test, task, steps))
+        method = job["profile"]["method"]
+        typer.echo(f"posted {job['id']}: {job['steps']} steps of {method['kind']}, forward passes only\n")
+        started = time.monotonic()
+        _follow(client, job)
+        job = client.get(f"/jobs/{job['id']}")
+        _conclude(job, test["rows"], time.monotonic() - started)
+        _side_by_side(client, job["id"], task)
+    typer.echo(f"the adapter is in {data_dir}/jobs/{job['id']}/adapter; `steerzo generate --adapter` uses it")
+
+
+def _job(train: str, test: dict[str, Any], task: dict[str, Any], steps: int | None) -> dict[str, Any]:
+    overrides: dict[str, Any] = {"evaluate.examples": test["rows"], "evaluate.keep": "last"}
+    if steps is not None:
+        overrides["steps"] = steps
+    return {"dataset": train, "validation": test["id"], "task": task, "profile": PROFILE, "overrides": overrides}
+
+
+def _follow(client: Client, job: dict[str, Any]) -> None:
+    with display(job["steps"], as_json=False) as shown:
+        for kind, data in client.events(job["id"]):
+            if kind in ("step", "eval", "tune", "watch"):
+                shown.show(kind, data)
+            elif kind == "state" and data["state"] == "failed":
+                raise SteerzoError(f"the job failed: {data['error']['detail']}", hint=data["error"]["hint"])
+
+
+def _conclude(job: dict[str, Any], rows: int, seconds: float) -> None:
+    before, after = job["before"], job["metrics"]
+    typer.echo(f"\njob {job['state']} in {clock(seconds)}, {job['forwards']} forward passes, no gradient computed")
+    typer.echo(f"accuracy on {rows} commands that were not trained on:")
+    typer.echo(f"  before  {before['accuracy']:.3f}  (the base, asked with the same prompt; chance is 0.143)")
+    typer.echo(f"  after   {after['accuracy']:.3f}\n")
+
+
+def _side_by_side(client: Client, job: str, task: dict[str, Any]) -> None:
+    table = Table(title="The same prompts, the same base model, with and without the adapter")
+    for column in ("command", "base", "adapter", "right answer"):
+        table.add_column(column)
+    for text, label in _one_of_each():
+        body = {"prompt": task["template"].replace("{text}", text), "max_new_tokens": 1}
+        base, adapted = (
+            client.post("/generate", {**body, "adapter": name})["text"].strip() for name in (None, job)
+        )
+        right = task["options"][label]
+        mark = "[green]" if adapted == right else "[red]"
+        table.add_row(text, base, f"{mark}{adapted}", right)
+    Console().print(table)
+
+
+def _one_of_each() -> Iterator[tuple[str, str]]:
+    seen = set()
+    for line in (INTENTS / "test.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if row["label"] not in seen:
+            seen.add(row["label"])
+            yield row["text"], row["label"]
+
+
+@contextmanager
+def _server(data_dir: Path) -> Iterator[Client]:
+    """A server process of our own; ended with us."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--data-dir", str(data_dir)]
+    log = data_dir / "server.log"
+    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        try:
+            with Client(f"http://127.0.0.1:{port}") as client:
+                deadline = time.monotonic() + START_S
+                while not client.ready():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise SteerzoError("the server did not start", hint=f"Its log is {log}.")
+                    time.sleep(0.2)
+                yield client
+        finally:
+            process.terminate()
+            process.wait(30)

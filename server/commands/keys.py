@@ -1,0 +1,67 @@
+"""`steerzo keys`: make, list and revoke API keys, also while the server runs."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steerzo_edge.cli.output import plain_errors
+
+if TYPE_CHECKING:
+    from server.access.keys import Keys
+
+keys_app = typer.Typer(help="The keys that open the server; it need not be stopped.", no_args_is_help=True)
+
+DataDir = Annotated[Path | None, typer.Option(help="The server's data directory; ~/.steerzo by default.")]
+KeyName = Annotated[str, typer.Argument(help="What the key is known by.")]
+
+
+@keys_app.command("create")
+def create(name: KeyName, data_dir: DataDir = None) -> None:
+    """Make a key. It is shown once and not kept; from the first key on, the server asks for one."""
+    with _keys(data_dir) as keys:
+        typer.echo(keys.create(name))
+        typer.echo("This key is shown once. Send it as `Authorization: Bearer KEY`.", err=True)
+
+
+@keys_app.command("list")
+def list_keys(data_dir: DataDir = None) -> None:
+    """Every key: its name, when it was made, when it was revoked."""
+    with _keys(data_dir) as keys:
+        for row in keys.all():
+            ended = "" if row.revoked is None else f"  revoked {_day(row.revoked)}"
+            typer.echo(f"{row.name}  made {_day(row.created)}{ended}")
+
+
+@keys_app.command("revoke")
+def revoke(name: KeyName, data_dir: DataDir = None) -> None:
+    """End a key: from the next request on it opens nothing."""
+    with _keys(data_dir) as keys:
+        keys.revoke(name)
+        typer.echo(f"{name} is revoked")
+
+
+@contextmanager
+def _keys(data_dir: Path | None) -> Iterator["Keys"]:
+    # Not above: these imports take seconds, and every command of `steerzo` would wait for them.
+    from server.access.keys import Keys
+    from server.settings import from_environment
+    from server.store.database import Database
+
+    os.umask(0o077)
+    with plain_errors():
+        settings = from_environment(os.environ, data_dir=data_dir)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        database = Database(settings.data_dir / "steerzo.sqlite")
+        try:
+            yield Keys(database)
+        finally:
+            database.close()
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,1 +1,0 @@
-"""Uploaded datasets: what is known of them, and their files."""

@@ -1,0 +1,100 @@
+"""Errors under /v1: a problem document as OpenAI's error object, so that the client raises what its users expect.
+
+{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from steerzo_edge.data.rows import shown
+from steerzo_edge.errors import Fault, InputError
+
+PREFIX: Final = "/v1"
+SHOWN_FAULTS: Final = 5
+PLACES: Final = frozenset({"top level", "body", "query", "path", "header"})
+# What the client, and code written for it, looks for; other codes are ours with underscores.
+CODES: Final[Mapping[str, str]] = {
+    "unauthorized": "invalid_api_key",
+    "prompt-too-long": "context_length_exceeded",
+    "busy": "rate_limit_exceeded",
+    "internal-error": "server_error",
+}
+TYPES: Final[Mapping[int, str]] = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.CONFLICT: "conflict_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+
+
+class UnsupportedError(InputError):
+    """Something OpenAI's API knows and this server does not do.
+
+    Args:
+        param: Which parameter.
+        found: What it was.
+        fix: Why it is refused, and what to send instead.
+    """
+
+    code = "unsupported"
+    hint = "docs/openai.md lists what is honoured and what is refused."
+
+    def __init__(self, param: str, found: Any, fix: str) -> None:
+        fault = Fault(param, "", shown(found), fix)
+        super().__init__(str(fault), faults=(fault,))
+
+
+def is_openai(path: str) -> bool:
+    """Whether errors of this path are OpenAI's."""
+    return path == PREFIX or path.startswith(f"{PREFIX}/")
+
+
+def status_under_v1(status: int) -> int:
+    """The status OpenAI's clients expect: what cannot be used is 400 there."""
+    return HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else status
+
+
+def error_object(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem document as OpenAI's error object.
+
+    Args:
+        problem: With `status`, `detail`, `code`, `hint`, and perhaps `errors`.
+    """
+    faults = problem.get("errors", [])
+    status = status_under_v1(problem["status"])
+    code = problem["code"]
+    return {
+        "error": {
+            "message": f"{_told(problem['detail'], faults)} {problem['hint']}",
+            "type": TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
+            "param": next((name for fault in faults if (name := param_of(fault))), None),
+            "code": CODES.get(code, code.replace("-", "_")),
+        }
+    }
+
+
+def param_of(fault: Mapping[str, str]) -> str | None:
+    """The parameter a fault is about, such as "messages.0.content"; None for the line of a file."""
+    where, field = fault["where"], fault["field"]
+    if where.startswith("line "):
+        return None
+    path = where.split(".")
+    if field and path[-1] != field:
+        path.append(field)
+    # What pydantic calls the members of a union is no name of ours.
+    path = [part for part in path[path[0] in PLACES :] if part.isidentifier() or part.isdigit()]
+    return None if not path or path[0].isdigit() else ".".join(path)
+
+
+def _told(detail: str, faults: Sequence[Mapping[str, str]]) -> str:
+    """The detail, or the first few faults: an error object has no other place for them."""
+    told = [f"{param_of(fault) or _place(fault)}: found {fault['found']}; {fault['fix']}" for fault in faults]
+    more = f" (and {len(told) - SHOWN_FAULTS} more)" if len(told) > SHOWN_FAULTS else ""
+    text = " | ".join(told[:SHOWN_FAULTS]) + more if told else detail
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _place(fault: Mapping[str, str]) -> str:
+    return f"{fault['where']}, {fault['field']}" if fault["field"] else fault["where"]

@@ -1,0 +1,1 @@
+"""What the routes call: each operation of the server, without HTTP."""

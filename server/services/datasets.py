@@ -1,0 +1,151 @@
+"""Rows at the door: every one is checked before they become a dataset.
+
+The same bytes under the same name, task and format are the same dataset: sent again, they find what is there. So a
+client that did not hear the answer asks again, and nothing is there twice.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from server.ids import content_id
+from server.schemas import BenchmarkRows
+from server.services.context import Context
+from server.services.task_files import read_task_file
+from server.services.uploads import Upload
+from server.store.datasets import DatasetRow
+from server.store.full_disk import told_as_storage
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.reading import read_dataset, read_rows
+from steerzo_edge.data.statistics import statistics
+
+TITLE_CHARACTERS = 100
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+
+
+def keep_upload(
+    server: Context,
+    upload: Upload,
+    title: str | None = None,
+    benchmark: str | None = None,
+    format: str | None = None,
+) -> DatasetRow:
+    """Checks and keeps a file that has come.
+
+    Args:
+        server: The server's parts.
+        upload: The file; it is taken over.
+        title: What to call it, by default what its sender does.
+        benchmark: The benchmark task whose release it is.
+        format: The format, where it should not be found by the fields.
+
+    Raises:
+        DatasetError: Naming every bad row.
+        StorageError: If the disk is full or fails.
+    """
+    title = "".join(filter(str.isprintable, title or upload.name))[:TITLE_CHARACTERS]
+    suffix = _suffix(upload.name)
+    id = _id(title, benchmark, format, suffix, upload.sha256)
+    held = server.register.find(id)
+    if held is not None:
+        return held
+    with told_as_storage():
+        data = upload.path.read_bytes()
+        dataset = read_dataset(data, name=upload.name, benchmark=benchmark, format=format)
+        facts = _facts(server, dataset, benchmark) | {"bytes": upload.bytes, "sha256": upload.sha256}
+        return server.holdings.add(id, title, upload.path, suffix, facts)
+
+
+def keep_rows(
+    server: Context,
+    rows: list[dict[str, Any]],
+    name: str | None,
+    benchmark: str | None = None,
+    format: str | None = None,
+) -> DatasetRow:
+    """Checks and keeps rows that came inside a JSON body.
+
+    Raises:
+        DatasetError: Naming every bad row.
+        StorageError: If the disk is full or fails.
+    """
+    dataset = read_rows(rows, benchmark=benchmark, format=format)
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    return _keep(server, dataset, data, name or "rows", ".jsonl", benchmark, format)
+
+
+def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
+    """Rows that a job names as a benchmark's, as a dataset: a job needs nothing else when it goes on later.
+
+    Raises:
+        DatasetError: Naming every bad row.
+        InputError: If a path is given that may not be read.
+        NotFoundError: If there is no such dataset or file.
+        StorageError: If the disk is full or fails.
+    """
+    if rows.dataset is not None:
+        old = server.register.dataset(rows.dataset)
+        if old.benchmark == rows.task:
+            return old
+    data, file, title = benchmark_file(server, rows)
+    dataset = read_dataset(data, name=PurePath(file).name, benchmark=rows.task)
+    return _keep(server, dataset, data, title, _suffix(file), rows.task, None)
+
+
+def benchmark_file(server: Context, rows: BenchmarkRows) -> tuple[bytes, str, str]:
+    """The file that holds a benchmark's rows: its bytes, its name, and a title.
+
+    Raises:
+        InputError: As `keep_benchmark`.
+        NotFoundError: As `keep_benchmark`.
+    """
+    if rows.dataset is not None:
+        old = server.register.dataset(rows.dataset)
+        return server.library.bytes_of(old), old.file, old.name
+    assert rows.path is not None
+    settings = server.settings
+    data = read_task_file(settings.tasks_dir, rows.path, settings.max_upload_bytes)
+    return data, rows.path, rows.path[-TITLE_CHARACTERS:]
+
+
+def shown(row: DatasetRow) -> dict[str, Any]:
+    """A dataset as the API gives it."""
+    return {"id": row.id, "name": row.name, "created": row.created, **row.facts}
+
+
+def _keep(
+    server: Context,
+    dataset: Dataset,
+    data: bytes,
+    title: str,
+    suffix: str,
+    benchmark: str | None,
+    format: str | None,
+) -> DatasetRow:
+    incoming: Path | None = None
+    try:
+        with told_as_storage():
+            incoming, sha256 = server.library.stage(data)
+            facts = _facts(server, dataset, benchmark) | {"bytes": len(data), "sha256": sha256}
+            id = _id(title, benchmark, format, suffix, sha256)
+            return server.holdings.add(id, title, incoming, suffix, facts)
+    finally:
+        if incoming is not None:
+            incoming.unlink(missing_ok=True)
+
+
+def _facts(server: Context, dataset: Dataset, benchmark: str | None) -> dict[str, Any]:
+    base = server.device.base
+    facts = statistics(dataset, server.tokenizer, base.context_length) | {"base": base.name}
+    return facts if benchmark is None else facts | {"task": benchmark, "metric": dataset.metric}
+
+
+def _id(title: str, benchmark: str | None, format: str | None, suffix: str, sha256: str) -> str:
+    parts: Sequence[str] = (title, benchmark or "", format or "", suffix, sha256)
+    return content_id("ds", *(part.encode() for part in parts))
+
+
+def _suffix(name: str) -> str:
+    """What the file is called here says again how it is read; nothing else of the sender's name is used."""
+    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), ".jsonl")

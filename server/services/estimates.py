@@ -1,0 +1,157 @@
+"""What a job would need and how long it would take, without making it: nothing is kept, nothing is queued.
+
+The device is not asked: the base's sizes and speed were found when it was loaded. The speed is corrected by what
+steps of the last job on this base have really taken.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import PurePath
+from statistics import median
+from typing import Any
+
+from server.problems import NotReadyError
+from server.schemas import BenchmarkRows, JobBody, Rows
+from server.services.context import Context
+from server.services.datasets import benchmark_file
+from server.services.inspection import Inspection, spec_of
+from server.services.jobs import check_base, inspected, profile_of
+from server.store.rows import JobRow
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.reading import read_dataset, read_rows
+from steerzo_edge.data.task import Task
+from steerzo_edge.estimate import (
+    Estimate,
+    Needs,
+    Survey,
+    Work,
+    advice,
+    estimate,
+    free_bytes,
+    has_gradient,
+    run_effort,
+    step_effort,
+    trained_by,
+)
+from steerzo_edge.settings.profile import Profile, resolve
+
+# Steps of an earlier job whose time is looked at, and how many it must have made.
+STEPS = 20
+FEWEST_STEPS = 5
+JOBS = 20
+
+
+def estimated(server: Context, body: JobBody) -> dict[str, Any]:
+    """The estimate of a job, JSON-ready.
+
+    Args:
+        server: The server's parts.
+        body: The job, as it would be submitted.
+
+    Raises:
+        InputError: As `intake.accept`.
+        NotFoundError: As `intake.accept`.
+        ConflictError: If another base is loaded.
+        NotReadyError: If the base is still loading, or its sizes could not be found.
+    """
+    check_base(server, body)
+    if server.survey is None:
+        raise NotReadyError(f"the sizes of base {server.device.base.name!r} are not known", hint="See the log.")
+    profile = profile_of(server, body)
+    both = (body.dataset, body.validation)
+    spec = spec_of(body, profile, *(_key(server, rows) for rows in both))
+    found = inspected(server, body, profile, spec, lambda: [_read(server, rows, body.task) for rows in both])
+    device = server.device.base.device
+    needed = estimate(profile, server.survey.body, found.work, device=device.type)
+    free = free_bytes(device, needed.weights)
+    effort = run_effort(profile, server.survey.body, trained_by(profile, server.survey.body), found.work)
+    factor, job = _correction(server, server.survey, profile)
+    return {
+        "base": server.device.base.name,
+        "device": device.type,
+        "rows": {"train": found.rows[0], "validation": found.rows[1], "truncated": found.truncated},
+        "memory": _memory(needed),
+        "free": free,
+        "fits": needed.zeroth_order.total <= free,
+        "steps": profile.steps,
+        "forwards": effort.forwards,
+        "evaluations": effort.evaluations,
+        "tokens": round(effort.tokens),
+        "seconds": round(effort.seconds(server.survey.speed) * factor, 1),
+        "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
+        | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
+        "warnings": _warnings(profile, found, needed, free),
+        "advice": advice(needed, free, differentiable=has_gradient(profile)),
+    }
+
+
+def _key(server: Context, rows: Rows | None) -> str | None:
+    """What stands for rows in a job's spec: their dataset, which must be there, or their content."""
+    if isinstance(rows, str):
+        return server.register.dataset(rows).id
+    if isinstance(rows, BenchmarkRows):
+        return f"{rows.task} sha256:{sha256(benchmark_file(server, rows)[0]).hexdigest()}"
+    return None if rows is None else f"sha256:{sha256(json.dumps(rows).encode()).hexdigest()}"
+
+
+def _read(server: Context, rows: Rows | None, task: Task | None) -> Dataset | None:
+    if rows is None:
+        return None
+    if isinstance(rows, list):
+        return read_rows(rows, task=task)
+    if isinstance(rows, BenchmarkRows):
+        data, file, _ = benchmark_file(server, rows)
+        return read_dataset(data, name=PurePath(file).name, task=task, benchmark=rows.task)
+    return server.library.read(server.register.dataset(rows), task)
+
+
+def _memory(needed: Estimate) -> dict[str, Any]:
+    others = ("lean", "exact", "checkpointed")
+    return _parts(needed.zeroth_order) | {name: _parts(getattr(needed, name)) for name in others}
+
+
+def _parts(needs: Needs) -> dict[str, Any]:
+    return {"total": needs.total, "parts": dict(needs)}
+
+
+def _warnings(profile: Profile, found: Inspection, needed: Estimate, free: int) -> list[str]:
+    said = [] if found.warning is None else [found.warning]
+    if found.truncated:
+        said.append(
+            f"{found.truncated:,} of {sum(found.rows):,} rows are longer than {profile.batch.max_tokens:,} tokens "
+            "(or than the context) and are cut on the left of their prompts"
+        )
+    if needed.zeroth_order.total > free:
+        said.append(f"the run needs {needed.zeroth_order.total:,} bytes and {free:,} are free")
+    return said
+
+
+def _correction(server: Context, survey: Survey, profile: Profile) -> tuple[float, str | None]:
+    """How much longer than foreseen the steps of the last job on this base took, and which job that was."""
+    model = profile.model.model_dump(mode="json")
+    for job in server.store.page(before=None, limit=JOBS, state=None):
+        if job.spec["profile"]["model"] == model:
+            factor = _ratio(server, survey, job)
+            if factor is not None:
+                return factor, job.id
+    return 1.0, None
+
+
+def _ratio(server: Context, survey: Survey, job: JobRow) -> float | None:
+    records = [event.data for event in server.store.last_events(job.id, "step", STEPS)]
+    if len(records) < FEWEST_STEPS:
+        return None
+    profile = resolve(job.spec["profile"])
+    work = _work(profile, records)
+    foreseen = step_effort(profile, survey.body, trained_by(profile, survey.body), work).seconds(survey.speed)
+    return median(record["seconds"] for record in records) / foreseen if foreseen else None
+
+
+def _work(profile: Profile, records: Sequence[dict[str, Any]]) -> Work:
+    """Of rows that are known by how many tokens went through the model."""
+    first, last = records[0], records[-1]
+    batch = (last["tokens"] - first["tokens"]) / max(1, last["forwards"] - first["forwards"])
+    mean = batch / profile.batch.examples
+    return Work(profile.batch.examples, max(1, round(mean)), round(batch), 0, 0, mean)

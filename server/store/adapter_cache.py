@@ -1,0 +1,112 @@
+"""Adapters in memory: loaded when they are asked for, checked by hash, the least recently used out when it is full.
+
+An answer that is under way holds the patches it began with, whatever is evicted or deleted meanwhile.
+"""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from torch import Tensor
+
+from server.store.adapter_files import AdapterFiles
+from server.store.adapters import AdapterRow
+from steerzo_edge.errors import AdapterFileError
+from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS, file_sha256, load_adapter
+from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.base import Base
+
+Key = tuple[str, str]
+
+
+class AdapterCache:
+    """Loads adapters, and keeps some.
+
+    Args:
+        files: Where they are.
+        most_bytes: What is kept at most. One that is larger by itself is loaded each time it is asked for.
+    """
+
+    def __init__(self, files: AdapterFiles, *, most_bytes: int) -> None:
+        self._files = files
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[Key, tuple[Patches, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def patches(self, row: AdapterRow, base: Base) -> Patches:
+        """An adapter, ready to be made active. On the device's thread.
+
+        Raises:
+            AdapterFileError: If a file is not what was kept, or does not fit the base.
+        """
+        # By content: a job that was resumed writes another adapter under the same name.
+        key = (row.owner, row.sha256)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        self.check(row)
+        patches = load_adapter(self._files.directory(row), base)
+        self._keep(key, patches)
+        return patches
+
+    def check(self, row: AdapterRow) -> None:
+        """Looks whether the files are what was kept.
+
+        Raises:
+            AdapterFileError: If not.
+        """
+        directory = self._files.directory(row)
+        _check(row, directory / WEIGHTS, row.sha256)
+        if "config_sha256" in row.facts:
+            _check(row, directory / CONFIG, row.facts["config_sha256"])
+
+    def forget(self, owner: str) -> None:
+        """Drops what was loaded for a job or an uploaded adapter, by its id. From any thread."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == owner]:
+                del self._kept[key]
+
+    def holds(self, row: AdapterRow) -> bool:
+        """Whether an adapter is in memory."""
+        with self._lock:
+            return (row.owner, row.sha256) in self._kept
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all adapters in memory."""
+        with self._lock:
+            return self._held()
+
+    def _keep(self, key: Key, patches: Patches) -> None:
+        size = bytes_of(patches)
+        if size > self._most_bytes:
+            return
+        with self._lock:
+            while self._kept and self._held() + size > self._most_bytes:
+                self._kept.popitem(last=False)
+            self._kept[key] = (patches, size)
+
+    def _held(self) -> int:
+        return sum(size for _, size in self._kept.values())
+
+
+def bytes_of(patches: Patches) -> int:
+    """Bytes of all tensors of some patches."""
+    names = ("a", "b", "weight", "bias")
+    found = [getattr(patch, name, None) for patch in patches.values() for name in names]
+    return sum(value.nbytes for value in found if isinstance(value, Tensor))
+
+
+def _check(row: AdapterRow, path: Path, sha256: str) -> None:
+    of = f"of job {row.job}" if row.job else f"{row.id} ({row.name})"
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise AdapterFileError(f"the adapter {of} cannot be read: {error.strerror}") from None
+    if found != sha256:
+        raise AdapterFileError(
+            f"the adapter {of} is damaged: the sha256 of {path.name} is {found}, it was kept as {sha256}",
+            hint="Look at the disk. The same job with the same seed makes the same adapter again; uploads can be "
+            "sent again.",
+        )

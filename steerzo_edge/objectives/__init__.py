@@ -1,0 +1,1 @@
+"""Losses and metrics: likelihoods, error rates, scored answers, evaluation."""

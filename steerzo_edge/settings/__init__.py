@@ -1,0 +1,1 @@
+"""Settings: the sections of a profile, and how presets and overrides become one."""

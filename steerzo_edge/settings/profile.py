@@ -1,0 +1,145 @@
+"""Profiles: every setting of a run, by name or from a file, checked before work begins."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import Field
+
+from steerzo_edge.config import Config
+from steerzo_edge.errors import NotFoundError, ProfileError
+from steerzo_edge.settings.methods import AllLossesConfig, MethodConfig
+from steerzo_edge.settings.objectives import LikelihoodConfig, ObjectiveConfig
+from steerzo_edge.settings.sections import (
+    BatchConfig,
+    EvaluateConfig,
+    LoraConfig,
+    ModelConfig,
+    RuleConfig,
+    ScheduleConfig,
+    SGDConfig,
+    SubsetConfig,
+    WatchConfig,
+)
+
+_HERE = Path(__file__).parent
+PLACES = (_HERE / "profiles", _HERE.parent / "profiles")
+_UNIONS = {"subset": SubsetConfig, "objective": ObjectiveConfig, "method": MethodConfig, "rule": RuleConfig}
+
+
+class Profile(Config):
+    """Every setting of a run."""
+
+    name: str = Field("custom", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="Kebab-case.")
+    description: str = Field("", max_length=400, description="Whom it is for, in a sentence.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
+    subset: SubsetConfig = Field(default_factory=LoraConfig, description="What is trained.")
+    objective: ObjectiveConfig = Field(default_factory=LikelihoodConfig, description="What is minimised.")
+    method: MethodConfig = Field(default_factory=AllLossesConfig, description="How the gradient is estimated.")
+    rule: RuleConfig = Field(default_factory=SGDConfig, description="How parameters move along it.")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="The rate over the steps.")
+    batch: BatchConfig = Field(default_factory=BatchConfig, description="What a forward sees.")
+    steps: int = Field(1000, ge=1, le=10_000_000, description="Length of the run.")
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Quality along the way.")
+    watch: WatchConfig = Field(default_factory=WatchConfig, description="What is done about a run that fails.")
+
+
+def profile_names() -> list[str]:
+    """The profiles that ship with the package, sorted."""
+    return sorted({path.stem for place in PLACES for path in place.glob("*.yaml")})
+
+
+def load_profile(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """A profile by name or from a YAML file, with changes.
+
+    Args:
+        name: One of `profile_names()`, or the path of a .yaml file.
+        overrides: Settings to change, nested or with dotted keys: {"steps": 300, "method.pool": 4}.
+
+    Raises:
+        NotFoundError: If there is no such profile; the message names the nearest.
+        ProfileError: Naming every setting that is wrong.
+    """
+    return resolve(_document(name), overrides, where=f"profile {str(name)!r}")
+
+
+def resolve(document: Any, overrides: Mapping[str, Any] | None = None, *, where: str = "profile") -> Profile:
+    """A parsed profile from a plain document and changes to it.
+
+    Raises:
+        ProfileError: Naming every setting that is wrong.
+    """
+    if not isinstance(document, Mapping):
+        raise ProfileError(f"{where}: found {type(document).__name__}; a profile is a mapping of settings")
+    return Profile.parse(_merged(document, _nested(overrides or {})), where=where, error=ProfileError)
+
+
+def _document(name: str | Path) -> Any:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise NotFoundError(f"there is no profile file {str(path)!r}", hint="Check the path.")
+    else:
+        found = [place / f"{name}.yaml" for place in PLACES if (place / f"{name}.yaml").is_file()]
+        if not found or Path(name).name != str(name):
+            raise _unknown(str(name))
+        path = found[0]
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"profile {str(name)!r} is not YAML: {error}") from None
+
+
+def _unknown(name: str) -> NotFoundError:
+
+    names = profile_names()
+    near = get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return NotFoundError(f"there is no profile {name!r}", hint=f"{hint}There are: {', '.join(names)}.")
+
+
+def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """{"method.pool": 4} as {"method": {"pool": 4}}."""
+    nested: dict[str, Any] = {}
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        place = nested
+        for part in path:
+            inner = place.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ProfileError(f"override {key!r}: {part!r} is set to a value and to a group of settings")
+            place = inner
+        value = _nested(value) if isinstance(value, Mapping) else value
+        if isinstance(value, dict) and isinstance(place.get(last), dict):
+            place[last] |= value
+        else:
+            place[last] = value
+    return nested
+
+
+def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with changes; sections that name no kind are of the default kind."""
+    merged = dict(document)
+    for section in _UNIONS:
+        if isinstance(merged.get(section, {}), Mapping):
+            default = Profile.model_fields[section].get_default(call_default_factory=True)
+            merged[section] = {"kind": default.kind, **merged.get(section, {})}
+    for key, value in changes.items():
+        old = merged.get(key)
+        if not isinstance(value, Mapping) or not isinstance(old, Mapping):
+            merged[key] = value
+            continue
+        if key in _UNIONS and value.get("kind", old.get("kind")) != old.get("kind"):
+            old = _common(key, old, value["kind"])
+        merged[key] = {**old, **value}
+    return merged
+
+
+def _common(section: str, settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """What is left of a section when its kind changes: the settings that the new kind knows too."""
+    for config in get_args(get_args(_UNIONS[section])[0]):
+        if config.model_fields["kind"].default == kind:
+            return {key: value for key, value in settings.items() if key in config.model_fields and key != "kind"}
+    return {}

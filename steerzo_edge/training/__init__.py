@@ -1,0 +1,1 @@
+"""A run: its parts, its progress, what it decides between steps, and the loop."""

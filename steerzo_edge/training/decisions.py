@@ -1,0 +1,88 @@
+"""What a run decides between its steps: how good it is, whether it goes wrong, and what "auto" stands for.
+
+Each is a record or None, and a pure function of parts and progress, so that a run that was killed decides the same.
+"""
+
+from collections.abc import Callable, Sequence
+
+from steerzo_edge.records import EvalRecord, TuneRecord, WatchRecord
+from steerzo_edge.seeds import derive_seed, step_seeds
+from steerzo_edge.training.parts import Parts
+from steerzo_edge.training.progress import Progress
+from steerzo_edge.zo.tuning import find_radius, find_rate
+
+Clock = Callable[[], float]
+# Steps in a row without a finite loss: nothing will change by itself any more.
+PATIENCE = 25
+
+
+def evaluated(parts: Parts, progress: Progress, clock: Clock) -> EvalRecord | None:
+    """An evaluation, if it is time for one."""
+    if parts.evaluate is None or _judged(progress.evaluations, progress.step):
+        return None
+    if progress.step % parts.evaluate_every and progress.step != parts.steps:
+        return None
+    found = parts.evaluate()
+    best = progress.improves(found)
+    return EvalRecord(
+        progress.step, found.loss, found.accuracy, found.examples, best, dict(found.metrics), found.score
+    )
+
+
+def watched(parts: Parts, progress: Progress, clock: Clock) -> WatchRecord | None:
+    """The watcher's verdict on the evaluation that has just been made."""
+    if parts.watcher is None or progress.step >= parts.steps or _judged(progress.verdicts, progress.step):
+        return None
+    if progress.skipped >= PATIENCE:
+        return parts.watcher.rescue(progress.step, progress.evaluations, progress.verdicts, progress.skipped)
+    if not _judged(progress.evaluations, progress.step):
+        return None
+    return parts.watcher.judge(progress.evaluations, progress.verdicts, parts.schedule(progress.step))
+
+
+def _judged(records: Sequence[EvalRecord] | Sequence[WatchRecord], step: int) -> bool:
+    return bool(records) and records[-1].step == step
+
+
+def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
+    """What is left to "auto", found before the first step."""
+    if progress.tuned is not None or (parts.epsilon is not None and parts.learning_rate is not None):
+        return None
+    started = clock()
+    forwards, tokens, noise, said = 0, 0, None, []
+    epsilon, rate = parts.epsilon, parts.learning_rate
+    seed = derive_seed("tune", parts.seed)
+    if epsilon is None:
+        radius = find_radius(parts.oracle, parts.batches(0), parts.blocks.of(0), step_seeds(seed, 0))
+        epsilon, noise = radius.epsilon, radius.noise
+        forwards, tokens = radius.forwards, radius.tokens
+        said.append(f"probe radius {epsilon:.2g} ({_agreement(radius.disagreement)})")
+    if rate is None:
+        found = find_rate(
+            parts.strategy(epsilon),
+            parts.oracle,
+            parts.batches,
+            parts.blocks.of,
+            lambda step: step_seeds(seed, step + 1),
+            rms_sum=parts.schedule.rms_sum,
+            gain=parts.rule.effective_step,
+        )
+        rate = found.learning_rate * parts.rate_factor
+        forwards, tokens = forwards + found.forwards, tokens + found.tokens
+        said.append(
+            f"learning rate {rate:.2g}: single steps help up to a distance of {found.distance:.2g}, which the "
+            f"random walk of {parts.steps} steps may come to{_multiplied(parts.rate_factor)}"
+        )
+    parts.blocks.noise.forget()
+    message = f"{'; '.join(said)} ({forwards} forwards)"
+    return TuneRecord(0, epsilon, rate, noise, forwards, tokens, clock() - started, message)
+
+
+def _multiplied(factor: float) -> str:
+    return "" if factor == 1 else f", times {factor:g} as asked"
+
+
+def _agreement(disagreement: float) -> str:
+    if not disagreement < 1:
+        return "slopes at different radii have nothing in common: losses hardly differ, or are mostly noise"
+    return f"slopes there and at the next larger radius differ by {disagreement:.0%}"

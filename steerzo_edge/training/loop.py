@@ -1,0 +1,136 @@
+"""The loop: ask the strategy, ask the oracle, write the journal, move the parameters, say what happened.
+
+A generator of records, made of built parts; it knows no profile, no file layout and no server. Stop iterating
+and it is cancelled, at a point where everything is consistent.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from steerzo_edge.errors import DivergedError
+from steerzo_edge.model.subset import Subset
+from steerzo_edge.records import Record, StepRecord, WatchRecord
+from steerzo_edge.seeds import step_seeds
+from steerzo_edge.training.decisions import PATIENCE, evaluated, tuned, watched
+from steerzo_edge.training.parts import Parts
+from steerzo_edge.training.progress import Progress
+from steerzo_edge.zo.blocks import Blocks
+from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.oracle import converse
+from steerzo_edge.zo.rule import Rule
+
+
+def finetune(
+    parts: Parts,
+    *,
+    journal: Callable[[Entry], None] = lambda entry: None,
+    progress: Progress | None = None,
+    rewind: Callable[[int], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Record]:
+    """Runs until the last step, yielding a record for each step, each evaluation and each decision.
+
+    Args:
+        parts: What the run is made of; parameters and rule must stand where `progress` says.
+        journal: Given every line BEFORE the parameters move; must not return before it is durable.
+        progress: Where to go on; a new run by default.
+        rewind: Takes parameters and rule back to where they were after so many steps; without it, a watcher can
+            only change the rate.
+        clock: Seconds, for the records.
+
+    Yields:
+        Step records, evaluation records at step 0, every so many steps, and at the end; before the first step what
+        was found for settings left to "auto"; and the watcher's verdicts.
+
+    Raises:
+        DivergedError: If no step had a finite loss for 25 steps in a row.
+        CapacityError: From the oracle.
+    """
+    progress = progress or Progress()
+    while True:
+        for decide in (evaluated, watched, tuned):
+            record = decide(parts, progress, clock)
+            if record is None:
+                continue
+            if isinstance(record, WatchRecord) and record.back_to is not None and rewind is None:
+                record = replace(
+                    record, back_to=None, message=f"{record.message} (but nothing is kept to go back to)"
+                )
+            entry = Entry(record)
+            journal(entry)
+            progress.add(entry)
+            if isinstance(record, WatchRecord) and record.back_to is not None and rewind is not None:
+                rewind(record.back_to)
+            yield record
+        if progress.step >= parts.steps or _ended(parts, progress):
+            return
+        if progress.skipped >= PATIENCE:
+            raise DivergedError(f"step {progress.step}: {PATIENCE} steps in a row had no loss that is a number")
+        entry = _stepped(parts, progress, clock)
+        journal(entry)
+        apply(entry, parts.subset, parts.rule, parts.blocks)
+        parts.blocks.noise.forget()
+        progress.add(entry)
+        yield entry.record
+
+
+def _stepped(parts: Parts, progress: Progress, clock: Callable[[], float]) -> Entry:
+    """One step up to its line in the journal; nothing has moved yet."""
+    started = clock()
+    step = progress.step
+    epsilon, rate = _settings(parts, progress)
+    batch, block = parts.batches(step), parts.blocks.of(step)
+    dialogue = parts.strategy(epsilon).propose(step_seeds(parts.seed, step), progress.memory)
+    estimate, forwards = converse(dialogue, parts.oracle, batch, block)
+    record = StepRecord(
+        step=step,
+        loss=estimate.loss if math.isfinite(estimate.loss) else None,
+        slope=estimate.slope,
+        learning_rate=rate * parts.schedule(step) * progress.factor,
+        epsilon=epsilon,
+        forwards=progress.forwards + forwards,
+        tokens=progress.tokens + forwards * batch.tokens,
+        seconds=clock() - started,
+        dropped=estimate.dropped,
+        skipped=estimate.skipped,
+        rejected=estimate.rejected,
+        spread=estimate.spread,
+        scale=estimate.scale,
+        clipped=estimate.clipped,
+    )
+    return Entry(record, estimate.gradient, estimate.memory, block.index)
+
+
+def _settings(parts: Parts, progress: Progress) -> tuple[float, float]:
+    """Probe radius and peak rate: as given, or as found."""
+    found = progress.tuned
+    epsilon = parts.epsilon if parts.epsilon is not None or found is None else found.epsilon
+    rate = parts.learning_rate if parts.learning_rate is not None or found is None else found.learning_rate
+    assert epsilon is not None
+    assert rate is not None
+    return epsilon, rate
+
+
+def apply(entry: Entry, subset: Subset, rule: Rule, blocks: Blocks) -> None:
+    """Moves the parameters as one line of the journal says; a skipped step moves nothing."""
+    if not isinstance(entry.record, StepRecord) or entry.record.skipped:
+        return
+    noise = blocks.noise
+    gradient = (
+        (noise.segments[index], entry.gradient.materialize(noise, index))
+        for index in blocks.blocks[entry.block].segments
+    )
+    rule.step(subset.parameters, gradient, entry.record.learning_rate)
+
+
+def replay(entries: Sequence[Entry], subset: Subset, rule: Rule, blocks: Blocks) -> None:
+    """Applies journal lines to parameters that stand where the first of them begins. No forward pass."""
+    for entry in entries:
+        apply(entry, subset, rule, blocks)
+
+
+def _ended(parts: Parts, progress: Progress) -> bool:
+    stale = parts.early_stop is not None and progress.stale >= parts.early_stop
+    return stale or (bool(progress.verdicts) and progress.verdicts[-1].stop)

@@ -1,0 +1,112 @@
+"""How far a run is: what the lines of its journal add up to, and which of them its parameters are made of."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from steerzo_edge.objectives.evaluation import Evaluation
+from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
+from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.strategy import Memory
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: what the journal's lines add up to.
+
+    Args:
+        step: Finished steps.
+        forwards: Forward passes spent.
+        tokens: Real tokens put through the model.
+        memory: What the strategy is told next.
+        memories: The same at each evaluation, for when the run goes back there.
+        evaluations: All so far.
+        verdicts: The watcher's, so far.
+        tuned: What was found for settings left to "auto".
+        best: The best evaluation so far.
+        stale: Evaluations since then.
+        skipped: Steps skipped in a row.
+    """
+
+    step: int = 0
+    forwards: int = 0
+    tokens: int = 0
+    memory: Memory = field(default_factory=dict)
+    memories: dict[int, Memory] = field(default_factory=dict)
+    evaluations: list[EvalRecord] = field(default_factory=list)
+    verdicts: list[WatchRecord] = field(default_factory=list)
+    tuned: TuneRecord | None = None
+    best: EvalRecord | None = None
+    stale: int = 0
+    skipped: int = 0
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> "Progress":
+        """Where a journal leaves off."""
+        progress = cls()
+        for entry in entries:
+            progress.add(entry)
+        return progress
+
+    def add(self, entry: Entry) -> None:
+        """Takes one more line into account."""
+        record = entry.record
+        match record:
+            case StepRecord():
+                self.step, self.forwards, self.tokens = record.step + 1, record.forwards, record.tokens
+                self.memory = entry.memory
+                self.skipped = self.skipped + 1 if record.skipped else 0
+            case EvalRecord():
+                self.evaluations.append(record)
+                self.memories[record.step] = self.memory
+                self.best, self.stale = (record, 0) if record.best else (self.best, self.stale + 1)
+            case TuneRecord():
+                self.tuned = record
+                self.forwards += record.forwards
+                self.tokens += record.tokens
+            case WatchRecord():
+                self.verdicts.append(record)
+                self.stale = self.skipped = 0
+                if record.back_to is not None:
+                    self.memory = self.memories.get(record.back_to, {})
+
+    @property
+    def parameter_step(self) -> int:
+        """After how many steps the parameters are what they are now: fewer, just after a verdict took them back."""
+        back_to = self.verdicts[-1].back_to if self.verdicts and self.verdicts[-1].step == self.step else None
+        return self.step if back_to is None else back_to
+
+    @property
+    def factor(self) -> float:
+        """What the watcher has multiplied the learning rate by."""
+        return math.prod(verdict.factor for verdict in self.verdicts)
+
+    def improves(self, found: Evaluation) -> bool:
+        """Whether an evaluation is the best so far: by its score where there is one, then by loss."""
+        return self.best is None or _rank(found) < _rank(self.best)
+
+
+def lineage(entries: Iterable[Entry], step: int, start: int = 0) -> list[Entry]:
+    """The step lines that lead to where the parameters stand after `step` steps: without those that a watcher's
+    verdict has taken back.
+
+    Args:
+        entries: Of a journal.
+        step: Finished steps.
+        start: Only the lines from this step on.
+    """
+    kept: list[Entry] = []
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, StepRecord) and start <= record.step < step:
+            kept.append(entry)
+        elif isinstance(record, WatchRecord) and record.back_to is not None and record.step <= step:
+            back_to = record.back_to
+            kept = [old for old in kept if old.record.step < back_to]
+    return kept
+
+
+def _rank(found: Evaluation | EvalRecord) -> tuple[float, float]:
+    # Journals from before there were other metrics hold the accuracy alone.
+    score = found.accuracy if found.score is None else found.score
+    return -(score or 0), found.loss
