@@ -19,6 +19,7 @@ from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.settings.sections import WatchConfig
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.oracle import Round
 from tests.conftest import Loader, labelled_rows
 
 STEPS = 13
@@ -243,8 +244,8 @@ def test_losses_that_are_no_numbers_take_the_run_back(
     run = open_run(tmp_path, base, **changes)
     measured = run._parts.oracle.evaluate
 
-    def broken(probes: object, batch: object, block: object) -> list[float]:
-        found = measured(probes, batch, block)  # type: ignore[arg-type]
+    def broken(round: Round) -> list[float]:
+        found = measured(round)
         return found if run.progress.step < 12 else [math.nan for _ in found]
 
     monkeypatch.setattr(run._parts.oracle, "evaluate", broken)
