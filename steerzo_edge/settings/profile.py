@@ -24,7 +24,7 @@ from steerzo_edge.settings.sections import (
     WatchConfig,
 )
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parent.parent
 PLACES = (_HERE / "profiles", _HERE.parent / "profiles")
 _UNIONS = {"subset": SubsetConfig, "objective": ObjectiveConfig, "method": MethodConfig, "rule": RuleConfig}
 
