@@ -66,7 +66,7 @@ class Method(Config):
 
 
 class TwoPointConfig(Method):
-    """MeZO: 2 forwards a step."""
+    """Two point (MeZO): measures the loss on both sides of one random direction. 2 forwards a step."""
 
     kind: Literal["two-point"] = "two-point"
     cone: ConeConfig | None = Field(None, description="A prior for directions; null draws from the whole sphere.")
@@ -76,7 +76,7 @@ class TwoPointConfig(Method):
 
 
 class GuidingVectorConfig(Method):
-    """MeZO-GV: pool + 2 forwards a step."""
+    """Guiding vector (MeZO-GV): steps from a pool's worse half to its better half. pool + 2 forwards a step."""
 
     kind: Literal["guiding-vector"] = "guiding-vector"
     pool: Pool = 2
@@ -91,7 +91,7 @@ class GuidingVectorConfig(Method):
 
 
 class GreedyConfig(Method):
-    """MeZO-Greedy: pool + 1 forwards a step."""
+    """Greedy (MeZO-Greedy): steps along the best direction of a pool only. pool + 1 forwards a step."""
 
     kind: Literal["greedy"] = "greedy"
     pool: Pool = 4
@@ -102,7 +102,7 @@ class GreedyConfig(Method):
 
 
 class AllLossesConfig(Method):
-    """One-sided multi-query, the default: pool forwards a step, every loss is used."""
+    """All losses (RLOO): steps along every direction of a pool, weighted by its loss. pool forwards a step."""
 
     kind: Literal["all-losses"] = "all-losses"
     pool: Pool = 16
@@ -114,7 +114,7 @@ class AllLossesConfig(Method):
 
 
 class WeightedGuideConfig(Method):
-    """The guiding vector with every loss as a weight: pool + 2 forwards a step."""
+    """Weighted guide: a guiding vector that weights every direction by its loss. pool + 2 forwards a step."""
 
     kind: Literal["weighted-guide"] = "weighted-guide"
     pool: Pool = 8
