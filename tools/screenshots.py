@@ -164,7 +164,7 @@ def _ask(page: Page) -> None:
 
 def _chat(page: Page) -> None:
     page.get_by_role("button", name="Chat").click()
-    page.get_by_label("Longest answer, tokens").fill("40")
+    page.get_by_label("Longest answer, in tokens").fill("40")
     page.get_by_label("Prompt").fill("Tell me about a fox and a river.")
     page.get_by_role("button", name="Ask").click()
     page.get_by_role("button", name="Ask").wait_for()
