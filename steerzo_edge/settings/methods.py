@@ -66,7 +66,10 @@ class Method(Config):
 
 
 class TwoPointConfig(Method):
-    """Two point (MeZO): measures the loss on both sides of one random direction. 2 forwards a step."""
+    """Two point (MeZO): measures the loss on both sides of one random direction.
+
+    Cost: 2 forwards a step.
+    """
 
     kind: Literal["two-point"] = "two-point"
     cone: ConeConfig | None = Field(None, description="A prior for directions; null draws from the whole sphere.")
@@ -76,7 +79,10 @@ class TwoPointConfig(Method):
 
 
 class GuidingVectorConfig(Method):
-    """Guiding vector (MeZO-GV): steps from a pool's worse half to its better half. pool + 2 forwards a step."""
+    """Guiding vector (MeZO-GV): tries random directions and steps from the worse half towards the better half.
+
+    Cost: `pool` + 2 forwards a step.
+    """
 
     kind: Literal["guiding-vector"] = "guiding-vector"
     pool: Pool = 2
@@ -91,7 +97,10 @@ class GuidingVectorConfig(Method):
 
 
 class GreedyConfig(Method):
-    """Greedy (MeZO-Greedy): steps along the best direction of a pool only. pool + 1 forwards a step."""
+    """Greedy (MeZO-Greedy): tries random directions and steps along the best one only.
+
+    Cost: `pool` + 1 forwards a step.
+    """
 
     kind: Literal["greedy"] = "greedy"
     pool: Pool = 4
@@ -102,7 +111,10 @@ class GreedyConfig(Method):
 
 
 class AllLossesConfig(Method):
-    """All losses (RLOO): steps along every direction of a pool, weighted by its loss. pool forwards a step."""
+    """All losses (RLOO): tries random directions and steps along all of them, weighted by their losses.
+
+    Cost: `pool` forwards a step.
+    """
 
     kind: Literal["all-losses"] = "all-losses"
     pool: Pool = 16
@@ -114,7 +126,10 @@ class AllLossesConfig(Method):
 
 
 class WeightedGuideConfig(Method):
-    """Weighted guide: a guiding vector that weights every direction by its loss. pool + 2 forwards a step."""
+    """Weighted guide: builds a guiding vector from all tried directions, weighted by their losses.
+
+    Cost: `pool` + 2 forwards a step.
+    """
 
     kind: Literal["weighted-guide"] = "weighted-guide"
     pool: Pool = 8

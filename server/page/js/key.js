@@ -37,7 +37,7 @@ function showDialog(wasWrong) {
       required: true,
       spellcheck: "false",
     });
-    const one = field("API key", input, { hint: "It is kept in this tab until you close the tab." });
+    const one = field("API key", input, { hint: "It is kept in this tab only, until you close it." });
     if (wasWrong)
       one.setError("The server does not know this key, or it was revoked. Create another with `steerzo keys create NAME`.");
     const dialog = h("dialog", { "aria-labelledby": "key-title" });

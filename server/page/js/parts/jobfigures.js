@@ -86,7 +86,7 @@ export function aboutJob(job, methods) {
       "Validation data",
       job.validation
         ? h("a", { href: `#/data/${job.validation}` }, job.validation)
-        : `${Math.round(profile.evaluate.holdout * 100)} % of the rows, not used for training`,
+        : `${Math.round(profile.evaluate.holdout * 100)} % of the dataset, held out`,
     ],
     ["Base model", `${profile.model.id} in ${profile.model.quantization}`],
     ["Profile", profile.name],

@@ -5,7 +5,7 @@ import { field, errorSentence } from "./field.js";
 
 const FIELDS = [
   ["max_new_tokens", "Longest answer, in tokens", { min: 1, max: 4096, step: 1 }, 64, ""],
-  ["temperature", "Temperature", { min: 0, max: 10, step: 0.1 }, 0, "0 takes the likeliest token; more is more random."],
+  ["temperature", "Temperature", { min: 0, max: 10, step: 0.1 }, 0, "0 takes the likeliest token; higher is more random."],
   ["top_p", "Top p", { min: 0.01, max: 1, step: 0.01 }, 1, "Only the likeliest tokens that add up to this probability."],
   ["top_k", "Top k", { min: 0, max: 100000, step: 1 }, 0, "Only this many of the likeliest tokens; 0 keeps all."],
   ["seed", "Seed", { min: 0, max: Number.MAX_SAFE_INTEGER, step: 1 }, 0, "The same seed gives the same answer."],

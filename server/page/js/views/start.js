@@ -58,7 +58,7 @@ function form({ datasets, profiles, methods, system, signal, wanted }) {
   const dataset = field("Dataset", select(datasets.map(named), first), { key: "dataset" });
   const validation = field("Validation data", select([[HOLD_OUT, ""], ...datasets.map(named)], HOLD_OUT), {
     key: "validation",
-    hint: "These rows are not used for training. The adapter is evaluated on them.",
+    hint: "Rows that are not used for training; the adapter is evaluated on them.",
   });
   const name = field(
     "Name",
@@ -80,7 +80,7 @@ function form({ datasets, profiles, methods, system, signal, wanted }) {
       option.disabled = option.value !== HOLD_OUT && option.value === own;
     if (validation.control.value === own) validation.control.value = HOLD_OUT;
     const share = settings.chosen().evaluate.holdout;
-    const held = share > 0 ? `${Math.round(share * 100)} % of the rows above, not used for training` : "none";
+    const held = share > 0 ? `${Math.round(share * 100)} % of the dataset, held out` : "none";
     validation.control.options[0].textContent = held;
   }
 

@@ -85,7 +85,7 @@ function memory({ memory: found, disk, device: where }) {
         h(
           "span",
           { class: "muted small" },
-          `data of this server ${bytes(disk.held)}${disk.quota ? ` of ${bytes(disk.quota)}` : ""}`,
+          `server data ${bytes(disk.held)}${disk.quota ? ` of ${bytes(disk.quota)}` : ""}`,
         ),
       ),
       meter(disks / disk.total, "Disk used"),
