@@ -59,7 +59,7 @@ def _cuda(packages: Path) -> tuple[int, int] | None:
 
 
 def _picked(cuda: tuple[int, int], libraries: Iterable[str]) -> str:
-    """The library that bitsandbytes picks: the same version, or the next lower one of that major, or the next higher."""
+    """The library that bitsandbytes loads: this version, else the next lower of its major, else the next higher."""
     found = [re.fullmatch(r"libbitsandbytes_cuda(\d\d)(\d+)\.so", name) for name in libraries]
     versions = sorted((int(m[1]), int(m[2])) for m in found if m is not None and int(m[1]) == cuda[0])
     if not versions:
