@@ -8,7 +8,7 @@ import { eventsOf } from "../sse.js";
 
 const REASONS = {
   stop: "finished",
-  length: "length limit reached",
+  length: "length limit",
   cancelled: "stopped",
   timeout: "timed out",
 };
