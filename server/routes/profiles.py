@@ -53,4 +53,4 @@ def _cost_of_a_candidate(config: type[Any]) -> int:
     if "pool" not in config.model_fields:
         return 0
     few, one_more = (config.model_validate({"pool": pool}).cost for pool in (2, 3))
-    return one_more - few
+    return int(one_more - few)
