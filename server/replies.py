@@ -274,6 +274,25 @@ class ProfilesReply(Reply):
     profiles: list[dict[str, Any]]
 
 
+class MethodReply(Reply):
+    """A method of estimating the gradient, as `method.kind` of a profile names it."""
+
+    kind: str
+    name: str = Field(description="Its name, for people.")
+    about: str = Field(description="What a step does.")
+    settings: dict[str, Any] = Field(description="Every setting of the method with its default.")
+    forwards: int = Field(description="Forward passes a step, with the default settings.")
+    forwards_per_candidate: int = Field(
+        description="Forward passes that one more candidate (`method.pool`) adds to a step; 0 without a pool."
+    )
+
+
+class MethodsReply(Reply):
+    """Every method."""
+
+    methods: list[MethodReply]
+
+
 def binary(media_type: str) -> dict[int | str, dict[str, Any]]:
     """How a route that answers with a file is described."""
     return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}

@@ -559,7 +559,7 @@ def test_a_run_that_is_told_to_stop_has_saved_where_it_is(data: Path, mix: Mix, 
         process.terminate()
         said += process.stderr.readlines()
     assert process.returncode == STOPPED
-    assert said[-1].endswith("the same command goes on\n")
+    assert said[-1].endswith("run the same command again to resume\n")
     last = said[-2]
     checkpoint = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)
     assert last.startswith(f"step {checkpoint['step']}, ")

@@ -1,21 +1,21 @@
-/** Who can answer a prompt, and what to ask them first. */
+/** What a prompt can be sent to (adapters and jobs), and example prompts for it. */
 
 import { get } from "./api.js";
 import { STATES } from "./words.js";
 
 /**
- * Who can answer beside the base: running jobs by their steps so far, and what is kept.
+ * The adapters that can answer a prompt: those of jobs that run or are paused, as trained so far, and saved ones.
  * @param {Object[]} adapters As the API lists them.
  * @param {Object[]} jobs
  * @returns {Array<{id: string, name: string, about: string, job: Object|null}>}
  */
-export function choices(adapters, jobs) {
+export function promptTargets(adapters, jobs) {
   const live = jobs.filter((job) => ["running", "paused"].includes(job.state));
   const running = live.some((job) => job.state === "running");
   const found = live.map((job) => ({
     id: job.id,
     name: job.name,
-    about: job.state === "running" ? "learning now" : "paused",
+    about: job.state === "running" ? "training now" : "paused",
     job,
   }));
   const known = new Set(live.map((job) => job.id));
@@ -33,20 +33,20 @@ export function choices(adapters, jobs) {
     found.push({
       id: "latest",
       name: "latest",
-      about: running ? "the job that runs" : "the newest job",
+      about: running ? "the running job" : "the newest job",
       job: live[0] ?? jobs.find((job) => job.adapter) ?? null,
     });
   return found;
 }
 
 /**
- * Prompts to begin with: one row of each label, from those a job is judged by, unless their file begins with many of
- * one label.
- * @param {Object} job With a task.
+ * Example prompts: one row of each label, from the first 100 validation rows of a job. If these all have one label, the
+ * training rows are used.
+ * @param {Object} job A job with a task.
  * @param {AbortSignal} signal
  * @returns {Promise<string[]>}
  */
-export async function ideasOf(job, signal) {
+export async function examplePrompts(job, signal) {
   const template = encodeURIComponent("{text}");
   const ofEach = async (dataset) => {
     const path = `/datasets/${dataset}/preview?rows=100&template=${template}`;
@@ -54,6 +54,6 @@ export async function ideasOf(job, signal) {
     const labelled = rows.map(({ segments }) => [segments.find((one) => one.target)?.text, segments[0].text]);
     return [...new Map(labelled).values()];
   };
-  const judged = job.validation ? await ofEach(job.validation) : [];
-  return judged.length > 1 ? judged : ofEach(job.dataset);
+  const validation = job.validation ? await ofEach(job.validation) : [];
+  return validation.length > 1 ? validation : ofEach(job.dataset);
 }

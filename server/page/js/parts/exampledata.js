@@ -1,18 +1,18 @@
-/** The bundled rows, uploaded like any others. */
+/** The example dataset that comes with the package. */
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
-import { doing } from "../notes.js";
+import { asyncListener } from "../messages.js";
 import { rememberTask } from "../tasks.js";
 import { upload } from "../upload.js";
 
 /**
- * A button that uploads the bundled example.
- * @param {(dataset: Object) => void} done
+ * A button that uploads the example dataset.
+ * @param {(dataset: Object) => void} done Called with the dataset after the upload.
  * @returns {HTMLElement}
  */
-export function exampleButton(done) {
-  const act = doing(async () => {
+export function exampleDataButton(done) {
+  const act = asyncListener(async () => {
     const example = await get("/example");
     const dataset = await upload(new File([example.lines], example.name), {}, () => {});
     rememberTask(dataset.id, example.task);

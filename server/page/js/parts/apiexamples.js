@@ -1,15 +1,15 @@
-/** How programs ask this server, with its address and the names of what is there. */
+/** Code examples for the API, with the address of this server and the name of a job. */
 
 const KEY = "STEERZO_API_KEY";
 
 /**
- * Examples in one language.
+ * The examples in one language.
  * @param {string} origin The server's address.
  * @param {"curl"|"python"|"openai"} language
- * @param {{job: string}} names Of a job with an adapter.
- * @returns {Array<[string, string]>} Titles and code.
+ * @param {{job: string}} names The name of a job that has an adapter.
+ * @returns {Array<[string, string]>} Title and code of each example.
  */
-export function examples(origin, language, { job }) {
+export function apiExamples(origin, language, { job }) {
   return { curl: curl(origin, job), python: python(origin, job), openai: openai(origin, job) }[language];
 }
 
@@ -48,7 +48,7 @@ function openai(origin, job) {
   return [
     [
       "Ask the adapter",
-      `${open}\nstream = client.completions.create(model="${job}", prompt="play some jazz", max_tokens=32, stream=True)\nfor piece in stream:\n    print(piece.choices[0].text, end="")`,
+      `${open}\nstream = client.completions.create(model="${job}", prompt="play some jazz", max_tokens=32, stream=True)\nfor piece in stream:\n    print(piece.promptTargets[0].text, end="")`,
     ],
     [
       "Start a job",
