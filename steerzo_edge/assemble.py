@@ -22,7 +22,6 @@ from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.seeds import derive_seed
-from steerzo_edge.settings.objectives import AnswersConfig, LikelihoodConfig, build_objective, prepared, scorers_of
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import BatchConfig, peak_rate
 from steerzo_edge.training.parts import Parts
@@ -122,7 +121,7 @@ def tokenized(
     train_rows, judged = (
         None
         if rows is None
-        else prepared(profile.objective, tokenize(rows, tokenizer, max_tokens, labels), context_length)
+        else profile.objective.prepare(tokenize(rows, tokenizer, max_tokens, labels), context_length)
         for rows in (train, validation)
     )
     assert train_rows is not None
@@ -157,7 +156,7 @@ def assemble(
         raise ProfileError("batch.cuda_graphs needs a CUDA device, and a subset without block_layers")
     if getattr(profile.method, "cone", None) is not None and profile.subset.block_layers is not None:
         raise ProfileError("method.cone remembers directions of the step before, which was in another block")
-    if profile.batch.cuda_graphs and isinstance(profile.objective, AnswersConfig):
+    if profile.batch.cuda_graphs and profile.objective.generates:
         raise ProfileError("batch.cuda_graphs records forwards of one shape; generated answers have many")
     room = _room(data.train, profile)
     rows = _calibration(base, data.train, room, derive_seed("calibration", seed))
@@ -199,7 +198,7 @@ def assemble(
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
-        watcher=profile.watch.build(by_score=not isinstance(profile.objective, LikelihoodConfig)),
+        watcher=profile.watch.build(by_score=profile.objective.by_score),
     )
 
 
@@ -215,16 +214,15 @@ def _judge(
     if rows is None:
         return None
     serving = Copies(subset, 1)
-    objective = profile.objective
     judge = partial(
         evaluate,
         base,
         rows,
         prefix=prefix,
         tokens=room,
-        option_mass=objective.option_mass if isinstance(objective, LikelihoodConfig) else 0.0,
+        option_mass=profile.objective.any_option_weight,
         generate=profile.evaluate.generate,
-        judges=scorers_of(objective),
+        scorers=profile.objective.scorers(),
     )
     return lambda: judge(serving.hold())
 
@@ -256,8 +254,8 @@ def _oracle(
     prefix: PrefixStore | None,
     chunk: int,
 ) -> Oracle:
-    objective = build_objective(profile.objective, data.train)
-    if isinstance(profile.objective, AnswersConfig):
+    objective = profile.objective.build(data.train)
+    if profile.objective.generates:
         prefix = None  # generation begins at the embedding
     graphs = Graphs() if profile.batch.cuda_graphs else None
     bench = ProbeForward(base, subset, noise, prefix, count=chunk, objective=objective, graphs=graphs)

@@ -30,7 +30,6 @@ from steerzo_edge.estimate import (
     advice,
     estimate,
     free_bytes,
-    has_gradient,
     run_effort,
     step_effort,
     trained_by,
@@ -83,7 +82,7 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
         | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
         "warnings": _warnings(profile, found, needed, free),
-        "advice": advice(needed, free, differentiable=has_gradient(profile)),
+        "advice": advice(needed, free, differentiable=profile.objective.differentiable),
     }
 
 

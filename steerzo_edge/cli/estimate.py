@@ -27,7 +27,6 @@ from steerzo_edge.estimate import (
     anatomy,
     estimate,
     free_bytes,
-    has_gradient,
     load_config,
     product_speed,
     run_effort,
@@ -68,7 +67,7 @@ def estimate_command(
     seconds = effort.seconds(_probed(chosen) if probe else _multiplied(chosen, body, device))
     source = "a decoder layer" if probe else "a single product, a lower bound"
     free = free_bytes(device)
-    words = advice(found, free, differentiable=has_gradient(chosen))
+    words = advice(found, free, differentiable=chosen.objective.differentiable)
     if as_json:
         columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
         spent: dict[str, object] = {

@@ -1,6 +1,6 @@
 """What a run needs in bytes, and what exact gradients would need for the same, before anything is loaded."""
 
-from steerzo_edge.estimate.advice import advice, advice_for, free_bytes, has_gradient
+from steerzo_edge.estimate.advice import advice, advice_for, free_bytes
 from steerzo_edge.estimate.anatomy import Anatomy, anatomy, load_config
 from steerzo_edge.estimate.effort import Effort, Speed, run_effort, step_effort
 from steerzo_edge.estimate.exact import exact_needs
@@ -26,7 +26,6 @@ __all__ = [
     "estimate",
     "exact_needs",
     "free_bytes",
-    "has_gradient",
     "load_config",
     "measured_speed",
     "product_speed",

@@ -37,11 +37,6 @@ def free_bytes(device: torch.device, loaded: int = 0) -> int:
     return loaded + (available if limited is None else min(available, limited))
 
 
-def has_gradient(profile: Profile) -> bool:
-    """Whether the profile's objective can be differentiated."""
-    return getattr(profile.objective, "kind", "likelihood") == "likelihood"
-
-
 def advice(found: Estimate, free: int, *, differentiable: bool) -> str:
     """What the numbers say about the choice of method.
 
@@ -72,7 +67,7 @@ def advice_for(base: Base, profile: Profile, *data: Tokenized) -> str:
     """
     work = work_of(profile, base.context_length, *data)
     found = estimate(profile, anatomy(base.model.config), work, device=base.device.type)
-    return advice(found, free_bytes(base.device, found.weights), differentiable=has_gradient(profile))
+    return advice(found, free_bytes(base.device, found.weights), differentiable=profile.objective.differentiable)
 
 
 def _own(found: Estimate, free: int) -> str:

@@ -1,10 +1,10 @@
-"""What a run has to compute: forwards, floating point operations, random numbers; and how long that takes.
+"""What a run has to compute (forwards, floating point operations, random numbers), and how long that takes.
 
     seconds = layers run * seconds a layer + operations * seconds each + numbers perturbed * seconds each
 
 The first term is what a layer costs however few tokens go through it: launches, and the expansion of its weights. A
-product of (T, D) and (D, O) counts as 2 T D O operations. Not counted: answers that evaluations generate, the
-output head, reading and writing files.
+product of (T, D) and (D, O) counts as 2 T D O operations. Answers that the objective generates are counted at their
+longest. Not counted: answers that evaluations generate, the output head, reading and writing files.
 """
 
 import math
@@ -38,9 +38,9 @@ class Effort:
     """What is to be computed.
 
     Args:
-        forwards: Forward passes: a probe each.
+        forwards: Probes; one that generates text counts once.
         evaluations: Evaluations on the validation rows.
-        tokens: Tokens put through the model, those of evaluations included.
+        tokens: Tokens of rows put through the model, those of evaluations included; generated ones are not.
         layers: Decoder layers run; stacked probes share theirs.
         operations: Floating point operations in them.
         numbers: Trained numbers that are perturbed, summed over probes.
@@ -105,25 +105,21 @@ def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -
         trained: The subset's sizes.
         work: Of its rows.
     """
-    copies, cost = stacked_probes(profile, trained, work), profile.method.cost
-    tokens = work.examples * work.mean
-    kept = trained.first_layer if _keeps(profile, body, work) else 0
-    starts = _block_starts(profile, body, trained)
-    below = sum((_through(body, range(kept, start), tokens, work.mean, 1) for start in starts), Effort())
-    above = sum(
-        (
-            _through(body, range(start, body.layers), cost * tokens, work.mean, -(-cost // copies))
-            for start in starts
-        ),
-        Effort(),
-    )
-    extra = 0 if trained.rank == 0 else 2 * cost * tokens * (trained.size + trained.frozen)
+    cost = profile.method.cost
+    passes = -(-cost // stacked_probes(profile, trained, work))
+    if profile.objective.generates:
+        length = work.mean + profile.objective.answer_tokens
+        layers = _generation(profile, body, work, passes)
+    else:
+        length = work.mean
+        layers = _rows_once(profile, body, trained, work, passes)
+    adapters = 0 if trained.rank == 0 else 2 * cost * work.examples * length * (trained.size + trained.frozen)
     return Effort(
         forwards=cost,
-        tokens=cost * tokens,
-        layers=(below.layers + above.layers) / len(starts),
-        operations=(below.operations + above.operations) / len(starts) + extra,
-        numbers=cost * trained.size / len(starts),
+        tokens=cost * work.examples * work.mean,
+        layers=layers.layers,
+        operations=layers.operations + adapters,
+        numbers=cost * trained.size / len(_block_starts(profile, body, trained)),
     )
 
 
@@ -143,6 +139,29 @@ def layer_operations(body: Anatomy, layer: int, tokens: float, length: float) ->
 def _through(body: Anatomy, layers: range, tokens: float, length: float, passes: int) -> Effort:
     operations = sum(layer_operations(body, layer, tokens, length) for layer in layers)
     return Effort(layers=len(layers) * passes, operations=operations)
+
+
+def _rows_once(profile: Profile, body: Anatomy, trained: Trained, work: Work, passes: int) -> Effort:
+    """The decoder layers of a step whose probes read the rows: those below a block once, the others per probe."""
+    cost, tokens = profile.method.cost, work.examples * work.mean
+    kept = trained.first_layer if _keeps(profile, body, work) else 0
+    starts = _block_starts(profile, body, trained)
+    below = sum((_through(body, range(kept, start), tokens, work.mean, 1) for start in starts), Effort())
+    above = sum(
+        (_through(body, range(start, body.layers), cost * tokens, work.mean, passes) for start in starts), Effort()
+    )
+    return Effort(
+        layers=(below.layers + above.layers) / len(starts),
+        operations=(below.operations + above.operations) / len(starts),
+    )
+
+
+def _generation(profile: Profile, body: Anatomy, work: Work, passes: int) -> Effort:
+    """The decoder layers of a step whose probes generate: prompts as long as the rows, then a forward per token."""
+    rows, answer = profile.method.cost * work.examples, profile.objective.answer_tokens
+    everything = range(body.layers)
+    prompts = _through(body, everything, rows * work.mean, work.mean, passes)
+    return prompts + _through(body, everything, rows * answer, work.mean + answer, passes * answer)
 
 
 def _block_starts(profile: Profile, body: Anatomy, trained: Trained) -> list[int]:

@@ -9,7 +9,6 @@ from steerzo_edge.data.tokenization import Questions, Targets, Tokenized
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.estimate.anatomy import Anatomy, Projection
 from steerzo_edge.model.layers import layer_index, select
-from steerzo_edge.settings.objectives import LikelihoodConfig
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import LastLayersConfig, LoraConfig, LoraXsConfig
 
@@ -126,7 +125,7 @@ def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
     examples = profile.batch.examples
     if not data:
         longest = min(profile.batch.max_tokens, context_length)
-        places = examples if _option_mass(profile) > 0 else 0
+        places = examples if profile.objective.any_option_weight > 0 else 0
         return Work(examples, longest, examples * longest, places, 0, longest)
     train = data[0]
     lengths = sorted((len(row.tokens) for row in forks(train)), reverse=True)
@@ -135,14 +134,14 @@ def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
         examples,
         lengths[0],
         sum(islice(cycle(lengths), examples)),
-        _places(train, examples, _option_mass(profile)),
+        _places(train, examples, profile.objective.any_option_weight),
         sum(lengths) + sum(judged),
         fmean(lengths),
         sum(judged),
     )
 
 
-def _places(data: Tokenized, examples: int, option_mass: float) -> int:
+def _places(data: Tokenized, examples: int, any_option_weight: float) -> int:
     if isinstance(data, Targets):
         counts = sorted((sum(row.counted) for row in data.rows), reverse=True)
         return sum(islice(cycle(counts), examples))
@@ -150,9 +149,5 @@ def _places(data: Tokenized, examples: int, option_mass: float) -> int:
         counts = sorted((sum(len(choice) for choice in row.choices) for row in data.rows), reverse=True)
         return sum(islice(cycle(counts), examples))
     if all(len(option) == 1 for option in data.options):
-        return examples if option_mass > 0 else 0
+        return examples if any_option_weight > 0 else 0
     return examples * sum(map(len, data.options))
-
-
-def _option_mass(profile: Profile) -> float:
-    return profile.objective.option_mass if isinstance(profile.objective, LikelihoodConfig) else 0.0

@@ -98,8 +98,7 @@ def _moments(profile: Profile) -> int:
 
 def _noise(profile: Profile, trained: Trained) -> int:
     bound = LEAN_NOISE_BYTES if profile.batch.probes_per_forward == 1 else CACHE_BYTES
-    seeds = getattr(profile.method, "pool", 1)
-    return min(bound, FLOAT32 * seeds * trained.block)
+    return min(bound, FLOAT32 * profile.method.seeds * trained.block)
 
 
 def _scores(body: Anatomy, work: Work, device: str) -> int:

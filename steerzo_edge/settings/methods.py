@@ -61,6 +61,11 @@ class Method(Config):
         """Forward passes a step."""
         return self._plain(1.0).cost
 
+    @property
+    @abstractmethod
+    def seeds(self) -> int:
+        """Most seeds that the directions of one step are made of, those of a cone's axis included."""
+
     @abstractmethod
     def _plain(self, epsilon: float) -> Strategy: ...
 
@@ -70,6 +75,11 @@ class TwoPointConfig(Method):
 
     kind: Literal["two-point"] = "two-point"
     cone: ConeConfig | None = Field(None, description="A prior for directions; null draws from the whole sphere.")
+
+    @property
+    def seeds(self) -> int:
+        """See `Method.seeds`."""
+        return 1 + _cone_terms(self.cone)
 
     def _plain(self, epsilon: float) -> Strategy:
         return _in_cone(TwoPoint(epsilon), self.cone)
@@ -86,6 +96,11 @@ class GuidingVectorConfig(Method):
     )
     normalize: bool = Field(True, description="Scale the guide to norm sqrt(d); false is the paper's listing.")
 
+    @property
+    def seeds(self) -> int:
+        """See `Method.seeds`."""
+        return self.pool
+
     def _plain(self, epsilon: float) -> Strategy:
         return GuidingVector(epsilon, self.pool, self.elite, self.history, self.normalize)
 
@@ -96,6 +111,11 @@ class GreedyConfig(Method):
     kind: Literal["greedy"] = "greedy"
     pool: Pool = 4
     cone: ConeConfig | None = Field(None, description="A prior for directions; null draws from the whole sphere.")
+
+    @property
+    def seeds(self) -> int:
+        """See `Method.seeds`."""
+        return self.pool + _cone_terms(self.cone)
 
     def _plain(self, epsilon: float) -> Strategy:
         return _in_cone(Greedy(epsilon, self.pool), self.cone)
@@ -109,6 +129,11 @@ class AllLossesConfig(Method):
     scaling: Scaling = Field("normalized", description="How estimates are scaled: see `zo/scaling.py`.")
     reject: Reject = None
 
+    @property
+    def seeds(self) -> int:
+        """See `Method.seeds`."""
+        return self.pool
+
     def _plain(self, epsilon: float) -> Strategy:
         return AllLosses(epsilon, self.pool, self.reject)
 
@@ -121,6 +146,11 @@ class WeightedGuideConfig(Method):
     normalize: bool = Field(True, description="Scale the guide to norm sqrt(d) before it is probed.")
     reject: Reject = None
 
+    @property
+    def seeds(self) -> int:
+        """See `Method.seeds`."""
+        return self.pool
+
     def _plain(self, epsilon: float) -> Strategy:
         return WeightedGuide(epsilon, self.pool, self.normalize, self.reject)
 
@@ -129,6 +159,10 @@ MethodConfig = Annotated[
     TwoPointConfig | GuidingVectorConfig | GreedyConfig | AllLossesConfig | WeightedGuideConfig,
     Field(discriminator="kind"),
 ]
+
+
+def _cone_terms(cone: ConeConfig | None) -> int:
+    return 0 if cone is None else cone.terms
 
 
 def _in_cone(strategy: Strategy, cone: ConeConfig | None) -> Strategy:

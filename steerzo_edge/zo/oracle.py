@@ -15,7 +15,8 @@ from steerzo_edge.model.base import Base, HiddenStates
 from steerzo_edge.model.graphs import Graphs
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
-from steerzo_edge.objectives.likelihood import Objective, losses
+from steerzo_edge.objectives.likelihood import losses
+from steerzo_edge.objectives.objective import Objective
 from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.noise import Noise
 from steerzo_edge.zo.strategy import Dialogue, Estimate, Probe

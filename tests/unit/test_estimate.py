@@ -11,14 +11,16 @@ from typer.testing import CliRunner
 from server.commands.app import app
 from steerzo_edge.errors import BaseModelError, ProfileError
 from steerzo_edge.estimate import (
+    Effort,
     Estimate,
     Needs,
     advice,
     anatomy,
     estimate,
     free_bytes,
-    has_gradient,
     load_config,
+    step_effort,
+    trained_by,
     work_of,
 )
 from steerzo_edge.estimate.cgroup import cgroup_free_bytes
@@ -58,8 +60,37 @@ def test_back_propagation_is_never_advised_without_a_gradient(free: int) -> None
     assert "10-100" not in found
 
 
-def test_objectives_without_a_kind_have_a_gradient() -> None:
-    assert has_gradient(resolve({}))
+def test_only_the_likelihood_has_a_gradient() -> None:
+    for objective in (
+        {"kind": "accuracy"},
+        {"kind": "f1"},
+        {"kind": "exact-match"},
+        {"kind": "scorer", "name": "x"},
+    ):
+        assert not resolve({"objective": objective}).objective.differentiable
+    assert resolve({}).objective.differentiable
+    assert resolve({"objective": {"option_mass": 0.5}}).objective.differentiable
+
+
+def test_generated_answers_take_a_forward_for_each_token() -> None:
+    body = anatomy(load_config("bundled"))
+
+    def step(kind: str, **settings: Any) -> Effort:
+        profile = resolve({"objective": {"kind": kind, **settings}, "subset": {"kind": "lora", "last_layers": 2}})
+        return step_effort(profile, body, trained_by(profile, body), work_of(profile, 1024))
+
+    plain, one, five, most = step("accuracy"), *(step("f1", max_new_tokens=n) for n in (1, 5)), step("exact-match")
+    assert [five.forwards, five.tokens, five.numbers] == [plain.forwards, plain.tokens, plain.numbers]
+    passes = one.layers / (2 * body.layers)  # the prompts and one token, through all layers
+    assert (five.layers, most.layers) == (6 * passes * body.layers, 33 * passes * body.layers)
+    assert plain.operations < five.operations < most.operations
+
+
+def test_noise_is_counted_for_every_seed_of_a_step() -> None:
+    cone = of(**{"method.kind": "two-point", "method.cone": {"terms": 7}}).zeroth_order["noise"]
+    assert cone == 8 * of(**{"method.kind": "two-point"}).zeroth_order["noise"]
+    pool = of(**{"method.kind": "greedy", "method.pool": 3, "method.cone": {"terms": 7}}).zeroth_order["noise"]
+    assert 4 * pool == 5 * cone
 
 
 def of(**changes: Any) -> Estimate:
