@@ -1,4 +1,4 @@
-"""What a step works on: trained numbers, the tokens of a batch, the positions that look at the vocabulary."""
+"""Sizes of a step: trained numbers, tokens of a batch, positions that are scored over the whole vocabulary."""
 
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -18,13 +18,13 @@ class Trained:
     """The trainable subset, by its sizes.
 
     Args:
-        projections: The linear layers it touches, lowest first.
+        projections: The linear layers that it adapts or trains, lowest first.
         first_layer: The lowest decoder layer among them.
-        size: d.
-        block: Numbers that one step perturbs at most.
-        frozen: Numbers in its frozen part.
+        size: d, the number of trained numbers.
+        block: Most numbers that one step perturbs.
+        frozen: Size of its frozen part.
         rank: R, or 0 for whole weights.
-        keeps_inputs: Whether a gradient needs these layers' inputs (a trained A, a whole weight).
+        keeps_inputs: Whether a gradient needs the inputs of these layers: for a trained A, or a whole weight.
     """
 
     projections: tuple[Projection, ...]
@@ -37,7 +37,7 @@ class Trained:
 
 
 def trained_by(profile: Profile, body: Anatomy) -> Trained:
-    """The subset of a profile on a model.
+    """Finds the sizes of a profile's subset on a model.
 
     Args:
         profile: The settings.
@@ -97,11 +97,11 @@ class Work:
     Args:
         examples: B.
         longest: Tokens of the longest row.
-        tokens: S, of the B longest rows, packed.
+        tokens: S, the tokens of the B longest rows, packed.
         places: P, positions of a batch whose next token is scored over the whole vocabulary.
-        rows_tokens: Tokens of all rows together; what a kept prefix holds. 0 if the rows are not known.
+        rows_tokens: Tokens of all rows together, which a kept prefix holds; 0 if the rows are not known.
         mean: Tokens of a training row, on average.
-        judged_tokens: Tokens of all validation rows together.
+        validation_tokens: Tokens of all validation rows together.
     """
 
     examples: int
@@ -110,17 +110,17 @@ class Work:
     places: int
     rows_tokens: int
     mean: float
-    judged_tokens: int = 0
+    validation_tokens: int = 0
 
 
 def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
-    """The largest batch of a profile.
+    """Finds the sizes of a profile's largest batch.
 
     Args:
         profile: The settings.
-        context_length: Of the base.
-        *data: Tokenized training rows, and those for validation; none for rows as long as the profile allows,
-            labelled, with options of one token.
+        context_length: Of the base, in tokens.
+        *data: Tokenized training rows, and validation rows if there are any. Without rows, the sizes are those of
+            labelled rows as long as the profile allows, with options of one token.
     """
     examples = profile.batch.examples
     if not data:
@@ -129,15 +129,15 @@ def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
         return Work(examples, longest, examples * longest, places, 0, longest)
     train = data[0]
     lengths = sorted((len(row.tokens) for row in forks(train)), reverse=True)
-    judged = [len(row.tokens) for rows in data[1:] for row in forks(rows)]
+    validation = [len(row.tokens) for rows in data[1:] for row in forks(rows)]
     return Work(
         examples,
         lengths[0],
         sum(islice(cycle(lengths), examples)),
         _places(train, examples, profile.objective.any_option_weight),
-        sum(lengths) + sum(judged),
+        sum(lengths) + sum(validation),
         fmean(lengths),
-        sum(judged),
+        sum(validation),
     )
 
 

@@ -12,8 +12,8 @@ from server.commands.app import app
 from steerzo_edge.errors import BaseModelError, ProfileError
 from steerzo_edge.estimate import (
     Effort,
-    Estimate,
-    Needs,
+    MemoryEstimate,
+    MemoryNeeds,
     advice,
     anatomy,
     estimate,
@@ -31,8 +31,8 @@ from tests.conftest import labelled_rows
 GIB = 1 << 30
 
 
-def needing(own: float, lean: float, exact: float, checkpointed: float) -> Estimate:
-    return Estimate(*(Needs({"all": round(size * GIB)}) for size in (own, lean, exact, checkpointed)))
+def needing(own: float, lean: float, exact: float, checkpointed: float) -> MemoryEstimate:
+    return MemoryEstimate(*(MemoryNeeds({"all": round(size * GIB)}) for size in (own, lean, exact, checkpointed)))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_noise_is_counted_for_every_seed_of_a_step() -> None:
     assert 4 * pool == 5 * cone
 
 
-def of(**changes: Any) -> Estimate:
+def of(**changes: Any) -> MemoryEstimate:
     profile = resolve({}, changes)
     return estimate(profile, anatomy(load_config("bundled")), work_of(profile, 1024), device="cuda")
 
@@ -200,7 +200,7 @@ def test_the_command_reads_what_training_reads(tmp_path: Path) -> None:
     assert tokens[0] < tokens[1] < tokens[2]
     alone = steerzo("--task", "copa")
     assert alone.exit_code == 2
-    assert "Name a --dataset too" in alone.output
+    assert "Give a --dataset too" in alone.output
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "none"])
