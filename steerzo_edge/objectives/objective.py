@@ -1,7 +1,8 @@
 """What every objective provides: a section of the profile, and the loss that is built from it.
 
 A new objective is one file in this directory, with a subclass of `ObjectiveConfig` and the loss that it builds, and
-one line in `settings/objectives.py`. The engine and the estimate ask the config and never look at its class.
+one line with its import in `settings/objectives.py`. The engine and the estimate ask the config and never look at
+its class.
 """
 
 from abc import abstractmethod
@@ -45,7 +46,7 @@ class ObjectiveConfig(Config):
         kind: The name of the objective in profiles, in kebab-case.
         differentiable: Whether back-propagation could compute a gradient of it.
         generates: Whether the loss generates text. Such a loss begins at the embedding, so it cannot use the hidden
-            states of frozen layers that were computed before, and its forwards have many shapes.
+            states of frozen layers that were computed before.
         by_score: Whether the watcher compares evaluations by their score; if not, by their loss.
     """
 

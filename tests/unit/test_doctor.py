@@ -41,7 +41,9 @@ def test_a_kernel_that_gives_wrong_numbers(kind: Any, monkeypatch: pytest.Monkey
 
 
 def test_a_kernel_that_gives_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FrozenLinear, "decode_matmul", lambda self, x: torch.full((1, 256), torch.nan, device=x.device))
+    monkeypatch.setattr(
+        FrozenLinear, "decode_matmul", lambda self, x: torch.full((1, 256), torch.nan, device=x.device)
+    )
     assert kernel("nf4").verdict == "failed"
 
 
