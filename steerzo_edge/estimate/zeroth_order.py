@@ -1,6 +1,6 @@
 """Memory of a zeroth-order run, part by part: the parts that `assemble` builds, and the peak of one forward.
 
-Not counted: the Python and CUDA runtimes, requests that are served meanwhile, and pools of recorded CUDA graphs.
+Not counted: the Python and CUDA runtimes, and requests that are served meanwhile.
 """
 
 from steerzo_edge.assemble import LEAN_NOISE_BYTES, probes_per_forward
