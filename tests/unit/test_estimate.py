@@ -205,7 +205,7 @@ def test_the_command_reads_what_training_reads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "none"])
 def test_seconds_without_a_base_and_with_one(quantization: str, tiny_path: Path) -> None:
-    """More steps take longer by as many; the base's own layer is slower than a bare product, if not by much."""
+    """More steps take longer in proportion; the speed comes from a product, or from a layer of a loaded base."""
     settings = ("--base", tiny_path, "--set", f"model.quantization={quantization}", "--set", "batch.max_tokens=64")
     auto = ("--set", "method.epsilon=0.01", "--set", "rule.learning_rate=0.01", "--json")
     few, many, probed = (
