@@ -30,7 +30,7 @@ from benchmarks.machine import description
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_rows
-from steerzo_edge.estimate import Needs, anatomy, estimate, load_config, work_of
+from steerzo_edge.estimate import MemoryNeeds, anatomy, estimate, load_config, work_of
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.settings.profile import Profile, resolve
@@ -176,7 +176,7 @@ def rows_of(case: Case) -> Dataset:
     return read_rows([{"text": text, "label": ("yes", "no")[n % 2]} for n, text in enumerate(texts)])
 
 
-def estimated(case: Case, path: str, device: str) -> Needs:
+def estimated(case: Case, path: str, device: str) -> MemoryNeeds:
     """Bytes from the config and the rows alone."""
     profile, config = profile_of(case, path), load_config(path)
     train, judged = split(rows_of(case), profile, 0)

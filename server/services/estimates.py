@@ -23,14 +23,13 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.task import Task
 from steerzo_edge.estimate import (
-    Estimate,
-    Needs,
+    MemoryEstimate,
+    MemoryNeeds,
     Survey,
     Work,
     advice,
     estimate,
     free_bytes,
-    has_gradient,
     run_effort,
     step_effort,
     trained_by,
@@ -83,7 +82,7 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
         | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
         "warnings": _warnings(profile, found, needed, free),
-        "advice": advice(needed, free, differentiable=has_gradient(profile)),
+        "advice": advice(needed, free, differentiable=profile.objective.differentiable),
     }
 
 
@@ -107,16 +106,16 @@ def _read(server: Context, rows: Rows | None, task: Task | None) -> Dataset | No
     return server.library.read(server.register.dataset(rows), task)
 
 
-def _memory(needed: Estimate) -> dict[str, Any]:
+def _memory(needed: MemoryEstimate) -> dict[str, Any]:
     others = ("lean", "exact", "checkpointed")
     return _parts(needed.zeroth_order) | {name: _parts(getattr(needed, name)) for name in others}
 
 
-def _parts(needs: Needs) -> dict[str, Any]:
+def _parts(needs: MemoryNeeds) -> dict[str, Any]:
     return {"total": needs.total, "parts": dict(needs)}
 
 
-def _warnings(profile: Profile, found: Inspection, needed: Estimate, free: int) -> list[str]:
+def _warnings(profile: Profile, found: Inspection, needed: MemoryEstimate, free: int) -> list[str]:
     said = [] if found.warning is None else [found.warning]
     if found.truncated:
         said.append(

@@ -1,7 +1,7 @@
-"""The speed of a device without a base: one product of the base's largest shape, in the base's quantization.
+"""Measures the speed of a device without a base: one product of the base's largest shape, in its quantization.
 
-Attention, norms and activations are not in it, so the seconds it leads to are a lower bound; `measure.py` has the
-speed with a base that is loaded.
+Attention, norms and activations are left out, so seconds computed from it are a lower bound; `measure.py` measures
+the speed with a loaded base.
 """
 
 import time
@@ -26,14 +26,14 @@ def product_speed(
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Multiplies few and many tokens by a random weight.
+    """Times products of few and of many tokens with a random weight.
 
     Args:
-        body: Of the base; its largest linear layer is the weight's shape.
-        quantization: How the weight is kept.
+        body: Sizes of the base; the weight has the shape of its largest linear layer.
+        quantization: How the weight is stored.
         dtype: The compute type.
-        device: Where.
-        clock: Seconds.
+        device: Where it is measured.
+        clock: Returns seconds.
     """
     largest = max(body.projections, key=lambda projection: projection.inputs * projection.outputs)
     layer = FrozenLinear(_layer(largest.inputs, largest.outputs, quantization, dtype, device))

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, T5Config
 
-from steerzo_edge.decoding.answer import Answer
+from steerzo_edge.decoding.answer import PartialAnswer
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BaseModelError
@@ -91,15 +91,15 @@ def patches_of(lora: Lora) -> Patches:
 
 def answered(base: Base, requests: list[Request]) -> list[tuple[int, ...]]:
     """The tokens of each answer, decoded together."""
-    made: list[Answer] = []
+    made: list[PartialAnswer] = []
 
-    class Kept(Answer):
+    class Kept(PartialAnswer):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             made.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("steerzo_edge.decoding.row.Answer", Kept)
+        patch.setattr("steerzo_edge.decoding.row.PartialAnswer", Kept)
         decoder = Decoder(base, prefill_tokens=16)
         for request in requests:
             decoder.add(request)

@@ -26,8 +26,7 @@ from server.services.generation import (
     whole_answer,
     whole_answers,
 )
-from steerzo_edge.decoding.answer import Answer as TextOfAnswer
-from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.answer import Logprobs, PartialAnswer
 from steerzo_edge.decoding.generate import Sampling
 from steerzo_edge.errors import PromptTooLongError
 from steerzo_edge.model.base import Base
@@ -76,12 +75,12 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No answer ends by itself; the tokens that are read anew at every step."""
     asked: list[int] = []
 
-    def put(answer: TextOfAnswer, token: int, logprob: None) -> tuple[str, Logprobs]:
+    def put(answer: PartialAnswer, token: int, logprob: None) -> tuple[str, Logprobs]:
         asked.append(token)
         answer.tokens.append(token)
         return "x", ()
 
-    monkeypatch.setattr(TextOfAnswer, "put", put)
+    monkeypatch.setattr(PartialAnswer, "put", put)
     return asked
 
 

@@ -34,14 +34,16 @@ def test_a_sound_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_kernel_that_gives_wrong_numbers(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = FrozenLinear.decode_matmul
-    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: plain(self, x) * 1.1)
+    monkeypatch.setattr(FrozenLinear, "decode_matmul", lambda self, x: plain(self, x) * 1.1)
     found = kernel(kind)
     assert found.verdict == "failed"
     assert "wrong numbers" in found.fix
 
 
 def test_a_kernel_that_gives_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: torch.full((1, 256), torch.nan, device=x.device))
+    monkeypatch.setattr(
+        FrozenLinear, "decode_matmul", lambda self, x: torch.full((1, 256), torch.nan, device=x.device)
+    )
     assert kernel("nf4").verdict == "failed"
 
 
@@ -50,7 +52,7 @@ def test_codes_that_stand_for_other_weights(monkeypatch: pytest.MonkeyPatch) -> 
     wrong = torch.zeros(256, 512, dtype=torch.bfloat16)
     wrong[0, 0] = 1
     monkeypatch.setattr(findings, "dequantized", lambda layer, dtype: wrong)
-    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: x.cpu() @ wrong.T)
+    monkeypatch.setattr(FrozenLinear, "decode_matmul", lambda self, x: x.cpu() @ wrong.T)
     monkeypatch.setattr(findings, "default_device", lambda: "cpu")
     assert kernel("nf4").verdict == "failed"
 
@@ -62,7 +64,7 @@ def test_a_kernel_that_does_not_run(error: Exception, monkeypatch: pytest.Monkey
     def broken(self: FrozenLinear, x: torch.Tensor) -> torch.Tensor:
         raise error
 
-    monkeypatch.setattr(FrozenLinear, "few", broken)
+    monkeypatch.setattr(FrozenLinear, "decode_matmul", broken)
     code, found = doctor()
     assert code == 1
     assert found["nf4 kernel"]["verdict"] == found["int8 kernel"]["verdict"] == "failed"

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from server.device.prompts import Limits, Prompts
 from steerzo_edge.decoding import decoder as decoding
+from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
+from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
-from steerzo_edge.decoding.pool import Pool
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
@@ -71,18 +72,18 @@ def alone(base: Base, requests: list[Request]) -> list[Generation | None]:
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Tensor], Exception | None]) -> list[Exception]:
     """Forwards raise what `fails` says for their ids; what was raised."""
-    forward: Forward = Decoder._forward
+    forward: Forward = CachedForward._run
     raised: list[Exception] = []
 
-    def checked(decoder: Decoder, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
-        scores = forward(decoder, ids, positions, past)  # the cache is written to before it fails
+    def checked(model: CachedForward, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
+        scores = forward(model, ids, positions, past)  # the cache is written to before it fails
         error = fails(ids)
         if error is not None:
             raised.append(error)
             raise error
         return scores
 
-    monkeypatch.setattr(Decoder, "_forward", checked)
+    monkeypatch.setattr(CachedForward, "_run", checked)
     return raised
 
 
@@ -145,15 +146,15 @@ def test_too_little_memory_parks_who_came_last(base: Base, monkeypatch: pytest.M
         raised = failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if len(ids) > 3 else None)
     else:
         raised = []
-        fit = Pool._fit
+        fit = CachePool._fit
 
-        def small(pool: Pool, lengths: list[int]) -> None:
+        def small(pool: CachePool, lengths: list[int]) -> None:
             if len(lengths) > 3:
                 raised.append(MemoryError())
                 raise raised[-1]
             fit(pool, lengths)
 
-        monkeypatch.setattr(Pool, "_fit", small)
+        monkeypatch.setattr(CachePool, "_fit", small)
     decoder = Decoder(base)
     tickets = [decoder.add(one) for one in requests]
     order: list[int] = []

@@ -1,11 +1,11 @@
 """The keys and values of the rows that are decoded together: one block of memory for each layer.
 
-A row's tokens begin at the block's first column, whatever the others' lengths; what lies behind them is hidden.
-Widths are multiples of ROOM. So the sums of a row's attention are made of the same terms in the same order as if it
-were alone, and zeros: padding on the left would change the order, and the last bit with it.
+A row's tokens begin at the first column of the block, whatever the lengths of other rows; the columns after them
+are masked. Widths are multiples of ROOM. So a row's attention sums the same terms in the same order as if the row
+were alone, plus zeros; padding on the left would change the order, and with it the last bit.
 
-    row 0   k k k k k k k . . . | . . . .        a row that joins is copied behind the last;
-    row 1   k k k k k k k k k k | k . . .        one that leaves has its place taken by the last
+    row 0   k k k k k k k . . . | . . . .        a new row is copied to the end;
+    row 1   k k k k k k k k k k | k . . .        the last row takes the place of a row that leaves
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from steerzo_edge.decoding.cache import RowCache, blocks_of
 ROWS = 4
 
 
-class Pool:
+class CachePool:
     """Keys and values of n rows.
 
     Attributes:
-        lengths: Tokens of each row that every layer has; a forward's own are counted when it has ended.
+        lengths: For each row the number of tokens that every layer holds; those of a forward are counted after it.
     """
 
     def __init__(self) -> None:
@@ -36,14 +36,14 @@ class Pool:
 
     @property
     def bytes(self) -> int:
-        """Memory it takes now."""
+        """Bytes that it takes now."""
         return sum(block.nbytes for blocks in self._layers for block in blocks)
 
     def join(self, cache: RowCache) -> None:
-        """Takes a row up, behind the others; they are as before if there is no memory for it.
+        """Adds a row after the others; if memory does not suffice, it raises and the others are unchanged.
 
         Args:
-            cache: What it has been read into; copied.
+            cache: The row's keys and values, which are copied.
         """
         if not self._layers:
             self._layers = [(k.new_empty(0, *k.shape), v.new_empty(0, *v.shape)) for k, v in cache.layers]
@@ -56,12 +56,12 @@ class Pool:
             raise
         for blocks, parts in zip(self._layers, cache.layers, strict=True):
             for block, part in zip(blocks, parts, strict=True):
-                block[row].zero_()  # nothing of a row that was here before, lest it holds what is not finite
+                block[row].zero_()  # an earlier row may have left inf or nan here, which masking would not remove
                 block[row, :, : cache.length] = part[:, : cache.length]
         self.lengths.append(cache.length)
 
     def leave(self, row: int) -> None:
-        """Forgets a row; the last takes its place. Its memory is free from the next step on.
+        """Removes a row; the last takes its place. Its memory is freed at the next step.
 
         Args:
             row: Its number.
@@ -73,11 +73,11 @@ class Pool:
         self.lengths.pop()
 
     def begin(self, first: int, ends: Tensor) -> None:
-        """Before a forward with one new token for each of some rows.
+        """Prepares a forward with one new token for each of n consecutive rows.
 
         Args:
-            first: The number of the first of them.
-            ends: (n,) int64 lengths of the n rows, where the model is.
+            first: The number of the first of these rows.
+            ends: (n,) int64 lengths of these rows, on the model's device.
         """
         self._fit(self.lengths)
         self._taken = range(first, first + len(ends))
@@ -87,20 +87,20 @@ class Pool:
             self._places = torch.arange(first, first + len(ends), device=ends.device), ends
 
     def end(self) -> None:
-        """After it."""
+        """Counts the new tokens, after the forward that `begin` prepared."""
         for row in self._taken:
             self.lengths[row] += 1
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes a layer's keys and values of the new token behind those of the tokens before.
+        """Appends a layer's keys and values of the rows' new tokens.
 
         Args:
             layer: From 0.
             keys: (n, Hkv, 1, d).
-            values: (n, Hkv, 1, d), where d may be another.
+            values: (n, Hkv, 1, d); d may differ from that of the keys.
 
         Returns:
-            (n, Hkv, W, d) of both, as views; what `hidden` hides is to be left out.
+            (n, Hkv, W, d) of both, as views; the columns of `hidden` must be masked.
         """
         first, end = self._taken.start, self._taken.stop
         k, v = self._layers[layer]
@@ -113,10 +113,10 @@ class Pool:
         return k[first:end, :, : self._columns], v[first:end, :, : self._columns]
 
     def hidden(self, window: int | None) -> Tensor:
-        """(n, 1, 1, W) bool: the columns that a row's new token does not look at.
+        """(n, 1, 1, W) bool: the columns that a row's new token must not attend to.
 
         Args:
-            window: How many tokens it looks back, itself included; None for all.
+            window: How many tokens it attends to, itself included; None for all.
         """
         if window not in self._hidden:
             places, ends = torch.arange(self._columns, device=self._ends.device), self._ends[:, None]
@@ -127,10 +127,10 @@ class Pool:
         return self._hidden[window]
 
     def _fit(self, lengths: Sequence[int]) -> None:
-        """Makes the blocks as large as some rows need for their next token, and no larger.
+        """Resizes the blocks to what rows of these lengths need for their next token.
 
-        A layer after the other, so that only one is there twice; a row's keys stay where they are, so a fit that
-        was broken off does no harm.
+        Layers are resized one after another, so that only one layer is in memory twice. Keys keep their places, so
+        an error in the middle leaves valid blocks.
         """
         rows, columns = -(-len(lengths) // ROWS) * ROWS, blocks_of(max(lengths) + 1)
         for layer, (k, v) in enumerate(self._layers):
@@ -140,10 +140,10 @@ class Pool:
 
 
 def pool_bytes(row_bytes: Sequence[int]) -> int:
-    """What a pool takes at most.
+    """Most bytes that a pool takes.
 
     Args:
-        row_bytes: What each of its rows needs.
+        row_bytes: Bytes that each of its rows needs.
     """
     return -(-len(row_bytes) // ROWS) * ROWS * max(row_bytes, default=0)
 

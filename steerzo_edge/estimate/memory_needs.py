@@ -1,7 +1,7 @@
-"""A sum of named parts, in bytes."""
+"""Memory needs as a sum of named parts, in bytes."""
 
 
-class Needs(dict[str, int]):
+class MemoryNeeds(dict[str, int]):
     """Bytes by the name of the part, in the order of a table."""
 
     @property
