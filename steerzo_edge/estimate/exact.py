@@ -10,6 +10,7 @@ from steerzo_edge.estimate.anatomy import Anatomy, Projection
 from steerzo_edge.estimate.parts import Needs
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.layers import layer_index
+from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.settings.profile import Profile
 
 FLOAT32 = 4
@@ -33,7 +34,7 @@ def exact_needs(profile: Profile, body: Anatomy, trained: Trained, work: Work, *
         checkpointing: Keep each layer's input alone, and compute the rest again.
     """
     itemsize = profile.model.dtype.itemsize
-    quantized = profile.model.quantization != "none"
+    quantized = STORAGES[profile.model.quantization].quantized
     each = [
         saved_bytes(body, trained, layer, itemsize, longest=work.longest)
         for layer in range(trained.first_layer, body.layers)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import ConflictError
 from steerzo_edge.estimate.anatomy import load_config
@@ -12,6 +11,7 @@ from steerzo_edge.export.gguf_file import gguf_package, tensor_names, write_gguf
 from steerzo_edge.export.shapes import GgufShape, gguf_shape
 from steerzo_edge.export.vocabulary import vocabulary
 from steerzo_edge.model.merged import Agreement, load_merged, released_tokenizer
+from steerzo_edge.model.weights.none import is_transposed
 
 
 def export_gguf(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> Agreement:
@@ -73,4 +73,4 @@ def model_tensors(model: PreTrainedModel, shape: GgufShape) -> dict[str, Tensor]
 
 def _as_matrix(module: nn.Module, part: str, tensor: Tensor) -> Tensor:
     """(O, D), also where a family keeps its weights turned round."""
-    return tensor.T if isinstance(module, Conv1D) and part == "weight" else tensor
+    return tensor.T if is_transposed(module) and part == "weight" else tensor

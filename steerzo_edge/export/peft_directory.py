@@ -9,13 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from transformers.pytorch_utils import Conv1D
-
 from steerzo_edge.errors import ConflictError
 from steerzo_edge.estimate.anatomy import bare_model, load_config
 from steerzo_edge.model.adapter_check import check_adapter
 from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS
 from steerzo_edge.model.layers import features, linear_layers
+from steerzo_edge.model.weights.none import is_transposed
 from steerzo_edge.storage.files import sync_directory, write_json
 
 OLDEST: Final = "0.5.0"
@@ -40,7 +39,7 @@ def export_peft(adapter: Path, out: Path, name: str, *, revision: str | None = N
         raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a directory that is new.")
     layers = linear_layers(bare_model(load_config(name, revision)))
     settings = check_adapter(adapter, {layer: features(module) for layer, module in layers.items()})
-    turned = any(isinstance(layers[layer], Conv1D) for layer in settings["target_modules"])
+    turned = any(is_transposed(layers[layer]) for layer in settings["target_modules"])
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

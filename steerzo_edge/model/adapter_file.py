@@ -13,12 +13,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import AdapterFileError
-from steerzo_edge.model.bank import LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.subset import Subset
+from steerzo_edge.model.weights.none import is_transposed
 from steerzo_edge.storage.files import sync_directory, write_json
 from steerzo_edge.storage.sealed import write_tensors
 
@@ -45,8 +45,8 @@ def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
         directory / CONFIG,
         {
             **subset.peft_config(),
-            # Conv1D keeps its weight turned round, and peft wants to be told.
-            "fan_in_fan_out": any(isinstance(base.bank.layers[slot.layer].base, Conv1D) for slot in subset.slots),
+            # peft must be told that GPT-2 stores its weights transposed.
+            "fan_in_fan_out": any(is_transposed(base.bank.layers[slot.layer].base) for slot in subset.slots),
             "base_model_name_or_path": base.name,
             "revision": base.revision,
         },

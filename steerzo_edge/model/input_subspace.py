@@ -16,7 +16,7 @@ from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import BaseModelError, ProfileError
 from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear
 from steerzo_edge.model.spectrum import leading
 from steerzo_edge.seeds import derive_seed
 

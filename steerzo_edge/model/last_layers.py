@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.bank import BankLinear, Patches, WeightPatch
+from steerzo_edge.model.bank import BankLinear
+from steerzo_edge.model.patches import Patches, WeightPatch
 from steerzo_edge.model.subset import inside, lay_out
 
 

@@ -3,16 +3,13 @@
 import re
 from collections.abc import Sequence
 
-import bitsandbytes as bnb
 from optimum.utils import NormalizedConfigManager
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import BaseModelError, ProfileError
-from steerzo_edge.model.quantization import is_gptq
-
-LINEAR = (nn.Linear, bnb.nn.Linear4bit, bnb.nn.Linear8bitLt, Conv1D)
+from steerzo_edge.model.quantization import storage_of
 
 
 def layer_count(config: PretrainedConfig) -> int:
@@ -40,11 +37,7 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Every linear layer inside the decoder layers, by dotted name, in order; never the output head."""
     stack, layers = decoder_layers(model)
-    return {
-        f"{stack}.{name}": module
-        for name, module in layers.named_modules()
-        if isinstance(module, LINEAR) or is_gptq(module)
-    }
+    return {f"{stack}.{name}": module for name, module in layers.named_modules() if storage_of(module) is not None}
 
 
 def features(module: nn.Module) -> tuple[int, int]:

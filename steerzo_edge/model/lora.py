@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.bank import BankLinear, LoraPatch, Patches
+from steerzo_edge.model.bank import BankLinear
+from steerzo_edge.model.patches import LoraPatch, Patches
 from steerzo_edge.model.subset import inside, lay_out
 
 

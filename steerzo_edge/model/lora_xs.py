@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.errors import ProfileError
-from steerzo_edge.model.bank import BankLinear, LoraXsPatch, Patches
+from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.lora import lora_config
+from steerzo_edge.model.patches import LoraXsPatch, Patches
 from steerzo_edge.model.spectrum import leading
 from steerzo_edge.model.subset import Slot, inside, lay_out
 from steerzo_edge.seeds import derive_seed

@@ -17,18 +17,19 @@ from typing import Final
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.pytorch_utils import Conv1D
+from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.tokenization import prompt_tokens
 from steerzo_edge.errors import AdapterFileError, BaseModelError, ConflictError, StorageError
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.bank import BankLinear, LoraPatch, Patch, Patches, WeightPatch, uniform
+from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.hub import explained, hub_token
-from steerzo_edge.model.load import load_base, quiet, source_of
-from steerzo_edge.model.older_readers import mend_settings
-from steerzo_edge.model.quantization import dequantized
+from steerzo_edge.model.load import load_base, quiet
+from steerzo_edge.model.older_readers import add_old_settings
+from steerzo_edge.model.patches import LoraPatch, Patch, Patches, WeightPatch
+from steerzo_edge.model.routes import uniform
+from steerzo_edge.model.sources.registry import source_of
+from steerzo_edge.model.weights.none import is_transposed
 from steerzo_edge.storage.files import sync_directory
 
 PROMPTS: Final = (
@@ -92,7 +93,7 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
     try:
         _save(base, partial)
         released_tokenizer(name, revision).save_pretrained(partial)
-        mend_settings(partial)
+        add_old_settings(partial)
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -130,11 +131,11 @@ def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
     Raises:
         BaseModelError: If it cannot be loaded, or was released quantized.
     """
-    source = source_of(name)
+    source = source_of(name, revision)
     try:
-        settings, _ = PretrainedConfig.get_config_dict(source, revision=revision, token=hub_token(source))
+        settings = source.settings()
     except OSError as error:
-        raise explained(error, name, revision) from error
+        raise source.explained(error, "base model") from error
     if settings.get("quantization_config"):
         raise BaseModelError(
             f"base model {name!r} was released quantized, it has no 16-bit weights",
@@ -151,11 +152,7 @@ def released_tokenizer(name: str, revision: str | None = None) -> PreTrainedToke
     Raises:
         OSError: If there is none.
     """
-    source = source_of(name)
-    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, revision=revision, trust_remote_code=False, token=hub_token(source)
-    )
-    return found
+    return source_of(name, revision).tokenizer()
 
 
 def merge(base: Base, adapter: Patches, prompts: Sequence[str] = PROMPTS) -> Agreement:
@@ -207,7 +204,7 @@ def _merged_weight(name: str, layer: BankLinear, patch: Patch) -> Tensor:
         return patch.weight[0]
     if not isinstance(patch, LoraPatch):
         raise AdapterFileError(f"layer {name!r}: {type(patch).__name__} cannot be merged")
-    weight = dequantized(layer.base, torch.float32)  # (O, D)
+    weight = layer.weight_like_base(torch.float32)  # (O, D)
     return torch.addmm(weight, patch.b[0].float(), patch.a[0].float(), alpha=patch.scale)
 
 
@@ -215,4 +212,4 @@ def _set_weight(layer: BankLinear, weight: Tensor) -> None:
     own = layer.base.weight
     assert isinstance(own, Tensor)
     with torch.no_grad():
-        own.copy_(weight.T if isinstance(layer.base, Conv1D) else weight)
+        own.copy_(weight.T if is_transposed(layer.base) else weight)

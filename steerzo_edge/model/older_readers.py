@@ -12,7 +12,7 @@ from typing import Any
 from steerzo_edge.storage.files import write_json
 
 
-def mend_settings(directory: Path) -> None:
+def add_old_settings(directory: Path) -> None:
     """Adds the old words to a checkpoint's files.
 
     Args:

@@ -7,7 +7,7 @@ oneDNN up (27 against 5 microseconds a layer of the bundled base, two cores), an
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear
 
 
 class RowLoras:

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.bank import Patch, Patches
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear, Patch, Patches
 from steerzo_edge.model.row_loras import RowLoras
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.patches import Patches
 
 
 @dataclass(frozen=True, slots=True)
