@@ -18,6 +18,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.fingerprint import fingerprint
+from steerzo_edge.model.layers import linear_layers
 from steerzo_edge.model.sources.safety import refuse_code, refuse_pickles
 from steerzo_edge.model.sources.source import Loading
 
@@ -89,7 +90,7 @@ class Checkpoint:
             token=self.token(),
             **(storage.load_options(loading.compute_dtype) if loading.convert else {}),
         )
-        storage.finish(model, loading.compute_dtype)
+        storage.finish(model, linear_layers(model), loading.compute_dtype)
         if loading.device.type == "cpu" and storage.quantized:
             _unmap_file(model)
         return model

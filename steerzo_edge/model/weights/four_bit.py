@@ -144,7 +144,7 @@ class FourBit:
         )
         return {"quantization_config": config}
 
-    def finish(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
+    def finish(self, model: PreTrainedModel, layers: Mapping[str, nn.Module], compute_dtype: torch.dtype) -> None:
         """Lets layers that were saved with another compute type expand their weights to this one."""
         for module in model.modules():
             if isinstance(module, bnb.nn.Linear4bit):

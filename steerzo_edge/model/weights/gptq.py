@@ -88,7 +88,7 @@ class Gptq:
         """See `Storage`; the config of a base that was released in GPTQ says it all."""
         return {}
 
-    def finish(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
+    def finish(self, model: PreTrainedModel, layers: Mapping[str, nn.Module], compute_dtype: torch.dtype) -> None:
         """See `Storage`; nothing is left to do."""
 
 

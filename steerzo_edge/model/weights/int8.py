@@ -95,7 +95,7 @@ class Int8:
         """See `Storage`."""
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
 
-    def finish(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
+    def finish(self, model: PreTrainedModel, layers: Mapping[str, nn.Module], compute_dtype: torch.dtype) -> None:
         """See `Storage`; nothing is left to do."""
 
 

@@ -86,7 +86,7 @@ class Unquantized:
         """See `Storage`; even a None would hide the quantization that a base's own config names."""
         return {}
 
-    def finish(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
+    def finish(self, model: PreTrainedModel, layers: Mapping[str, nn.Module], compute_dtype: torch.dtype) -> None:
         """See `Storage`; nothing is left to do."""
 
 

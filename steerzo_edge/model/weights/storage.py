@@ -121,11 +121,12 @@ class Storage(Protocol):
         """
         ...
 
-    def finish(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
+    def finish(self, model: PreTrainedModel, layers: Mapping[str, nn.Module], compute_dtype: torch.dtype) -> None:
         """Changes a model that `transformers` has just loaded, where its options do not suffice.
 
         Args:
-            model: Loaded with `load_options`, or from files that are stored so already.
+            model: Loaded with `load_options`, or from files that are stored so; its layers may be replaced.
+            layers: The linear layers of its decoder, by dotted name.
             compute_dtype: The type of activations and of expanded weights.
         """
         ...
