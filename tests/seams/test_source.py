@@ -4,15 +4,12 @@ The toy reads a model directory from a zip file. It makes every linear layer its
 storage that the settings ask for: as a source with a format of its own does it.
 """
 
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.seams.copied import add_line, copied_package
+from tests.seams.copied import add_line, copied_package, run_in
 
 ZIPPED = '''
 """Bases in a zip file."""
@@ -113,17 +110,6 @@ except BaseModelError as error:
 """
 
 
-def ran(copy: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(copy), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM, str(copy), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-    )
-
-
 @pytest.mark.parametrize("registered", [True, False])
 def test_a_new_source_is_one_file_and_one_line(tiny_path: Path, tmp_path: Path, registered: bool) -> None:
     archive = tmp_path / "model.zip"
@@ -135,8 +121,7 @@ def test_a_new_source_is_one_file_and_one_line(tiny_path: Path, tmp_path: Path, 
     (sources / "zipped.py").write_text(ZIPPED)
     if registered:
         add_line(sources / "registry.py", '"bundled",', '    "zipped",')
-    done = ran(copy, archive, tiny_path)
-    if registered:
-        assert done.stdout == "done\n", done.stderr
+        assert run_in(copy, PROGRAM, str(copy), str(archive), str(tiny_path)) == "done\n"
     else:
-        assert "cannot be loaded" in done.stderr
+        with pytest.raises(AssertionError, match="cannot be loaded"):
+            run_in(copy, PROGRAM, str(copy), str(archive), str(tiny_path))

@@ -4,12 +4,9 @@ The toy stores weights as 16-bit codes with one scale for each out-feature, whic
 converts the layers after they are loaded.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.seams.copied import add_line, copied_package
+from tests.seams.copied import add_line, copied_package, run_in
 
 INT16 = '''
 """int16: 16-bit codes with a float32 scale for each out-feature."""
@@ -128,11 +125,4 @@ def test_a_new_storage_is_one_file_and_one_line(tiny_path: Path, tmp_path: Path)
     model = copy / "steerzo_edge" / "model"
     (model / "weights" / "int16.py").write_text(INT16)
     add_line(model / "quantization.py", '"none",', '    "int16",')
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM, str(copy), str(tiny_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(copy), "HF_HUB_OFFLINE": "1"},
-        timeout=300,
-    )
-    assert done.stdout == "done\n", done.stderr
+    assert run_in(copy, PROGRAM, str(copy), str(tiny_path)) == "done\n"
