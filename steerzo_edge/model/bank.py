@@ -3,8 +3,8 @@
 Every linear layer of the base is wrapped once. What is added to its product is a `Patch`, found by the layer's
 name in the bank's active route (see `routes.py`); without one, the layer is the base itself.
 
-A route is set around a forward and taken back after it, also when the forward raises. Not thread-safe: one
-thread owns the model. A long forward offers it to other work before every linear layer: see `preemption_hook`.
+A route is set around a forward and removed after it, also when the forward raises. Not thread-safe: one thread owns
+the model. A long forward lets other work use the model before every linear layer: see `preemption_hook`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ class BankLinear(nn.Module):
     Args:
         name: Dotted name in the model; the key of its patch.
         base: The frozen layer.
-        bank: Whose active route is asked.
+        bank: Holds the active route.
     """
 
     def __init__(self, name: str, base: nn.Module, bank: "AdapterBank") -> None:
@@ -51,7 +51,7 @@ class BankLinear(nn.Module):
         return self._frozen.weight(dtype)
 
     def forget_packed(self) -> None:
-        """Lets go of the copy that generation multiplies by; it is made again when it is needed."""
+        """Frees the copy of the weight that generation multiplies by; it is made again when it is needed."""
         self._frozen.forget_packed()
 
     @property
@@ -69,7 +69,7 @@ class AdapterBank:
     Attributes:
         layers: The wrapped layers by dotted name, lowest first.
         active: The route of the forward that runs now.
-        fan: The decoder layer from which on the active route has rows that differ; 0 without a route.
+        branch_layer: The lowest decoder layer in which the active route's rows differ; 0 without a route.
         is_batch_pass: Whether the forward that runs now is one of the engine's, with many tokens at once.
         preemption_hook: Called before every linear layer of such a forward; code that uses the model from
             there must do so inside `Base.preempted`.
@@ -77,7 +77,7 @@ class AdapterBank:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.active: Patches = {}
-        self.fan = 0
+        self.branch_layer = 0
         self.is_batch_pass = False
         self.preemption_hook: Callable[[], None] = no_preemption
         self.layers: dict[str, BankLinear] = {}
@@ -87,23 +87,23 @@ class AdapterBank:
         self._index = {name: layer_index(name) for name in self.layers}
 
     @contextmanager
-    def route(self, patches: Patches, fan: int | None = None) -> Iterator[None]:
+    def route(self, patches: Patches, branch_layer: int | None = None) -> Iterator[None]:
         """Makes `patches` active for the forwards inside the block.
 
         Args:
             patches: By layer name.
-            fan: The decoder layer from which on they have rows that differ; by default the lowest of theirs.
+            branch_layer: The lowest decoder layer in which the rows differ; by default the lowest one with a patch.
         """
-        before = self.active, self.fan
+        before = self.active, self.branch_layer
         self.active = patches
-        self.fan = self.lowest(patches) if fan is None else fan
+        self.branch_layer = self.lowest(patches) if branch_layer is None else branch_layer
         try:
             yield
         finally:
-            self.active, self.fan = before
+            self.active, self.branch_layer = before
 
     def forget_packed(self) -> None:
-        """Lets go of the copies of 4-bit weights that generation multiplies by."""
+        """Frees the copies of 4-bit weights that generation multiplies by."""
         for layer in self.layers.values():
             layer.forget_packed()
 
@@ -113,4 +113,4 @@ class AdapterBank:
 
 
 def no_preemption() -> None:
-    """Who waits for the model where nothing is served: see `AdapterBank.preemption_hook`."""
+    """No-op preemption hook, used when no server shares the model: see `AdapterBank.preemption_hook`."""

@@ -14,7 +14,7 @@ Linear = Callable[[Tensor], Tensor]
 
 
 class Patch(Protocol):
-    """What an adapter does to one linear layer, for G equal groups of rows."""
+    """Computes the output of one linear layer with an adapter, for G equal groups of rows."""
 
     @property
     def groups(self) -> int:
@@ -22,7 +22,15 @@ class Patch(Protocol):
         ...
 
     def __call__(self, base: Linear, x: Tensor) -> Tensor:
-        """(G * n, ..., D) to (G * n, ..., O)."""
+        """From input to output.
+
+        Args:
+            base: The frozen layer's product; its result is a fresh tensor, which a patch may change in place.
+            x: (G * n, ..., D).
+
+        Returns:
+            (G * n, ..., O).
+        """
         ...
 
 
@@ -56,45 +64,45 @@ class LoraPatch:
             low = nn.functional.linear(x, self.a[0]).view(groups, -1, self.a.shape[1])  # (G, n, R)
         else:
             low = torch.bmm(x.reshape(groups, -1, x.shape[-1]), self.a.transpose(1, 2))  # (G, n, R)
-        # The base's product is ours alone, so the adapter's is added in place.
+        # `out` is a fresh tensor, so the adapter's product is added in place.
         out.view(groups, -1, width).baddbmm_(low, self.b.transpose(1, 2), alpha=self.scale)
         return out
 
 
 @dataclass(frozen=True, slots=True)
 class LoraXsPatch:
-    """base(x) + scale * ((x right^T) core^T) left^T, with a core for each group.
+    """base(x) + scale * ((x right^T) middle^T) left^T, with a middle matrix for each group.
 
     Args:
         right: (R, D), shared by all groups.
-        core: (G, R, R).
+        middle: (G, R, R).
         left: (O, R), shared by all groups.
         scale: alpha / R.
     """
 
     right: Tensor
-    core: Tensor
+    middle: Tensor
     left: Tensor
     scale: float
 
     @property
     def groups(self) -> int:
         """G."""
-        return self.core.shape[0]
+        return self.middle.shape[0]
 
     def __call__(self, base: Linear, x: Tensor) -> Tensor:
-        """See `Patch`; base and both factors run once over all rows, only the cores' products go by group."""
+        """See `Patch`; only the middle matrices are applied group by group, all else once over all rows."""
         out = base(x)
-        groups, rank, _ = self.core.shape
+        groups, rank, _ = self.middle.shape
         low = nn.functional.linear(x, self.right).view(groups, -1, rank)  # (G, n, R)
-        mixed = torch.bmm(low, self.core.transpose(1, 2)).flatten(0, 1)  # (G * n, R)
+        mixed = torch.bmm(low, self.middle.transpose(1, 2)).flatten(0, 1)  # (G * n, R)
         out.view(-1, out.shape[-1]).addmm_(mixed, self.left.T, alpha=self.scale)
         return out
 
 
 @dataclass(frozen=True, slots=True)
 class WeightPatch:
-    """x W^T + bias with a whole weight for each group; the base layer does not run.
+    """x W^T + bias with a full weight matrix for each group; the base layer does not run.
 
     Args:
         weight: (G, O, D).
@@ -121,7 +129,7 @@ class WeightPatch:
 
 @dataclass(frozen=True, slots=True)
 class MixedPatch:
-    """A patch of its own (or none) for each row, where they do not stack into one LoraPatch.
+    """A patch of its own (or none) for each row, for patches that cannot be stacked into one LoraPatch.
 
     Args:
         patches: One for each row of the batch, each of one group.

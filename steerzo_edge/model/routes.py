@@ -36,10 +36,10 @@ def _of_rows(patches: Sequence[Patch | None]) -> Patch:
         return MixedPatch(tuple(patches))
     a, b = _stacked([patch for patch in patches if isinstance(patch, LoraPatch)])
     if len(a) < len(patches):
-        there = [row for row, patch in enumerate(patches) if patch is not None]
+        adapted = [row for row, patch in enumerate(patches) if patch is not None]
         a, b = (
             part.new_zeros(len(patches), *part.shape[1:]).index_copy_(
-                0, torch.tensor(there, device=part.device), part
+                0, torch.tensor(adapted, device=part.device), part
             )
             for part in (a, b)
         )
@@ -47,9 +47,9 @@ def _of_rows(patches: Sequence[Patch | None]) -> Patch:
 
 
 def _stacked(loras: Sequence[LoraPatch]) -> tuple[Tensor, Tensor]:
-    """(n, R, D) and (n, O, R), multiplied by the scale; what lies behind a lower rank is zero.
+    """(n, R, D) and (n, O, R), the latter multiplied by the scale; lower ranks are padded with zeros.
 
-    In few calls where adapters are of one kind: it is done for every layer whenever a row joins or leaves.
+    Adapters of one rank and scale take few calls: this runs for every layer whenever a row joins or leaves.
     """
     ranks = [lora.a.shape[1] for lora in loras]
     if len({(lora.a.shape[1], lora.scale) for lora in loras}) == 1:

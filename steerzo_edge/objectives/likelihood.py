@@ -37,7 +37,7 @@ def losses(
         base: Whose bank has the K versions active.
         batch: One batch, the same for all versions.
         copies: K.
-        entering: Hidden states that enter a layer not above the route's fan, if they are at hand.
+        entering: Hidden states that enter a layer not above the route's branch layer, if they are at hand.
         option_mass: Weight of the options' common log-probability, for classification.
 
     Returns:
