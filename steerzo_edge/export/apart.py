@@ -1,7 +1,7 @@
-"""An export in a process of its own: see `program.py`.
+"""Runs an export in a process of its own: see `program.py`.
 
-Loading a base sets things that belong to a whole process, and takes memory that a server may not have. The process
-ends with whoever started it; where memory runs out, the system ends it before others.
+Loading a base changes settings of the whole process, and takes memory that a server may not have. The process ends
+when its parent ends; if memory runs out, the system ends it before other processes.
 """
 
 import json
@@ -41,7 +41,7 @@ _KINDS: Final = {
         StorageError,
     )
 }
-# No key and no token: the base is in the cache already, for it is loaded here.
+# No key and no token: the process that serves this base has put it into the cache.
 _PASSED: Final = (
     *("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "HOME", "TMPDIR", "XDG_CACHE_HOME"),
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "OMP_NUM_THREADS"),
@@ -66,20 +66,21 @@ def export_apart(
     Args:
         form: As in `export`.
         adapter: A PEFT directory.
-        out: Where it will be; what is beside it after an error is the caller's to remove.
+        out: Path of the export; after an error, the caller removes partial files next to it.
         name: The base, as `load_base` takes it.
         revision: Commit, tag or branch of a hub model.
-        memory_bytes: Most that the process may have; 0 is no limit.
-        unwanted: Asked a few times a second; True ends the process.
+        memory_bytes: Limit of the process's memory; 0 for none.
+        unwanted: Called a few times a second; True ends the process.
 
     Raises:
         SteerzoError: As `export`.
         OSError: As `export`.
         BusyError: If it became unwanted, or took longer than an hour.
-        CapacityError: If memory did not suffice.
+        CapacityError: If it ran out of memory.
     """
     command = [sys.executable, "-P", "-m", "steerzo_edge.export.program", str(memory_bytes)]
-    # The process reads its end of a pipe whose other end is here, and leaves when that is closed, however it is.
+    # The process reads one end of a pipe; this process holds the other end. When that is closed, also by a kill,
+    # the export process ends.
     theirs, ours = os.pipe()
     try:
         process = subprocess.Popen(
@@ -118,9 +119,9 @@ def _ended(process: subprocess.Popen[bytes], unwanted: Callable[[], bool]) -> tu
             return process.communicate(timeout=POLL_S)
         except subprocess.TimeoutExpired:
             if unwanted():
-                raise BusyError("the export was given up: nobody waits for it any more") from None
+                raise BusyError("the export was stopped, because it is no longer wanted") from None
             if time.monotonic() > until:
-                raise BusyError(f"the export was given up after {WAIT_S:.0f} seconds") from None
+                raise BusyError(f"the export was stopped after {WAIT_S:.0f} seconds") from None
 
 
 def _raise(status: int, told: bytes, trace: bytes) -> None:
@@ -130,8 +131,8 @@ def _raise(status: int, told: bytes, trace: bytes) -> None:
         raise _refusal(json.loads(told))
     if status in (NO_MEMORY, -9):
         raise CapacityError(
-            "the memory did not suffice for the export",
-            hint="Download the adapter, and run `steerzo export ADAPTER_DIR --out DIR` where there is more memory.",
+            "the export ran out of memory",
+            hint="Download the adapter, and run `steerzo export ADAPTER_DIR --out DIR` with more memory.",
         )
     cause = RuntimeError(f"exit status {status}: {trace.decode(errors='replace')[-_MOST_TOLD:]}")
     raise SteerzoError("the export failed; the server's log has the details") from cause
