@@ -48,7 +48,7 @@ _PASSED: Final = (
 )
 _SET: Final = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "passive"}
 _ROOT: Final = Path(__file__).parents[2]
-_MOST_TOLD: Final = 4000
+_MOST_TRACE: Final = 4000
 
 
 def export_apart(
@@ -98,12 +98,12 @@ def export_apart(
     try:
         with process:
             try:
-                told, trace = _ended(process, unwanted)
+                output, trace = _ended(process, unwanted)
             finally:
                 process.kill()
     finally:
         os.close(ours)
-    _raise(process.returncode, told, trace)
+    _raise(process.returncode, output, trace)
 
 
 def _environment() -> dict[str, str]:
@@ -124,21 +124,21 @@ def _ended(process: subprocess.Popen[bytes], unwanted: Callable[[], bool]) -> tu
                 raise BusyError(f"the export was stopped after {WAIT_S:.0f} seconds") from None
 
 
-def _raise(status: int, told: bytes, trace: bytes) -> None:
+def _raise(status: int, output: bytes, trace: bytes) -> None:
     if status == 0:
         return
     if status == REFUSED:
-        raise _refusal(json.loads(told))
+        raise _refusal(json.loads(output))
     if status in (NO_MEMORY, -9):
         raise CapacityError(
             "the export ran out of memory",
             hint="Download the adapter, and run `steerzo export ADAPTER_DIR --out DIR` with more memory.",
         )
-    cause = RuntimeError(f"exit status {status}: {trace.decode(errors='replace')[-_MOST_TOLD:]}")
+    cause = RuntimeError(f"exit status {status}: {trace.decode(errors='replace')[-_MOST_TRACE:]}")
     raise SteerzoError("the export failed; the server's log has the details") from cause
 
 
-def _refusal(told: dict[str, Any]) -> Exception:
-    if told["kind"] == "OSError":
-        return OSError(told["errno"], told["told"])
-    return _KINDS[told["kind"]](told["told"], hint=told["hint"])
+def _refusal(refused: dict[str, Any]) -> Exception:
+    if refused["kind"] == "OSError":
+        return OSError(refused["errno"], refused["message"])
+    return _KINDS[refused["kind"]](refused["message"], hint=refused["hint"])

@@ -23,11 +23,11 @@ def _main(form: str, adapter: str, out: str, name: str, revision: str) -> int:
     try:
         export(known[form], Path(adapter), Path(out), name, revision=revision or None)
     except SteerzoError as error:
-        return _refused(kind=type(error).__name__, told=str(error), hint=error.hint)
+        return _refused(kind=type(error).__name__, message=str(error), hint=error.hint)
     except OSError as error:
         if error.errno is None:
             raise
-        return _refused(kind="OSError", told=error.strerror, errno=error.errno)
+        return _refused(kind="OSError", message=error.strerror, errno=error.errno)
     except MemoryError:
         return NO_MEMORY
     except RuntimeError as error:
@@ -37,8 +37,8 @@ def _main(form: str, adapter: str, out: str, name: str, revision: str) -> int:
     return 0
 
 
-def _refused(**told: object) -> int:
-    sys.stdout.write(json.dumps(told))
+def _refused(**refused: object) -> int:
+    sys.stdout.write(json.dumps(refused))
     sys.stdout.flush()
     return REFUSED
 

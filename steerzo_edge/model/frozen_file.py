@@ -15,7 +15,7 @@ def save_frozen(path: Path, frozen: Tensor, origin: str) -> None:
     """Writes a subset's frozen part.
 
     Args:
-        path: The file; replaced whole.
+        path: The file; replaced atomically.
         frozen: Flat float32.
         origin: Describes what it was made from; `load_frozen` compares it.
 
