@@ -1,6 +1,6 @@
 """Estimated memory of a run against its measured peak, over a grid of shapes, each case in a fresh process.
 
-    python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/estimate.md]
+    python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/results/estimate_error.md]
     python -m benchmarks.estimate_error --measured FILE [FILE ...]      # estimates anew, peaks of earlier runs
 
 The estimate is made from the config and the rows alone. The measurement is a run of three steps, with evaluations,

@@ -1,7 +1,9 @@
 """A run and its directory: whatever is lost but the journal, the result has the same bytes."""
 
+import json
 import math
 import time
+import zlib
 from itertools import islice
 from pathlib import Path
 
@@ -111,6 +113,24 @@ def test_another_run_in_the_same_directory_is_refused(
     run.close()
     with pytest.raises(JournalError, match=f"another {what}"):
         Run(tmp_path, base, profile(**changes), labelled_rows(rows), seed=seed)
+
+
+def test_a_run_that_an_older_version_began_goes_on(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    expected = finished(tmp_path / "whole", base)
+    run = open_run(tmp_path / "old", base)
+    list(islice(run.records(), 7))
+    run.close()
+
+    journal = tmp_path / "old" / "journal"
+    first, *lines = journal.read_bytes().splitlines(keepends=True)
+    header = json.loads(first[9:])
+    header["profile"]["subset"]["a"] = header["profile"]["subset"].pop("init_a")
+    header["profile"]["batch"]["cuda_graphs"] = False
+    text = json.dumps(header, separators=(",", ":")).encode()
+    journal.write_bytes(b"".join([b"%08x %s\n" % (zlib.crc32(text), text), *lines]))
+
+    assert finished(tmp_path / "old", base).sha256 == expected.sha256
 
 
 def test_another_base_is_refused(tiny: Loader, tmp_path: Path) -> None:
