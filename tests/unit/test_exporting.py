@@ -215,9 +215,9 @@ def test_refusals_come_back_as_they_were(box: Box, tmp_path: Path) -> None:
     (tmp_path / "out" / "file").touch()
     with pytest.raises(ConflictError, match="exists already") as caught:
         export_apart("merged", adapter, tmp_path / "out", box.base.name)
-    assert caught.value.hint == "Name a directory that is new."
+    assert caught.value.hint == "Name a new directory."
     with pytest.raises(FileNotFoundError):
-        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "told": "gone", "errno": 2}).encode(), b"")
+        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "message": "gone", "errno": 2}).encode(), b"")
     with pytest.raises(CapacityError):
         apart._raise(-9, b"", b"")
     with pytest.raises(SteerzoError, match="log has the details") as unknown:
