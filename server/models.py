@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from steerzo_edge.model.load import BUNDLED
+from steerzo_edge.model.sources.bundled import BUNDLED
 
 _HUB_ID: Final = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 

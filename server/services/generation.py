@@ -23,8 +23,8 @@ from steerzo_edge.data.tokenization import Tokens
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.generate import Generation, Sampling, encode_prompt
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 MOST_TOKENS = 4096
 

@@ -13,8 +13,8 @@ from server.store.adapter_files import AdapterFiles
 from server.store.adapters import AdapterRow
 from steerzo_edge.errors import AdapterFileError
 from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS, file_sha256, load_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 Key = tuple[str, str]
 

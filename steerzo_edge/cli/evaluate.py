@@ -19,9 +19,9 @@ from steerzo_edge.data.in_context import with_demonstrations
 from steerzo_edge.data.tokenization import prompt_tokens, tokenize
 from steerzo_edge.errors import InputError
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.settings.sections import ModelConfig

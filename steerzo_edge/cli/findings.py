@@ -17,14 +17,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import bitsandbytes as bnb
 import psutil
 import torch
 from packaging.requirements import Requirement
 
 from steerzo_edge.estimate import free_bytes
 from steerzo_edge.model.load import default_device
-from steerzo_edge.model.quantization import FrozenLinear, dequantized
+from steerzo_edge.model.quantization import STORAGES
 
 Verdict = Literal["ok", "warning", "failed"]
 PACKAGES = ("torch", "transformers", "bitsandbytes", "optimum", "accelerate", "safetensors", "fastapi", "pydantic")
@@ -210,17 +209,11 @@ def _product(kind: Literal["nf4", "int8"], device: str) -> tuple[float, float]:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(256, 512, generator=generator)
     x = torch.randn(1, 512, generator=generator).bfloat16().to(device)
-    layer: torch.nn.Module
-    if kind == "nf4":
-        layer = bnb.nn.Linear4bit(512, 256, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
-        layer.weight = bnb.nn.Params4bit(weight.bfloat16(), requires_grad=False, quant_type="nf4")
-    else:
-        layer = bnb.nn.Linear8bitLt(512, 256, bias=False, has_fp16_weights=False)
-        layer.weight = bnb.nn.Int8Params(weight.half(), requires_grad=False, has_fp16_weights=False)
-    layer = layer.to(device).requires_grad_(False).eval()
+    storage = STORAGES[kind]
+    layer = storage.linear(storage.layer(weight.to(device), None, torch.bfloat16))
     with torch.inference_mode():
-        expanded = dequantized(layer, torch.bfloat16).float()
-        found = FrozenLinear(layer).decode_matmul(x).float()
+        expanded = layer.weight(torch.bfloat16).float()
+        found = layer.decode_matmul(x).float()
         exact = x.float() @ expanded.T
     return _apart(found, exact), _apart(expanded.cpu(), weight)
 

@@ -39,8 +39,9 @@ from steerzo_edge.decoding.logprobs import TokenLogprob, logprobs_of
 from steerzo_edge.decoding.reading import Reading, next_of
 from steerzo_edge.decoding.row import Piece, Request, Row
 from steerzo_edge.decoding.sampling import chosen
-from steerzo_edge.model.bank import Patches, rows
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
+from steerzo_edge.model.routes import rows
 from steerzo_edge.model.segments import segments
 
 __all__ = ["Decoder", "Piece", "Request"]

@@ -10,8 +10,8 @@ from steerzo_edge.decoding.answer import FinishReason, Generation
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import GREEDY, Sampling
 from steerzo_edge.errors import InputError, PromptTooLongError
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 __all__ = ["FinishReason", "Generation", "Sampling", "encode_prompt", "generate"]
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from steerzo_edge.decoding.cache import Chunk, RowCache
 from steerzo_edge.decoding.row import Row
-from steerzo_edge.model.bank import rows
+from steerzo_edge.model.routes import rows
 
 
 class Reading:

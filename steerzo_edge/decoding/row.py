@@ -6,8 +6,8 @@ from steerzo_edge.data.tokenization import Tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs, PartialAnswer
 from steerzo_edge.decoding.logprobs import TokenLogprob
 from steerzo_edge.decoding.sampling import Chooser, Sampling
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 
 @dataclass(frozen=True, slots=True)

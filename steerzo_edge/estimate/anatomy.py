@@ -10,18 +10,13 @@ from dataclasses import dataclass
 import torch
 from optimum.utils import NormalizedConfigManager
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from steerzo_edge.model.building import building
-from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
-from steerzo_edge.model.load import source_of
-from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.model.quantization import STORAGES, Quantization
+from steerzo_edge.model.sources.registry import source_of
 
-# Bytes of a quantized weight: its code, and its share of the scale of a block of 64 weights. nf4 is quantized
-# twice: the scale takes one byte, and a float32 for each 256 scales. GPTQ: 4 bits, and scale and zero point of
-# groups of 128.
-WEIGHT_BYTES = {"nf4": 0.5 + (1 + 4 / 256) / 64, "fp4": 0.5 + 4 / 64, "int8": 1.0, "gptq": 0.5 + 2.5 / 128}
 # Names, in various model families, of the layers whose output is added to the residual stream.
 OUTPUT_LAYERS = {"o_proj", "out_proj", "dense", "c_proj", "down_proj", "fc2", "fc_out", "dense_4h_to_h", "wo", "w2"}
 
@@ -95,8 +90,9 @@ class Anatomy:
             itemsize: Bytes of the compute type.
         """
         linear = sum(projection.inputs * projection.outputs for projection in self.projections)
-        scales = 4 * sum(projection.outputs for projection in self.projections) if quantization == "int8" else 0
-        return round(linear * WEIGHT_BYTES.get(quantization, itemsize)) + scales + self.others * itemsize
+        storage = STORAGES[quantization]
+        scales = storage.bytes_per_output * sum(projection.outputs for projection in self.projections)
+        return round(linear * storage.bytes_per_weight(itemsize)) + scales + self.others * itemsize
 
     @property
     def largest_weight(self) -> int:
@@ -114,13 +110,11 @@ def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
     Raises:
         BaseModelError: If there is no such model, or the hub cannot be reached.
     """
-    source = source_of(name)
+    source = source_of(name, revision)
     try:
-        return AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=False, token=hub_token(source)
-        )
+        return source.config()
     except (OSError, ValueError) as error:
-        raise explained(error, name, revision, "the config of base model") from error
+        raise source.explained(error, "the config of base model") from error
 
 
 def bare_model(config: PretrainedConfig) -> PreTrainedModel:

@@ -10,6 +10,7 @@ from steerzo_edge.estimate.anatomy import Anatomy, Projection
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.layers import layer_index
+from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.settings.profile import Profile
 
 FLOAT32 = 4
@@ -35,7 +36,7 @@ def exact_needs(
         checkpointing: Keep only each layer's input, and compute the rest again in the backward pass.
     """
     itemsize = profile.model.dtype.itemsize
-    quantized = profile.model.quantization != "none"
+    quantized = STORAGES[profile.model.quantization].quantized
     each = [
         saved_bytes(body, trained, layer, itemsize, longest=work.longest)
         for layer in range(trained.first_layer, body.layers)

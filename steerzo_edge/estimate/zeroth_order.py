@@ -10,6 +10,7 @@ from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.attention import QUERIES, SCORE_BYTES
 from steerzo_edge.model.head import BLOCK_BYTES
+from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import AdamConfig, MomentumConfig
 from steerzo_edge.zo.noise import CACHE_BYTES
@@ -92,7 +93,7 @@ def layer_bytes(body: Anatomy, itemsize: int, tokens: int, *, scores: int = 0) -
 
 
 def _expanded(profile: Profile, body: Anatomy, itemsize: int) -> int:
-    return 0 if profile.model.quantization == "none" else body.largest_weight * itemsize
+    return body.largest_weight * itemsize if STORAGES[profile.model.quantization].quantized else 0
 
 
 def _moments(profile: Profile) -> int:

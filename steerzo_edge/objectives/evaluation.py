@@ -8,9 +8,10 @@ import torch
 
 from steerzo_edge.data.batches import TargetBatch, collate, forks
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
-from steerzo_edge.model.bank import Patches, uniform
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.prefix import PrefixStore
+from steerzo_edge.model.routes import uniform
 from steerzo_edge.objectives.greedy_answers import MAX_NEW_TOKENS, greedy_answers, prompt_of
 from steerzo_edge.objectives.likelihood import losses, option_loss, option_scores
 from steerzo_edge.objectives.metrics import accuracy, balanced_accuracy, binary_f1

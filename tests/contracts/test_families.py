@@ -22,11 +22,11 @@ from steerzo_edge.errors import BaseModelError
 from steerzo_edge.export.gguf_adapter import export_gguf_adapter
 from steerzo_edge.export.gguf_model import export_gguf
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.merged import export_merged
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.quantization import Quantization
 from tests.conftest import byte_tokenizer
 from tests.contracts.conftest import LOADS

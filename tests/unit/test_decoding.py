@@ -14,10 +14,10 @@ from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.generate import Generation, encode_prompt
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import select
 from steerzo_edge.model.lora import Lora
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run import Run

@@ -18,8 +18,9 @@ from server.problems import NotReadyError
 from steerzo_edge.data.batches import collate
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.errors import BusyError
-from steerzo_edge.model.bank import LoraPatch, Patches, no_preemption
+from steerzo_edge.model.bank import no_preemption
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import LoraPatch, Patches
 from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run import Result, Run

@@ -9,9 +9,9 @@ from steerzo_edge.data.examples import Completion, Dataset, Labelled
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Targets, prompt_tokens, tokenize
 from steerzo_edge.decoding.generate import Sampling, generate
-from steerzo_edge.model.bank import uniform
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.lora import Lora
+from steerzo_edge.model.routes import uniform
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.evaluation import evaluate
 from steerzo_edge.objectives.greedy_answers import greedy_answers, prompt_of

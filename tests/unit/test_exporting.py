@@ -201,7 +201,7 @@ def test_nobody_waits_any_more(box: Box, why: str) -> None:
         server.bell.closed = why == "shutdown"
         return why == "left"
 
-    with pytest.raises(BusyError, match="nobody waits"):
+    with pytest.raises(BusyError, match="no longer wanted"):
         exported(server, row, "merged", unwanted=unwanted)
     assert asked[0] == 1
     assert children() <= others
@@ -213,11 +213,11 @@ def test_refusals_come_back_as_they_were(box: Box, tmp_path: Path) -> None:
     adapter = box.adapters.files.directory(uploaded(box, "mine"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
-    with pytest.raises(ConflictError, match="there is something") as caught:
+    with pytest.raises(ConflictError, match="exists already") as caught:
         export_apart("merged", adapter, tmp_path / "out", box.base.name)
-    assert caught.value.hint == "Name a directory that is new."
+    assert caught.value.hint == "Name a new directory."
     with pytest.raises(FileNotFoundError):
-        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "told": "gone", "errno": 2}).encode(), b"")
+        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "message": "gone", "errno": 2}).encode(), b"")
     with pytest.raises(CapacityError):
         apart._raise(-9, b"", b"")
     with pytest.raises(SteerzoError, match="log has the details") as unknown:

@@ -16,7 +16,7 @@ from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear
 from tests.conftest import Loader
 from tests.unit.test_decoding import mixed
 

@@ -18,8 +18,8 @@ from steerzo_edge.cli.train import base_settings
 from steerzo_edge.errors import BaseModelError, InputError
 from steerzo_edge.estimate.anatomy import load_config
 from steerzo_edge.export.apart import export_apart
-from steerzo_edge.model.hub import hub_token
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.sources.hub import hub_token
 from tests.conftest import Loader
 from tests.peft_directory import lora_files, written
 
@@ -191,7 +191,7 @@ def test_a_token_file_that_is_none(
         (tmp_path / "token").write_bytes(content)
     monkeypatch.setenv("STEERZO_HF_TOKEN_FILE", str(tmp_path / "token"))
     with pytest.raises(BaseModelError, match=match) as caught:
-        hub_token("org/gated")
+        hub_token()
     assert str(tmp_path) not in f"{caught.value} {caught.value.hint}"
 
 
@@ -202,7 +202,8 @@ def test_bases_of_this_machine_need_no_token(
     assert load_config("bundled").model_type == "llama"
     assert load_base(str(tiny_path), quantization="none", device="cpu").name == str(tiny_path)
     for path in (str(tmp_path / "gone"), "./gone"):
-        assert hub_token(path) is None
+        with pytest.raises(BaseModelError, match="no such directory"):
+            load_base(path, quantization="none", device="cpu")
 
 
 def test_another_base_has_another_revision() -> None:

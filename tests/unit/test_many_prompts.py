@@ -16,9 +16,8 @@ from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BusyError, NotFoundError
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear, Patches
 from tests.conftest import Loader
 from tests.unit.test_decoding import adapters
 

@@ -70,7 +70,7 @@ def test_a_merge_that_went_wrong_is_not_kept(
     factor = {"forgotten": 0.0, "twice": 2.0, "turned round": -1.0}[wrong]
 
     def other(name: str, layer: merged.BankLinear, patch: merged.Patch) -> torch.Tensor:
-        weight = merged.dequantized(layer.base, torch.float32)
+        weight = layer.weight_like_base(torch.float32)
         return weight + factor * (right(name, layer, patch) - weight)
 
     monkeypatch.setattr(merged, "_merged_weight", other)

@@ -15,8 +15,8 @@ from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.generate import encode_prompt, generate
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BusyError, CapacityError, NotFoundError, SteerzoError
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 from tests.conftest import Loader
 
 DEADLINE_S = 20

@@ -13,8 +13,8 @@ from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.reading import Reading, next_of
 from steerzo_edge.decoding.row import Row
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.model.bank import LoraXsPatch, Patches, WeightPatch
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import LoraXsPatch, Patches, WeightPatch
 from tests.conftest import Loader
 from tests.unit.test_decoding import adapter, adapters
 from tests.unit.test_failing_steps import finished

@@ -76,8 +76,8 @@ def test_span_and_scale(base: Base, packed: Packed) -> None:
 
 def test_a_random_a_has_that_mean_square(base: Base, packed: Packed) -> None:
     random, spanning = (
-        resolve({"subset": {"kind": "lora", "a": a, "rank": 16}}).subset.build(base, 3, packed)
-        for a in ("random", "inputs")
+        resolve({"subset": {"kind": "lora", "init_a": start, "rank": 16}}).subset.build(base, 3, packed)
+        for start in ("random", "input-subspace")
     )
     seen = seen_by(base, packed)
 
