@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.batches import Batch, batch_rows, collate, forks
 from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.packing import Packed, pack
-from steerzo_edge.data.tokenization import Tokenized, tokenize
+from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DatasetError, ProfileError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.graphs import Graphs

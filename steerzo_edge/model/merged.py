@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from steerzo_edge.data.tokenization import prompt_tokens
+from steerzo_edge.data.tokens import prompt_tokens
 from steerzo_edge.errors import AdapterFileError, BaseModelError, ConflictError, StorageError
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import BankLinear, LoraPatch, Patch, Patches, WeightPatch, uniform
