@@ -75,10 +75,7 @@ def json_rows(text: str, faults: Faults) -> Iterator[Row]:
         if not line.strip():
             continue
         if len(line) > MOST_ROW_CHARACTERS:
-            found, fix = (
-                f"a line of {len(line):,} characters",
-                f"at most {MOST_ROW_CHARACTERS:,}, one object a line",
-            )
+            found, fix = f"a line of {len(line):,} characters", f"at most {MOST_ROW_CHARACTERS:,}"
             faults.append(Fault(f"line {number}", "", found, fix))
             continue
         try:

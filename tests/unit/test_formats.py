@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from steerzo_edge.data import kinds
 from steerzo_edge.data import parquet as reader
 from steerzo_edge.data import rows as text_rows
 from steerzo_edge.data.examples import Chat, Completion, Labelled, Message, Plain
@@ -319,3 +320,18 @@ def test_every_token_of_a_plain_text_but_the_first_counts_once() -> None:
     tokenizer.eos_token = None
     with pytest.raises(DatasetError, match=r"line 2, field 'text': found 1 tokens"):
         tokenize(read_rows([{"text": text}, {"text": "z"}]), tokenizer, 8)
+
+
+def test_every_file_of_a_kind_is_registered() -> None:
+    found = {path.stem for path in Path(kinds.__file__).parent.glob("*.py")}
+    assert found - {"__init__", "kind"} == set(kinds.FILES)
+    assert list(FIELDS) == list(kinds.KINDS)
+
+
+def test_a_turn_without_a_speaker_is_named() -> None:
+    with pytest.raises(DatasetError) as caught:
+        read_rows([{"messages": [{"content": "Why?"}, ANSWER]}, {"messages": [{"role": "tool", "content": ""}]}])
+    assert [(fault.field, fault.found) for fault in caught.value.faults] == [
+        ("messages[0].role", "nothing"),
+        ("messages[0].role", "'tool'"),
+    ]

@@ -2,8 +2,8 @@
 
 Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). A choice of COPA continues the
 premise's sentence, so the premise's full stop and the choice's capital letter are removed, as in the paper's own
-runs. A candidate of ReCoRD takes a place in the middle of the query: the prompt is the text before that place, and a
-choice is the candidate with the text after it.
+runs. A candidate of ReCoRD takes a place in the middle of the query: the prompt is the text before that place, and
+a choice is the candidate with the text after it.
 """
 
 from collections.abc import Iterator, Sequence
