@@ -33,7 +33,7 @@ class TargetBatch:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens that go through the model, without those that fill up a size."""
+        """Number of tokens of all rows."""
         return self.packed.tokens
 
 
@@ -57,7 +57,7 @@ class ChoiceBatch:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens that go through the model, without those that fill up a size."""
+        """Number of tokens of all rows."""
         return self.packed.tokens
 
 
@@ -97,7 +97,7 @@ class PhraseBatch:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens that go through the model, without those that fill up a size."""
+        """Number of tokens of all rows."""
         return self.packed.tokens
 
 

@@ -77,7 +77,7 @@ class Packed:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens, without filler."""
+        """Number of tokens of all rows."""
         return sum(len(row.tokens) for row in self.rows)
 
 
@@ -148,7 +148,7 @@ def _positions(row: Fork) -> list[int]:
 
 
 def _visible(row: Fork, width: int) -> Tensor:
-    """(W, W) bool: a token sees the earlier tokens of the stem and of its own branch."""
+    """(W, W) bool: a token sees the earlier tokens of the stem and of its own branch; padding sees the stem."""
     owner = [0] * len(row.stem) + [index for index, b in enumerate(row.branches, 1) for _ in b]
     owners = torch.tensor(owner + [0] * (width - len(owner)))
     seen = (owners.unsqueeze(0) == 0) | (owners.unsqueeze(0) == owners.unsqueeze(1))

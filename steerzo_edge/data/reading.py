@@ -34,7 +34,7 @@ SHOWN_FAULTS = 100
 MOST_EXAMPLES = 1_000_000
 MOST_CHARACTERS = 256 << 20
 _ONE_TASK = "Leave out the template and options, or the benchmark task."
-# What rows are read as, to name the faults, if none of them is good enough to recognize a kind.
+# If no line is an object, no kind can be recognized; the file is read as this one, only to report the faults.
 _UNRECOGNIZED = KINDS["completion"]
 Source = Callable[[Faults], Iterator[Row]]
 ExamplesOf = Callable[[int, Mapping[str, Any], Faults], Iterable[Example]]
@@ -189,7 +189,7 @@ class _Reading:
         return self._found
 
     def _add(self, line: int, examples: Iterable[Example]) -> bool:
-        """Adds a row's examples; whether reading may go on."""
+        """Adds a row's examples; False if they exceed the limits, so that reading must stop."""
         before = len(self._faults)
         found: list[tuple[int, Example]] = []
         for example in examples:
