@@ -1,4 +1,4 @@
-"""A copy of the package to extend, and a process that runs with it: tests here add one file and one line."""
+"""A copy of the package that a test may extend, as a contributor would: one new file, one edited line."""
 
 import os
 import shutil
@@ -10,47 +10,38 @@ ROOT = Path(__file__).parents[2]
 
 
 def copied_package(tmp_path: Path) -> Path:
-    """Copies `steerzo_edge`; large or unchanged files (its assets, the profiles) are linked.
+    """Copies `steerzo_edge`; its assets and the profiles are linked, not copied.
 
     Returns:
-        The directory of the copy.
+        The directory that holds the copy, for `PYTHONPATH`; the package is `steerzo_edge` in it.
     """
-    package = tmp_path / "steerzo_edge"
-    shutil.copytree(ROOT / "steerzo_edge", package, ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    root = tmp_path / "copy"
+    package = root / "steerzo_edge"
+    shutil.copytree(ROOT / "steerzo_edge", package, ignore=shutil.ignore_patterns("assets", "__pycache__"))
     (package / "assets").symlink_to(ROOT / "steerzo_edge" / "assets")
-    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
-    return package
+    (root / "profiles").symlink_to(ROOT / "profiles")
+    return root
 
 
 def add_line(file: Path, after: str, line: str) -> None:
-    """Adds a line below the only line that reads `after`, with the same indentation."""
-    lines = file.read_text().split("\n")
-    (place,) = (index for index, text in enumerate(lines) if text.strip() == after)
-    indentation = lines[place][: len(lines[place]) - len(lines[place].lstrip())]
-    lines.insert(place + 1, indentation + line)
-    file.write_text("\n".join(lines))
+    """Adds a line, indented as given, below the only line that contains `after`."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    (place,) = [number for number, text in enumerate(lines) if after in text]
+    lines.insert(place + 1, line)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run_with(package: Path, program: str, *arguments: str) -> str:
-    """Runs a Python program with the copy in place of the package.
+def run_in(root: Path, program: str, *arguments: str) -> str:
+    """Runs a Python program that imports the copy instead of the package.
 
     Returns:
         What the program wrote to standard output.
     """
     # The repository comes second, for the packages that are not copied.
-    environment = os.environ | {
-        "PYTHONPATH": f"{package.parent}{os.pathsep}{ROOT}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=package.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

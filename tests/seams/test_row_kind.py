@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.seams.copied import add_line, copied_package, run_with
+from tests.seams.copied import add_line, copied_package, run_in
 
 # {"question": ..., "reply": ...}: an example of its own, learned as a sequence.
 KIND = """
@@ -58,7 +58,7 @@ from steerzo_edge.data.statistics import statistics
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.model.load import load_tokenizer
 
-assert Path(steerzo_edge.__file__).parent == Path(sys.argv[1])
+assert Path(steerzo_edge.__file__).parents[1] == Path(sys.argv[1])
 tokenizer = load_tokenizer()
 dataset = read_dataset(Path(sys.argv[2]).read_bytes())
 try:
@@ -86,14 +86,14 @@ ROWS = [
 
 
 def test_a_new_kind_of_rows_is_one_file_and_one_line(tmp_path: Path) -> None:
-    package = copied_package(tmp_path)
-    kinds = package / "data" / "kinds"
+    root = copied_package(tmp_path)
+    kinds = root / "steerzo_edge/data/kinds"
     (kinds / "exchange.py").write_text(KIND)
-    add_line(kinds / "__init__.py", after='"completion",', line='"exchange",')
+    add_line(kinds / "__init__.py", after='"completion",', line='    "exchange",')
 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    told = json.loads(run_with(package, PROGRAM, str(package), str(file)))
+    told = json.loads(run_in(root, PROGRAM, str(root), str(file)))
 
     assert (told["format"], told["rows"]) == ("exchange", ROWS)
     assert len(told["fingerprint"]) == 64
