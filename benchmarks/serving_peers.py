@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.quantization import STORAGES

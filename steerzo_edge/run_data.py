@@ -6,7 +6,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.tokenization import Tokenized, tokenize
+from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.settings.profile import Profile

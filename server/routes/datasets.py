@@ -14,6 +14,7 @@ from server.services.context import Context, Server
 from server.services.datasets import keep_rows, keep_upload, shown
 from server.services.uploads import media_type, received
 from server.store.datasets import DatasetRow
+from steerzo_edge.data.kinds import KINDS
 from steerzo_edge.data.preview import preview
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, TaskError
@@ -90,7 +91,7 @@ def preview_dataset(
     row = server.register.dataset(dataset_id)
     task = None
     if template is not None:
-        if row.facts["format"] != "classification":
+        if not KINDS[row.facts["format"]].takes_task:
             raise InputError(f"a template needs text/label rows; the dataset is {row.facts['format']}")
         task = Task.parse({"template": template}, where="template", error=TaskError)
     context = server.device.base.context_length

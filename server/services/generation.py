@@ -19,7 +19,7 @@ from starlette.requests import Request as HttpRequest
 
 from server.services.context import Context
 from steerzo_edge.data.examples import Message
-from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.generate import Generation, Sampling, encode_prompt

@@ -73,7 +73,7 @@ def inspect(
     train, validation = rows
     if train is None:
         raise InputError("dataset is missing")
-    if body.task is not None and train.format != "classification":
+    if body.task is not None and train.task is None:
         raise InputError(f"a task needs text/label rows; the dataset is {train.format}")
     if validation is None:
         train, validation = split(train, profile, body.seed)

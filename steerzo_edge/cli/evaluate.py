@@ -16,7 +16,8 @@ from rich.table import Table
 from steerzo_edge.cli.train import parsed_task, read_file
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.in_context import with_demonstrations
-from steerzo_edge.data.tokenization import prompt_tokens, tokenize
+from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.tokens import prompt_tokens
 from steerzo_edge.errors import InputError
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.base import Base

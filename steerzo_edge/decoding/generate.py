@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Message
-from steerzo_edge.data.tokenization import answer_tokens, chat_text, prompt_tokens
+from steerzo_edge.data.tokens import answer_tokens, chat_text, prompt_tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import GREEDY, Sampling

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs, PartialAnswer
 from steerzo_edge.decoding.logprobs import TokenLogprob
 from steerzo_edge.decoding.sampling import Chooser, Sampling

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steerzo_edge.data.tokenization import prompt_tokens
+from steerzo_edge.data.tokens import prompt_tokens
 from steerzo_edge.errors import AdapterFileError, BaseModelError, ConflictError, StorageError
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.bank import BankLinear

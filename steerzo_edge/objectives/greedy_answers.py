@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from steerzo_edge.data.tokenization import Target, Tokens
+from steerzo_edge.data.tokenization import Target
+from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.model.base import Base
 
 # Longest answer where neither the rows nor the profile set one.

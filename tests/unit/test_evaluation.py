@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from steerzo_edge.data.examples import Completion, Dataset, Labelled
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.task import Task
-from steerzo_edge.data.tokenization import Targets, prompt_tokens, tokenize
+from steerzo_edge.data.tokenization import Targets
+from steerzo_edge.data.tokens import prompt_tokens
 from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.lora import Lora

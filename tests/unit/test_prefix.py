@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from steerzo_edge.data.batches import collate, forks
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.packing import pack
-from steerzo_edge.data.tokenization import Tokenized, tokenize
+from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
 from tests.conftest import DATASETS, Loader

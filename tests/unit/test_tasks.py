@@ -11,10 +11,11 @@ import pytest
 
 from steerzo_edge.data import reading
 from steerzo_edge.data.examples import Completion, Dataset, Labelled, MultipleChoice
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tasks import TASKS
-from steerzo_edge.data.tokenization import Choices, Questions, Targets, tokenize
+from steerzo_edge.data.tokenization import Choices, Questions, Targets
 from steerzo_edge.errors import DatasetError, TaskError
 from tests.conftest import byte_tokenizer
 
