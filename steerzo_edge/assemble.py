@@ -93,7 +93,7 @@ def assemble(
 
 def _check(profile: Profile) -> None:
     if getattr(profile.method, "cone", None) is not None and profile.subset.block_layers is not None:
-        raise ProfileError("method.cone needs the directions of the step before, which perturbed another block ")
+        raise ProfileError("method.cone needs the directions of the step before, which perturbed another block")
 
 
 def _blocks(base: Base, profile: Profile, subset: Subset, seed: int) -> Blocks:

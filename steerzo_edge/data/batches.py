@@ -1,7 +1,7 @@
 """Batches: which rows a step sees, and their tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class TargetBatch:
     places: Tensor
     targets: Tensor
     weights: Tensor
-    indices: tuple[int, ...] = field(metadata={"origin": True})
+    indices: tuple[int, ...]
 
     @property
     def tokens(self) -> int:
@@ -53,7 +53,7 @@ class ChoiceBatch:
     places: Tensor
     options: Tensor
     answers: Tensor
-    indices: tuple[int, ...] = field(metadata={"origin": True})
+    indices: tuple[int, ...]
 
     @property
     def tokens(self) -> int:
@@ -88,7 +88,7 @@ class PhraseBatch:
     absent: Tensor | None
     answers: Tensor
     right: Tensor
-    indices: tuple[int, ...] = field(metadata={"origin": True})
+    indices: tuple[int, ...]
 
     @property
     def shared(self) -> bool:
@@ -138,33 +138,30 @@ def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
     return [Fork(data.rows[index].prompt, branches) for index in chosen]
 
 
-def collate(
-    data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu", multiple: int = 1
-) -> Batch:
+def collate(data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
     """The tensors of some rows, sorted by length.
 
     Args:
         data: A tokenized dataset.
         indices: Which rows, in any order: the loss is their mean.
         device: Where the model is.
-        multiple: Sizes are filled up to multiples of it, so that shapes come again; the loss is the same.
     """
     pairs = zip(indices, forks(data, indices), strict=True)
     indices, rows = zip(*sorted(pairs, key=lambda pair: len(pair[1].tokens)), strict=True)
-    packed = pack(rows, device, multiple)
+    packed = pack(rows, device)
     if isinstance(data, Targets):
-        return _target_batch(data, indices, packed, multiple)
+        return _target_batch(data, indices, packed)
     if isinstance(data, Questions):
         own = [data.rows[index] for index in indices]
         choices, right = [row.choices for row in own], [row.answers for row in own]
-        return _phrase_batch(choices, right, indices, packed, multiple, shared=False)
+        return _phrase_batch(choices, right, indices, packed, shared=False)
     if _single(data):
         return _choice_batch(data, indices, packed)
     answers = [(data.rows[index].answer,) for index in indices]
     return _phrase_batch([data.options] * len(indices), answers, indices, packed, shared=True)
 
 
-def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed, multiple: int) -> TargetBatch:
+def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed) -> TargetBatch:
     device = packed.input_ids.device
     chosen = [data.rows[index] for index in indices]
     found = [
@@ -173,7 +170,6 @@ def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed, multi
         for place, counted in enumerate(row.counted)
         if counted
     ]
-    found += [(0, 0, 0.0)] * (-len(found) % multiple)
     places, targets, weights = zip(*found, strict=True)
     return TargetBatch(
         packed,
@@ -201,12 +197,11 @@ def _phrase_batch(
     answers: Sequence[tuple[int, ...]],
     indices: tuple[int, ...],
     packed: Packed,
-    multiple: int = 1,
     *,
     shared: bool,
 ) -> PhraseBatch:
     rows, device = packed.rows, packed.input_ids.device
-    widest = -(-max(map(len, options)) // multiple) * multiple
+    widest = max(map(len, options))
     places: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
@@ -218,14 +213,12 @@ def _phrase_batch(
             targets += option
             owners += [example * widest + index] * len(option)
             branch += len(option) - 1
-    beyond = -len(places) % multiple
-    places, targets = places + [0] * beyond, targets + [0] * beyond
     right = torch.tensor([[index in found for index in range(widest)] for found in answers], device=device)
     return PhraseBatch(
         packed,
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
-        torch.nn.functional.pad(_shares(owners, len(rows) * widest), (0, 0, 0, beyond)).to(device),
+        _shares(owners, len(rows) * widest).to(device),
         None if shared else _absent([len(own) for own in options], widest, device),
         torch.tensor([found[0] for found in answers], device=device),
         right,

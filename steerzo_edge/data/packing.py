@@ -11,7 +11,7 @@ each of them sees the prompt and itself.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """N packed rows of S tokens in all; after the last row there may be filler tokens that no row sees.
+    """N packed rows of S tokens in all.
 
     Args:
         rows: As packed, at the beginning of S.
@@ -70,7 +70,7 @@ class Packed:
         groups: The rows, cut into groups for attention.
     """
 
-    rows: tuple[Fork, ...] = field(metadata={"origin": True})
+    rows: tuple[Fork, ...]
     input_ids: Tensor
     positions: Tensor
     groups: tuple[Group, ...]
@@ -81,25 +81,21 @@ class Packed:
         return sum(len(row.tokens) for row in self.rows)
 
 
-def pack(rows: Sequence[Fork], device: torch.device | str = "cpu", multiple: int = 1) -> Packed:
+def pack(rows: Sequence[Fork], device: torch.device | str = "cpu") -> Packed:
     """Packs rows: at least one, none empty.
 
     Args:
         rows: In this order; rows of similar length next to each other save work.
         device: Of the tensors. On CUDA all rows are one group: a kernel launch costs more than padding does.
-        multiple: S is filled up to a multiple of it, and all rows are one group whose W is one too, so that
-            shapes come again.
     """
     tokens = [row.tokens for row in rows]
     begins = starts(rows)
-    whole = multiple > 1 or torch.device(device).type == "cuda"
-    bounds = [(0, len(rows))] if whole else _alike([len(row) for row in tokens])
-    behind = [0] * (-sum(map(len, tokens)) % multiple)
+    bounds = [(0, len(rows))] if torch.device(device).type == "cuda" else _alike([len(row) for row in tokens])
     return Packed(
         rows=tuple(rows),
-        input_ids=torch.tensor([[token for row in tokens for token in row] + behind], device=device),
-        positions=torch.tensor([[place for row in rows for place in _positions(row)] + behind], device=device),
-        groups=tuple(_group(rows[low:high], begins[low], behind, multiple, device) for low, high in bounds),
+        input_ids=torch.tensor([[token for row in tokens for token in row]], device=device),
+        positions=torch.tensor([[place for row in rows for place in _positions(row)]], device=device),
+        groups=tuple(_group(rows[low:high], begins[low], device) for low, high in bounds),
     )
 
 
@@ -116,9 +112,9 @@ def _alike(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return [*bounds, (low, len(lengths))]
 
 
-def _group(rows: Sequence[Fork], start: int, behind: list[int], multiple: int, device: torch.device | str) -> Group:
+def _group(rows: Sequence[Fork], start: int, device: torch.device | str) -> Group:
     lengths = [len(row.tokens) for row in rows]
-    width = -(-max(lengths) // multiple) * multiple
+    width = max(lengths)
     gather: list[list[int]] = []
     scatter: list[int] = []
     for index, length in enumerate(lengths):
@@ -128,7 +124,7 @@ def _group(rows: Sequence[Fork], start: int, behind: list[int], multiple: int, d
     forked = any(row.branches for row in rows)
     return Group(
         torch.tensor(gather, device=device),
-        torch.tensor(scatter + behind, device=device),
+        torch.tensor(scatter, device=device),
         torch.stack([_visible(row, width) for row in rows]).unsqueeze(1).to(device) if forked else None,
     )
 

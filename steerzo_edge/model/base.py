@@ -144,17 +144,10 @@ class Base:
             self.bank.is_batch_pass, config._attn_implementation = is_batch_pass, attention
             self.preempted_s += time.perf_counter() - began
 
-    def catch_up(self) -> bool:
-        """Waits until the device has finished all queued work.
-
-        Returns:
-            False, without waiting, while a CUDA graph is recorded: other work must not use the device then.
-        """
+    def catch_up(self) -> None:
+        """Waits until the device has finished all queued work."""
         if self.device.type == "cuda":
-            if torch.cuda.is_current_stream_capturing():
-                return False
             torch.cuda.synchronize(self.device)
-        return True
 
     def _forward(self, packed: Packed, plan: Plan) -> Tensor:
         self.bank.is_batch_pass = True
