@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.models import lies_under
+from server.base_paths import is_allowed_base
 from steerzo_edge.config import Config
 from steerzo_edge.settings.profile import load_profile
 from steerzo_edge.settings.sections import ModelConfig
@@ -111,7 +111,7 @@ class Settings(Config):
 
     @model_validator(mode="after")
     def _base_lies_where_it_may(self) -> Self:
-        if self.models_dir is not None and not lies_under(self.model.id, self.models_dir):
+        if self.models_dir is not None and not is_allowed_base(self.model.id, self.models_dir):
             raise PydanticCustomError(
                 "base_outside", "the base {base} does not lie under models_dir", {"base": repr(self.model.id)}
             )

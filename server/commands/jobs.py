@@ -103,9 +103,9 @@ def delete(name: Name, url: Url = LOCAL) -> None:
         client.delete(_path(name))
 
 
-def _ask(url: str, name: str, wish: str, *, as_json: bool) -> None:
+def _ask(url: str, name: str, requested: str, *, as_json: bool) -> None:
     with connected(url) as client:
-        job = client.post(f"{_path(name)}/{wish}", {})
+        job = client.post(f"{_path(name)}/{requested}", {})
     waits = f", waits for {job['waiting_for']}" if job["waiting_for"] else ""
     typer.echo(json.dumps(job) if as_json else f"job {job['id']} is {job['state']}{waits}")
 

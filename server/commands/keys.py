@@ -12,7 +12,7 @@ import typer
 from steerzo_edge.cli.output import plain_errors
 
 if TYPE_CHECKING:
-    from server.access.keys import Keys
+    from server.store.keys import Keys
 
 keys_app = typer.Typer(help="The keys that open the server; it need not be stopped.", no_args_is_help=True)
 
@@ -48,9 +48,9 @@ def revoke(name: KeyName, data_dir: DataDir = None) -> None:
 @contextmanager
 def _keys(data_dir: Path | None) -> Iterator["Keys"]:
     # Not above: these imports take seconds, and every command of `steerzo` would wait for them.
-    from server.access.keys import Keys
     from server.settings import from_environment
     from server.store.database import Database
+    from server.store.keys import Keys
 
     os.umask(0o077)
     with plain_errors():

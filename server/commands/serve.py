@@ -12,11 +12,11 @@ from fastapi import FastAPI
 
 from server import logs
 from server.access.connection import MOST_HEAD_BYTES, Connection
-from server.access.keys import Keys
 from server.app import create_app
 from server.services.context import Context
 from server.settings import Settings, from_environment
 from server.store.database import Database
+from server.store.keys import Keys
 from steerzo_edge.errors import InputError, SteerzoError
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def admit(settings: Settings, database: Database) -> None:
     keys = Keys(database, fixed=None if settings.api_key is None else settings.api_key.get_secret_value())
     if not settings.is_public or keys.any_is_valid:
         return
-    if not settings.make_key or keys.are_asked_for:
+    if not settings.make_key or keys.are_required:
         raise InputError(
             f"{settings.host} can be reached by others, and there is no valid API key",
             hint=f"`steerzo keys create NAME --data-dir {settings.data_dir}` makes one; or set STEERZO_API_KEY.",

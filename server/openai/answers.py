@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from fastapi.sse import format_sse_event
 
+from server.errors import problem_of
 from server.openai.schemas import Usage
 from server.openai_errors import error_object
-from server.problems import problem_of
 from steerzo_edge.decoding.generate import FinishReason, Generation
 from steerzo_edge.errors import SteerzoError
 

@@ -9,13 +9,13 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.logprobs import ChatLogprobs, of_tokens
+from server.dependencies import Server
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import ChatBody
 from server.openai.schemas import ChatChoice, ChatCompletion, ChatMessage
-from server.services.context import Server
-from server.services.generation import Answer, TextPiece, streamed_answers, whole_answers
+from server.services.generation import FinishedAnswer, TextPiece, streamed_answers, whole_answers
+from server.services.logprobs import ChatLogprobs, of_tokens
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.spelling import Spelling
@@ -30,13 +30,13 @@ CHUNK = "chat.completion.chunk"
 async def create_chat_completion(body: ChatBody, request: Request, server: Server) -> Response:
     """The assistant's next turn, in the tokenizer's own chat template; whole, or streamed."""
     adapter = await run_in_threadpool(adapter_of, server, body.model)
-    questions = body.questions(adapter, fresh_seed())
+    wanted = body.generation_requests(adapter, fresh_seed())
     envelope = Envelope.new("chatcmpl", body.model)
     spelling = Spelling(server.tokenizer) if body.logprobs else None
     if body.stream:
-        pieces = await streamed_answers(server, questions)
-        return EventSourceResponse(events(_chunks(pieces, len(questions), envelope, spelling, body.with_usage)))
-    made = [answer.made for answer in await whole_answers(server, questions, request)]
+        pieces = await streamed_answers(server, wanted)
+        return EventSourceResponse(events(_chunks(pieces, len(wanted), envelope, spelling, body.with_usage)))
+    made = [answer.made for answer in await whole_answers(server, wanted, request)]
     choices = [
         ChatChoice(
             index=index,
@@ -53,7 +53,7 @@ async def create_chat_completion(body: ChatBody, request: Request, server: Serve
 
 
 async def _chunks(
-    pieces: AsyncGenerator[tuple[int, TextPiece | Answer], None],
+    pieces: AsyncGenerator[tuple[int, TextPiece | FinishedAnswer], None],
     answers: int,
     envelope: Envelope,
     spelling: Spelling | None,
@@ -64,7 +64,7 @@ async def _chunks(
     made: list[Generation] = []
     async with aclosing(pieces):
         async for index, piece in pieces:
-            if not isinstance(piece, Answer):
+            if not isinstance(piece, FinishedAnswer):
                 logprobs = _shown(piece.logprobs, spelling)
                 yield envelope.chunk(CHUNK, [_choice(index, {"content": piece.text}, logprobs=logprobs)])
                 continue

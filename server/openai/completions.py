@@ -10,13 +10,13 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.logprobs import TextLogprobs, of_texts
+from server.dependencies import Server
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import CompletionBody
 from server.openai.schemas import Completion, CompletionChoice
-from server.services.context import Server
-from server.services.generation import Answer, TextPiece, streamed_answers, whole_answers
+from server.services.generation import FinishedAnswer, TextPiece, streamed_answers, whole_answers
+from server.services.logprobs import TextLogprobs, of_texts
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.spelling import Spelling
@@ -29,14 +29,14 @@ CHUNK = "text_completion"
 async def create_completion(body: CompletionBody, request: Request, server: Server) -> Response:
     """How each text goes on; whole, or streamed."""
     adapter = await run_in_threadpool(adapter_of, server, body.model)
-    questions = body.questions(adapter, fresh_seed())
-    texts = len(questions) // body.answers
+    wanted = body.generation_requests(adapter, fresh_seed())
+    texts = len(wanted) // body.answers
     envelope = Envelope.new("cmpl", body.model)
     shown = partial(_shown, None if body.logprobs is None else Spelling(server.tokenizer), body.logprobs or 0)
     if body.stream:
-        pieces = await streamed_answers(server, questions)
+        pieces = await streamed_answers(server, wanted)
         return EventSourceResponse(events(_chunks(pieces, texts, envelope, shown, body.with_usage)))
-    made = [answer.made for answer in await whole_answers(server, questions, request)]
+    made = [answer.made for answer in await whole_answers(server, wanted, request)]
     choices = [
         CompletionChoice(
             index=index,
@@ -57,7 +57,7 @@ async def create_completion(body: CompletionBody, request: Request, server: Serv
 
 
 async def _chunks(
-    pieces: AsyncGenerator[tuple[int, TextPiece | Answer], None],
+    pieces: AsyncGenerator[tuple[int, TextPiece | FinishedAnswer], None],
     texts: int,
     envelope: Envelope,
     shown: Callable[[Logprobs], TextLogprobs | None],
@@ -66,7 +66,7 @@ async def _chunks(
     made: dict[int, Generation] = {}
     async with aclosing(pieces):
         async for index, piece in pieces:
-            if not isinstance(piece, Answer):
+            if not isinstance(piece, FinishedAnswer):
                 yield envelope.chunk(CHUNK, [_choice(index, piece.text, logprobs=shown(piece.logprobs))])
                 continue
             made[index] = piece.made

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from server.dependencies import Server
 from server.openai.schemas import FileDeleted, FileObject, Page
 from server.openai_errors import UnsupportedError
-from server.services.context import Server
 from server.services.datasets import keep_upload
 from server.services.uploads import media_type, received
 from server.store.datasets import DatasetRow
@@ -42,7 +42,7 @@ async def upload_file(request: Request, server: Server) -> FileObject:
     kind = media_type(request)
     if kind != "multipart/form-data":
         raise InputError(f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data.")
-    async with received(request, server.library.incoming()) as form:
+    async with received(request, server.directory.incoming()) as form:
         purpose = form.fields.get("purpose")
         if purpose != PURPOSE:
             raise UnsupportedError("purpose", purpose, f'files are for "{PURPOSE}" only')
@@ -60,11 +60,11 @@ def list_files(
     order: Annotated[Literal["asc", "desc"], Query(description="By the time they came.")] = "desc",
 ) -> Page[FileObject]:
     """All files, newest first."""
-    found = server.register.datasets() if purpose in (None, PURPOSE) else []
+    found = server.dataset_table.rows() if purpose in (None, PURPOSE) else []
     if order == "asc":
         found.reverse()
     if after is not None:
-        last = server.register.dataset(after)
+        last = server.dataset_table.get(after)
         found = found[1 + next((place for place, row in enumerate(found) if row.id == last.id), len(found)) :]
     shown = [_shown(row) for row in found[:limit]]
     first, final = (shown[0].id, shown[-1].id) if shown else (None, None)
@@ -74,7 +74,7 @@ def list_files(
 @router.get("/{file_id}")
 def retrieve_file(file_id: str, server: Server) -> FileObject:
     """One file."""
-    return _shown(server.register.dataset(file_id))
+    return _shown(server.dataset_table.get(file_id))
 
 
 @router.get(
@@ -84,14 +84,14 @@ def retrieve_file(file_id: str, server: Server) -> FileObject:
 )
 def file_content(file_id: str, server: Server) -> Response:
     """A file as it came."""
-    data = server.library.bytes_of(server.register.dataset(file_id))
+    data = server.directory.bytes_of(server.dataset_table.get(file_id))
     return Response(data, media_type="application/octet-stream")
 
 
 @router.delete("/{file_id}")
 def delete_file(file_id: str, server: Server) -> FileDeleted:
     """Deletes a file, unless a job that has not ended was given it."""
-    server.holdings.remove(file_id)
+    server.dataset_service.remove(file_id)
     return FileDeleted(id=file_id)
 
 

@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 
+from server.dependencies import Job, Server, throttled
 from server.openai.job_objects import checkpoint_objects, event_object, job_object
 from server.openai.schemas import CheckpointObject, EventObject, JobObject, Page
 from server.openai.tuning import TuningBody, extras, job_body
-from server.routes.guards import paced
-from server.services.context import Job, Server
 from server.services.jobs import accept
 from server.store.rows import JobRow
 from steerzo_edge.errors import Fault, InputError
@@ -20,7 +19,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
 After = Annotated[str | None, Query(max_length=200, description="The last id of the page before.")]
 
 
-@router.post("", dependencies=[Depends(paced)])
+@router.post("", dependencies=[Depends(throttled)])
 def create_fine_tuning_job(
     body: TuningBody, server: Server, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
 ) -> JobObject:
@@ -34,9 +33,9 @@ def list_fine_tuning_jobs(
     request: Request, server: Server, limit: Limit = 20, after: After = None
 ) -> Page[JobObject]:
     """Jobs, newest first; `metadata[key]=value` asks for those with it."""
-    before = None if after is None else server.store.job(after).number
+    before = None if after is None else server.job_table.get(after).number
     wanted = _metadata(request)
-    found = server.store.page(before=before, limit=ALL if wanted is not None else limit + 1)
+    found = server.job_table.page(before=before, limit=ALL if wanted is not None else limit + 1)
     if wanted is not None:
         found = [job for job in found if _has(job, wanted)]
     shown = [job_object(server, job) for job in found[:limit]]
@@ -52,7 +51,7 @@ def retrieve_fine_tuning_job(job: Job, server: Server) -> JobObject:
 @router.get("/{job_id}/events")
 def list_fine_tuning_events(job: Job, server: Server, limit: Limit = 20, after: After = None) -> Page[EventObject]:
     """What happened to a job, newest first."""
-    found = server.store.newest_events(job.id, before=_seq(after), limit=limit + 1)
+    found = server.job_table.events.newest(job.id, before=_seq(after), limit=limit + 1)
     return _page([event_object(event) for event in found[:limit]], more=len(found) > limit)
 
 

@@ -16,8 +16,8 @@ from server.openai.schemas import (
     MethodObject,
     Supervised,
 )
-from server.routes.jobs import shown
 from server.services.context import Context
+from server.services.job_reply import job_reply
 from server.store.rows import Event, JobRow
 from server.store.states import State
 
@@ -85,7 +85,7 @@ def checkpoint_objects(server: Context, job: JobRow) -> list[CheckpointObject]:
         return []
     step = int(job.result["step"])
     after = job.result["after"]
-    trained = server.store.step_event(job.id, step - 1)
+    trained = server.job_table.events.of_step(job.id, step - 1)
     return [
         CheckpointObject(
             id=f"ftckpt-{job.id}-{step}",
@@ -103,12 +103,12 @@ def checkpoint_objects(server: Context, job: JobRow) -> list[CheckpointObject]:
 
 
 def _estimated_finish(server: Context, job: JobRow) -> int | None:
-    left = shown(server, job)["seconds_left"] if job.state == "running" else None
+    left = job_reply(server, job)["seconds_left"] if job.state == "running" else None
     return None if left is None else int(time.time() + left)
 
 
 def _tokens(server: Context, job: JobRow) -> int | None:
-    steps = server.store.last_events(job.id, "step", 1)
+    steps = server.job_table.events.last(job.id, "step", 1)
     return steps[0].data["tokens"] if steps else None
 
 

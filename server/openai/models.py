@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 
 from fastapi import APIRouter
 
+from server.dependencies import Server
 from server.openai.schemas import ModelObject, Page
 from server.openai_errors import UnsupportedError
-from server.services.context import Context, Server
-from server.store.adapter_names import LATEST, Named
+from server.services.context import Context
+from server.store.adapter_names import LATEST, NamedAdapter
 from server.store.adapters import AdapterRow
 from server.store.rows import JobRow
 from steerzo_edge.errors import NotFoundError
@@ -30,9 +31,9 @@ class ModelNotFoundError(NotFoundError):
 @router.get("/models")
 def list_models(server: Server) -> Page[ModelObject]:
     """The base, and every adapter on it, newest first."""
-    jobs = {job.id: job for job in server.store.jobs()}
-    usable = [row for row in server.adapters.register.rows() if row.facts["base"] == server.settings.model.id]
-    named = [Named(None if row.job is None else jobs.get(row.job), row) for row in usable]
+    jobs = {job.id: job for job in server.job_table.rows()}
+    usable = [row for row in server.adapters.table.rows() if row.facts["base"] == server.settings.model.id]
+    named = [NamedAdapter(None if row.job is None else jobs.get(row.job), row) for row in usable]
     return Page(data=[_base(server), *map(_shown, named)])
 
 
@@ -64,7 +65,7 @@ def is_base(server: Context, model: str) -> bool:
     return model in (BASE, server.settings.model.id)
 
 
-def named_model(server: Context, model: str) -> Named | None:
+def named_model(server: Context, model: str) -> NamedAdapter | None:
     """What a name means; None for the base.
 
     Raises:
@@ -91,7 +92,7 @@ def adapter_of(server: Context, model: str) -> str | None:
     return None if named is None else named.id
 
 
-def _names(named: Named) -> tuple[str, ...]:
+def _names(named: NamedAdapter) -> tuple[str, ...]:
     """All that it answers to, the name that is listed last."""
     if named.job is not None:
         return named.job.id, named.job.name, model_name(named.job)
@@ -113,7 +114,7 @@ def _base(server: Context) -> ModelObject:
     return ModelObject(id=server.settings.model.id, created=0, owned_by="steerzo-edge")
 
 
-def _shown(named: Named) -> ModelObject:
+def _shown(named: NamedAdapter) -> ModelObject:
     made = named.adapter or named.job
     assert made is not None
     created = made.created if named.job is None else named.job.created

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.services.generation import Question
+from server.services.generation import GenerationRequest
 from steerzo_edge.config import Config
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.generate import Sampling
@@ -197,7 +197,7 @@ class ChatBody(SamplingBody):
             )
         return self
 
-    def questions(self, adapter: str | None, fresh_seed: int) -> list[Question]:
+    def generation_requests(self, adapter: str | None, fresh_seed: int) -> list[GenerationRequest]:
         """What is asked, a question for each answer.
 
         Args:
@@ -207,7 +207,7 @@ class ChatBody(SamplingBody):
         length = self.max_completion_tokens or self.max_tokens
         turns = [message.turn() for message in self.messages]
         samplings = self.samplings(length or 1, fresh_seed, self.likeliest)
-        return [Question(turns, sampling, adapter, fill_context=length is None) for sampling in samplings]
+        return [GenerationRequest(turns, sampling, adapter, fill_context=length is None) for sampling in samplings]
 
 
 class CompletionBody(SamplingBody):
@@ -228,8 +228,8 @@ class CompletionBody(SamplingBody):
     )
     suffix: Annotated[None, refused("nothing is filled in between; leave it out", "")] = None
 
-    def questions(self, adapter: str | None, fresh_seed: int) -> list[Question]:
-        """What is asked: for each text as many questions as answers are wanted, one after the other.
+    def generation_requests(self, adapter: str | None, fresh_seed: int) -> list[GenerationRequest]:
+        """What is asked: for each text as many wanted as answers are wanted, one after the other.
 
         Args:
             adapter: The id of the job whose adapter answers, or None.
@@ -237,7 +237,7 @@ class CompletionBody(SamplingBody):
         """
         texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
         samplings = self.samplings(self.max_tokens or 16, fresh_seed, self.logprobs)
-        return [Question(text, sampling, adapter) for text in texts for sampling in samplings]
+        return [GenerationRequest(text, sampling, adapter) for text in texts for sampling in samplings]
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "CompletionBody":

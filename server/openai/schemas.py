@@ -4,7 +4,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from server.logprobs import ChatLogprobs, TextLogprobs
+from server.services.logprobs import ChatLogprobs, TextLogprobs
 from steerzo_edge.config import Config
 
 T = TypeVar("T")

@@ -19,9 +19,9 @@ from server.openai.models import is_base
 from server.openai.parameters import Metadata, ModelName, refused
 from server.openai.schemas import Auto, Hyperparameters
 from server.openai_errors import UnsupportedError
-from server.schemas import JobBody, Reference
 from server.services.context import Context
 from server.services.jobs import profile_of
+from server.services.request_bodies import JobBody, Reference
 from steerzo_edge.assemble import held_out
 from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
@@ -198,5 +198,5 @@ def _refuse_both(overrides: Mapping[str, Any], setting: str, param: str, value: 
 
 def _trained_rows(server: Context, job: JobBody, profile: Profile) -> int:
     assert isinstance(job.dataset, str)
-    rows = int(server.register.dataset(job.dataset).facts["rows"])
+    rows = int(server.dataset_table.get(job.dataset).facts["rows"])
     return rows if job.validation is not None else rows - held_out(rows, profile)

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from server.problems import TooLargeError
-from server.replies import DatasetReply, DatasetsReply, PreviewReply
-from server.schemas import RowsBody
-from server.services.context import Context, Server
-from server.services.datasets import keep_rows, keep_upload, shown
+from server.dependencies import Server
+from server.errors import TooLargeError
+from server.routes.replies import DatasetReply, DatasetsReply, PreviewReply
+from server.services.context import Context
+from server.services.datasets import dataset_reply, keep_rows, keep_upload
+from server.services.request_bodies import RowsBody
 from server.services.uploads import media_type, received
 from server.store.datasets import DatasetRow
 from steerzo_edge.data.preview import preview
@@ -59,19 +60,19 @@ async def upload(request: Request, response: Response, server: Server) -> dict[s
             f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data or application/json."
         )
     response.headers["Location"] = f"/datasets/{row.id}"
-    return shown(row)
+    return dataset_reply(row)
 
 
 @router.get("/datasets", responses={200: {"model": DatasetsReply}})
 def list_datasets(server: Server) -> dict[str, Any]:
     """All datasets, newest first."""
-    return {"datasets": [shown(row) for row in server.register.datasets()]}
+    return {"datasets": [dataset_reply(row) for row in server.dataset_table.rows()]}
 
 
 @router.get("/datasets/{dataset_id}", responses={200: {"model": DatasetReply}})
 def show_dataset(dataset_id: str, server: Server) -> dict[str, Any]:
     """One dataset."""
-    return shown(server.register.dataset(dataset_id))
+    return dataset_reply(server.dataset_table.get(dataset_id))
 
 
 @router.get("/datasets/{dataset_id}/preview", responses={200: {"model": PreviewReply}})
@@ -87,7 +88,7 @@ def preview_dataset(
     ] = None,
 ) -> dict[str, Any]:
     """The first rows as the model will see them: what is learned is set apart."""
-    row = server.register.dataset(dataset_id)
+    row = server.dataset_table.get(dataset_id)
     task = None
     if template is not None:
         if row.facts["format"] != "classification":
@@ -95,7 +96,7 @@ def preview_dataset(
         task = Task.parse({"template": template}, where="template", error=TaskError)
     context = server.device.base.context_length
     longest = min(max_tokens or context, context)
-    dataset = server.library.read(row, task, first=rows)
+    dataset = server.directory.read(row, task, first=rows)
     # A row of a benchmark may hold many examples.
     first = dataset.pick(list(range(min(rows, len(dataset)))))
     seen = preview(first, server.tokenizer, longest, row.facts.get("labels", ()))
@@ -110,11 +111,11 @@ def preview_dataset(
 @router.delete("/datasets/{dataset_id}", status_code=204)
 def delete_dataset(dataset_id: str, server: Server) -> None:
     """Deletes a dataset, unless a job that has not ended was given it."""
-    server.holdings.remove(dataset_id)
+    server.dataset_service.remove(dataset_id)
 
 
 async def _file(request: Request, server: Context) -> DatasetRow:
-    async with received(request, server.library.incoming()) as form:
+    async with received(request, server.directory.incoming()) as form:
         name, task, format = (form.fields.get(key) or None for key in ("name", "task", "format"))
         return await run_in_threadpool(keep_upload, server, form.file, name, task, format)
 

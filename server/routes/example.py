@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 
 import steerzo_edge
-from server.replies import ExampleReply
+from server.routes.replies import ExampleReply
 
 router = APIRouter(tags=["datasets"])
 INTENTS: Final = Path(steerzo_edge.__file__).parent / "assets" / "intents"

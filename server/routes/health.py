@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from server.replies import Alive, Ready
-from server.services.context import Server
+from server.dependencies import Server
+from server.routes.replies import Alive, Ready
 from server.services.readiness import check
 from steerzo_edge import __version__
 

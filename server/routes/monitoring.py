@@ -9,8 +9,9 @@ import torch
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
+from server.dependencies import Server
 from server.metrics import MEDIA_TYPE, Gauge
-from server.services.context import Context, Server
+from server.services.context import Context
 from server.store.states import State
 
 router = APIRouter(tags=["health"])
@@ -31,7 +32,7 @@ def gauges(server: Context) -> Sequence[Gauge]:
         return {state: found[state] for state in get_args(State)}
 
     def free() -> float:
-        return psutil.disk_usage(str(server.library.root)).free
+        return psutil.disk_usage(str(server.directory.root)).free
 
     return (
         Gauge("jobs", "Jobs by state.", jobs, "state"),
@@ -40,11 +41,11 @@ def gauges(server: Context) -> Sequence[Gauge]:
         Gauge("device_seconds", "Seconds of the device by use.", lambda: server.device.seconds, "use"),
         Gauge("event_readers", "Open streams of events.", lambda: server.feeds.readers),
         Gauge(
-            "quantum_seconds",
+            "time_slice_seconds",
             "How long the device has been at its present piece of work.",
-            lambda: server.device.quantum_s,
+            lambda: server.device.time_slice_s,
         ),
-        Gauge("data_bytes", "Bytes in the data directory.", server.room.held_bytes),
+        Gauge("data_bytes", "Bytes in the data directory.", server.quota.held_bytes),
         Gauge("disk_free_bytes", "Free bytes on the data directory's disk.", free),
         Gauge("device_memory_bytes", "Memory of the device by use; on a CPU that of the process.", _memory, "use"),
     )

@@ -4,7 +4,7 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from server.static import page_files
+from server.routes.page_files import page_files
 from steerzo_edge.errors import NotFoundError
 
 router = APIRouter()

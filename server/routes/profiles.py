@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from server.replies import ProfilesReply
+from server.routes.replies import ProfilesReply
 from steerzo_edge.settings.profile import load_profile, profile_names
 
 router = APIRouter(tags=["profiles"])

@@ -10,9 +10,10 @@ import psutil
 import torch
 from fastapi import APIRouter
 
-from server.problems import NoRoomError, NotReadyError
-from server.replies import SystemReply
-from server.services.context import Context, Server
+from server.dependencies import Server
+from server.errors import NoRoomError, NotReadyError
+from server.routes.replies import SystemReply
+from server.services.context import Context
 from server.services.readiness import check
 from steerzo_edge import __version__
 from steerzo_edge.estimate.advice import free_bytes
@@ -96,8 +97,8 @@ def _memory(base: Base | None) -> dict[str, int]:
 
 
 def _disk(server: Context) -> dict[str, int | None]:
-    usage = psutil.disk_usage(str(server.library.root))
-    held = server.room.held_bytes()
+    usage = psutil.disk_usage(str(server.directory.root))
+    held = server.quota.held_bytes()
     return {"held": held, "free": usage.free, "total": usage.total, "quota": server.settings.max_data_bytes}
 
 

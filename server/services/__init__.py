@@ -1,1 +1,1 @@
-"""What the routes call: each operation of the server, without HTTP."""
+"""What the server does for a request: functions of the context, shared by `routes` and `openai`."""

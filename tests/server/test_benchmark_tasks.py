@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.commands.client import Client
-from server.problems import TooLargeError
+from server.errors import TooLargeError
 from server.services.task_files import read_task_file
 from steerzo_edge.errors import InputError, NotFoundError
 from tests.server.conftest import PROFILE

@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from starlette.websockets import WebSocketDisconnect
 from typer.testing import CliRunner
 
-from server.access.keys import Keys, hashed
 from server.app import create_app
 from server.commands.app import app as command_line
 from server.commands.serve import FIRST_KEY, admit
 from server.settings import Settings
 from server.store.database import Database
+from server.store.keys import Keys, hashed
 from steerzo_edge.errors import ConflictError, InputError, NotFoundError
 from tests.server.access import KEY, app_in, client_of, context_of, keys_of, statuses
 

@@ -114,8 +114,8 @@ export function speed(job) {
 
 /** @param {Object} job @returns {string} "running", or what is about to become of it. */
 export function stateOf(job) {
-  if (job.wish === "pause") return "pausing…";
-  if (job.wish === "cancel") return "cancelling…";
+  if (job.requested === "pause") return "pausing…";
+  if (job.requested === "cancel") return "cancelling…";
   return STATES[job.state] ?? job.state;
 }
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.logprobs import TokenLogprobs
+from server.services.logprobs import TokenLogprobs
 from server.store.states import State
 
 
@@ -153,7 +153,7 @@ class JobReply(Reply):
     metrics: dict[str, Any]
     before: dict[str, Any] | None
     adapter: dict[str, Any] | None
-    wish: Literal["pause", "cancel"] | None = Field(
+    requested: Literal["pause", "cancel"] | None = Field(
         None, description="What is done at the end of its present step."
     )
     waiting_for: str | None

@@ -15,7 +15,7 @@ from server.access.authentication import PUBLIC_PATHS
 from server.access.origins import SAFE_METHODS
 from server.openai_errors import is_openai
 from server.problems import MEDIA_TYPE
-from server.replies import OpenAIError, Problem
+from server.routes.replies import OpenAIError, Problem
 
 METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 # Every server-sent event has this form; its data is JSON.

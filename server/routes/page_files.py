@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-PLACE: Final = Path(__file__).parent / "page"
+PAGE_DIRECTORY: Final = Path(__file__).parents[1] / "page"
 INDEX: Final = "index.html"
 MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -44,9 +44,9 @@ class PageFile:
 def page_files() -> Mapping[str, PageFile]:
     """Every file by the path it is asked for with."""
     found = {}
-    for path in sorted(PLACE.rglob("*")):
+    for path in sorted(PAGE_DIRECTORY.rglob("*")):
         if path.suffix in MEDIA_TYPES:
-            name = path.relative_to(PLACE).as_posix()
+            name = path.relative_to(PAGE_DIRECTORY).as_posix()
             body = path.read_bytes()
             file = PageFile(body, MEDIA_TYPES[path.suffix], f'"{sha256(body).hexdigest()[:32]}"')
             found["/" if name == INDEX else f"/page/{name}"] = file

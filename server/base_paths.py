@@ -9,7 +9,7 @@ from steerzo_edge.model.load import BUNDLED
 _HUB_ID: Final = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 
-def lies_under(name: str, directory: Path) -> bool:
+def is_allowed_base(name: str, directory: Path) -> bool:
     """Whether a base may be loaded where those from this disk must lie under one directory.
 
     Args:
