@@ -1,4 +1,4 @@
-"""Conversations, answered by the base or an adapter."""
+"""Chat completions with the base or an adapter."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -28,7 +28,7 @@ CHUNK = "chat.completion.chunk"
     "/chat/completions", response_model=None, responses={200: {"model": ChatCompletion, "content": STREAM}}
 )
 async def create_chat_completion(body: ChatBody, request: Request, server: Server) -> Response:
-    """The assistant's next turn, in the tokenizer's own chat template; whole, or streamed."""
+    """Answers a conversation, in the tokenizer's chat template; whole, or streamed."""
     adapter = await run_in_threadpool(adapter_of, server, body.model)
     wanted = body.generation_requests(adapter, fresh_seed())
     envelope = Envelope.new("chatcmpl", body.model)
@@ -42,14 +42,14 @@ async def create_chat_completion(body: ChatBody, request: Request, server: Serve
             index=index,
             message=ChatMessage(content=one.text),
             finish_reason=finish_of(one.finish_reason),
-            logprobs=_shown(one.logprobs, spelling),
+            logprobs=_chat_logprobs(one.logprobs, spelling),
         )
         for index, one in enumerate(made)
     ]
-    shown = ChatCompletion(
+    completion = ChatCompletion(
         id=envelope.id, created=envelope.created, model=body.model, choices=choices, usage=usage_of([made])
     )
-    return JSONResponse(shown.model_dump())
+    return JSONResponse(completion.model_dump())
 
 
 async def _chunks(
@@ -65,7 +65,7 @@ async def _chunks(
     async with aclosing(pieces):
         async for index, piece in pieces:
             if not isinstance(piece, FinishedAnswer):
-                logprobs = _shown(piece.logprobs, spelling)
+                logprobs = _chat_logprobs(piece.logprobs, spelling)
                 yield envelope.chunk(CHUNK, [_choice(index, {"content": piece.text}, logprobs=logprobs)])
                 continue
             made.append(piece.made)
@@ -80,9 +80,9 @@ def _choice(
     finish_reason: str | None = None,
     logprobs: ChatLogprobs | None = None,
 ) -> dict[str, Any]:
-    shown = logprobs and logprobs.model_dump()
-    return {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": shown}
+    dumped = logprobs and logprobs.model_dump()
+    return {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": dumped}
 
 
-def _shown(logprobs: Logprobs, spelling: Spelling | None) -> ChatLogprobs | None:
+def _chat_logprobs(logprobs: Logprobs, spelling: Spelling | None) -> ChatLogprobs | None:
     return None if spelling is None else ChatLogprobs(content=of_tokens(spelling, logprobs))

@@ -1,4 +1,4 @@
-"""Adapters: of jobs and uploaded, listed, renamed, deleted, fetched."""
+"""Routes of adapters: upload, list, rename, delete, download."""
 
 from typing import Annotated, Any
 
@@ -29,8 +29,11 @@ _BODY = {
                         "format": "binary",
                         "description": "A zip of a PEFT directory, or its adapter_model.safetensors.",
                     },
-                    "config": {"type": "string", "description": "adapter_config.json, where `file` is no zip."},
-                    "name": {"type": "string", "description": "What to call it; by default after the file."},
+                    "config": {
+                        "type": "string",
+                        "description": "The text of adapter_config.json, if `file` is not a zip.",
+                    },
+                    "name": {"type": "string", "description": "Its name; by default made from the file's."},
                 },
             }
         },
@@ -38,7 +41,9 @@ _BODY = {
 }
 Format = Annotated[
     Form,
-    Query(description="A PEFT directory, a whole model in 16 bits, the same for llama.cpp, or the adapter for it."),
+    Query(
+        description="A PEFT directory, the merged model in 16 bits, or a GGUF file of the merged model or adapter."
+    ),
 ]
 
 
@@ -46,9 +51,9 @@ Format = Annotated[
     "/adapters", status_code=201, openapi_extra={"requestBody": _BODY}, responses={201: {"model": AdapterReply}}
 )
 async def upload_adapter(request: Request, response: Response, server: Server) -> dict[str, Any]:
-    """Takes a PEFT directory (LoRA, safetensors): as a zip, or as the fields `file` and `config`.
+    """Uploads a PEFT directory (LoRA, safetensors): as a zip, or as the fields `file` and `config`.
 
-    It is checked against the loaded base before it is kept, and everything that is wrong with it is said at once.
+    It is checked against the loaded base before it is stored; the answer lists everything that is wrong with it.
     """
     kind = media_type(request)
     if kind != "multipart/form-data":
@@ -73,13 +78,13 @@ def show_adapter(adapter: Adapter, server: Server) -> dict[str, Any]:
 
 @router.patch("/adapters/{adapter_id}", responses={200: {"model": AdapterReply}})
 def rename_adapter(adapter: Adapter, body: NameBody, server: Server) -> dict[str, Any]:
-    """Calls an adapter something else."""
+    """Renames an adapter."""
     return adapter_reply(server, server.adapters.table.rename(adapter.id, body.name))
 
 
 @router.delete("/adapters/{adapter_id}", status_code=204)
 def delete_adapter(adapter: Adapter, server: Server) -> Response:
-    """Deletes an adapter; answers that are under way finish with it. A job stays when its adapter goes."""
+    """Deletes an adapter; answers under way finish with it. The job that made it is not deleted."""
     remove_adapter(server, adapter)
     return Response(status_code=204)
 

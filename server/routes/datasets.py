@@ -1,4 +1,4 @@
-"""Uploads: to the disk as they come, checked row by row, and only then kept; shown as the model will see them."""
+"""Routes of datasets: upload, list, preview, delete. Every row is checked before a dataset is stored."""
 
 import json
 from dataclasses import asdict
@@ -30,8 +30,8 @@ _BODY = {
                 "properties": {
                     "file": {"type": "string", "format": "binary"},
                     "name": {"type": "string"},
-                    "task": {"type": "string", "description": "The benchmark task whose release this is."},
-                    "format": {"type": "string", "description": "How the rows are written: plain, ..."},
+                    "task": {"type": "string", "description": "The benchmark task whose released file this is."},
+                    "format": {"type": "string", "description": "The format of the rows, such as plain."},
                 },
             }
         },
@@ -44,10 +44,10 @@ _BODY = {
     "/datasets", status_code=201, openapi_extra={"requestBody": _BODY}, responses={201: {"model": DatasetReply}}
 )
 async def upload(request: Request, response: Response, server: Server) -> dict[str, Any]:
-    """Takes JSON lines, JSON, CSV or Parquet as multipart field `file`, or {"rows": [...]} as JSON.
+    """Uploads JSON lines, JSON, CSV or Parquet as the multipart field `file`, or {"rows": [...]} as JSON.
 
-    `task` names a benchmark task, if the rows have the fields of its release; `format` one of the formats, if their
-    fields leave it open. The same upload again is answered with the dataset that is there.
+    `task` names a benchmark task if the rows have the fields of its released files; `format` names the format if
+    the fields fit several. Repeating an upload returns the stored dataset.
     """
     kind = media_type(request)
     if kind == "multipart/form-data":
@@ -79,15 +79,15 @@ def show_dataset(dataset_id: str, server: Server) -> dict[str, Any]:
 def preview_dataset(
     dataset_id: str,
     server: Server,
-    rows: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 5,
+    rows: Annotated[int, Query(ge=1, le=100, description="Most rows to show.")] = 5,
     template: Annotated[
-        str | None, Query(max_length=4000, description="The prompt of labelled rows, with {text}.")
+        str | None, Query(max_length=4000, description="A prompt template for labelled rows, with {text}.")
     ] = None,
     max_tokens: Annotated[
-        int | None, Query(ge=8, le=131_072, description="Longest row; by default what the base can take.")
+        int | None, Query(ge=8, le=131_072, description="Longest row; by default the base's context length.")
     ] = None,
 ) -> dict[str, Any]:
-    """The first rows as the model will see them: what is learned is set apart."""
+    """The first rows as the model will see them, with the learned part marked."""
     row = server.dataset_table.get(dataset_id)
     task = None
     if template is not None:
@@ -110,7 +110,7 @@ def preview_dataset(
 
 @router.delete("/datasets/{dataset_id}", status_code=204)
 def delete_dataset(dataset_id: str, server: Server) -> None:
-    """Deletes a dataset, unless a job that has not ended was given it."""
+    """Deletes a dataset, unless a job that has not ended uses it."""
     server.dataset_service.remove(dataset_id)
 
 
@@ -121,7 +121,7 @@ async def _file(request: Request, server: Context) -> DatasetRow:
 
 
 async def _bytes(request: Request, most: int) -> bytes:
-    """A body that becomes objects in memory, and so may not be as large as a file."""
+    """A JSON body, which is parsed in memory and so may not be as large as a file."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk

@@ -1,4 +1,4 @@
-"""What a job would need, before it is made."""
+"""Estimates what a job would need, without making it."""
 
 from typing import Any
 
@@ -14,5 +14,5 @@ router = APIRouter(tags=["jobs"])
 
 @router.post("/estimate", dependencies=[Depends(throttled)], responses={200: {"model": EstimateReply}})
 def estimate_job(body: JobBody, server: Server) -> dict[str, Any]:
-    """Memory part by part, whether it fits, forwards and seconds. The body of POST /jobs; nothing is kept."""
+    """Memory by part, whether it fits, forwards and seconds. Takes the body of POST /jobs; stores nothing."""
     return estimated(server, body)

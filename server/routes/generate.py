@@ -1,4 +1,4 @@
-"""Answers from the base with any adapter, whole or streamed, also while a job runs."""
+"""Generates answers with the base and any adapter, whole or streamed, also while a job runs."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -31,12 +31,12 @@ router = APIRouter(tags=["generate"])
     responses={200: {"model": GenerationReply, "content": {"text/event-stream": {}}}},
 )
 async def answer(body: GenerateBody, request: Request, server: Server) -> Response:
-    """The answer as JSON, or with `stream` as events: `token`, ..., `done`."""
+    """The answer as JSON, or with `stream` as server-sent events: `token`, ..., `done`."""
     wanted = _generation_request(body)
     spelling = None if body.logprobs is None else Spelling(server.tokenizer)
     if body.stream:
         return EventSourceResponse(_stream(server, await streamed_answer(server, wanted), spelling))
-    return JSONResponse(_shown(await whole_answer(server, wanted, request), spelling))
+    return JSONResponse(_generation_reply(await whole_answer(server, wanted, request), spelling))
 
 
 def _generation_request(body: GenerateBody) -> GenerationRequest:
@@ -53,7 +53,7 @@ async def _stream(
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, FinishedAnswer):
-                    yield _event("done", _shown(piece, spelling))
+                    yield _event("done", _generation_reply(piece, spelling))
                 else:
                     yield _event("token", {"text": piece.text, **_logprobs(piece.logprobs, spelling)})
     except SteerzoError as error:
@@ -65,7 +65,7 @@ def _event(kind: str, data: dict[str, Any]) -> bytes:
     return format_sse_event(event=kind, data_str=json.dumps(data))
 
 
-def _shown(answer: FinishedAnswer, spelling: Spelling | None) -> dict[str, Any]:
+def _generation_reply(answer: FinishedAnswer, spelling: Spelling | None) -> dict[str, Any]:
     made = answer.made
     return {
         "text": made.text,

@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: posted, watched, cancelled, and their adapters fetched."""
+"""Routes of fine-tuning jobs: post, list, pause, resume, cancel, delete; events, metrics, journal, adapter."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from server.store.states import State
 from steerzo_edge.errors import ConflictError
 
 router = APIRouter(tags=["jobs"])
-LARGEST_STEP = 2**62  # what SQLite can hold
+LARGEST_STEP = 2**62  # below SQLite's largest integer
 
 
 @router.post("/jobs", dependencies=[Depends(throttled)], status_code=202, responses={202: {"model": JobReply}})
@@ -29,7 +29,7 @@ def create_job(
     response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> dict[str, Any]:
-    """Checks everything that can be checked, then puts the job into the queue."""
+    """Checks the job completely, then puts it into the queue."""
     job = accept(server, body, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job_reply(server, job)
@@ -38,9 +38,9 @@ def create_job(
 @router.get("/jobs", responses={200: {"model": JobsReply}})
 def list_jobs(
     server: Server,
-    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
-    before: Annotated[str | None, Query(max_length=200, description="Only those older than this job.")] = None,
+    state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most jobs to list.")] = 100,
+    before: Annotated[str | None, Query(max_length=200, description="Only jobs older than this job.")] = None,
 ) -> dict[str, Any]:
     """Jobs, newest first, page by page."""
     number = None if before is None else server.job_table.get(before).number
@@ -56,13 +56,13 @@ def show_job(job: Job, server: Server) -> dict[str, Any]:
 
 @router.post("/jobs/{job_id}/pause", status_code=202, responses={202: {"model": JobReply}})
 def pause_job(job: Job, server: Server) -> dict[str, Any]:
-    """Halts a job within one step; the next in the queue has its turn."""
+    """Pauses a job at the end of its present step; the next job in the queue runs."""
     return job_reply(server, server.runner.pause(job))
 
 
 @router.post("/jobs/{job_id}/resume", status_code=202, responses={202: {"model": JobReply}})
 def resume_job(job: Job, server: Server) -> dict[str, Any]:
-    """Lets a paused or failed job go on where it was."""
+    """Continues a paused or failed job from its last step."""
     resumed = server.runner.resume(job)
     server.device.wake()
     return job_reply(server, resumed)
@@ -70,24 +70,25 @@ def resume_job(job: Job, server: Server) -> dict[str, Any]:
 
 @router.post("/jobs/{job_id}/cancel", status_code=202, responses={202: {"model": JobReply}})
 def cancel_job(job: Job, server: Server) -> dict[str, Any]:
-    """Ends a job within one step; what it has learned so far is kept as its adapter."""
+    """Cancels a job at the end of its present step; its adapter up to there is kept."""
     return job_reply(server, server.runner.cancel(job))
 
 
 @router.delete("/jobs/{job_id}", status_code=204)
 def delete_job(job: Job, server: Server) -> Response:
-    """Forgets a job that does not run: its events, its journal and its adapter."""
+    """Deletes a job that is not running, with its events, journal and adapter."""
     server.runner.delete(job)
     return Response(status_code=204)
 
 
 @router.get("/jobs/{job_id}/events", status_code=200, response_class=EventStream)
 async def watch_job(job: Job, server: Server, last_event_id: Annotated[str | None, Header()] = None) -> EventStream:
-    """Everything that happened and happens: `step`, `eval`, `state`, `log`. Ends when the job ends.
+    """Past and new events of a job: `step`, `eval`, `state`, `log`. Ends when the job ends.
 
-    Also the run's own decisions: `tune` (what "auto" found) and `watch` (what goes wrong, what is done about it).
+    Also the run's own decisions: `tune` (the values that "auto" chose) and `watch` (a problem, and the reaction).
 
-    A step's id is its index. Last-Event-ID goes on behind that step; without it all events come.
+    A step's event has the step's index as id. With Last-Event-ID the stream begins after that step; without it, at
+    the first event.
     """
     after = 0
     if last_event_id is not None:
@@ -102,16 +103,16 @@ def job_metrics(
     job: Job,
     server: Server,
     points: Annotated[
-        int | None, Query(ge=2, le=100_000, description="At most so many steps, evenly spread.")
+        int | None, Query(ge=2, le=100_000, description="Most steps returned, evenly spread.")
     ] = None,
 ) -> dict[str, Any]:
-    """The whole series of steps and evaluations, what the run decided on its own, and what happened when."""
+    """The series of steps and evaluations, the run's own decisions, and the log of states and messages."""
     return series(server.job_table, job.id, points)
 
 
 @router.get("/jobs/{job_id}/journal", response_class=FileResponse, responses=binary("text/plain"))
 def job_journal(job: Job, server: Server) -> FileResponse:
-    """The journal as it is now: every step's seeds and weights, enough to replay the run."""
+    """The journal so far: every step's seeds and weights, enough to replay the run."""
     path = server.directory.job(job.id) / "journal"
     if not path.exists():
         raise ConflictError(f"job {job.id} is {job.state} and has no journal yet")
@@ -120,6 +121,6 @@ def job_journal(job: Job, server: Server) -> FileResponse:
 
 @router.get("/jobs/{job_id}/adapter", response_class=Response, responses=binary("application/zip"))
 async def job_adapter(request: Request, job: Job, server: Server, format: Format = "peft") -> Response:
-    """The finished adapter as a zip: a PEFT directory, merged into the base, or a GGUF file of either."""
+    """A job's adapter as a zip: the PEFT directory, the merged model, or a GGUF file of either."""
     row = await run_in_threadpool(lambda: server.adapters.names.find(job.id).stored())
     return await adapter_download(request, server, row, format, name=job.id)

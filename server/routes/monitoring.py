@@ -1,4 +1,4 @@
-"""What Prometheus reads. It needs a key like everything else: `authorization` in its scrape config."""
+"""Metrics for Prometheus. The route needs an API key: set `authorization` in the scrape configuration."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def metrics(server: Server) -> Response:
 
 
 def gauges(server: Context) -> Sequence[Gauge]:
-    """What is looked up when metrics are asked for."""
+    """The gauges, whose values are read when metrics are requested."""
 
     def jobs() -> dict[str, float]:
         rows = server.database.rows("SELECT state, COUNT(*) AS number FROM jobs GROUP BY state")
@@ -42,7 +42,7 @@ def gauges(server: Context) -> Sequence[Gauge]:
         Gauge("event_readers", "Open streams of events.", lambda: server.feeds.readers),
         Gauge(
             "time_slice_seconds",
-            "How long the device has been at its present piece of work.",
+            "Seconds that the device's present time slice has taken so far.",
             lambda: server.device.time_slice_s,
         ),
         Gauge("data_bytes", "Bytes in the data directory.", server.quota.held_bytes),

@@ -1,4 +1,4 @@
-"""The settings that ship with the package."""
+"""The profiles that ship with the package."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ router = APIRouter(tags=["profiles"])
 
 @router.get("/profiles", responses={200: {"model": ProfilesReply}})
 def list_profiles() -> dict[str, Any]:
-    """Every profile, defaults filled in."""
+    """Every profile, with defaults filled in."""
     return {"profiles": [load_profile(name).model_dump(mode="json") for name in profile_names()]}
 
 
 @router.get("/profiles/{name}")
 def show_profile(name: str) -> dict[str, Any]:
-    """One profile, defaults filled in."""
+    """One profile, with defaults filled in."""
     return load_profile(name).model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""What the server runs on and what it is at: for the page, and for people who ask with curl."""
+"""The state of the server and of the machine it runs on."""
 
 import platform
 import time
@@ -27,7 +27,7 @@ _BEGAN: Final = time.time()
 
 @router.get("/system", responses={200: {"model": SystemReply}})
 def system(server: Server) -> dict[str, Any]:
-    """Base, device, memory, disk, queue, versions, and what is not ready."""
+    """Base, device, memory, disk, queue and versions; and why the server is not ready, if it is not."""
     base = _loaded(server)
     return {
         "version": __version__,
@@ -55,7 +55,7 @@ def _loaded(server: Context) -> Base | None:
 
 
 def _objection(server: Context) -> dict[str, str] | None:
-    """What keeps the server from its work."""
+    """Why the server is not ready; None if it is."""
     try:
         check(server)
     except (NotReadyError, NoRoomError) as error:
@@ -83,7 +83,7 @@ def _device(base: Base | None) -> dict[str, Any]:
 
 
 def _memory(base: Base | None) -> dict[str, int]:
-    """Of the device; "process" is what this process holds of the machine's own memory."""
+    """Bytes of the device's memory; "process" is this process's resident memory on the host."""
     process = int(psutil.Process().memory_info().rss)
     if base is not None and base.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(base.device)

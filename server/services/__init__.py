@@ -1,1 +1,1 @@
-"""What the server does for a request: functions of the context, shared by `routes` and `openai`."""
+"""The operations of the server: functions of the context, shared by `routes` and `openai`."""

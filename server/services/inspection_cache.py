@@ -45,9 +45,8 @@ class InspectionCache(Generic[T]):
         with suppress(KeyError):
             return self._found[key]
         with self._lock:
-            if (
-                key in self._found
-            ):  # another thread made it meanwhile; only the holder of the lock changes the cache
+            # Another thread may have made it meanwhile; only the holder of the lock changes the cache.
+            if key in self._found:
                 return self._found[key]
             self._pause(max(0.0, self._free_at - self._clock()))
             began = self._clock()

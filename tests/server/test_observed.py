@@ -214,13 +214,13 @@ def test_ready_means_that_every_part_answers(
     ready()
     with monkeypatch.context() as patched:
         patched.setattr(type(context.device), "time_slice_s", property(lambda device: 1e6))
-        says("at one piece of work for 1000000 s")
+        says("time slice of the device has taken 1000000 s")
     with monkeypatch.context() as patched:
         patched.setattr("server.services.readiness.os.fsync", no_write)
-        says("takes no writes")
+        says("cannot be written")
     with monkeypatch.context() as patched:
         patched.setattr(context.database, "writing", no_transaction)
-        says("takes no writes")
+        says("cannot be written")
     with monkeypatch.context() as patched:
         patched.setattr(context.quota, "_least_free_bytes", 1 << 60)
         says("MiB free")

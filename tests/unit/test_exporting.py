@@ -67,7 +67,7 @@ def test_a_base_without_sixteen_bits_is_a_conflict(box: Box, monkeypatch: pytest
         raise BaseModelError("it was released quantized")
 
     monkeypatch.setattr(exports, "export_apart", refused)
-    with pytest.raises(ConflictError, match="exported so: it was released"):
+    with pytest.raises(ConflictError, match="exported in this form: it was released"):
         exported(server_of(box), row, "merged")
     assert left(box) == []
     assert not box.adapters.export_lock.locked()

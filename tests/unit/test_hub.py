@@ -235,5 +235,5 @@ def test_bases_of_this_disk_lie_under_the_operators_directory(tmp_path: Path) ->
         assert not is_allowed_base(name, root), name
     environment = {"STEERZO_MODELS_DIR": str(root)}
     assert from_environment({**environment, "STEERZO_BASE": str(inside)}).model.id == str(inside)
-    with pytest.raises(InputError, match="does not lie under models_dir"):
+    with pytest.raises(InputError, match="is not under models_dir"):
         from_environment({**environment, "STEERZO_BASE": str(outside)})
