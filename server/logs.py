@@ -57,7 +57,7 @@ class TextLines(logging.Formatter):
 
     def formatException(self, ei: _Raised) -> str:
         """An error's class and its frames."""
-        return "\n".join(_told(ei[1], messages=self._messages))
+        return "\n".join(_lines_of(ei[1], messages=self._messages))
 
 
 class JsonLines(TextLines):
@@ -65,15 +65,15 @@ class JsonLines(TextLines):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record on one line."""
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         } | _about(record)
         if record.exc_info and record.exc_info[1] is not None:
-            told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
 
 
 def _about(record: logging.LogRecord) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _about(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value} | dict(getattr(record, "fields", {}))
 
 
-def _told(error: BaseException | None, *, messages: bool) -> list[str]:
+def _lines_of(error: BaseException | None, *, messages: bool) -> list[str]:
     lines: list[str] = []
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

@@ -56,7 +56,7 @@ class Metrics:
         self._first_s = self._histogram("first_token_seconds", "Seconds from a prompt to its first text.", LONG_S)
         self._requests = self._counter("requests", "HTTP requests.", "method", "route", "status")
         self._request_s = self._histogram("request_seconds", "Seconds to a response's head.", SHORT_S, "route")
-        self._errors = self._counter("errors", "Errors told to users, by code.", "source", "code")
+        self._errors = self._counter("errors", "Errors reported to users, by code.", "source", "code")
         self._spent: dict[str, tuple[int, int]] = {}
 
     def watch(self, gauges: Iterable[Gauge]) -> None:

@@ -67,7 +67,7 @@ def error_object(problem: Mapping[str, Any]) -> dict[str, Any]:
     code = problem["code"]
     return {
         "error": {
-            "message": f"{_told(problem['detail'], faults)} {problem['hint']}",
+            "message": f"{_message(problem['detail'], faults)} {problem['hint']}",
             "type": TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
             "param": next((name for fault in faults if (name := param_of(fault))), None),
             "code": CODES.get(code, code.replace("-", "_")),
@@ -88,11 +88,11 @@ def param_of(fault: Mapping[str, str]) -> str | None:
     return None if not path or path[0].isdigit() else ".".join(path)
 
 
-def _told(detail: str, faults: Sequence[Mapping[str, str]]) -> str:
+def _message(detail: str, faults: Sequence[Mapping[str, str]]) -> str:
     """The detail, or the first five faults, for which an error object has no other place."""
-    told = [f"{param_of(fault) or _place(fault)}: found {fault['found']}; {fault['fix']}" for fault in faults]
-    more = f" (and {len(told) - SHOWN_FAULTS} more)" if len(told) > SHOWN_FAULTS else ""
-    text = " | ".join(told[:SHOWN_FAULTS]) + more if told else detail
+    messages = [f"{param_of(fault) or _place(fault)}: found {fault['found']}; {fault['fix']}" for fault in faults]
+    more = f" (and {len(messages) - SHOWN_FAULTS} more)" if len(messages) > SHOWN_FAULTS else ""
+    text = " | ".join(messages[:SHOWN_FAULTS]) + more if messages else detail
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 

@@ -17,7 +17,7 @@ SteerzoError
 └── DivergedError              no finite loss for too many steps
 
 `code` is public: renaming one is a breaking change. `hint` says what to do next. The message carries the
-offending value and its place. `server/problems.py` alone maps classes to HTTP status.
+offending value and its place. `server/errors.py` alone maps classes to HTTP status.
 """
 
 from collections.abc import Sequence

@@ -118,15 +118,15 @@ def _parts(needs: Needs) -> dict[str, Any]:
 
 
 def _warnings(profile: Profile, found: Inspection, needed: Estimate, free: int) -> list[str]:
-    said = [] if found.warning is None else [found.warning]
+    warnings = [] if found.warning is None else [found.warning]
     if found.truncated:
-        said.append(
+        warnings.append(
             f"{found.truncated:,} of {sum(found.rows):,} rows are longer than {profile.batch.max_tokens:,} tokens "
             "(or than the context) and are cut on the left of their prompts"
         )
     if needed.zeroth_order.total > free:
-        said.append(f"the run needs {needed.zeroth_order.total:,} bytes and {free:,} are free")
-    return said
+        warnings.append(f"the run needs {needed.zeroth_order.total:,} bytes and {free:,} are free")
+    return warnings
 
 
 def _correction(server: Context, survey: Survey, profile: Profile) -> tuple[float, str | None]:

@@ -84,17 +84,17 @@ async def whole_answers(
     Raises:
         SteerzoError: If a prompt or an adapter cannot be used, or the queue is full.
     """
-    asked = [_Listener(server, *each) for each in await _encoded(server, wanted)]
+    listeners = [_Listener(server, *each) for each in await _encoded(server, wanted)]
     left = asyncio.ensure_future(_left(http))
     try:
-        results = asyncio.gather(*[asyncio.wrap_future(server.device.ask(one)) for one in asked])
+        results = asyncio.gather(*[asyncio.wrap_future(server.device.ask(one)) for one in listeners])
         waited: list[asyncio.Future[list[Generation]] | asyncio.Future[None]] = [results, left]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not results.done():
-            _leave(asked)
-        return [one.answer(made) for one, made in zip(asked, await results, strict=True)]
+            _cancel(listeners)
+        return [one.answer(made) for one, made in zip(listeners, await results, strict=True)]
     finally:
-        _leave(asked)
+        _cancel(listeners)
         left.cancel()
         with suppress(asyncio.CancelledError):
             await left
@@ -126,13 +126,13 @@ async def streamed_answers(
     for adapter in {one.adapter for one in wanted if one.adapter is not None}:
         await asyncio.wrap_future(server.device.submit(partial(_looked_up, server, adapter)))
     news: _News = asyncio.Queue()
-    asked = [_Listener(server, *each, news, number) for number, each in enumerate(encoded)]
+    listeners = [_Listener(server, *each, news, number) for number, each in enumerate(encoded)]
     try:
-        futures = [server.device.ask(one) for one in asked]
+        futures = [server.device.ask(one) for one in listeners]
     except BaseException:
-        _leave(asked)
+        _cancel(listeners)
         raise
-    return _pieces(asked, futures, news)
+    return _pieces(listeners, futures, news)
 
 
 class _Prompt:
@@ -189,7 +189,7 @@ class _Listener:
     def has_left(self) -> bool:
         return self._gone.is_set()
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         self._gone.set()
 
     def answer(self, made: Generation) -> FinishedAnswer:
@@ -233,20 +233,20 @@ def _looked_up(server: Context, adapter: str, base: Base) -> None:
 
 
 async def _pieces(
-    asked: Sequence[_Listener], futures: Sequence[Future[Generation]], news: _News
+    listeners: Sequence[_Listener], futures: Sequence[Future[Generation]], news: _News
 ) -> AsyncGenerator[tuple[int, TextPiece | FinishedAnswer], None]:
-    for one, future in zip(asked, futures, strict=True):
+    for one, future in zip(listeners, futures, strict=True):
         future.add_done_callback(one.close)
     try:
-        for _ in asked:
+        for _ in listeners:
             number, piece = await news.get()
             while piece is not None:
                 yield number, piece
                 number, piece = await news.get()
             made = await asyncio.wrap_future(futures[number])
-            yield number, asked[number].answer(made)
+            yield number, listeners[number].answer(made)
     finally:
-        _leave(asked)
+        _cancel(listeners)
 
 
 async def _without_numbers(
@@ -257,9 +257,9 @@ async def _without_numbers(
             yield piece
 
 
-def _leave(asked: Sequence[_Listener]) -> None:
-    for one in asked:
-        one.leave()
+def _cancel(listeners: Sequence[_Listener]) -> None:
+    for one in listeners:
+        one.cancel()
 
 
 async def _left(http: HttpRequest) -> None:

@@ -113,7 +113,7 @@ def expected(tiny: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     calm = Box(tmp_path_factory.mktemp("calm"), tiny("nf4"), Clock())
     job = calm.post()
     calm.work()
-    result = calm.store.job(job.id).result
+    result = calm.job_table.get(job.id).result
     assert result is not None
     return result
 
