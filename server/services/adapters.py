@@ -13,7 +13,7 @@ from server.ids import new_id
 from server.services.adapter_archive import MOST_CONFIG_BYTES, is_zip, unpack
 from server.services.context import Context
 from server.services.request_bodies import NameBody
-from server.services.uploads import Form
+from server.services.uploads import UploadForm
 from server.store.adapters import AdapterRow
 from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.errors import AdapterFileError, InputError
@@ -25,7 +25,7 @@ DEFAULT_NAME = "adapter"
 NAME_CHARACTERS = 90  # leaves room for a number to be appended
 
 
-def keep_adapter(server: Context, form: Form) -> AdapterRow:
+def keep_adapter(server: Context, form: UploadForm) -> AdapterRow:
     """Checks an uploaded adapter and stores it.
 
     Args:
@@ -80,7 +80,7 @@ def adapter_reply(server: Context, row: AdapterRow) -> dict[str, Any]:
     }
 
 
-def _fill(directory: Path, form: Form, most_bytes: int) -> None:
+def _fill(directory: Path, form: UploadForm, most_bytes: int) -> None:
     """Writes the weights and the config of an upload into a directory."""
     config = form.fields.get("config")
     if is_zip(form.file.path):

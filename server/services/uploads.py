@@ -43,7 +43,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class UploadForm:
     """A received form.
 
     Args:
@@ -56,7 +56,7 @@ class Form:
 
 
 @asynccontextmanager
-async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncIterator[Form]:
+async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncIterator[UploadForm]:
     """Receives a form.
 
     Args:
@@ -76,7 +76,7 @@ async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncI
                 await run_in_threadpool(parts.feed, chunk)
             name, sha256, size = parts.finished()
             await run_in_threadpool(_sync, file)
-        yield Form(Upload(path, name, sha256, size), parts.fields)
+        yield UploadForm(Upload(path, name, sha256, size), parts.fields)
     except ClientDisconnect:  # no client receives this answer
         raise InputError("the connection ended before the upload did") from None
     finally:
