@@ -1,6 +1,6 @@
 """Estimated memory of a run against its measured peak, over a grid of shapes, each case in a fresh process.
 
-    python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/estimate.md]
+    python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/results/estimate_error.md]
     python -m benchmarks.estimate_error --measured FILE [FILE ...]      # estimates anew, peaks of earlier runs
 
 The estimate is made from the config and the rows alone. The measurement is a run of three steps, with evaluations,
@@ -27,11 +27,12 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PretrainedConfig, Qwen2Config
 
 from benchmarks.machine import description
-from steerzo_edge.assemble import Data, assemble, split, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_rows
 from steerzo_edge.estimate import Needs, anatomy, estimate, load_config, work_of
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
+from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
 

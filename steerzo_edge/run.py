@@ -1,13 +1,13 @@
-"""A run and its directory: started, killed, gone on with, finished. The same for the server and `steerzo train`.
+"""A run and its directory: start, resume, finish. The same for the server and `steerzo train`.
 
-    journal                 header and one line a step; the truth
-    snapshot.safetensors    parameters and rule state some steps back; saves replaying from the start
+    journal                 header and one line a step; everything else can be made from it
+    snapshot.safetensors    parameters and rule state a few steps back, so that a resume replays few steps
     best.safetensors        parameters at the best evaluation
-    frozen.safetensors      what the subset made from seed, rows or weights before the first step
+    frozen.safetensors      the subset's frozen part, derived from seed, rows or weights before the first step
     adapter/                the result, a PEFT directory
 
-Only the journal is needed: everything else can be made from it again, bit for bit. For `frozen.safetensors` that
-asks for the same machine, threads and versions, because it comes out of sums; with the file, nothing is asked.
+Without the other files a resumed run ends with the same bits. Without `frozen.safetensors` this holds only on the
+same machine with the same threads and versions, because sums round differently elsewhere.
 """
 
 import json
@@ -15,15 +15,15 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge import __version__
-from steerzo_edge.assemble import Data, assemble, split, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
@@ -33,16 +33,20 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
-from steerzo_edge.settings.profile import Profile
+from steerzo_edge.run_data import Data, rows_of_run
+from steerzo_edge.settings.profile import Profile, current_names
 from steerzo_edge.storage.sealed import load_sealed, save_sealed
-from steerzo_edge.training.loop import finetune, replay
-from steerzo_edge.training.progress import Progress, lineage
-from steerzo_edge.zo.journal import Entry, Header, Journal
+from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.parts import Parts
+from steerzo_edge.training.progress import Progress
+from steerzo_edge.training.rewinding import caught_up
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.journal import Header, Journal
 
 log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
 FROZEN = "frozen.safetensors"
-# What a journal and the run that goes on with it must share. Versions are only noted: it is the noise that counts.
+# What a journal and a run that resumes it must share. Versions are recorded only: the noise is what must be equal.
 MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
 
 
@@ -68,10 +72,10 @@ class Result:
 
 
 class Run:
-    """A run in a directory, new or gone on with.
+    """A run in a directory, new or resumed.
 
     Args:
-        directory: Made if missing. If it holds a journal, the run goes on where that ends.
+        directory: Made if missing. If it holds a journal, the run resumes where that ends.
         base: The frozen model.
         profile: The settings.
         train: Rows to learn from; some are set aside where `validation` is None.
@@ -110,7 +114,7 @@ class Run:
         self._origin = json.dumps([seed, base.fingerprint, train.fingerprint, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
         self._served: tuple[int, Patches] | None = None
-        self._build()
+        self._parts = self._built()
         header = Header(
             seed=seed,
             size=self._parts.blocks.noise.size,
@@ -129,11 +133,11 @@ class Run:
         self._journal = self._open(header)
         self._keep_frozen()
         self.progress = Progress.of(self._journal.entries)
-        self._catch_up(self.progress.step)
+        self._catch_up(self._parts, self.progress.step, self._journal.entries, self.progress.verdicts)
 
     @property
     def recorded(self) -> Iterator[Record]:
-        """Every record in the journal, earlier lives of the run included, as it is read again."""
+        """Every record in the journal, also those from before a resume, read from the file."""
         return (entry.record for entry in self._journal.entries)
 
     @property
@@ -142,7 +146,7 @@ class Run:
         return self._parts.blocks.noise.size
 
     def records(self) -> Iterator[Record]:
-        """Goes on to the end, yielding each new record. Stop iterating to pause or cancel."""
+        """Runs to the end, yielding each new record. Stop iterating to pause or cancel."""
         steps = finetune(
             self._parts,
             journal=self._journal.append,
@@ -161,7 +165,7 @@ class Run:
         """The adapter at the last finished step, ready to be made active.
 
         Returns:
-            A copy that stays as it is while the run goes on; the same one until the next step is finished.
+            A copy that later steps do not change; the same object until the next step is finished.
         """
         step = self.progress.step
         if self._served is None or self._served[0] != step:
@@ -169,7 +173,7 @@ class Run:
         return self._served[1]
 
     def advice(self) -> str:
-        """Whether back-propagation would serve better, from sizes and free memory; see `estimate`."""
+        """A sentence on whether back-propagation would be faster, from sizes and free memory; see `estimate`."""
         rows = [self.data.train] + ([] if self.data.validation is None else [self.data.validation])
         return advice_for(self._base, self._profile, *rows)
 
@@ -197,20 +201,20 @@ class Run:
         )
 
     def close(self) -> None:
-        """Closes the journal, and lets go of what can be computed again."""
+        """Closes the journal and removes files that can be computed again."""
         self._journal.close()
         if self._parts.prefix is not None:
             log.info("frozen prefix of %s: %s", self.directory.name, self._parts.prefix.usage)
             self._parts.prefix.close()
 
-    def _build(self) -> None:
+    def _built(self) -> Parts:
+        """Parts that stand at the start of the run."""
         frozen = load_frozen(self.directory / FROZEN, self._origin)
-        self._parts = assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
         self._frozen_is_kept = frozen is not None
-        self._served = None
+        return assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
 
     def _keep_frozen(self) -> None:
-        """Behind the journal's check, so that another run's file is never replaced."""
+        """Called after the journal was checked, so that another run's file is never replaced."""
         frozen = self._parts.subset.frozen
         if frozen.numel() and not self._frozen_is_kept:
             save_frozen(self.directory / FROZEN, frozen, self._origin)
@@ -220,60 +224,46 @@ class Run:
         if not path.exists():
             return Journal.create(path, header)
         journal = Journal.reopen(path)
-        other = [name for name in MUST_AGREE if getattr(journal.header, name) != getattr(header, name)]
+        written = journal.header.model_copy(update={"profile": current_names(journal.header.profile)})
+        other = [name for name in MUST_AGREE if getattr(written, name) != getattr(header, name)]
         if other:
             journal.close()
             raise JournalError(
-                f"{path} was written with another {other[0]}; the run would not be the same any more",
+                f"{path} was written with another {other[0]}, so this run cannot continue it",
                 hint="Finish it with the same base, data, profile and kind of device, or use a new directory.",
             )
         return journal
 
-    def _catch_up(self, step: int, entries: Sequence[Entry] | None = None) -> None:
-        """Brings parameters and rule from their start to `step`: snapshot, then replay.
-
-        Args:
-            step: Finished steps.
-            entries: The journal's lines up to the moment that is meant; all by default.
-        """
-        verdicts = self.progress.verdicts
-        if entries is None:
-            entries = self._journal.entries
-        else:
-            verdicts = [entry.record for entry in entries if isinstance(entry.record, WatchRecord)]
-        start = 0
-        for name in ("snapshot.safetensors", "best.safetensors"):
-            loaded = _load(self.directory / name, at_most=step)
-            if loaded is not None and loaded[0] > start and not _taken_back(loaded[0], step, verdicts):
-                start, tensors = loaded
-                self._parts.subset.parameters.copy_(tensors.pop("parameters"))
-                self._parts.rule.restore({key.removeprefix("rule."): tensor for key, tensor in tensors.items()})
-        replay(lineage(entries, step, start), self._parts.subset, self._parts.rule, self._parts.blocks)
+    def _catch_up(
+        self, parts: Parts, step: int, entries: Sequence[Entry], verdicts: Sequence[WatchRecord] | None = None
+    ) -> None:
+        """Brings freshly built parts to where they stood after `step` steps."""
+        names = ("snapshot.safetensors", "best.safetensors")
+        versions = (partial(_load, self.directory / name, at_most=step) for name in names)
+        caught_up(parts, entries, step, versions, verdicts)
 
     def _rewind(self, step: int) -> None:
-        """Takes the live parameters and rule back: what `_catch_up` makes of fresh ones."""
+        """Takes the live parameters and rule back to where they stood after `step` steps."""
         live = self._parts
         frozen = live.subset.frozen if live.subset.frozen.numel() else None
-        self._parts = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)
-        try:
-            self._catch_up(step)
-            live.subset.parameters.copy_(self._parts.subset.parameters)
-            live.rule.restore(self._parts.rule.state())
-        finally:
-            self._parts = live
-            self._served = None
+        then = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)
+        self._catch_up(then, step, self._journal.entries, self.progress.verdicts)
+        live.subset.parameters.copy_(then.subset.parameters)
+        live.rule.restore(then.rule.state())
+        self._served = None
 
     def _restore_best(self, best: EvalRecord) -> None:
         loaded = _load(self.directory / "best.safetensors", at_most=best.step)
         if loaded is not None and loaded[0] == best.step:
             self._parts.subset.parameters.copy_(loaded[1]["parameters"])
             return
-        # The file was lost, or a crash came between the journal's line and the file: replay up to that line, and
-        # nothing of what a verdict took back afterwards.
-        self._build()
+        # The file is missing, or a crash came between the journal's line and the file: replay up to that line,
+        # without the verdicts after it.
+        self._parts = self._built()
+        self._served = None
         entries = self._journal.entries
         upto = next(index for index, entry in enumerate(entries) if entry.record == best)
-        self._catch_up(best.step, entries[: upto + 1])
+        self._catch_up(self._parts, best.step, entries[: upto + 1])
 
     def _save(self, name: str, step: int, rule_state: dict[str, Tensor]) -> None:
         tensors = {"parameters": self._parts.subset.parameters}
@@ -281,42 +271,8 @@ class Run:
         save_sealed(self.directory / name, tensors, {"step": str(step)})
 
 
-def rows_of_run(
-    tokenizer: PreTrainedTokenizerBase,
-    context_length: int,
-    profile: Profile,
-    train: Dataset,
-    validation: Dataset | None,
-    seed: int,
-) -> tuple[Dataset, Dataset | None, Data]:
-    """What a run reads. It takes a while for many rows, and any thread may do it that has a tokenizer of its own.
-
-    Args:
-        tokenizer: Of the base.
-        context_length: Of the base.
-        profile: The settings.
-        train: Rows to learn from; some are set aside where `validation` is None.
-        validation: Rows to be judged by.
-        seed: Of the run.
-
-    Returns:
-        Rows to learn from, rows to be judged by, and both as token ids.
-
-    Raises:
-        InputError: If data and profile do not fit the base.
-    """
-    if validation is None:
-        train, validation = split(train, profile, seed)
-    return train, validation, tokenized(tokenizer, context_length, profile, train, validation, seed)
-
-
-def _taken_back(saved: int, step: int, verdicts: Sequence[WatchRecord]) -> bool:
-    """Whether a verdict on the way to `step` went back behind what was saved after `saved` steps."""
-    return any(v.back_to is not None and v.back_to < saved <= v.step <= step for v in verdicts)
-
-
 def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:
-    """Step and tensors of a snapshot; None if there is none that is whole, or it lies ahead of the journal."""
+    """Step and tensors of a snapshot; None if it is missing, damaged, or later than the journal."""
     found = load_sealed(path)
     if found is None or int(found[0]["step"]) > at_most:
         return None

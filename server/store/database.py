@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from server.store.renamed import current_names, current_problem
+from server.store.renamed import current_problem
 from steerzo_edge.errors import ConflictError
+from steerzo_edge.settings.profile import current_names
 
 # Never change a step that has been released; add one. `user_version` counts the steps that a file has been through.
 STEPS: Final[tuple[str, ...]] = (

@@ -1,6 +1,6 @@
-"""What a run decides between its steps: how good it is, whether it goes wrong, and what "auto" stands for.
+"""Decisions between steps: evaluate, let the watcher judge, find the values of settings left to "auto".
 
-Each is a record or None, and a pure function of parts and progress, so that a run that was killed decides the same.
+Each returns a record or None, and depends on parts and progress alone, so a resumed run decides the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.tuning import find_radius, find_rate
 
 Clock = Callable[[], float]
-# Steps in a row without a finite loss: nothing will change by itself any more.
+# Steps in a row without a finite loss after which the run is judged, and then ended.
 PATIENCE = 25
 
 
 def evaluated(parts: Parts, progress: Progress, clock: Clock) -> EvalRecord | None:
-    """An evaluation, if it is time for one."""
+    """An evaluation, if one is due."""
     if parts.evaluate is None or _judged(progress.evaluations, progress.step):
         return None
     if progress.step % parts.evaluate_every and progress.step != parts.steps:
@@ -45,7 +45,7 @@ def _judged(records: Sequence[EvalRecord] | Sequence[WatchRecord], step: int) ->
 
 
 def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
-    """What is left to "auto", found before the first step."""
+    """The values of settings left to "auto", found before the first step."""
     if progress.tuned is not None or (parts.epsilon is not None and parts.learning_rate is not None):
         return None
     started = clock()
@@ -53,7 +53,8 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
     epsilon, rate = parts.epsilon, parts.learning_rate
     seed = derive_seed("tune", parts.seed)
     if epsilon is None:
-        radius = find_radius(parts.oracle, parts.batches(0), parts.blocks.of(0), step_seeds(seed, 0))
+        block, size = parts.blocks.of(0).index, parts.batches(0).tokens
+        radius = find_radius(parts.oracle, step_seeds(seed, 0), block=block, tokens=size)
         epsilon, noise = radius.epsilon, radius.noise
         forwards, tokens = radius.forwards, radius.tokens
         said.append(f"probe radius {epsilon:.2g} ({_agreement(radius.disagreement)})")
@@ -61,9 +62,9 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
         found = find_rate(
             parts.strategy(epsilon),
             parts.oracle,
-            parts.batches,
-            parts.blocks.of,
             lambda step: step_seeds(seed, step + 1),
+            blocks=lambda step: parts.blocks.of(step).index,
+            tokens=lambda step: parts.batches(step).tokens,
             rms_sum=parts.schedule.rms_sum,
             gain=parts.rule.effective_step,
         )
@@ -71,7 +72,7 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
         forwards, tokens = forwards + found.forwards, tokens + found.tokens
         said.append(
             f"learning rate {rate:.2g}: single steps help up to a distance of {found.distance:.2g}, which the "
-            f"random walk of {parts.steps} steps may come to{_multiplied(parts.rate_factor)}"
+            f"random walk of {parts.steps} steps is to reach{_multiplied(parts.rate_factor)}"
         )
     parts.blocks.noise.forget()
     message = f"{'; '.join(said)} ({forwards} forwards)"
@@ -84,5 +85,5 @@ def _multiplied(factor: float) -> str:
 
 def _agreement(disagreement: float) -> str:
     if not disagreement < 1:
-        return "slopes at different radii have nothing in common: losses hardly differ, or are mostly noise"
+        return "slopes at different radii disagree: losses hardly differ, or are mostly noise"
     return f"slopes there and at the next larger radius differ by {disagreement:.0%}"

@@ -1,4 +1,4 @@
-"""Estimates brought to a common scale before the rule sees them: what takes most of the pain out of learning rates.
+"""Scales and clips gradient estimates before the rule uses them, so that one learning rate fits many methods.
 
     none           g as the method gives it
     normalized     g / |g|: every step has the same length (root mean square over the parameters: the learning rate)
@@ -7,8 +7,8 @@
                    of `normalized`, and the length 1 / sqrt(M - 1)
 
 Before that, a slope may be clipped to a multiple of the running root mean square of the slopes before it. QZO
-(arXiv:2505.13430) clips at a fixed value; a relative one needs no knowledge of the task. On dropped steps nothing
-changes. The state is two numbers in the step's memory.
+(arXiv:2505.13430) clips at a fixed value; a relative bound does not depend on the task. Skipped steps change
+nothing. The state is two numbers in `Estimate.carry`.
 """
 
 import math
@@ -16,19 +16,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from steerzo_edge.zo.strategy import Dialogue, Estimate, Memory, Strategy
+from steerzo_edge.zo.strategy import Carry, Dialogue, Estimate, Strategy
 
 Scaling = Literal["none", "normalized", "running-rms", "pool-std"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Another strategy, its estimates scaled and clipped.
+    """A strategy around another one: scales and clips its estimates.
 
     Args:
         inner: The strategy.
         kind: Which scaling.
-        clip: Most that a slope may be, in running root mean squares; None does not clip.
+        clip: Largest slope, in running root mean squares of the slopes before it; None does not clip.
         decay: Of the running mean of squared slopes.
     """
 
@@ -43,16 +43,21 @@ class Scaled:
         return self.inner.cost
 
     @property
+    def seeds(self) -> int:
+        """Seeds that a step draws; scaling draws none."""
+        return self.inner.seeds
+
+    @property
     def epsilon(self) -> float:
         """Probe radius."""
         return self.inner.epsilon
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
-        """See `Strategy.propose`; memory["slopes"] is [running sum of squares, its weight]."""
-        estimate = yield from self.inner.propose(seeds, memory)
-        before = memory.get("slopes", [0.0, 0.0])
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
+        """See `Strategy.propose`; carry["slopes"] is [running sum of squares, its weight]."""
+        estimate = yield from self.inner.propose(seeds, carry)
+        before = carry.get("slopes", [0.0, 0.0])
         if estimate.skipped or not estimate.gradient.terms:
-            return replace(estimate, memory={**estimate.memory, "slopes": before})
+            return replace(estimate, carry={**estimate.carry, "slopes": before})
         cut = self._cut(estimate.slope, before)
         square, weight = (
             self.decay * old + (1 - self.decay) * new for old, new in self._seen(estimate, cut, before)
@@ -63,11 +68,11 @@ class Scaled:
             gradient=factor * estimate.gradient,
             scale=factor,
             clipped=cut < 1,
-            memory={**estimate.memory, "slopes": [square, weight]},
+            carry={**estimate.carry, "slopes": [square, weight]},
         )
 
     def _cut(self, slope: float, before: list[float]) -> float:
-        """What the slope must be multiplied by to stay within the bound, at most 1."""
+        """Factor, at most 1, that brings the slope within the bound."""
         square, weight = before
         if self.clip is None or weight == 0 or square == 0:
             return 1.0

@@ -1,8 +1,8 @@
 """What a zeroth-order method looks like to the engine.
 
-A strategy is a conversation. It asks `losses = yield [Probe, ...]`, as often as it needs, and ends the step
-with `return Estimate(...)`. It holds no tensor, no model and no state: what must survive from one step to
-the next (a kept seed) travels in `Estimate.memory`, and so lands in the journal.
+A strategy is a generator. It asks `losses = yield [Probe, ...]`, as often as it needs, and ends the step
+with `return Estimate(...)`. It holds no tensor, no model and no state: what one step passes to the next
+(a kept seed) is in `Estimate.carry`, which the journal stores.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from steerzo_edge.zo.direction import Direction
 
-Memory = Mapping[str, Any]  # values as JSON has them
+Carry = Mapping[str, Any]  # values as JSON has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one step learned.
+    """The result of one step: an estimate of the gradient.
 
     Args:
         gradient: Estimate of the gradient of the batch loss; empty if the step is skipped.
@@ -35,9 +35,9 @@ class Estimate:
         dropped: Candidates whose loss was not finite.
         rejected: Candidates whose loss was finite, but far above the pool's.
         spread: Standard deviation of the pool's losses, nats; None where there is no pool.
-        scale: What the estimate was multiplied by before it was handed on (see `scaling.py`).
+        scale: Factor that the estimate was multiplied by (see `scaling.py`).
         clipped: Whether its slope was cut to a bound.
-        memory: What the strategy wants to be told at its next step.
+        carry: What the strategy is given at its next step.
         skipped: Why there is no gradient, or None.
     """
 
@@ -49,7 +49,7 @@ class Estimate:
     spread: float | None = None
     scale: float = 1.0
     clipped: bool = False
-    memory: Memory = field(default_factory=dict)
+    carry: Carry = field(default_factory=dict)
     skipped: str | None = None
 
 
@@ -57,7 +57,7 @@ Dialogue = Generator[list[Probe], list[float], Estimate]
 
 
 class Strategy(Protocol):
-    """One method: how to spend forward passes on an estimate of the gradient."""
+    """One method of estimating the gradient from losses."""
 
     @property
     def cost(self) -> int:
@@ -65,27 +65,32 @@ class Strategy(Protocol):
         ...
 
     @property
+    def seeds(self) -> int:
+        """Most seeds that the directions of one step are made of."""
+        ...
+
+    @property
     def epsilon(self) -> float:
         """Probe radius, in units of the parameters."""
         ...
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
-        """One step's conversation.
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
+        """Estimates the gradient of one step.
 
         Args:
             seeds: Endless fresh seeds, a pure function of (run seed, step).
-            memory: `Estimate.memory` of the step before; empty at the first.
+            carry: `Estimate.carry` of the step before; empty at the first.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The candidates of a step that can be used.
+    """The candidates of a step whose losses can be used.
 
     Args:
-        directions: Whose losses are usable.
-        losses: Of those.
+        directions: The candidates.
+        losses: Their losses, nats.
         dropped: Candidates whose loss was not finite.
         rejected: Candidates whose loss was finite, but far above the others'.
     """
@@ -105,13 +110,13 @@ class Pool:
 
 
 def usable(directions: Sequence[Direction], losses: Sequence[float], reject: float | None = None) -> Pool:
-    """Sorts out candidates that would poison a mean.
+    """Removes candidates whose losses would spoil a mean.
 
     Args:
         directions: All candidates.
         losses: Of each, nats; nan and inf are dropped.
-        reject: Drop losses that lie above the median by more than so many standard deviations, as the median
-            absolute deviation tells them (1.4826 of it, for normal losses); None keeps all that are finite.
+        reject: Drop losses that lie above the median by more than so many standard deviations, estimated as 1.4826
+            times the median absolute deviation (exact for normal losses); None keeps all that are finite.
     """
     pairs = [(z, loss) for z, loss in zip(directions, losses, strict=True) if math.isfinite(loss)]
     dropped = len(directions) - len(pairs)
@@ -124,13 +129,13 @@ def usable(directions: Sequence[Direction], losses: Sequence[float], reject: flo
     return Pool([z for z, _ in kept], [loss for _, loss in kept], dropped, len(pairs) - len(kept))
 
 
-def skip(reason: str, *, dropped: int, memory: Memory) -> Estimate:
-    """A step that moves nothing, and says why; `memory` passes through."""
-    return Estimate(Direction(), math.nan, 0.0, dropped=dropped, memory=memory, skipped=reason)
+def skip(reason: str, *, dropped: int, carry: Carry) -> Estimate:
+    """The estimate of a step that moves nothing, with the reason; `carry` is passed on."""
+    return Estimate(Direction(), math.nan, 0.0, dropped=dropped, carry=carry, skipped=reason)
 
 
 def symmetric(
-    direction: Direction, plus: float, minus: float, epsilon: float, pool: Pool | None = None, *, memory: Memory
+    direction: Direction, plus: float, minus: float, epsilon: float, pool: Pool | None = None, *, carry: Carry
 ) -> Estimate:
     """The two-point estimate along a direction from its two losses: slope * direction.
 
@@ -139,7 +144,7 @@ def symmetric(
     dropped, rejected = (0, 0) if pool is None else (pool.dropped, pool.rejected)
     lost = sum(not math.isfinite(loss) for loss in (plus, minus))
     if lost:
-        return skip("a loss of the symmetric pair was not finite", dropped=dropped + lost, memory=memory)
+        return skip("a loss of the symmetric pair was not finite", dropped=dropped + lost, carry=carry)
     slope = (plus - minus) / (2 * epsilon)
     return Estimate(
         slope * direction,
@@ -148,5 +153,5 @@ def symmetric(
         dropped=dropped,
         rejected=rejected,
         spread=None if pool is None else pool.spread,
-        memory=memory,
+        carry=carry,
     )

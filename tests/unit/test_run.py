@@ -1,7 +1,9 @@
 """A run and its directory: whatever is lost but the journal, the result has the same bytes."""
 
+import json
 import math
 import time
+import zlib
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from steerzo_edge.settings import sections
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.settings.sections import WatchConfig
 from steerzo_edge.training.progress import Progress
-from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.oracle import Round
 from tests.conftest import Loader, labelled_rows
 
 STEPS = 13
@@ -110,6 +113,24 @@ def test_another_run_in_the_same_directory_is_refused(
     run.close()
     with pytest.raises(JournalError, match=f"another {what}"):
         Run(tmp_path, base, profile(**changes), labelled_rows(rows), seed=seed)
+
+
+def test_a_run_that_an_older_version_began_goes_on(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    expected = finished(tmp_path / "whole", base)
+    run = open_run(tmp_path / "old", base)
+    list(islice(run.records(), 7))
+    run.close()
+
+    journal = tmp_path / "old" / "journal"
+    first, *lines = journal.read_bytes().splitlines(keepends=True)
+    header = json.loads(first[9:])
+    header["profile"]["subset"]["a"] = header["profile"]["subset"].pop("init_a")
+    header["profile"]["batch"]["cuda_graphs"] = False
+    text = json.dumps(header, separators=(",", ":")).encode()
+    journal.write_bytes(b"".join([b"%08x %s\n" % (zlib.crc32(text), text), *lines]))
+
+    assert finished(tmp_path / "old", base).sha256 == expected.sha256
 
 
 def test_another_base_is_refused(tiny: Loader, tmp_path: Path) -> None:
@@ -243,8 +264,8 @@ def test_losses_that_are_no_numbers_take_the_run_back(
     run = open_run(tmp_path, base, **changes)
     measured = run._parts.oracle.evaluate
 
-    def broken(probes: object, batch: object, block: object) -> list[float]:
-        found = measured(probes, batch, block)  # type: ignore[arg-type]
+    def broken(round: Round) -> list[float]:
+        found = measured(round)
         return found if run.progress.step < 12 else [math.nan for _ in found]
 
     monkeypatch.setattr(run._parts.oracle, "evaluate", broken)
@@ -259,13 +280,13 @@ def test_losses_that_are_no_numbers_take_the_run_back(
 def test_a_run_that_goes_back_remembers_what_it_knew_then() -> None:
     progress = Progress()
     for step in range(4):
-        progress.add(Entry(StepRecord(step, 1.0, 1.0, 0.1, 0.1, step, step, 0.0, 0), memory={"slopes": step}))
+        progress.add(Entry(StepRecord(step, 1.0, 1.0, 0.1, 0.1, step, step, 0.0, 0), carry={"slopes": step}))
         progress.add(Entry(EvalRecord(step + 1, 1.0, None, 8, False)))
     progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 2)))
-    assert progress.memory == {"slopes": 1}
+    assert progress.carry == {"slopes": 1}
     assert progress.parameter_step == 2
     progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 0)))
-    assert progress.memory == {}
+    assert progress.carry == {}
 
 
 def test_a_verdict_goes_back_to_what_the_adapter_was(

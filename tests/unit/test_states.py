@@ -8,7 +8,6 @@ import pytest
 
 from server.store.database import STEPS, Database
 from server.store.jobs import JobTable
-from server.store.renamed import current_names
 from server.store.rows import JobRow
 from server.store.states import FINAL, NEXT, STATE_REQUESTED, State
 from steerzo_edge.errors import BusyError, ConflictError, NotFoundError
@@ -222,7 +221,13 @@ def test_a_job_of_an_older_server_has_current_names(tmp_path: Path) -> None:
         old.executescript(step)
     old.execute("PRAGMA user_version = 3")
     for number, subset in enumerate(subsets, 1):
-        spec = json.dumps({"dataset": "ds_1", "profile": {"subset": subset, "steps": 9}, "request": "abc"})
+        spec = json.dumps(
+            {
+                "dataset": "ds_1",
+                "profile": {"subset": subset, "steps": 9, "batch": {"cuda_graphs": True}},
+                "request": "abc",
+            }
+        )
         values = (f"job_{number}", number, f"old-{number}", spec, json.dumps(problem), "cancel")
         old.execute(
             "INSERT INTO jobs (id, number, name, spec, error, wish, state, created)"
@@ -244,18 +249,10 @@ def test_a_job_of_an_older_server_has_current_names(tmp_path: Path) -> None:
             {"kind": "lora", "init_a": "random"},
             {"kind": "lora-xs", "rank": 8},
         ]
+        assert all(job.spec["profile"]["batch"] == {} for job in jobs)
         assert {(job.requested, job.spec["request"], job.spec["profile"]["steps"]) for job in jobs} == {
             ("cancel", "abc", 9)
         }
         current = [{"where": "line 3", "field": "label", "found": "nothing", "fix": "write a label"}]
         assert [job.error and job.error["errors"] for job in jobs] == [current] * 3
         assert events[0].data["error"]["errors"] == current
-
-
-def test_current_names_leaves_its_argument_and_current_profiles_alone() -> None:
-    old = {"subset": {"kind": "core", "rank": 8}, "steps": 3}
-    assert current_names(old) == {"subset": {"kind": "lora-xs", "rank": 8}, "steps": 3}
-    assert old == {"subset": {"kind": "core", "rank": 8}, "steps": 3}
-    new = {"subset": {"kind": "lora", "init_a": "input-subspace"}}
-    assert current_names(new) == new
-    assert current_names({}) == {}

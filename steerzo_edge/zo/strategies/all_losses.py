@@ -1,4 +1,4 @@
-"""All losses: every candidate's loss weighs its own direction, against the mean of the pool.
+"""All losses: each candidate's direction is weighted by its loss minus the mean loss of the pool.
 
     g = 1 / (M - 1) * sum_i (L_i - mean L) / eps * z_i
 
@@ -10,9 +10,14 @@ losses besides: see `scaling.py`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import fsum
+from typing import Literal
+
+from pydantic import Field
 
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategy import Dialogue, Estimate, Memory, Probe, skip, usable
+from steerzo_edge.zo.method import Method, PoolSize, Reject
+from steerzo_edge.zo.scaling import Scaling
+from steerzo_edge.zo.strategy import Carry, Dialogue, Estimate, Probe, Strategy, skip, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +39,22 @@ class AllLosses:
         """Forward passes a step."""
         return self.pool
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
+    @property
+    def seeds(self) -> int:
+        """Seeds that a step draws."""
+        return self.pool
+
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
         """See `Strategy.propose`."""
         directions = [Direction.seeded(next(seeds)) for _ in range(self.pool)]
         losses = yield [Probe(z, self.epsilon) for z in directions]
 
         pool = usable(directions, losses, self.reject)
         if len(pool.losses) < 2:
-            return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, memory=memory)
+            return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, carry=carry)
         center = fsum(pool.losses) / len(pool.losses)
         gradient = Direction()
-        if max(pool.losses) > min(pool.losses):  # what rounding leaves of equal losses is no direction
+        if max(pool.losses) > min(pool.losses):  # equal losses differ by rounding of the mean only
             for z, loss in zip(pool.directions, pool.losses, strict=True):
                 gradient = gradient + (loss - center) / (self.epsilon * (len(pool.losses) - 1)) * z
         return Estimate(
@@ -54,5 +64,18 @@ class AllLosses:
             dropped=pool.dropped,
             rejected=pool.rejected,
             spread=pool.spread,
-            memory=memory,
+            carry=carry,
         )
+
+
+class AllLossesConfig(Method):
+    """One-sided multi-query, the default: pool forwards a step, every loss is used."""
+
+    kind: Literal["all-losses"] = "all-losses"
+    pool: PoolSize = 16
+    scaling: Scaling = Field("normalized", description="How estimates are scaled: see `zo/scaling.py`.")
+    reject: Reject = None
+
+    def strategy(self, epsilon: float) -> Strategy:
+        """See `Method.strategy`."""
+        return AllLosses(epsilon, self.pool, self.reject)
