@@ -113,7 +113,7 @@ def test_a_pause_can_be_taken_back_and_a_cancel_cannot(job_table: JobTable) -> N
         job_table.resume(job.id)
 
 
-def test_a_wish_outlasts_a_crash(tmp_path: Path, job_table: JobTable) -> None:
+def test_a_request_outlasts_a_crash(tmp_path: Path, job_table: JobTable) -> None:
     job = job_table.add("job_1", None, {})
     job_table.change_state(job.id, "running")
     job_table.request(job.id, "cancel")
@@ -122,7 +122,7 @@ def test_a_wish_outlasts_a_crash(tmp_path: Path, job_table: JobTable) -> None:
     assert again.change_state(job.id, "queued").requested == "cancel"
 
 
-def test_the_queue_goes_by_wish_then_priority_then_age(job_table: JobTable, clock: Clock) -> None:
+def test_the_queue_goes_by_request_then_priority_then_age(job_table: JobTable, clock: Clock) -> None:
     for number, priority in enumerate([0, 5, 5, -3], 1):
         job_table.add(f"job_{number}", None, {}, priority=priority)
     order = []

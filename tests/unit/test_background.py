@@ -1,4 +1,4 @@
-"""Work beside the device's thread."""
+"""Work in the background of the device's thread."""
 
 import threading
 
@@ -7,7 +7,7 @@ import pytest
 from server.device.background import in_background, waited_for
 
 
-def test_what_is_done_beside_comes_back_and_the_waiting_is_in_moments() -> None:
+def test_what_runs_in_the_background_is_awaited_in_short_time_slices() -> None:
     go = threading.Event()
     future = in_background(lambda: go.wait(30) and threading.current_thread().name)
     moments = waited_for(future)
