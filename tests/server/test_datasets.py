@@ -371,4 +371,4 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start(tmp_path: Path) 
     assert directory.names() == [row.file]
     assert directory.bytes_of(row) == b"whole"
     assert not incoming.exists()
-    held._register._database.close()
+    held._table._database.close()

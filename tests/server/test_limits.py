@@ -115,7 +115,7 @@ def test_what_is_kept_has_a_quota(tmp_path: Path) -> None:
     # The base is not loaded here: whatever gets past the quota is told so.
     assert client.post("/datasets", json=small).status_code == 503
     (tmp_path / "data" / "datasets" / "large").write_bytes(b"x" * (1 << 20))
-    context_of(app).room._seen = None
+    context_of(app).quota._seen = None
     for path in ("/datasets", "/jobs", "/v1/files", "/v1/fine_tuning/jobs"):
         body = {"dataset": "x"} if path == "/jobs" else small
         refused = client.post(path, json=body)

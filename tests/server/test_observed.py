@@ -165,7 +165,7 @@ def test_an_unexpected_error_is_one_problem_and_its_headers(
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(context_of(app).store, "job", fail)
+    monkeypatch.setattr(context_of(app).job_table, "get", fail)
     for path in ("/jobs/x", "/v1/fine_tuning/jobs/x"):
         response = client_of(app).get(path)
         assert response.status_code == 500

@@ -26,7 +26,7 @@ from server.services.generation import (
     whole_answer,
     whole_answers,
 )
-from steerzo_edge.decoding.answer import FinishedAnswer as TextOfAnswer
+from steerzo_edge.decoding.answer import Answer as TextOfAnswer
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Sampling
 from steerzo_edge.errors import PromptTooLongError
