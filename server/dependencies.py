@@ -39,7 +39,7 @@ Adapter = Annotated[AdapterRow, Depends(_adapter)]
 
 
 async def check_quota(request: Request, server: Server) -> None:
-    """Rejects requests that would job_table data when the quota is used up.
+    """Rejects requests that would store data when the quota is used up.
 
     Raises:
         NoRoomError: If the request's body does not fit into the data directory.

@@ -23,7 +23,7 @@ HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-job_table",
+    "Cache-Control": "no-store",
 }
 UNMATCHED: Final = "none"
 

@@ -15,7 +15,7 @@ LOGGED: Final = ("state", "log", *DECISIONS)
 
 
 def series(job_table: JobTable, job: str, points: int | None = None) -> dict[str, Any]:
-    """Everything a job has recorded.
+    """The recorded series of a job.
 
     Args:
         job_table: The table of jobs, with their events.
