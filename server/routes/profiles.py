@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from fastapi import APIRouter
 
-from server.replies import MethodsReply, ProfilesReply
+from server.routes.replies import MethodsReply, ProfilesReply
 from steerzo_edge.settings.methods import MethodConfig
 from steerzo_edge.settings.profile import load_profile, profile_names
 
@@ -13,13 +13,13 @@ router = APIRouter(tags=["profiles"])
 
 @router.get("/profiles", responses={200: {"model": ProfilesReply}})
 def list_profiles() -> dict[str, Any]:
-    """Every profile, defaults filled in."""
+    """Every profile, with defaults filled in."""
     return {"profiles": [load_profile(name).model_dump(mode="json") for name in profile_names()]}
 
 
 @router.get("/profiles/{name}")
 def show_profile(name: str) -> dict[str, Any]:
-    """One profile, defaults filled in."""
+    """One profile, with defaults filled in."""
     return load_profile(name).model_dump(mode="json")
 
 

@@ -238,4 +238,4 @@ def test_the_demo_runs_through(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "job succeeded" in done.stdout
     assert "before  0.3" in done.stdout
-    assert "right answer" in done.stdout
+    assert "correct answer" in done.stdout

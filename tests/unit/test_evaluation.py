@@ -150,7 +150,7 @@ def test_the_metrics_of_choices_of_ones_own(tiny: Loader) -> None:
     assert named.score == named.metrics["exact_match"] == found.accuracy
 
 
-def test_generated_metrics_are_taken_only_where_they_are_asked_for(tiny: Loader) -> None:
+def test_generated_metrics_are_taken_only_where_they_are_required(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     data = tokenize(completion_rows(), base.tokenizer, 64)
     plain = evaluate(base, data)

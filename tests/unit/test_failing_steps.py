@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from server.device.prompts import Limits, Prompts
+from server.device.prompts import PromptLimits, Prompts
 from steerzo_edge.decoding import decoder as decoding
 from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
@@ -172,7 +172,7 @@ def test_too_little_memory_parks_who_came_last(base: Base, monkeypatch: pytest.M
 
 def test_who_is_alone_and_has_not_enough_memory_fails(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if ids.shape[1] == 1 else None)
-    prompts = Prompts(Limits(rows=2))
+    prompts = Prompts(PromptLimits(rows=2))
     prompts.open(base)
     asked = [prompts.ask(Asked(request(base, "good" + "x" * n, 5))) for n in range(4)]
     for _ in range(60):
@@ -187,7 +187,7 @@ def test_who_is_alone_and_has_not_enough_memory_fails(base: Base, monkeypatch: p
 
 def test_nobody_joins_while_somebody_is_parked(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if len(ids) > 2 else None)
-    prompts = Prompts(Limits(rows=3))
+    prompts = Prompts(PromptLimits(rows=3))
     prompts.open(base)
     askers = [Asked(request(base, "good" + "x" * n, 30)) for n in range(4)]
     futures = [prompts.ask(asker) for asker in askers]
@@ -206,10 +206,10 @@ def test_nobody_joins_while_somebody_is_parked(base: Base, monkeypatch: pytest.M
 
 def test_who_cannot_hear_fails_alone(base: Base) -> None:
     class Deaf(Asked):
-        def hear(self, text: str) -> None:
+        def on_text(self, text: str) -> None:
             raise ValueError("no ears")
 
-    prompts = Prompts(Limits())
+    prompts = Prompts(PromptLimits())
     prompts.open(base)
     deaf, well = prompts.ask(Deaf(request(base, "good", 8))), prompts.ask(Asked(request(base, "good", 8)))
     while prompts.any:
@@ -228,5 +228,5 @@ class Asked:
     def request(self, base: Base) -> Request:
         return self.asked
 
-    def hear(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         pass

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server.models import lies_under
+from server.base_paths import is_allowed_base
 from server.settings import from_environment
 from steerzo_edge.cli.train import base_settings
 from steerzo_edge.errors import BaseModelError, InputError
@@ -221,7 +221,7 @@ def test_bases_of_this_disk_lie_under_the_operators_directory(tmp_path: Path) ->
     (tmp_path / "models" / "link").symlink_to(outside)
     root = tmp_path / "models"
     for name in ("bundled", "org/model", "gpt2", str(inside), f"{root}/../models/mine"):
-        assert lies_under(name, root), name
+        assert is_allowed_base(name, root), name
     for name in (
         str(outside),
         f"{root}/../other",
@@ -233,8 +233,8 @@ def test_bases_of_this_disk_lie_under_the_operators_directory(tmp_path: Path) ->
         "x\0y",
         "steerzo_edge",
     ):
-        assert not lies_under(name, root), name
+        assert not is_allowed_base(name, root), name
     environment = {"STEERZO_MODELS_DIR": str(root)}
     assert from_environment({**environment, "STEERZO_BASE": str(inside)}).model.id == str(inside)
-    with pytest.raises(InputError, match="does not lie under models_dir"):
+    with pytest.raises(InputError, match="is not under models_dir"):
         from_environment({**environment, "STEERZO_BASE": str(outside)})

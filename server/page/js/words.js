@@ -85,8 +85,8 @@ export function speed(job) {
 
 /** @param {Object} job @returns {string} The state in words: "running", or "pausing…" after a request to pause. */
 export function stateOf(job) {
-  if (job.wish === "pause") return "pausing…";
-  if (job.wish === "cancel") return "cancelling…";
+  if (job.requested === "pause") return "pausing…";
+  if (job.requested === "cancel") return "cancelling…";
   return STATES[job.state] ?? job.state;
 }
 

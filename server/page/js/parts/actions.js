@@ -7,9 +7,9 @@ import { announce, asyncListener, showMessage } from "../messages.js";
 import { confirmed } from "./pieces.js";
 
 const ALLOWED = {
-  pause: (job) => ["running", "queued"].includes(job.state) && job.wish === null,
-  resume: (job) => job.state === "paused" || job.state === "failed" || job.wish === "pause",
-  cancel: (job) => ["running", "queued", "paused"].includes(job.state) && job.wish !== "cancel",
+  pause: (job) => ["running", "queued"].includes(job.state) && job.requested === null,
+  resume: (job) => job.state === "paused" || job.state === "failed" || job.requested === "pause",
+  cancel: (job) => ["running", "queued", "paused"].includes(job.state) && job.requested !== "cancel",
   download: (job) => job.adapter !== null,
   delete: (job) => ["succeeded", "failed", "cancelled", "paused", "queued"].includes(job.state),
 };

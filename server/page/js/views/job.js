@@ -87,7 +87,7 @@ async function live(place, signal, first, methods, wantedAxis) {
 
   let stateNow = null;
   const showState = () => {
-    const now = `${job.state} ${job.wish}`;
+    const now = `${job.state} ${job.requested}`;
     if (now !== stateNow) {
       if (stateNow !== null) announce(`${job.name}: ${stateOf(job)}`);
       stateNow = now;

@@ -140,7 +140,7 @@ function makeRow(first, choose, again) {
   result.append(h("div", {}, value, what));
   let before = null;
   const update = (job) => {
-    const now = `${job.state} ${job.wish}`;
+    const now = `${job.state} ${job.requested}`;
     if (now !== before) {
       if (before !== null) announce(`${job.name}: ${stateOf(job)}`);
       replace(state, badge(job));

@@ -1,4 +1,4 @@
-"""How often somebody may ask: a bucket of tokens for each, filled at a steady rate."""
+"""A rate limit: a token bucket for each API key or client address."""
 
 import ipaddress
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from server.problems import TooOftenError
+from server.errors import TooOftenError
 
 MOST_BUCKETS: Final = 10_000
 
@@ -17,13 +17,13 @@ class _Bucket:
     at: float
 
 
-class Rates:
-    """The buckets, one for each key or address.
+class RateLimits:
+    """The buckets, one for each key or address; the 10,000 most recently used are kept.
 
     Args:
-        per_second: Tokens that come in a second; a request takes one.
+        per_second: Tokens added each second; a request takes one.
         burst: Tokens that a full bucket holds.
-        now: A clock in seconds that never goes back.
+        now: A clock of monotonic seconds.
     """
 
     def __init__(self, per_second: float, burst: int, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -32,16 +32,19 @@ class Rates:
         self._now = now
         self._buckets: dict[str, _Bucket] = {}
 
-    def take(self, who: str) -> None:
-        """Takes a token from somebody's bucket.
+    def take(self, client: str) -> None:
+        """Takes a token from a client's bucket.
+
+        Args:
+            client: The key's name or the address.
 
         Raises:
-            TooOftenError: If it is empty, with the seconds until it is not.
+            TooOftenError: If the bucket is empty, with the seconds until the next token.
         """
         now = self._now()
-        # Back in as the last: the first of all is the one that was used longest ago.
-        bucket = self._buckets.pop(who, None) or _Bucket(self._burst, now)
-        self._buckets[who] = bucket
+        # Inserted again at the end, so that the first bucket is the least recently used.
+        bucket = self._buckets.pop(client, None) or _Bucket(self._burst, now)
+        self._buckets[client] = bucket
         if len(self._buckets) > MOST_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
         bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at) * self._per_second)
@@ -55,7 +58,10 @@ class Rates:
 
 
 def neighbourhood(address: str | None) -> str:
-    """Who an address belongs to: itself, or for IPv6 the /64 that one customer has whole."""
+    """The group of addresses that is limited together: the address itself, or the /64 network of an IPv6 address.
+
+    A provider usually gives one customer a whole /64.
+    """
     try:
         found = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:

@@ -1,8 +1,11 @@
-"""A zip from elsewhere: two files are taken out of it, under names of our own, and nothing else is looked into.
+"""Takes the two files of an adapter out of an uploaded zip, under fixed names; other entries are not read.
 
-What a hostile archive may try, and what it meets: a directory of millions of entries (its size is looked at before
-it is read), names that lead elsewhere or links (refused; no name of the archive is ever used as a path), a few
-kilobytes that become terabytes (bytes are counted as they come out), files that are there twice (refused).
+Defences against a hostile archive:
+
+- millions of entries: the size of the zip's directory is checked before it is read;
+- paths that lead outside, and links: refused, and no name from the archive is ever used as a path;
+- a few kilobytes that unpack to terabytes: bytes are counted while they are unpacked;
+- two entries of the same name: refused.
 """
 
 import stat
@@ -12,7 +15,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from server.problems import TooLargeError
+from server.errors import TooLargeError
 from steerzo_edge.errors import AdapterFileError
 from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS
 
@@ -28,7 +31,7 @@ _SENT_ALONE: Final = (
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins like a zip."""
+    """Whether a file begins with the signature of a zip."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
@@ -38,12 +41,12 @@ def unpack(path: Path, directory: Path, *, most_bytes: int) -> None:
 
     Args:
         path: The zip.
-        directory: Where the files go.
-        most_bytes: What the weights may have, unpacked.
+        directory: The directory to write the files to.
+        most_bytes: Most bytes of the unpacked weights.
 
     Raises:
-        AdapterFileError: If it is no plain zip of a PEFT directory.
-        TooLargeError: If the weights have more bytes.
+        AdapterFileError: If it is not a plain zip of a PEFT directory.
+        TooLargeError: If the unpacked weights exceed `most_bytes`.
         OSError: If the disk is full or fails.
     """
     _check_end(path)
@@ -59,7 +62,7 @@ def unpack(path: Path, directory: Path, *, most_bytes: int) -> None:
 
 
 def _check_end(path: Path) -> None:
-    """The record at the end says how large the list of entries is; the library would read all of it."""
+    """Checks the size of the list of entries from the zip's last record: zipfile reads the whole list at once."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _END.size - _END_OF_ZIP64_BYTES))
@@ -68,16 +71,16 @@ def _check_end(path: Path) -> None:
         raise _unreadable("it is too short")
     magic, _, _, _, entries, directory_bytes, _, comment = _END.unpack(tail[-_END.size :])
     if magic != b"PK\x05\x06" or comment:
-        raise _unreadable("it does not end like a zip without a comment")
+        raise _unreadable("it does not end as a zip without a comment does")
     if tail[: -_END.size][:4] == b"PK\x06\x07" or entries > MOST_ENTRIES or directory_bytes > MOST_DIRECTORY_BYTES:
-        raise _unreadable(f"it may hold {MOST_ENTRIES} files at most, and none in the ZIP64 format")
+        raise _unreadable(f"it may contain {MOST_ENTRIES} files at most, and must not use the ZIP64 format")
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:
     name = member.orig_filename
     parts = PurePosixPath(name).parts
     if not name.isprintable() or "\\" in name or ":" in name or name.startswith("/") or ".." in parts:
-        raise _unreadable(f"the name {name[:100]!r} leads elsewhere")
+        raise _unreadable(f"the name {name[:100]!r} leads outside the archive")
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _unreadable(f"{name[:100]!r} is a link or a device")
@@ -90,14 +93,14 @@ def _only(members: list[zipfile.ZipInfo], name: str) -> zipfile.ZipInfo:
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
-        raise _unreadable(f"{name} is there {len(found)} times")
+        raise _unreadable(f"it contains {name} {len(found)} times")
     pickled = [member.orig_filename for member in members if member.orig_filename.endswith((".bin", ".pt", ".pth"))]
     if name == WEIGHTS and pickled:
         raise AdapterFileError(
-            f"the weights are there as {PurePosixPath(pickled[0]).name} only, and reading that may run code",
+            f"the zip contains the weights only as {PurePosixPath(pickled[0]).name}, and loading that may run code",
             hint="Save the adapter as safetensors: save_pretrained does so by default.",
         )
-    raise AdapterFileError(f"the zip holds no {name}, neither at its top nor in a directory there")
+    raise AdapterFileError(f"{name} is missing from the zip, at its top and in the directories there")
 
 
 def _is_at_the_top(entry: str, name: str) -> bool:
@@ -107,14 +110,14 @@ def _is_at_the_top(entry: str, name: str) -> bool:
 
 def _take(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, most: int) -> None:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _unreadable(f"{target.name} is packed in an unusual way")
+        raise _unreadable(f"{target.name} uses an unsupported compression method")
     left = most
     with archive.open(member) as packed, target.open("xb") as file:
         while chunk := packed.read(_CHUNK):
             left -= len(chunk)
             if left < 0:
                 raise TooLargeError(
-                    f"{target.name} has more than {most} bytes when it is unpacked",
+                    f"{target.name} has more than {most} bytes when unpacked",
                     hint="Train with a lower rank, or raise the server's limit (max_upload_bytes).",
                 )
             file.write(chunk)

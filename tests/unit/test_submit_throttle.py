@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.services.throttle import BURST, LONGEST_WAIT_S, PER_SECOND, SubmitThrottle
+from server.services.submit_throttle import BURST, LONGEST_WAIT_S, PER_SECOND, SubmitThrottle
 from steerzo_edge.errors import BusyError
 
 

@@ -1,4 +1,4 @@
-"""The outermost wrapper: a name for every request, headers for every answer, a line in the log, a count."""
+"""The outermost wrapper: gives every request an id and every response its headers, and logs and counts both."""
 
 import json
 import logging
@@ -14,6 +14,7 @@ from server.ids import ID, new_id
 from server.logs import REQUEST
 from server.metrics import METHODS, Metrics
 from server.openai_errors import PREFIX, is_openai
+from server.problems import UNEXPECTED
 from steerzo_edge.errors import SteerzoError
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,12 @@ HEADERS: Final = {
 UNMATCHED: Final = "none"
 
 
-class Observed:
-    """Watches requests go through.
+class RequestLog:
+    """Logs and counts requests, and answers 500 where the app fails.
 
     Args:
-        app: What is wrapped, every other wrapper included.
-        metrics: Where they are counted.
+        app: The wrapped app, every other wrapper included.
+        metrics: Counts requests and errors.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -48,12 +49,11 @@ class Observed:
         token = REQUEST.set(answer.request)
         try:
             await self._app(scope, receive, answer.send)
-        except Exception as error:  # of our own making: the user is told that much, the log where
+        except Exception as error:  # a bug: the client gets a 500, the log the traceback
             log.error("a request failed", exc_info=error)
-            if answer.status is not None:  # too late for another answer: a broken stream says it
+            if answer.status is not None:  # the response has begun: its stream breaks off
                 raise
-            said = SteerzoError("an unexpected error; the server's log has the details")
-            await refuse(said, scope, receive, answer.send)
+            await refuse(SteerzoError(UNEXPECTED), scope, receive, answer.send)
         finally:
             self._count(scope, answer)
             REQUEST.reset(token)
@@ -73,7 +73,7 @@ class Observed:
 
 
 class _Answer:
-    """A response on its way out."""
+    """A response while it is sent."""
 
     def __init__(self, request: str, send: Send) -> None:
         self.request = request
@@ -85,11 +85,11 @@ class _Answer:
 
     @property
     def seconds(self) -> float:
-        """To the response's head, or so far."""
+        """Seconds until the response's head was sent, or until now."""
         return time.perf_counter() - self._began if self._head_s is None else self._head_s
 
     async def send(self, message: Message) -> None:
-        """One message of the response."""
+        """Sends one message of the response, with the headers and the id added."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._head_s = self.seconds
@@ -103,16 +103,16 @@ class _Answer:
 
 
 def template(scope: Scope) -> str:
-    """The route that answers, as it is written in the code; paths are what users make of it."""
+    """The template of a request's route, such as "/jobs/{job_id}"; the path itself may hold text of users."""
     route = getattr(scope.get("route"), "path", None)
     if route is None:
         return UNMATCHED
-    # A route knows its path within its router, and not the prefix that the router was included with.
+    # A route's path lacks the prefix that its router was included with.
     return f"{PREFIX}{route}" if is_openai(scope["path"]) else str(route)
 
 
 def _code(body: bytes) -> str | None:
-    """The code in an error document, ours or OpenAI's; both are written by this server."""
+    """The code in a problem document or in OpenAI's error object; None if there is none."""
     try:
         document = json.loads(body)
     except ValueError:

@@ -1,10 +1,10 @@
-"""What answers look like, for the API's description. Fields may be added to answers; those here stay."""
+"""The shapes of answers, for the API's description. Answers may gain fields; those listed here stay."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.logprobs import TokenLogprobs
+from server.services.logprobs import TokenLogprobs
 from server.store.states import State
 
 
@@ -19,24 +19,24 @@ class FaultReply(Reply):
 
     where: str = Field(description='A line ("line 12") or a path of keys ("method.epsilon").')
     field: str = Field(description="The field or key concerned, empty for the whole line.")
-    found: str = Field(description="What stood there.")
+    found: str = Field(description="The value found there.")
     fix: str = Field(description="What to write instead.")
 
 
 class Problem(Reply):
-    """An error, as RFC 9457 has it."""
+    """An error, as an RFC 9457 problem document."""
 
     type: str = Field(description="A URN made from the code.")
     title: str = Field(description="The status in words.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What is wrong, with the offending value and its place.")
-    code: str = Field(description="What programs go by; stable.")
+    code: str = Field(description="For programs; stable.")
     hint: str = Field(description="What to do next.")
     errors: list[FaultReply] = Field(default_factory=list, description="Every fault of an input.")
 
 
 class OpenAIErrorBody(Reply):
-    """What went wrong."""
+    """The error's details."""
 
     message: str
     type: str
@@ -45,20 +45,20 @@ class OpenAIErrorBody(Reply):
 
 
 class OpenAIError(Reply):
-    """An error, as OpenAI's API has it."""
+    """An error, in the form of OpenAI's API."""
 
     error: OpenAIErrorBody
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process is running."""
 
     status: Literal["alive"]
     version: str
 
 
 class Ready(BaseModel):
-    """The server can do its work."""
+    """The server is ready."""
 
     status: Literal["ready"]
     base: str = Field(description="Name of the base model.")
@@ -68,7 +68,7 @@ class Ready(BaseModel):
 
 
 class DeviceMemoryReply(BaseModel):
-    """Bytes of the device's memory; on a CPU that is the machine's."""
+    """Bytes of the device's memory; on a CPU, of the machine's."""
 
     used: int = Field(description="By this process.")
     free: int
@@ -77,13 +77,13 @@ class DeviceMemoryReply(BaseModel):
 
 
 class SystemReply(Reply):
-    """What the server runs on and what it is at."""
+    """The state of the server and of the machine it runs on."""
 
     version: str
     versions: dict[str, str]
     started: float = Field(description="Seconds since the epoch.")
-    objection: dict[str, str] | None = Field(description="What keeps it from its work.")
-    base: dict[str, Any] | None = Field(description="None while it is loaded.")
+    objection: dict[str, str] | None = Field(description="Why it is not ready; null if it is.")
+    base: dict[str, Any] | None = Field(description="Null while it is being loaded.")
     device: dict[str, Any]
     memory: DeviceMemoryReply
     disk: dict[str, int | None]
@@ -92,7 +92,7 @@ class SystemReply(Reply):
 
 
 class ExampleReply(BaseModel):
-    """Rows to try everything with."""
+    """An example dataset."""
 
     name: str
     about: str
@@ -117,7 +117,7 @@ class DatasetReply(Reply):
     rows: int
     format: str
     bytes: int
-    truncated: int | None = Field(None, description="Rows that are cut to the context's length.")
+    truncated: int | None = Field(None, description="Rows that are cut to the context length.")
     tokens: TokensReply | None = None
 
 
@@ -153,8 +153,8 @@ class JobReply(Reply):
     metrics: dict[str, Any]
     before: dict[str, Any] | None
     adapter: dict[str, Any] | None
-    wish: Literal["pause", "cancel"] | None = Field(
-        None, description="What is done at the end of its present step."
+    requested: Literal["pause", "cancel"] | None = Field(
+        None, description="The action at the end of its present step."
     )
     waiting_for: str | None
     error: Problem | None
@@ -170,13 +170,13 @@ class JobsReply(Reply):
 
 
 class SeriesReply(Reply):
-    """Everything a job has recorded."""
+    """The recorded series of a job."""
 
     job: str
     steps: list[dict[str, Any]]
     evals: list[dict[str, Any]]
     decisions: list[dict[str, Any]]
-    log: list[dict[str, Any]] = Field(description="States, sentences and decisions, each with when it came.")
+    log: list[dict[str, Any]] = Field(description="States, messages and decisions, each with its time.")
 
 
 class AdapterReply(Reply):
@@ -189,7 +189,7 @@ class AdapterReply(Reply):
     created: float = Field(description="Seconds since the epoch.")
     sha256: str = Field(description="Of its weights file.")
     loaded: bool = Field(description="Whether it is in memory.")
-    base: str = Field(description="The base it was made on, or checked against.")
+    base: str = Field(description="The base it was trained on, or checked against.")
     rank: int | None = None
 
 
@@ -210,34 +210,34 @@ class GenerationReply(Reply):
     """An answer."""
 
     text: str
-    adapter: str | None = Field(description="The job or adapter that answered; none is the bare base.")
+    adapter: str | None = Field(description="The job or adapter that answered; null is the base alone.")
     finish_reason: Literal["stop", "length", "cancelled", "timeout"]
     usage: UsageReply
-    logprobs: list[TokenLogprobs] | None = Field(None, description="Of the text's tokens; only if asked for.")
+    logprobs: list[TokenLogprobs] | None = Field(None, description="Of the text's tokens; only if requested.")
 
 
 class NeedsReply(Reply):
-    """Bytes, part by part."""
+    """Bytes by part."""
 
     total: int
     parts: dict[str, int] = Field(description="Bytes by the name of the part.")
 
 
 class MemoryReply(NeedsReply):
-    """What a job needs in memory, the base included; beside it the same in other ways."""
+    """Memory that a job needs, the base included; and that of other ways to train it."""
 
-    lean: NeedsReply = Field(description="With one probe in a forward and no prefix kept.")
+    lean: NeedsReply = Field(description="With one probe per forward and no cached prefix.")
     exact: NeedsReply = Field(description="Back-propagation with Adam, the same subset and batch.")
     checkpointed: NeedsReply = Field(description="The same with gradient checkpointing.")
 
 
 class SpeedReply(Reply):
-    """Where the seconds come from."""
+    """The source of the estimated seconds."""
 
     source: Literal["job", "layer"] = Field(
         description="layer: one decoder layer, measured when the base was loaded; job: corrected by an earlier job."
     )
-    job: str | None = Field(description="The job whose steps corrected it.")
+    job: str | None = Field(description="The job whose steps gave the correction.")
     correction: float = Field(description="What the seconds were multiplied by.")
 
 
@@ -250,22 +250,22 @@ class EstimateRowsReply(Reply):
 
 
 class EstimateReply(Reply):
-    """What a job would need."""
+    """The estimate of a job."""
 
     base: str
     device: str
     rows: EstimateRowsReply
     memory: MemoryReply
-    free: int = Field(description="Bytes that may be used, those of the loaded base included.")
+    free: int = Field(description="Bytes available, including those of the loaded base.")
     fits: bool
     steps: int
-    forwards: int = Field(description="Those of the search for a rate included, those of evaluations not.")
+    forwards: int = Field(description="Includes those of the search for a rate, but not those of evaluations.")
     evaluations: int
-    tokens: int = Field(description="Put through the model, those of evaluations included.")
-    seconds: float = Field(description="If nothing ends the job early and nothing else has the device.")
+    tokens: int = Field(description="Tokens put through the model, evaluations included.")
+    seconds: float = Field(description="If the job does not end early and has the device to itself.")
     speed: SpeedReply
     warnings: list[str]
-    advice: str = Field(description="Whether back-propagation would serve better.")
+    advice: str = Field(description="Whether back-propagation would be the better choice.")
 
 
 class ProfilesReply(Reply):
@@ -294,5 +294,5 @@ class MethodsReply(Reply):
 
 
 def binary(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """How a route that answers with a file is described."""
+    """The description of a route that answers with a file."""
     return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}

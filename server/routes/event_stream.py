@@ -1,4 +1,4 @@
-"""Streams of server-sent events that are encoded already."""
+"""Responses of server-sent events that are encoded already."""
 
 from collections.abc import AsyncIterator
 
@@ -6,9 +6,9 @@ from starlette.responses import StreamingResponse
 
 
 class EventStream(StreamingResponse):
-    """Bytes of server-sent events, as they come.
+    """Sends encoded server-sent events.
 
-    FastAPI's own class would encode every event again for every reader.
+    FastAPI's own class would encode every event again for each reader.
 
     Args:
         events: Encoded events, one or many at a time.
@@ -17,5 +17,5 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncIterator[bytes]) -> None:
-        # No cache and no proxy may hold events back.
+        # Keeps caches and proxies from holding events back.
         super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

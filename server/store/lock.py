@@ -1,4 +1,4 @@
-"""One server for a data directory: a lock that the system gives back when the process dies, however it dies."""
+"""Lets one server use a data directory: a file lock, which the system releases when the process ends."""
 
 import fcntl
 import os
@@ -12,13 +12,13 @@ NAME: Final = "lock"
 
 
 class DirectoryLock:
-    """Holds a data directory for this process.
+    """Locks a data directory for this server.
 
     Args:
-        root: The data directory; made if missing, then for its owner alone.
+        root: The data directory; made if missing, readable by its owner alone.
 
     Raises:
-        ConflictError: If another process, or another server of this one, holds it.
+        ConflictError: If another server holds it, in this process or another.
     """
 
     def __init__(self, root: Path) -> None:
@@ -39,7 +39,7 @@ class DirectoryLock:
         _keep_private(root)
 
     def release(self) -> None:
-        """Lets another server have the directory."""
+        """Releases the lock, so that another server can use the directory."""
         if self.is_held:
             self.is_held = False
             os.close(self._file)
@@ -50,7 +50,7 @@ class DirectoryLock:
 
 
 def _keep_private(root: Path) -> None:
-    """What an older server made for everybody to read becomes the owner's; new files are made so by the umask."""
+    """Removes other users' access to files that older servers made readable; the umask protects new files."""
     for path in (root / "datasets", root / "jobs", *root.glob("steerzo.sqlite*")):
         with suppress(OSError):  # missing, or another user's
             path.chmod(path.stat().st_mode & 0o700)

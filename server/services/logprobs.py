@@ -1,4 +1,4 @@
-"""Log-probabilities as clients get them: OpenAI's objects, of /generate too."""
+"""Log-probabilities in OpenAI's objects, which /generate uses too."""
 
 from collections.abc import Sequence
 
@@ -8,45 +8,47 @@ from steerzo_edge.config import Config
 from steerzo_edge.decoding.logprobs import Likely, TokenLogprob
 from steerzo_edge.decoding.spelling import Spelling
 
-# What JSON has for minus infinity, as OpenAI writes it.
+# OpenAI's value for minus infinity, which JSON cannot express.
 LEAST = -9999.0
 
 
 class TokenChance(Config):
-    """A token and how likely it was."""
+    """A token and its log-probability."""
 
-    token: str = Field(description="Its text; where it is a part of a character, a mark stands for it.")
-    logprob: float = Field(description="In nats; of the model's own distribution, before temperature and the like.")
-    bytes: list[int] = Field(description="What it stands for, in UTF-8.")
+    token: str = Field(description="Its text; part of a character is shown as a replacement character.")
+    logprob: float = Field(
+        description="In nats; of the model's own distribution, before temperature, top_p and top_k."
+    )
+    bytes: list[int] = Field(description="Its bytes in UTF-8.")
 
 
 class TokenLogprobs(TokenChance):
-    """A token of an answer, and what could have stood in its place."""
+    """A token of an answer, and the likeliest tokens in its place."""
 
-    top_logprobs: list[TokenChance] = Field(description="As many as were asked for, the likeliest first.")
+    top_logprobs: list[TokenChance] = Field(description="As many as requested, the likeliest first.")
 
 
 class ChatLogprobs(Config):
-    """Those of a conversation's answer, or of a piece of it."""
+    """The log-probabilities of a chat completion, or of a piece of it."""
 
     content: list[TokenLogprobs]
     refusal: None = None
 
 
 class TextLogprobs(Config):
-    """Those of a text's answer, or of a piece of it; a list for each thing, with an item for each token."""
+    """The log-probabilities of a text completion, or of a piece of it; each list has one item per token."""
 
     tokens: list[str]
     token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None = Field(description="The chosen token is always among them.")
-    text_offset: list[int] = Field(description="Where each token begins in the answer's text, in characters.")
+    top_logprobs: list[dict[str, float]] | None = Field(description="Always includes the chosen token.")
+    text_offset: list[int] = Field(description="Position of each token in the answer's text, in characters.")
 
 
 def of_tokens(spelling: Spelling, logprobs: Sequence[TokenLogprob]) -> list[TokenLogprobs]:
-    """As /generate and conversations show them.
+    """Log-probabilities as /generate and chat completions show them.
 
     Args:
-        spelling: Of the base's tokens.
+        spelling: The text of the base's tokens.
         logprobs: Those of an answer, or of a piece of it.
     """
     return [
@@ -59,12 +61,12 @@ def of_tokens(spelling: Spelling, logprobs: Sequence[TokenLogprob]) -> list[Toke
 
 
 def of_texts(spelling: Spelling, logprobs: Sequence[TokenLogprob], likeliest: int) -> TextLogprobs:
-    """As completions show them.
+    """Log-probabilities as text completions show them.
 
     Args:
-        spelling: Of the base's tokens.
+        spelling: The text of the base's tokens.
         logprobs: Those of an answer, or of a piece of it.
-        likeliest: How many of the likeliest were asked for.
+        likeliest: How many of the likeliest tokens were requested.
     """
     tops = [
         {_key(spelling, other.token): max(other.logprob, LEAST) for other in (*one.likeliest, one.chosen)}
@@ -86,7 +88,7 @@ def _chance(spelling: Spelling, likely: Likely) -> TokenChance:
 
 
 def _key(spelling: Spelling, token: int) -> str:
-    """A token's text; parts of characters by their bytes, so that no two are called the same."""
+    """A token's text; its bytes if it is part of a character, so that no two tokens get the same key."""
     spelled = spelling.bytes(token)
     try:
         return spelled.decode()

@@ -1,12 +1,12 @@
-"""The events of a watched job, read and put into words once for all who watch it.
+"""Streams of a job's events, read and encoded once for all readers of the job.
 
-    store --> pump (one a watched job) --> the last events, encoded --> any number of readers
-      +-------------------------------- older ones, page by page --------+
+    database --> pump (one for each watched job) --> the last 1000 events, encoded --> any number of readers
+        +------------------------------- older events, page by page -----------+
 
-A reader that falls behind, or begins late, reads from the store at its own pace. Nobody is waited for: what a
-reader does not take stays in its socket, and a socket that takes nothing is closed by the system (see `serving`).
-The pump looks no oftener than a rest that grows with the number of readers, so that a hundred of them do not
-slow down the job that they watch.
+A reader that falls behind or starts late reads from the database at its own pace. No reader delays another: data
+that a reader does not take stays in its socket, and the system closes a socket that takes none (see
+`commands/serve.py`). The pump pauses between reads, longer with more readers, so that a hundred readers do not slow
+down the job that they watch.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ from starlette.concurrency import run_in_threadpool
 
 from server.jobs.notifier import EventNotifier
 from server.store.database import dumped
-from server.store.jobs import Store
+from server.store.jobs import JobTable
 from server.store.rows import Event
 from steerzo_edge.errors import BusyError, NotFoundError
 
 KEPT = 1000
 PAGE = 500
-REST_S = 0.02
-REST_A_READER_S = 0.002
+PAUSE_S = 0.02
+PAUSE_PER_READER_S = 0.002
 HEARTBEAT_S = 15.0
 HEARTBEAT = b": still here\n\n"
 
 
 @dataclass(slots=True)
 class _Feed:
-    """What the readers of one job share, on the event loop."""
+    """What the readers of one job share; used on the event loop."""
 
     start: int
     recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -44,12 +44,12 @@ class _Feed:
 
     @property
     def last(self) -> int:
-        """The position of the newest event that was read."""
+        """The `seq` of the newest event that the pump has read."""
         return self.recent[-1][0] if self.recent else self.start
 
     @property
     def first(self) -> int:
-        """The position behind which all events are at hand."""
+        """The `seq` after which all events are in `recent`."""
         full = len(self.recent) == KEPT
         return self.recent[0][0] if full else self.start
 
@@ -59,47 +59,47 @@ class _Feed:
         news.set()
 
 
-class Feeds:
+class EventFeeds:
     """All feeds of a server; used on the event loop only.
 
     Args:
-        store: Where events are.
-        bell: Rings when there are more.
-        max_readers: Of all jobs together.
+        job_table: The table of jobs, with their events.
+        notifier: Tells when there are new events.
+        max_readers: Most readers of all jobs together.
     """
 
-    def __init__(self, store: Store, bell: EventNotifier, *, max_readers: int) -> None:
-        self._store = store
-        self._bell = bell
+    def __init__(self, job_table: JobTable, notifier: EventNotifier, *, max_readers: int) -> None:
+        self._job_table = job_table
+        self._notifier = notifier
         self._max_readers = max_readers
         self._feeds: dict[str, _Feed] = {}
         self.readers = 0
 
     def check_room(self) -> None:
-        """Refuses one reader too many, before its stream begins.
+        """Refuses a reader beyond the limit, before its stream begins.
 
         Raises:
-            BusyError: If there are as many as there may be.
+            BusyError: If `max_readers` are connected.
         """
         if self.readers >= self._max_readers:
             raise BusyError(f"{self._max_readers} readers of events are connected already")
 
     async def watch(self, job: str, after: int) -> AsyncIterator[bytes]:
-        """The events of a job with a position above `after`, and those to come, until it ends.
+        """The events of a job with a `seq` above `after`, and those to come, until the job ends.
 
         Args:
-            job: Its id.
-            after: A position; see `Event.seq`.
+            job: The job's id.
+            after: An `Event.seq`; 0 begins with the first event.
 
         Yields:
-            Server-sent events, encoded, one or many at a time; a comment where nothing happens for long.
+            Encoded server-sent events, one or many at a time; a comment after 15 seconds without any.
         """
         feed = self._enter(job, after)
         try:
             while True:
                 news, ended = feed.news, feed.ended
                 if after < feed.first:
-                    page = await run_in_threadpool(self._store.events, job, after=after, limit=PAGE)
+                    page = await run_in_threadpool(self._job_table.events.read, job, after=after, limit=PAGE)
                     fresh = [(event.seq, encoded(event)) for event in page]
                 else:
                     fresh = [one for one in feed.recent if one[0] > after]
@@ -108,7 +108,7 @@ class Feeds:
                     yield b"".join(text for _, text in fresh)
                 elif ended:
                     return
-                elif not await _rung(news):
+                elif not await _notified(news):
                     yield HEARTBEAT
         finally:
             self._leave(job, feed)
@@ -133,42 +133,42 @@ class Feeds:
     async def _pumped(self, job: str, feed: _Feed) -> None:
         try:
             while not feed.ended:
-                rung = self._bell.listen(job)
+                notified = self._notifier.listen(job)
                 try:
                     over, events = await run_in_threadpool(self._look, job, feed.last)
                     if events:
                         feed.recent.extend((event.seq, encoded(event)) for event in events)
                         feed.tell()
-                        await asyncio.sleep(REST_S + REST_A_READER_S * feed.readers)
-                    elif over or self._bell.closed:
+                        await asyncio.sleep(PAUSE_S + PAUSE_PER_READER_S * feed.readers)
+                    elif over or self._notifier.closed:
                         return
                     else:
-                        await rung.wait()
+                        await notified.wait()
                 finally:
-                    self._bell.leave(job, rung)
+                    self._notifier.leave(job, notified)
         finally:
-            # Also when the database cannot be read: readers end, and come back with Last-Event-ID.
+            # Also if the database cannot be read: the streams end, and clients reconnect with Last-Event-ID.
             feed.ended = True
             feed.tell()
             if self._feeds.get(job) is feed:
                 del self._feeds[job]
 
     def _look(self, job: str, after: int) -> tuple[bool, list[Event]]:
-        """Whether the job has ended, asked BEFORE its events are read, and those."""
+        """Whether the job has ended, determined BEFORE its events are read; and its events after `after`."""
         try:
-            over = self._store.job(job).is_final
+            over = self._job_table.get(job).is_final
         except NotFoundError:
             return True, []
-        return over, self._store.events(job, after=after, limit=PAGE)
+        return over, self._job_table.events.read(job, after=after, limit=PAGE)
 
 
 def encoded(event: Event) -> bytes:
-    """An event as it goes over the wire; the id of a step is its index."""
+    """An event as a server-sent event; a step has its index as id."""
     id = str(event.step) if event.kind == "step" else None
     return format_sse_event(event=event.kind, id=id, data_str=dumped(event.data))
 
 
-async def _rung(news: asyncio.Event) -> bool:
+async def _notified(news: asyncio.Event) -> bool:
     try:
         async with asyncio.timeout(HEARTBEAT_S):
             await news.wait()

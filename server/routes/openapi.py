@@ -1,7 +1,7 @@
-"""The API's description, completed with what holds for every route: its errors, its key.
+"""Completes the API's OpenAPI description with each route's errors and its need of a key.
 
-A route says in its own lines what it answers when all is well. Which errors it may answer follows from what it is:
-what wrappers refuse, what a body or a path can be wrong about. So a new route is described as soon as it is there.
+A route declares its successful answers only. Its possible errors follow from its path, method, body and parameters,
+so a new route is described completely without further work.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from server.access.authentication import PUBLIC_PATHS
 from server.access.origins import SAFE_METHODS
 from server.openai_errors import is_openai
 from server.problems import MEDIA_TYPE
-from server.replies import OpenAIError, Problem
+from server.routes.replies import OpenAIError, Problem
 
 METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 # Every server-sent event has this form; its data is JSON.
@@ -28,7 +28,7 @@ _REFS: Final = "#/components/schemas/{model}"
 
 
 def describe(app: FastAPI) -> None:
-    """Has an app complete its description when it is asked for."""
+    """Makes an app complete its description the first time it is requested."""
     plain = app.openapi
 
     def complete() -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
     model, media_type = (OpenAIError, "application/json") if openai else (Problem, MEDIA_TYPE)
     content = {media_type: {"schema": {"$ref": _REFS.format(model=model.__name__)}}}
     responses = operation["responses"]
-    # The framework's own description of a 422 is not what it looks like here.
+    # FastAPI describes its own 422, which this server does not send.
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]
     for response in responses.values():
@@ -77,7 +77,7 @@ def _statuses(operation: dict[str, Any], path: str, method: str) -> set[int]:
         found |= {400, 404, 408, 413, 422, 507}
     places = {parameter["in"] for parameter in operation.get("parameters", ())}
     if places:
-        # What they name may not exist; under /v1 what cannot be used is 400.
+        # The named object may not exist; under /v1 invalid input is 400.
         found |= {404, 422} | ({400} if is_openai(path) else set())
     if "path" in places:
         found |= {409}

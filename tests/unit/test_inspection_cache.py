@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.services.inspection_cache import KEPT, LONGEST_REST_S, InspectionCache
+from server.services.inspection_cache import KEPT, LONGEST_PAUSE_S, InspectionCache
 
 
 class Time:
@@ -16,14 +16,14 @@ class Time:
 
 
 def test_what_was_found_is_not_looked_for_again() -> None:
-    checks, calls = InspectionCache[str | None](rest=lambda seconds: None), []
+    checks, calls = InspectionCache[str | None](pause=lambda seconds: None), []
     for key in ("a", "b", "a", "a", "b"):
         assert checks.once(key, lambda: calls.append(key) or f"found {key}") == f"found {key}"  # noqa: B023
     assert calls == ["a", "b"]
 
 
 def test_what_was_wrong_is_looked_at_again() -> None:
-    checks = InspectionCache[str | None](rest=lambda seconds: None)
+    checks = InspectionCache[str | None](pause=lambda seconds: None)
 
     def wrong() -> str | None:
         raise ValueError("bad rows")
@@ -34,10 +34,10 @@ def test_what_was_wrong_is_looked_at_again() -> None:
     assert checks.once("a", lambda: None) is None
 
 
-@pytest.mark.parametrize(("spent", "rest"), [(0.01, 0.04), (0.1, 0.4), (60.0, LONGEST_REST_S)])
+@pytest.mark.parametrize(("spent", "rest"), [(0.01, 0.04), (0.1, 0.4), (60.0, LONGEST_PAUSE_S)])
 def test_the_next_one_waits_in_proportion(spent: float, rest: float) -> None:
     time = Time()
-    checks = InspectionCache[str | None](clock=lambda: time.now, rest=time.rest)
+    checks = InspectionCache[str | None](clock=lambda: time.now, pause=time.rest)
 
     def slow() -> str | None:
         time.now += spent
@@ -53,7 +53,7 @@ def test_the_next_one_waits_in_proportion(spent: float, rest: float) -> None:
 
 
 def test_not_everything_is_kept() -> None:
-    checks = InspectionCache[str | None](rest=lambda seconds: None)
+    checks = InspectionCache[str | None](pause=lambda seconds: None)
     for number in range(KEPT + 10):
         checks.once(str(number), lambda: None)
     assert len(checks._found) == KEPT

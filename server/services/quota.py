@@ -1,4 +1,4 @@
-"""How much the data directory may hold. Looked at before something new is kept; what runs already may grow."""
+"""The quota of the data directory, checked before new data is stored; files of running jobs may exceed it."""
 
 import os
 import shutil
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from server.problems import NoRoomError
+from server.errors import NoRoomError
 from server.store.database import Database
 from server.store.directory import PASSING
 
-# A walk over thousands of files takes milliseconds; a burst of uploads need not pay for it every time.
+# Adding up thousands of files takes milliseconds, so a burst of uploads shares one result.
 FRESH_S: Final = 2.0
-# Requests that make the server keep something. Their bodies become files and rows of about the same size.
-KEEPING: Final = frozenset({"/datasets", "/adapters", "/jobs", "/v1/files", "/v1/fine_tuning/jobs"})
+# Paths of POST requests that store data. Their bodies become files and rows of about the same size.
+STORING_PATHS: Final = frozenset({"/datasets", "/adapters", "/jobs", "/v1/files", "/v1/fine_tuning/jobs"})
 
 
 class Quota:
@@ -22,11 +22,11 @@ class Quota:
 
     Args:
         root: The data directory.
-        database: Where datasets are counted.
-        most_bytes: Of all files in it; None is no quota.
-        most_datasets: Datasets that may be kept.
-        least_free_bytes: What must stay free on its disk.
-        now: A clock in seconds that never goes back.
+        database: The database that holds the table of datasets.
+        most_bytes: Most bytes of all files in it; None sets no limit.
+        most_datasets: Most datasets that are kept.
+        least_free_bytes: Bytes that must stay free on its disk.
+        now: A clock of monotonic seconds.
     """
 
     def __init__(
@@ -48,39 +48,41 @@ class Quota:
         self._seen: tuple[float, int] | None = None
 
     def check(self, more_bytes: int, *, datasets: bool = True) -> None:
-        """Refuses what does not fit.
+        """Refuses data that does not fit.
 
         Args:
-            more_bytes: What the request brings, as far as that is known.
-            datasets: Whether it may bring a dataset.
+            more_bytes: Bytes to be stored, as far as they are known.
+            datasets: Whether the request may add a dataset.
 
         Raises:
-            NoRoomError: With the figures.
+            NoRoomError: If disk, quota or the number of datasets do not allow it; the message has the figures.
         """
         self.check_disk(more_bytes)
         if self._most_bytes is not None and self.held_bytes() + more_bytes > self._most_bytes:
             raise NoRoomError(
-                f"the data directory holds {self.held_bytes()} bytes, {more_bytes} would come, the quota is "
+                f"the data directory holds {self.held_bytes()} bytes, the request adds {more_bytes}, the quota is "
                 f"{self._most_bytes}"
             )
         if not datasets:
             return
         count = int(self._database.rows("SELECT COUNT(*) FROM datasets")[0][0])
         if count >= self._most_datasets:
-            raise NoRoomError(f"there are {count} datasets, and no more than {self._most_datasets} are kept")
+            raise NoRoomError(f"there are {count} datasets; the limit is {self._most_datasets}")
 
     def check_disk(self, more_bytes: int = 0) -> None:
-        """Refuses what would fill the disk.
+        """Refuses data that would fill the disk.
 
         Raises:
-            NoRoomError: With the figures.
+            NoRoomError: If less than `least_free_bytes` would stay free.
         """
         free = shutil.disk_usage(self._root).free
         if free - more_bytes < self._least_free_bytes:
-            raise NoRoomError(f"the disk has {free >> 20} MiB free, {self._least_free_bytes >> 20} must stay so")
+            raise NoRoomError(
+                f"the disk has {free >> 20} MiB free, of which {self._least_free_bytes >> 20} must stay free"
+            )
 
     def held_bytes(self) -> int:
-        """Bytes of all files in the data directory, at most two seconds ago."""
+        """Bytes of all files in the data directory, counted at most two seconds ago."""
         now = self._now()
         if self._seen is None or now - self._seen[0] >= FRESH_S:
             self._seen = (now, _bytes_under(self._root))
@@ -94,6 +96,6 @@ def _bytes_under(root: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(directory, name)).st_size
-            except FileNotFoundError:  # gone since: temporary files, deleted jobs
+            except FileNotFoundError:  # deleted meanwhile: temporary files, deleted jobs
                 continue
     return total

@@ -1,9 +1,9 @@
-"""The page's files, read into memory once: no path of a request ever touches the disk.
+"""The page's files, read into memory once, so that no path from a request is ever opened on the disk.
 
     server/page/index.html     /
     server/page/js/main.js     /page/js/main.js
 
-They hold no data, so they need no key; what the page shows comes from the API, which does.
+They contain no data, so they need no key; the data on the page comes from the API, which needs one.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-PLACE: Final = Path(__file__).parent / "page"
+PAGE_DIRECTORY: Final = Path(__file__).parents[1] / "page"
 INDEX: Final = "index.html"
 MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -31,8 +31,8 @@ class PageFile:
 
     Args:
         body: Its bytes.
-        media_type: For the Content-Type header.
-        etag: Changes whenever the bytes do.
+        media_type: The value of the Content-Type header.
+        etag: The value of the ETag header, a hash of the bytes.
     """
 
     body: bytes
@@ -42,11 +42,11 @@ class PageFile:
 
 @cache
 def page_files() -> Mapping[str, PageFile]:
-    """Every file by the path it is asked for with."""
+    """Every file by its URL path."""
     found = {}
-    for path in sorted(PLACE.rglob("*")):
+    for path in sorted(PAGE_DIRECTORY.rglob("*")):
         if path.suffix in MEDIA_TYPES:
-            name = path.relative_to(PLACE).as_posix()
+            name = path.relative_to(PAGE_DIRECTORY).as_posix()
             body = path.read_bytes()
             file = PageFile(body, MEDIA_TYPES[path.suffix], f'"{sha256(body).hexdigest()[:32]}"')
             found["/" if name == INDEX else f"/page/{name}"] = file

@@ -1,22 +1,22 @@
-"""Work beside the device's thread."""
+"""Work in the background of the device's thread."""
 
 import threading
 
 import pytest
 
-from server.device.background import beside, waited_for
+from server.device.background import in_background, waited_for
 
 
-def test_what_is_done_beside_comes_back_and_the_waiting_is_in_moments() -> None:
+def test_what_runs_in_the_background_is_awaited_in_short_time_slices() -> None:
     go = threading.Event()
-    future = beside(lambda: go.wait(30) and threading.current_thread().name)
+    future = in_background(lambda: go.wait(30) and threading.current_thread().name)
     moments = waited_for(future)
     for _ in range(3):
         next(moments)
     assert not future.done()
     go.set()
     assert len(list(moments)) < 2000
-    assert future.result(0) == "beside"
+    assert future.result(0) == "background"
     assert list(waited_for(future)) == []
 
 
@@ -24,7 +24,7 @@ def test_what_it_raises_is_raised_where_it_is_wanted() -> None:
     def broken() -> None:
         raise ValueError("broken")
 
-    future = beside(broken)
+    future = in_background(broken)
     list(waited_for(future))
     with pytest.raises(ValueError, match="broken"):
         future.result(0)

@@ -1,9 +1,9 @@
 """API keys: named, hashed at rest, revoked while the server runs.
 
-A key is 256 random bits, so there is nothing to guess and one SHA-256 is enough: slow hashes protect what people
-think up, and would cost every request tens of milliseconds. The table is read at every request, through another
-connection than the jobs': `steerzo keys` writes to the database of a running server, and nobody at the door waits
-for a step's fsync.
+A key is 256 random bits, which cannot be guessed, so one SHA-256 is enough: slow hashes protect passwords that
+people choose, and would cost every request tens of milliseconds. The table is read at every request, because
+`steerzo keys` writes to the database of a running server; and through a connection of its own, so that no request
+waits for the fsync of a training step.
 """
 
 import hashlib
@@ -34,11 +34,11 @@ class KeyRow:
 
 
 class Keys:
-    """The table of keys, and the one that settings may name.
+    """The table of keys, and the key from the settings.
 
     Args:
-        database: Where the table is.
-        fixed: The key of the settings, if any. It cannot be revoked while the server runs.
+        database: The database that holds the table.
+        fixed: The key from the settings, if any. It cannot be revoked while the server runs.
         now: Seconds since the epoch.
     """
 
@@ -50,17 +50,17 @@ class Keys:
         self._now = now
 
     @property
-    def are_asked_for(self) -> bool:
-        """Whether there is, or ever was, a key: revoking the last one does not open the door."""
+    def are_required(self) -> bool:
+        """Whether requests need a key: once there was one, also after the last one is revoked."""
         return self._fixed is not None or bool(self._database.rows("SELECT 1 FROM keys LIMIT 1"))
 
     @property
     def any_is_valid(self) -> bool:
-        """Whether anybody could come in."""
+        """Whether there is a key that is not revoked."""
         return self._fixed is not None or any(row.revoked is None for row in self.all())
 
     def all(self) -> list[KeyRow]:
-        """Every key there ever was, oldest first."""
+        """Every key, including revoked ones, oldest first."""
         rows = self._database.rows("SELECT name, created, revoked FROM keys ORDER BY created, name")
         return [KeyRow(row["name"], row["created"], row["revoked"]) for row in rows]
 
@@ -68,14 +68,14 @@ class Keys:
         """Makes a key.
 
         Args:
-            name: What it will be known by, in logs too.
+            name: The key's name in lists and logs.
 
         Returns:
-            The key. It is not kept, so this is the only time it can be seen.
+            The key. Only its hash is stored, so it cannot be shown again.
 
         Raises:
             InputError: If the name has other characters than letters, digits, dots, dashes and underscores.
-            ConflictError: If the name was used before, also by a key that is revoked.
+            ConflictError: If a key had this name before, even one that is revoked.
         """
         if not _NAME.fullmatch(name) or name == FROM_SETTINGS:
             raise InputError(f"{name!r} cannot name a key", hint="Use up to 64 letters, digits, '.', '-', '_'.")
@@ -87,10 +87,10 @@ class Keys:
         return key
 
     def revoke(self, name: str) -> None:
-        """Ends a key: from the next request on it opens nothing. A second time changes nothing.
+        """Revokes a key, from the next request on; revoking it again changes nothing.
 
         Raises:
-            NotFoundError: If there never was one of this name.
+            NotFoundError: If no key ever had this name.
         """
         with self._database.writing() as db:
             if not db.execute("SELECT 1 FROM keys WHERE name = ?", (name,)).fetchone():
@@ -98,10 +98,10 @@ class Keys:
             db.execute("UPDATE keys SET revoked = COALESCE(revoked, ?) WHERE name = ?", (self._now(), name))
 
     def holder(self, key: str) -> str | None:
-        """Whose key this is, or None if it opens nothing.
+        """The name of a key; None if it is unknown or revoked.
 
         Note:
-            Every hash is compared, in constant time: how long it takes says nothing about which came near.
+            Every hash is compared, in constant time, so that the time taken reveals nothing about the stored keys.
         """
         given = hashed(key)
         known = [(FROM_SETTINGS, self._fixed)] if self._fixed is not None else []
@@ -114,5 +114,5 @@ class Keys:
 
 
 def hashed(key: str) -> str:
-    """What is stored of a key."""
+    """The hash of a key, as stored."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""How much may come in, and how slowly."""
+"""Limits on the size of request bodies, and on how slowly they may arrive."""
 
 import asyncio
 from typing import Final
@@ -8,20 +8,20 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access.refusal import refuse
-from server.problems import TooLargeError
+from server.errors import TooLargeError
 
 UPLOADS: Final = frozenset({"/datasets", "/v1/files", "/adapters"})
 LEAST_BYTES_PER_S: Final = 16 << 10
 
 
-class Bodies:
-    """Refuses bodies that grow above a limit, whatever their Content-Length says, or that do not arrive.
+class BodyLimits:
+    """Rejects bodies above a limit, whatever their Content-Length says, and bodies that arrive too slowly.
 
     Args:
-        app: What is wrapped.
+        app: The wrapped app.
         uploads: Limit in bytes of uploads.
         others: Limit in bytes of every other request.
-        patience_s: How long a body may take; what has come in buys more time, a second for each 16 KiB.
+        patience_s: How long a body may take; each 16 KiB that arrive extend the time by a second.
     """
 
     def __init__(self, app: ASGIApp, *, uploads: int, others: int, patience_s: float) -> None:
@@ -45,7 +45,7 @@ class Bodies:
 
 
 class _Body:
-    """The messages of one request: counted and timed until the body is whole, then passed on as they come."""
+    """The messages of one request: counted and timed until the body is complete, then passed on unchanged."""
 
     def __init__(self, receive: Receive, limit: int, patience_s: float) -> None:
         self._receive = receive
@@ -59,7 +59,7 @@ class _Body:
         """The next message.
 
         Raises:
-            HTTPException: 413 or 408; FastAPI would turn an error of our own into a 400 while it reads a body.
+            HTTPException: 413 or 408. While it reads a body, FastAPI would turn any other error into a 400.
         """
         if self._whole:
             return await self._receive()
@@ -78,7 +78,7 @@ class _Body:
             async with asyncio.timeout_at(until):
                 return await self._receive()
         except TimeoutError:
-            raise HTTPException(408, f"{self._bytes} bytes of the body came, and no more in time") from None
+            raise HTTPException(408, f"{self._bytes} bytes of the body arrived in time, the rest did not") from None
 
 
 def _too_large(limit: int) -> TooLargeError:

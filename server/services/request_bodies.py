@@ -1,4 +1,4 @@
-"""Bodies of requests and responses."""
+"""JSON bodies of requests, apart from those under /v1."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,14 +7,13 @@ from pydantic import Field, model_validator
 from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
 
-# Bounds also make pydantic look at the characters: half of a surrogate pair is none, and neither SQLite nor a
-# tokenizer takes it.
+# With a bound, pydantic also rejects half a surrogate pair, which neither SQLite nor a tokenizer accepts.
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")]
 
 
 class NameBody(Config):
-    """What to call something."""
+    """A new name."""
 
     name: Name = Field(description="Unique among jobs and adapters.")
 
@@ -22,14 +21,14 @@ class NameBody(Config):
 class RowsBody(Config):
     """A dataset sent as JSON instead of a file."""
 
-    rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, description="One object a row.")
-    name: Name | None = Field(None, description="What to call it.")
-    task: Reference | None = Field(None, description="The benchmark task whose release has these fields.")
-    format: Reference | None = Field(None, description="How the rows are written, if their fields leave it open.")
+    rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, description="One object per row.")
+    name: Name | None = Field(None, description="Its name.")
+    task: Reference | None = Field(None, description="The benchmark task whose released files have these fields.")
+    format: Reference | None = Field(None, description="The format of the rows, if their fields fit several.")
 
 
 class BenchmarkRows(Config):
-    """Rows of a benchmark task: uploaded before, or a file under the operator's directory."""
+    """Rows of a benchmark task: an uploaded dataset, or a file under the operator's directory."""
 
     task: Reference = Field(description='The task: "rte", "squad", ...')
     dataset: Reference | None = Field(None, description="A dataset's id.")
@@ -40,7 +39,7 @@ class BenchmarkRows(Config):
     @model_validator(mode="after")
     def _one_of_both(self) -> "BenchmarkRows":
         if (self.dataset is None) == (self.path is None):
-            raise ValueError("name either a dataset or a path")
+            raise ValueError("give either dataset or path")
         return self
 
 
@@ -55,19 +54,19 @@ class JobBody(Config):
     overrides: dict[str, Any] = Field(
         default_factory=dict, description='Settings to change: {"steps": 300} or {"method.pool": 4}.'
     )
-    task: Task | None = Field(None, description="How labelled rows are put to the model.")
+    task: Task | None = Field(None, description="The prompt and options for labelled rows.")
     validation: Rows | None = Field(
-        None, description="Rows to be judged by; by default some of the dataset's are set aside."
+        None, description="Validation rows; by default some of the dataset's rows are held out."
     )
     model: str | None = Field(
         None,
         min_length=1,
         max_length=1000,
-        description="The base the job is meant for; refused if another is loaded.",
+        description="The base that the job needs; refused if another is loaded.",
     )
-    name: Name | None = Field(None, description="What to call the job and its adapter.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Of everything random.")
-    priority: int = Field(0, ge=-100, le=100, description="Higher ones first; of equals, the older.")
+    name: Name | None = Field(None, description="Name of the job and its adapter.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
+    priority: int = Field(0, ge=-100, le=100, description="Higher ones run first; among equals, the older.")
 
 
 class MessageBody(Config):
@@ -80,20 +79,23 @@ class MessageBody(Config):
 class GenerateBody(Config):
     """A prompt or a conversation to answer."""
 
-    prompt: str | None = Field(None, min_length=1, description="Text to go on with.")
+    prompt: str | None = Field(None, min_length=1, description="Text to continue.")
     messages: list[MessageBody] | None = Field(None, min_length=1, description="Turns of a conversation.")
     adapter: Reference | None = Field(
         None,
-        description='Id or name of an adapter or a job, or "latest" for the job that ran last; none is the base.',
+        description='Id or name of an adapter or a job, or "latest" for the job that ran last; null is the base.',
     )
     max_new_tokens: int = Field(128, ge=1, le=4096)
-    temperature: float = Field(0.0, ge=0, le=10, description="0 takes the likeliest token.")
+    temperature: float = Field(0.0, ge=0, le=10, description="0 always takes the likeliest token.")
     top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="0 keeps all.")
+    top_k: int = Field(0, ge=0, description="Number of likeliest tokens to choose from; 0 keeps all.")
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=8)
     seed: int = Field(0, ge=0, lt=2**63)
     logprobs: int | None = Field(
-        None, ge=0, le=20, description="Tell each token's log-probability, and those of so many of the likeliest."
+        None,
+        ge=0,
+        le=20,
+        description="Return each token's log-probability, and those of so many of the likeliest tokens.",
     )
     stream: bool = Field(False, description="Server-sent events: token, token, ..., done.")
 

@@ -1,6 +1,6 @@
-"""A directory's files as a zip that is sent while it is made: it costs neither memory nor disk.
+"""A zip that is sent while it is made, so it takes neither memory nor disk.
 
-Stored, not packed: weights do not shrink. Equal files give equal bytes.
+Files are stored uncompressed, for weights do not compress. Equal files give equal bytes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,10 +14,10 @@ _MODE: Final = 0o600 << 16
 
 
 def opened(directory: Path) -> dict[str, BinaryIO]:
-    """The files of a directory, by name, held open: they can be read to their end even if they are deleted.
+    """Opens the files of a directory, by name; they stay readable even if they are deleted.
 
     Raises:
-        OSError: If one cannot be read.
+        OSError: If a file cannot be opened.
     """
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {
@@ -28,7 +28,7 @@ def opened(directory: Path) -> dict[str, BinaryIO]:
 
 
 def zipped(files: Mapping[str, BinaryIO]) -> Iterator[bytes]:
-    """The bytes of a zip, a piece at a time; closes the files."""
+    """The bytes of a zip of the files, a piece at a time; closes the files."""
     sink = _Sink()
     with ExitStack() as stack:
         for file in files.values():
@@ -45,7 +45,7 @@ def zipped(files: Mapping[str, BinaryIO]) -> Iterator[bytes]:
 
 
 class _Sink:
-    """Something to write to that hands on what was written."""
+    """A writable object that collects the bytes written to it until they are taken."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -55,7 +55,7 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: ZipFile requires the method."""
 
     def taken(self) -> bytes:
         data = b"".join(self._pieces)

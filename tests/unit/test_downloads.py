@@ -1,4 +1,4 @@
-"""An export on its way: its turn ends with it, whether it was sent, broken off, or nobody was there any more."""
+"""An export releases its lock at the end: sent whole, broken off, or after the client has gone."""
 
 import asyncio
 import io
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
+from server.services.downloads import export_response
 from server.services.exports import Export
-from server.services.sending import sent
 from steerzo_edge.errors import BusyError
 
 
@@ -55,7 +55,7 @@ def test_sent_to_the_end() -> None:
         pieces.append(message)
 
     async def whole() -> None:
-        response = await sent(asking(gone=False), made, "mine")
+        response = await export_response(asking(gone=False), made, "mine")
         assert made.turn.locked()
         await response(SCOPE, receive, send)
 
@@ -75,7 +75,7 @@ def test_broken_off(pieces: int) -> None:
             raise OSError("gone")
 
     async def broken() -> None:
-        response = await sent(asking(gone=False), made, "mine")
+        response = await export_response(asking(gone=False), made, "mine")
         with pytest.raises(ClientDisconnect):
             await response(SCOPE, receive, send)
 
@@ -86,7 +86,7 @@ def test_broken_off(pieces: int) -> None:
 def test_left_while_it_is_made() -> None:
     made = Made(at_once=False)
     with pytest.raises(BusyError):
-        asyncio.run(sent(asking(gone=True), made, "mine"))
+        asyncio.run(export_response(asking(gone=True), made, "mine"))
     assert not made.turn.locked()
 
 
@@ -95,7 +95,7 @@ def test_the_request_is_cancelled(gives_up: bool) -> None:
     made = Made(at_once=False, gives_up=gives_up)
 
     async def cancelled() -> None:
-        task = asyncio.create_task(sent(asking(gone=False), made, "mine"))
+        task = asyncio.create_task(export_response(asking(gone=False), made, "mine"))
         while not made.turn.locked():
             await asyncio.sleep(0.01)
         task.cancel()
