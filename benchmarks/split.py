@@ -21,7 +21,7 @@ from steerzo_edge.zo.noise import Noise
 PARTS = ("base layers", "adapters", "attention", "head", "noise", "prefix", "rest")
 # Inner clocks stop outer ones, so that no second is counted twice: an adapter's time is without its base layer's.
 CLOCKED: list[tuple[Any, str, str]] = [
-    (FrozenLinear, "many", "base layers"),
+    (FrozenLinear, "batch_matmul", "base layers"),
     (BankLinear, "forward", "adapters"),
     (attention, "_plain", "attention"),
     (attention, "_fused", "attention"),

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -93,6 +93,13 @@ def idle(server: Any) -> bool:
     return True
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds, which other threads and tasks may bring about."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 def request(left: asyncio.Event) -> Any:
     async def receive() -> dict[str, str]:
         await left.wait()
@@ -130,8 +137,7 @@ def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: l
     async def ask() -> Answer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
-        while not endless:
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(endless))
         left.set()
         return await asyncio.wait_for(asking, DEADLINE_S)
 
@@ -149,16 +155,21 @@ def test_who_leaves_a_stream_stops_it(server: Any, endless: list[int]) -> None:
     assert idle(server)
 
 
-def test_who_leaves_before_the_turn_comes_costs_nothing(server: Any, endless: list[int]) -> None:
+def test_a_client_that_leaves_before_its_turn_costs_nothing(
+    server: Any, endless: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     busy = threading.Event()
     held = server.device.submit(lambda base: busy.wait(DEADLINE_S))
+    waiting: list[Any] = []
+    ask_device = server.device.ask
+    monkeypatch.setattr(server.device, "ask", lambda prompt: (waiting.append(prompt), ask_device(prompt))[1])
 
     async def ask() -> Answer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
-        await asyncio.sleep(0.01)
+        await until(lambda: server.device.waiting == 1)
         left.set()
-        await asyncio.sleep(0.01)
+        await until(lambda: all(prompt.has_left for prompt in waiting))
         busy.set()
         return await asking
 
