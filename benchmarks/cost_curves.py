@@ -21,10 +21,11 @@ from rich.table import Table
 from benchmarks.machine import description, timed
 from benchmarks.real_shapes import random_rows
 from benchmarks.workloads import fill_prefix
-from steerzo_edge.assemble import Data, assemble
+from steerzo_edge.assemble import assemble
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import layer_count
 from steerzo_edge.model.load import load_base
+from steerzo_edge.run_data import Data
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.loop import finetune
 

@@ -27,11 +27,12 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PretrainedConfig, Qwen2Config
 
 from benchmarks.machine import description
-from steerzo_edge.assemble import Data, assemble, split, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_rows
 from steerzo_edge.estimate import Needs, anatomy, estimate, load_config, work_of
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
+from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.workloads import DATA, INTENTS, fill_prefix
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset, Labelled
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Tokenized
@@ -24,6 +24,7 @@ from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.parts import Parts

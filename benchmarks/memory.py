@@ -24,11 +24,12 @@ from rich.table import Table
 from benchmarks.machine import description
 from benchmarks.shapes import random_base
 from benchmarks.workloads import top_quarter, workload
-from steerzo_edge.assemble import Data, assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import default_device, load_base
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.likelihood import losses
+from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.loop import finetune
 

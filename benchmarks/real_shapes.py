@@ -28,10 +28,11 @@ from rich.table import Table
 from benchmarks.machine import description, timed
 from benchmarks.reference import Reference
 from benchmarks.shapes import random_base, random_model
-from steerzo_edge.assemble import Data, assemble
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.tokenization import Choice, Choices
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import default_device
+from steerzo_edge.run_data import Data
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.loop import finetune
 

@@ -29,12 +29,13 @@ from benchmarks.machine import description, matrix_rate, timed
 from benchmarks.reference import Reference, reference_model
 from benchmarks.split import PARTS, clocked
 from benchmarks.workloads import DATA, fill_prefix, top_quarter, workload
-from steerzo_edge.assemble import Data, assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.model.load import load_base
 from steerzo_edge.records import StepRecord
+from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.parts import Parts

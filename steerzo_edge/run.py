@@ -15,15 +15,15 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge import __version__
-from steerzo_edge.assemble import Data, assemble, split, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
@@ -33,11 +33,15 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
+from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.storage.sealed import load_sealed, save_sealed
-from steerzo_edge.training.loop import finetune, replay
-from steerzo_edge.training.progress import Progress, lineage
-from steerzo_edge.zo.journal import Entry, Header, Journal
+from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.parts import Parts
+from steerzo_edge.training.progress import Progress
+from steerzo_edge.training.rewinding import caught_up
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.journal import Header, Journal
 
 log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
@@ -110,7 +114,7 @@ class Run:
         self._origin = json.dumps([seed, base.fingerprint, train.fingerprint, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
         self._served: tuple[int, Patches] | None = None
-        self._build()
+        self._parts = self._built()
         header = Header(
             seed=seed,
             size=self._parts.blocks.noise.size,
@@ -129,7 +133,7 @@ class Run:
         self._journal = self._open(header)
         self._keep_frozen()
         self.progress = Progress.of(self._journal.entries)
-        self._catch_up(self.progress.step)
+        self._catch_up(self._parts, self.progress.step, self._journal.entries, self.progress.verdicts)
 
     @property
     def recorded(self) -> Iterator[Record]:
@@ -203,11 +207,11 @@ class Run:
             log.info("frozen prefix of %s: %s", self.directory.name, self._parts.prefix.usage)
             self._parts.prefix.close()
 
-    def _build(self) -> None:
+    def _built(self) -> Parts:
+        """Parts that stand at the start of the run."""
         frozen = load_frozen(self.directory / FROZEN, self._origin)
-        self._parts = assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
         self._frozen_is_kept = frozen is not None
-        self._served = None
+        return assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
 
     def _keep_frozen(self) -> None:
         """Behind the journal's check, so that another run's file is never replaced."""
@@ -229,39 +233,23 @@ class Run:
             )
         return journal
 
-    def _catch_up(self, step: int, entries: Sequence[Entry] | None = None) -> None:
-        """Brings parameters and rule from their start to `step`: snapshot, then replay.
-
-        Args:
-            step: Finished steps.
-            entries: The journal's lines up to the moment that is meant; all by default.
-        """
-        verdicts = self.progress.verdicts
-        if entries is None:
-            entries = self._journal.entries
-        else:
-            verdicts = [entry.record for entry in entries if isinstance(entry.record, WatchRecord)]
-        start = 0
-        for name in ("snapshot.safetensors", "best.safetensors"):
-            loaded = _load(self.directory / name, at_most=step)
-            if loaded is not None and loaded[0] > start and not _taken_back(loaded[0], step, verdicts):
-                start, tensors = loaded
-                self._parts.subset.parameters.copy_(tensors.pop("parameters"))
-                self._parts.rule.restore({key.removeprefix("rule."): tensor for key, tensor in tensors.items()})
-        replay(lineage(entries, step, start), self._parts.subset, self._parts.rule, self._parts.blocks)
+    def _catch_up(
+        self, parts: Parts, step: int, entries: Sequence[Entry], verdicts: Sequence[WatchRecord] | None = None
+    ) -> None:
+        """Brings freshly built parts to where they stood after `step` steps."""
+        names = ("snapshot.safetensors", "best.safetensors")
+        versions = (partial(_load, self.directory / name, at_most=step) for name in names)
+        caught_up(parts, entries, step, versions, verdicts)
 
     def _rewind(self, step: int) -> None:
-        """Takes the live parameters and rule back: what `_catch_up` makes of fresh ones."""
+        """Takes the live parameters and rule back to where they stood after `step` steps."""
         live = self._parts
         frozen = live.subset.frozen if live.subset.frozen.numel() else None
-        self._parts = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)
-        try:
-            self._catch_up(step)
-            live.subset.parameters.copy_(self._parts.subset.parameters)
-            live.rule.restore(self._parts.rule.state())
-        finally:
-            self._parts = live
-            self._served = None
+        then = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)
+        self._catch_up(then, step, self._journal.entries, self.progress.verdicts)
+        live.subset.parameters.copy_(then.subset.parameters)
+        live.rule.restore(then.rule.state())
+        self._served = None
 
     def _restore_best(self, best: EvalRecord) -> None:
         loaded = _load(self.directory / "best.safetensors", at_most=best.step)
@@ -270,49 +258,16 @@ class Run:
             return
         # The file was lost, or a crash came between the journal's line and the file: replay up to that line, and
         # nothing of what a verdict took back afterwards.
-        self._build()
+        self._parts = self._built()
+        self._served = None
         entries = self._journal.entries
         upto = next(index for index, entry in enumerate(entries) if entry.record == best)
-        self._catch_up(best.step, entries[: upto + 1])
+        self._catch_up(self._parts, best.step, entries[: upto + 1])
 
     def _save(self, name: str, step: int, rule_state: dict[str, Tensor]) -> None:
         tensors = {"parameters": self._parts.subset.parameters}
         tensors |= {f"rule.{key}": value for key, value in rule_state.items()}
         save_sealed(self.directory / name, tensors, {"step": str(step)})
-
-
-def rows_of_run(
-    tokenizer: PreTrainedTokenizerBase,
-    context_length: int,
-    profile: Profile,
-    train: Dataset,
-    validation: Dataset | None,
-    seed: int,
-) -> tuple[Dataset, Dataset | None, Data]:
-    """What a run reads. It takes a while for many rows, and any thread may do it that has a tokenizer of its own.
-
-    Args:
-        tokenizer: Of the base.
-        context_length: Of the base.
-        profile: The settings.
-        train: Rows to learn from; some are set aside where `validation` is None.
-        validation: Rows to be judged by.
-        seed: Of the run.
-
-    Returns:
-        Rows to learn from, rows to be judged by, and both as token ids.
-
-    Raises:
-        InputError: If data and profile do not fit the base.
-    """
-    if validation is None:
-        train, validation = split(train, profile, seed)
-    return train, validation, tokenized(tokenizer, context_length, profile, train, validation, seed)
-
-
-def _taken_back(saved: int, step: int, verdicts: Sequence[WatchRecord]) -> bool:
-    """Whether a verdict on the way to `step` went back behind what was saved after `saved` steps."""
-    return any(v.back_to is not None and v.back_to < saved <= v.step <= step for v in verdicts)
 
 
 def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:

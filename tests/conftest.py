@@ -11,7 +11,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from steerzo_edge.data.batches import Batch
 from steerzo_edge.data.examples import Completion, Dataset, Labelled, MultipleChoice
 from steerzo_edge.data.task import Task
 from steerzo_edge.model.base import Base
@@ -96,11 +95,11 @@ def bundled() -> Base:
     return load_base(device="cpu")
 
 
-def first_estimate(parts: Parts, batch: Batch) -> tuple[Estimate, int]:
-    """What the first step of a run would learn from a batch, and how many forwards it takes."""
+def first_estimate(parts: Parts) -> tuple[Estimate, int]:
+    """What the first step of a run would learn, and how many forwards it takes."""
     assert parts.epsilon is not None
     dialogue = parts.strategy(parts.epsilon).propose(step_seeds(parts.seed, 0), {})
-    return converse(dialogue, parts.oracle, batch, parts.blocks.of(0))
+    return converse(dialogue, parts.oracle, 0, parts.blocks.of(0).index)
 
 
 def labelled_rows(count: int = 20) -> Dataset:

@@ -22,7 +22,7 @@ from server.commands.client import Client
 from steerzo_edge.cli.output import clock, display
 from steerzo_edge.errors import SteerzoError
 
-INTENTS = Path(__file__).parent.parent / "steerzo_edge" / "assets" / "intents"
+INTENTS = Path(__file__).parents[2] / "steerzo_edge" / "assets" / "intents"
 START_S = 120
 PROFILE = "cpu-demo"
 

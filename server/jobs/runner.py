@@ -25,13 +25,13 @@ from server.store.directory import DataDirectory
 from server.store.jobs import Store
 from server.store.rows import JobRow
 from server.store.states import GOAL, State
-from steerzo_edge.assemble import Data
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import NotFoundError, SteerzoError
 from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
-from steerzo_edge.run import Result, Run, rows_of_run
+from steerzo_edge.run import Result, Run
+from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, resolve
 
 log = logging.getLogger(__name__)

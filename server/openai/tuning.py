@@ -22,9 +22,9 @@ from server.openai_errors import UnsupportedError
 from server.schemas import JobBody, Reference
 from server.services.context import Context
 from server.services.jobs import profile_of
-from steerzo_edge.assemble import held_out
 from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
+from steerzo_edge.run_data import held_out
 from steerzo_edge.settings.profile import Profile, profile_names
 from steerzo_edge.settings.sections import peak_rate
 

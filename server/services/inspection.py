@@ -11,12 +11,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from server.schemas import JobBody
-from steerzo_edge.assemble import split, tokenized
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import Work, work_of
 from steerzo_edge.model.base import Base
+from steerzo_edge.run_data import split, tokenized
 from steerzo_edge.settings.profile import Profile
 
 

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PretrainedConfig
 
-from steerzo_edge.assemble import tokenized
 from steerzo_edge.cli.train import parsed_settings, parsed_task, read_file
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
@@ -37,6 +36,7 @@ from steerzo_edge.estimate import (
 )
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.model.positions import context_of
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, load_profile
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import typer
 import yaml
 
-from steerzo_edge.assemble import split
 from steerzo_edge.cli.output import display, sentence
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_dataset
@@ -18,6 +17,7 @@ from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, ProfileError, TaskError
 from steerzo_edge.model.load import load_base
 from steerzo_edge.run import Result, Run
+from steerzo_edge.run_data import split
 from steerzo_edge.settings.profile import Profile, load_profile
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import NotFoundError, ProfileError
-from steerzo_edge.settings.methods import AllLossesConfig, MethodConfig
+from steerzo_edge.settings.methods import MethodConfig
 from steerzo_edge.settings.objectives import LikelihoodConfig, ObjectiveConfig
 from steerzo_edge.settings.sections import (
     BatchConfig,
@@ -23,8 +23,9 @@ from steerzo_edge.settings.sections import (
     SubsetConfig,
     WatchConfig,
 )
+from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parent.parent
 PLACES = (_HERE / "profiles", _HERE.parent / "profiles")
 _UNIONS = {"subset": SubsetConfig, "objective": ObjectiveConfig, "method": MethodConfig, "rule": RuleConfig}
 

@@ -248,9 +248,6 @@ class BatchConfig(Config):
         512, ge=0, description="Memory for what the frozen layers below the lowest trained one make of the rows."
     )
     prefix_disk_mib: int = Field(4096, ge=0, description="The same on disk, beside the run's other files.")
-    cuda_graphs: bool = Field(
-        False, description="Record forwards of fixed shapes and replay them; for small models. Not yet measured."
-    )
     probes_per_forward: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
         "auto", description="Probes stacked in one forward; 1 needs the least memory."
     )

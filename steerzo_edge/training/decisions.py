@@ -53,7 +53,8 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
     epsilon, rate = parts.epsilon, parts.learning_rate
     seed = derive_seed("tune", parts.seed)
     if epsilon is None:
-        radius = find_radius(parts.oracle, parts.batches(0), parts.blocks.of(0), step_seeds(seed, 0))
+        block, size = parts.blocks.of(0).index, parts.batches(0).tokens
+        radius = find_radius(parts.oracle, step_seeds(seed, 0), block=block, tokens=size)
         epsilon, noise = radius.epsilon, radius.noise
         forwards, tokens = radius.forwards, radius.tokens
         said.append(f"probe radius {epsilon:.2g} ({_agreement(radius.disagreement)})")
@@ -61,9 +62,9 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
         found = find_rate(
             parts.strategy(epsilon),
             parts.oracle,
-            parts.batches,
-            parts.blocks.of,
             lambda step: step_seeds(seed, step + 1),
+            blocks=lambda step: parts.blocks.of(step).index,
+            tokens=lambda step: parts.batches(step).tokens,
             rms_sum=parts.schedule.rms_sum,
             gain=parts.rule.effective_step,
         )

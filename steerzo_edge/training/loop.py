@@ -1,25 +1,23 @@
-"""The loop: ask the strategy, ask the oracle, write the journal, move the parameters, say what happened.
+"""The loop: ask the strategy, ask the oracle, write the journal, move the parameters, yield a record.
 
-A generator of records, made of built parts; it knows no profile, no file layout and no server. Stop iterating
-and it is cancelled, at a point where everything is consistent.
+A generator over built parts; it knows no profile, no file layout and no server. Stop iterating and the run is
+cancelled, at a point where journal and parameters agree.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from steerzo_edge.errors import DivergedError
-from steerzo_edge.model.subset import Subset
 from steerzo_edge.records import Record, StepRecord, WatchRecord
 from steerzo_edge.seeds import step_seeds
 from steerzo_edge.training.decisions import PATIENCE, evaluated, tuned, watched
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.training.progress import Progress
-from steerzo_edge.zo.blocks import Blocks
-from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.entry import Entry
 from steerzo_edge.zo.oracle import converse
-from steerzo_edge.zo.rule import Rule
+from steerzo_edge.zo.replay import apply
 
 
 def finetune(
@@ -34,15 +32,15 @@ def finetune(
 
     Args:
         parts: What the run is made of; parameters and rule must stand where `progress` says.
-        journal: Given every line BEFORE the parameters move; must not return before it is durable.
+        journal: Given every entry BEFORE the parameters move; must not return before it is durable.
         progress: Where to go on; a new run by default.
         rewind: Takes parameters and rule back to where they were after so many steps; without it, a watcher can
             only change the rate.
         clock: Seconds, for the records.
 
     Yields:
-        Step records, evaluation records at step 0, every so many steps, and at the end; before the first step what
-        was found for settings left to "auto"; and the watcher's verdicts.
+        Step records; evaluation records at step 0, every `evaluate_every` steps, and at the end; before the first
+        step what was found for settings left to "auto"; and the watcher's verdicts.
 
     Raises:
         DivergedError: If no step had a finite loss for 25 steps in a row.
@@ -55,35 +53,36 @@ def finetune(
             if record is None:
                 continue
             if isinstance(record, WatchRecord) and record.back_to is not None and rewind is None:
-                record = replace(
-                    record, back_to=None, message=f"{record.message} (but nothing is kept to go back to)"
-                )
+                message = f"{record.message} (but there is no earlier version to go back to)"
+                record = replace(record, back_to=None, message=message)
             entry = Entry(record)
             journal(entry)
             progress.add(entry)
             if isinstance(record, WatchRecord) and record.back_to is not None and rewind is not None:
                 rewind(record.back_to)
+            parts.oracle.follow(entry)
             yield record
         if progress.step >= parts.steps or _ended(parts, progress):
             return
         if progress.skipped >= PATIENCE:
-            raise DivergedError(f"step {progress.step}: {PATIENCE} steps in a row had no loss that is a number")
-        entry = _stepped(parts, progress, clock)
+            raise DivergedError(f"step {progress.step}: {PATIENCE} steps in a row had no finite loss")
+        entry = _next_step(parts, progress, clock)
         journal(entry)
         apply(entry, parts.subset, parts.rule, parts.blocks)
+        parts.oracle.follow(entry)
         parts.blocks.noise.forget()
         progress.add(entry)
         yield entry.record
 
 
-def _stepped(parts: Parts, progress: Progress, clock: Callable[[], float]) -> Entry:
-    """One step up to its line in the journal; nothing has moved yet."""
+def _next_step(parts: Parts, progress: Progress, clock: Callable[[], float]) -> Entry:
+    """One step up to its journal entry; nothing has moved yet."""
     started = clock()
     step = progress.step
     epsilon, rate = _settings(parts, progress)
-    batch, block = parts.batches(step), parts.blocks.of(step)
-    dialogue = parts.strategy(epsilon).propose(step_seeds(parts.seed, step), progress.memory)
-    estimate, forwards = converse(dialogue, parts.oracle, batch, block)
+    block = parts.blocks.of(step)
+    dialogue = parts.strategy(epsilon).propose(step_seeds(parts.seed, step), progress.carry)
+    estimate, forwards = converse(dialogue, parts.oracle, step, block.index)
     record = StepRecord(
         step=step,
         loss=estimate.loss if math.isfinite(estimate.loss) else None,
@@ -91,7 +90,7 @@ def _stepped(parts: Parts, progress: Progress, clock: Callable[[], float]) -> En
         learning_rate=rate * parts.schedule(step) * progress.factor,
         epsilon=epsilon,
         forwards=progress.forwards + forwards,
-        tokens=progress.tokens + forwards * batch.tokens,
+        tokens=progress.tokens + forwards * parts.batches(step).tokens,
         seconds=clock() - started,
         dropped=estimate.dropped,
         skipped=estimate.skipped,
@@ -100,7 +99,7 @@ def _stepped(parts: Parts, progress: Progress, clock: Callable[[], float]) -> En
         scale=estimate.scale,
         clipped=estimate.clipped,
     )
-    return Entry(record, estimate.gradient, estimate.memory, block.index)
+    return Entry(record, estimate.gradient, estimate.carry, block.index)
 
 
 def _settings(parts: Parts, progress: Progress) -> tuple[float, float]:
@@ -111,24 +110,6 @@ def _settings(parts: Parts, progress: Progress) -> tuple[float, float]:
     assert epsilon is not None
     assert rate is not None
     return epsilon, rate
-
-
-def apply(entry: Entry, subset: Subset, rule: Rule, blocks: Blocks) -> None:
-    """Moves the parameters as one line of the journal says; a skipped step moves nothing."""
-    if not isinstance(entry.record, StepRecord) or entry.record.skipped:
-        return
-    noise = blocks.noise
-    gradient = (
-        (noise.segments[index], entry.gradient.materialize(noise, index))
-        for index in blocks.blocks[entry.block].segments
-    )
-    rule.step(subset.parameters, gradient, entry.record.learning_rate)
-
-
-def replay(entries: Sequence[Entry], subset: Subset, rule: Rule, blocks: Blocks) -> None:
-    """Applies journal lines to parameters that stand where the first of them begins. No forward pass."""
-    for entry in entries:
-        apply(entry, subset, rule, blocks)
 
 
 def _ended(parts: Parts, progress: Progress) -> bool:

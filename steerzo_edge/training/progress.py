@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from steerzo_edge.objectives.evaluation import Evaluation
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
-from steerzo_edge.zo.journal import Entry
-from steerzo_edge.zo.strategy import Memory
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.strategy import Carry
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Progress:
         forwards: Forward passes spent.
         tokens: Real tokens put through the model.
         memory: What the strategy is told next.
-        memories: The same at each evaluation, for when the run goes back there.
+        carries: The same at each evaluation, for when the run goes back there.
         evaluations: All so far.
         verdicts: The watcher's, so far.
         tuned: What was found for settings left to "auto".
@@ -31,8 +31,8 @@ class Progress:
     step: int = 0
     forwards: int = 0
     tokens: int = 0
-    memory: Memory = field(default_factory=dict)
-    memories: dict[int, Memory] = field(default_factory=dict)
+    carry: Carry = field(default_factory=dict)
+    carries: dict[int, Carry] = field(default_factory=dict)
     evaluations: list[EvalRecord] = field(default_factory=list)
     verdicts: list[WatchRecord] = field(default_factory=list)
     tuned: TuneRecord | None = None
@@ -54,11 +54,11 @@ class Progress:
         match record:
             case StepRecord():
                 self.step, self.forwards, self.tokens = record.step + 1, record.forwards, record.tokens
-                self.memory = entry.memory
+                self.carry = entry.carry
                 self.skipped = self.skipped + 1 if record.skipped else 0
             case EvalRecord():
                 self.evaluations.append(record)
-                self.memories[record.step] = self.memory
+                self.carries[record.step] = self.carry
                 self.best, self.stale = (record, 0) if record.best else (self.best, self.stale + 1)
             case TuneRecord():
                 self.tuned = record
@@ -68,7 +68,7 @@ class Progress:
                 self.verdicts.append(record)
                 self.stale = self.skipped = 0
                 if record.back_to is not None:
-                    self.memory = self.memories.get(record.back_to, {})
+                    self.carry = self.carries.get(record.back_to, {})
 
     @property
     def parameter_step(self) -> int:

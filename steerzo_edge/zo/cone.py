@@ -14,8 +14,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from pydantic import Field
+
+from steerzo_edge.config import Config
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategy import Dialogue, Estimate, Memory, Probe, Strategy
+from steerzo_edge.zo.strategy import Carry, Dialogue, Estimate, Probe, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,19 @@ class Cone:
         return self.inner.cost
 
     @property
+    def seeds(self) -> int:
+        """Seeds that a step draws: its own, and those of the axis."""
+        return self.inner.seeds + self.terms
+
+    @property
     def epsilon(self) -> float:
         """Probe radius."""
         return self.inner.epsilon
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
-        """See `Strategy.propose`; memory["cone"] is the running mean as pairs of seed and weight."""
-        mean = Direction(tuple((int(seed), float(weight)) for seed, weight in memory.get("cone", ())))
-        dialogue = self.inner.propose(seeds, memory)
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
+        """See `Strategy.propose`; carry["cone"] is the running mean as pairs of seed and weight."""
+        mean = Direction(tuple((int(seed), float(weight)) for seed, weight in carry.get("cone", ())))
+        dialogue = self.inner.propose(seeds, carry)
         probes = next(dialogue)
         while True:
             losses = yield [Probe(self._tilted(probe.direction, mean), probe.radius) for probe in probes]
@@ -68,4 +76,17 @@ class Cone:
         if not estimate.skipped:
             mean = self.decay * mean + (1 - self.decay) * gradient
         kept = [list(term) for term in mean.terms[-self.terms :]]
-        return replace(estimate, gradient=gradient, memory={**estimate.memory, "cone": kept})
+        return replace(estimate, gradient=gradient, carry={**estimate.carry, "cone": kept})
+
+
+class ConeConfig(Config):
+    """A cone prior (ConMeZO): directions around the running mean of the steps before."""
+
+    angle: float = Field(80.0, gt=0, lt=90, description="Between axis and direction, degrees.")
+    decay: float = Field(0.9, ge=0, lt=1, description="Of the running mean.")
+    terms: int = Field(32, ge=1, le=1024, description="Most seeds the axis is made of; each is drawn every step.")
+
+
+def in_cone(strategy: Strategy, cone: ConeConfig | None) -> Strategy:
+    """The strategy with its directions drawn from a cone, or as it is for None."""
+    return strategy if cone is None else Cone(strategy, cone.angle, cone.decay, cone.terms)

@@ -9,7 +9,7 @@ one segment of the parameter vector at a time.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,11 @@ class Direction:
     def seeded(cls, seed: int) -> "Direction":
         """The standard normal direction of one seed."""
         return cls(((seed, 1.0),))
+
+    @classmethod
+    def of_json(cls, terms: Iterable[Sequence[float]]) -> "Direction":
+        """A direction from pairs [seed, weight], as JSON holds its `terms`."""
+        return cls(tuple((int(seed), float(weight)) for seed, weight in terms))
 
     @classmethod
     def weighted(cls, weights: Mapping[int, float]) -> "Direction":

@@ -13,7 +13,6 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, overload
@@ -22,10 +21,8 @@ from pydantic import Field
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import InputError, JournalError
-from steerzo_edge.records import EvalRecord, Record, StepRecord, TuneRecord, WatchRecord
 from steerzo_edge.storage.files import write_bytes
-from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategy import Memory
+from steerzo_edge.zo.entry import Entry
 
 FORMAT = 1
 
@@ -43,23 +40,6 @@ class Header(Config):
     device: str = Field(description="What the noise was made on.")
     profile: dict[str, Any] = Field(description="The resolved profile.")
     versions: dict[str, str] = Field(description="Of the libraries that make noise and products.")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line.
-
-    Args:
-        record: What the world was told.
-        gradient: What the rule was given; empty for evaluations and skipped steps.
-        memory: What the strategy wants to be told next.
-        block: Index of the block that was perturbed.
-    """
-
-    record: Record
-    gradient: Direction = field(default_factory=Direction)
-    memory: Memory = field(default_factory=dict)
-    block: int = 0
 
 
 class Entries(Sequence[Entry]):
@@ -102,7 +82,7 @@ class Entries(Sequence[Entry]):
         value = _parsed(file.readline().rstrip(b"\n"))
         if value is None:
             raise JournalError(f"{self._path.name}: a line was damaged after it had been read")
-        return _entry(value)
+        return Entry.of_json(value)
 
 
 class Journal:
@@ -159,7 +139,7 @@ class Journal:
         """
         length = os.fstat(self._file.fileno()).st_size
         try:
-            rest = memoryview(_line(_as_json(entry)))
+            rest = memoryview(_line(entry.as_json()))
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
@@ -187,13 +167,6 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
-    line = {"kind": entry.record.kind, **entry.record.as_dict()}
-    if isinstance(entry.record, StepRecord):
-        line |= {"block": entry.block, "gradient": entry.gradient.terms, "memory": dict(entry.memory)}
-    return line
-
-
 def _looked_over(path: Path) -> tuple[Header, list[int], int]:
     """Header, where each entry begins, and the length in bytes of what is whole. Every line has been read once."""
     header: Header | None = None
@@ -212,7 +185,7 @@ def _looked_over(path: Path) -> tuple[Header, list[int], int]:
                 if header is None:
                     header = _header(path, value)
                 else:
-                    _entry(value)
+                    Entry.of_json(value)
                     starts.append(length)
             except (KeyError, TypeError, InputError) as error:
                 raise JournalError(f"{path.name}: a line lacks what it should hold: {error}") from error
@@ -236,15 +209,3 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         return None
     value = json.loads(text)
     return value if isinstance(value, dict) else None
-
-
-def _entry(value: dict[str, Any]) -> Entry:
-    kind = value.pop("kind")
-    for record in (EvalRecord, TuneRecord, WatchRecord):
-        if kind == record.kind:
-            return Entry(record(**value))
-    if kind != StepRecord.kind:
-        raise TypeError(f"a line of kind {kind!r}")
-    gradient = Direction(tuple((int(seed), float(weight)) for seed, weight in value.pop("gradient")))
-    memory, block = value.pop("memory"), value.pop("block")
-    return Entry(StepRecord(**value), gradient, memory, block)

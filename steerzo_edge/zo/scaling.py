@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from steerzo_edge.zo.strategy import Dialogue, Estimate, Memory, Strategy
+from steerzo_edge.zo.strategy import Carry, Dialogue, Estimate, Strategy
 
 Scaling = Literal["none", "normalized", "running-rms", "pool-std"]
 
@@ -43,16 +43,21 @@ class Scaled:
         return self.inner.cost
 
     @property
+    def seeds(self) -> int:
+        """Seeds that a step draws; scaling draws none."""
+        return self.inner.seeds
+
+    @property
     def epsilon(self) -> float:
         """Probe radius."""
         return self.inner.epsilon
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
-        """See `Strategy.propose`; memory["slopes"] is [running sum of squares, its weight]."""
-        estimate = yield from self.inner.propose(seeds, memory)
-        before = memory.get("slopes", [0.0, 0.0])
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
+        """See `Strategy.propose`; carry["slopes"] is [running sum of squares, its weight]."""
+        estimate = yield from self.inner.propose(seeds, carry)
+        before = carry.get("slopes", [0.0, 0.0])
         if estimate.skipped or not estimate.gradient.terms:
-            return replace(estimate, memory={**estimate.memory, "slopes": before})
+            return replace(estimate, carry={**estimate.carry, "slopes": before})
         cut = self._cut(estimate.slope, before)
         square, weight = (
             self.decay * old + (1 - self.decay) * new for old, new in self._seen(estimate, cut, before)
@@ -63,7 +68,7 @@ class Scaled:
             gradient=factor * estimate.gradient,
             scale=factor,
             clipped=cut < 1,
-            memory={**estimate.memory, "slopes": [square, weight]},
+            carry={**estimate.carry, "slopes": [square, weight]},
         )
 
     def _cut(self, slope: float, before: list[float]) -> float:

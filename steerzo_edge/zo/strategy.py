@@ -2,7 +2,7 @@
 
 A strategy is a conversation. It asks `losses = yield [Probe, ...]`, as often as it needs, and ends the step
 with `return Estimate(...)`. It holds no tensor, no model and no state: what must survive from one step to
-the next (a kept seed) travels in `Estimate.memory`, and so lands in the journal.
+the next (a kept seed) travels in `Estimate.carry`, and so lands in the journal.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from steerzo_edge.zo.direction import Direction
 
-Memory = Mapping[str, Any]  # values as JSON has them
+Carry = Mapping[str, Any]  # values as JSON has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Estimate:
         spread: Standard deviation of the pool's losses, nats; None where there is no pool.
         scale: What the estimate was multiplied by before it was handed on (see `scaling.py`).
         clipped: Whether its slope was cut to a bound.
-        memory: What the strategy wants to be told at its next step.
+        carry: What the strategy is given at its next step.
         skipped: Why there is no gradient, or None.
     """
 
@@ -49,7 +49,7 @@ class Estimate:
     spread: float | None = None
     scale: float = 1.0
     clipped: bool = False
-    memory: Memory = field(default_factory=dict)
+    carry: Carry = field(default_factory=dict)
     skipped: str | None = None
 
 
@@ -65,16 +65,21 @@ class Strategy(Protocol):
         ...
 
     @property
+    def seeds(self) -> int:
+        """Most seeds that the directions of one step are made of."""
+        ...
+
+    @property
     def epsilon(self) -> float:
         """Probe radius, in units of the parameters."""
         ...
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
         """One step's conversation.
 
         Args:
             seeds: Endless fresh seeds, a pure function of (run seed, step).
-            memory: `Estimate.memory` of the step before; empty at the first.
+            carry: `Estimate.carry` of the step before; empty at the first.
         """
         ...
 
@@ -124,13 +129,13 @@ def usable(directions: Sequence[Direction], losses: Sequence[float], reject: flo
     return Pool([z for z, _ in kept], [loss for _, loss in kept], dropped, len(pairs) - len(kept))
 
 
-def skip(reason: str, *, dropped: int, memory: Memory) -> Estimate:
-    """A step that moves nothing, and says why; `memory` passes through."""
-    return Estimate(Direction(), math.nan, 0.0, dropped=dropped, memory=memory, skipped=reason)
+def skip(reason: str, *, dropped: int, carry: Carry) -> Estimate:
+    """A step that moves nothing, and says why; `carry` passes through."""
+    return Estimate(Direction(), math.nan, 0.0, dropped=dropped, carry=carry, skipped=reason)
 
 
 def symmetric(
-    direction: Direction, plus: float, minus: float, epsilon: float, pool: Pool | None = None, *, memory: Memory
+    direction: Direction, plus: float, minus: float, epsilon: float, pool: Pool | None = None, *, carry: Carry
 ) -> Estimate:
     """The two-point estimate along a direction from its two losses: slope * direction.
 
@@ -139,7 +144,7 @@ def symmetric(
     dropped, rejected = (0, 0) if pool is None else (pool.dropped, pool.rejected)
     lost = sum(not math.isfinite(loss) for loss in (plus, minus))
     if lost:
-        return skip("a loss of the symmetric pair was not finite", dropped=dropped + lost, memory=memory)
+        return skip("a loss of the symmetric pair was not finite", dropped=dropped + lost, carry=carry)
     slope = (plus - minus) / (2 * epsilon)
     return Estimate(
         slope * direction,
@@ -148,5 +153,5 @@ def symmetric(
         dropped=dropped,
         rejected=rejected,
         spread=None if pool is None else pool.spread,
-        memory=memory,
+        carry=carry,
     )

@@ -27,11 +27,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from steerzo_edge.data.batches import Batch
 from steerzo_edge.errors import DivergedError
-from steerzo_edge.zo.blocks import Block
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.oracle import Oracle, converse
+from steerzo_edge.zo.oracle import Oracle, Round, converse
 from steerzo_edge.zo.strategy import Probe, Strategy
 
 RADII = tuple(10 ** (power / 2) for power in range(-7, 0))  # 0.0003 to 0.3
@@ -80,39 +78,39 @@ class Rate:
     tokens: int
 
 
-def find_radius(oracle: Oracle, batch: Batch, block: Block, seeds: Iterator[int]) -> Radius:
+def find_radius(oracle: Oracle, seeds: Iterator[int], *, block: int, tokens: int) -> Radius:
     """Measures slopes on a ladder of radii.
 
     Args:
-        oracle: Evaluates probes.
-        batch: The rows it is done on.
-        block: What is perturbed.
+        oracle: Evaluates probes, on the batch of step 0.
         seeds: Of the directions.
+        block: Index of the block that is perturbed.
+        tokens: Real tokens of that batch.
     """
-    probes = [
+    probes = tuple(
         Probe(direction, sign * radius)
         for direction in (Direction.seeded(next(seeds)) for _ in range(PAIRS))
         for radius in RADII
         for sign in (1, -1)
-    ]
-    losses = oracle.evaluate(probes, batch, block)
+    )
+    losses = oracle.evaluate(Round(0, block, probes))
     pairs = list(zip(losses[::2], losses[1::2], strict=True))
     lines = [pairs[start : start + len(RADII)] for start in range(0, len(pairs), len(RADII))]
     slopes = [[(a - b) / (2 * radius) for radius, (a, b) in zip(RADII, line, strict=True)] for line in lines]
     chosen = _smallest_agreeing(slopes)
     apart, size = _apart(slopes, min(chosen, len(RADII) - 2))
     disagreement = apart / size if size else math.inf
-    tokens = len(probes) * batch.tokens
-    return Radius(RADII[chosen], 2 * RADII[chosen] * apart, disagreement, len(probes), tokens)
+    noise = 2 * RADII[chosen] * apart
+    return Radius(RADII[chosen], noise, disagreement, len(probes), len(probes) * tokens)
 
 
 def find_rate(
     strategy: Strategy,
     oracle: Oracle,
-    batches: Callable[[int], Batch],
-    blocks: Callable[[int], Block],
     seeds: Callable[[int], Iterator[int]],
     *,
+    blocks: Callable[[int], int],
+    tokens: Callable[[int], int],
     rms_sum: float,
     gain: Callable[[float], float],
 ) -> Rate:
@@ -121,9 +119,9 @@ def find_rate(
     Args:
         strategy: At its radius.
         oracle: Evaluates probes.
-        batches: The batch of a step.
-        blocks: The block of a step.
         seeds: Of a step.
+        blocks: Index of the block of a step.
+        tokens: Real tokens of the batch of a step.
         rms_sum: Root of the summed squared shares of the schedule.
         gain: How far a rule goes at rate 1, given the root mean square of the gradient (`Rule.effective_step`).
 
@@ -133,19 +131,17 @@ def find_rate(
     distances = [strategy.epsilon * rung for rung in RUNGS]
     curves: list[list[float]] = []
     scales: list[float] = []
-    forwards = tokens = 0
+    forwards = seen = 0
     for step in range(FOLLOWED):
         dialogue = strategy.propose(seeds(step), {})
-        batch = batches(step)
-        estimate, spent = converse(dialogue, oracle, batch, blocks(step))
-        forwards, tokens = forwards + spent, tokens + spent * batch.tokens
+        estimate, spent = converse(dialogue, oracle, step, blocks(step))
+        forwards, seen = forwards + spent, seen + spent * tokens(step)
         if estimate.skipped or not estimate.gradient.scale > 0:
             continue
         ahead = estimate.gradient.normalized()
-        probes = [Probe(Direction(), 0.0), *(Probe(ahead, -distance) for distance in distances)]
-        fresh = batches(step + 1)
-        start, *losses = oracle.evaluate(probes, fresh, blocks(step))
-        forwards, tokens = forwards + len(probes), tokens + len(probes) * fresh.tokens
+        probes = (Probe(Direction(), 0.0), *(Probe(ahead, -distance) for distance in distances))
+        start, *losses = oracle.evaluate(Round(step + 1, blocks(step), probes))
+        forwards, seen = forwards + len(probes), seen + len(probes) * tokens(step + 1)
         if math.isfinite(start):
             scales.append(estimate.gradient.scale)
             curves.append([loss - start if math.isfinite(loss) else math.inf for loss in losses])
@@ -157,7 +153,7 @@ def find_rate(
     changes = [fmean(change) for change in zip(*curves, strict=True)]
     distance = _turning_point(distances, changes)
     rate = REACH * distance / (rms_sum * gain(fmean(scales)))
-    return Rate(rate, distance, -min(changes), forwards, tokens)
+    return Rate(rate, distance, -min(changes), forwards, seen)
 
 
 def _smallest_agreeing(slopes: Sequence[Sequence[float]]) -> int:

@@ -6,18 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.quantization import Quantization
 from steerzo_edge.records import StepRecord
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, resolve
-from steerzo_edge.training.loop import finetune, replay
+from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.oracle import Round
+from steerzo_edge.zo.replay import replay
 from steerzo_edge.zo.strategy import Probe
 from tests.conftest import DATASETS, Loader, first_estimate, labelled_rows
 from tests.contracts.pairwise import Factors, covering
@@ -90,8 +93,7 @@ def test_a_run_keeps_its_promises(
     start = parts.subset.parameters.clone()
 
     # Probes leave the parameters bitwise untouched.
-    batch = parts.batches(0)
-    estimate, forwards = first_estimate(parts, batch)
+    estimate, forwards = first_estimate(parts)
     assert torch.equal(parts.subset.parameters, start)
     assert forwards == METHODS[method][1]
     assert estimate.skipped is None
@@ -123,7 +125,7 @@ def test_batched_probes_equal_sequential_ones(
     for probes in (1, 3, 8):
         parts = parts_of(base, profile_of("all-losses", "sgd", subset, probes), rows)
         asked = [Probe(Direction.seeded(seed), 0.02 * (-1) ** seed) for seed in range(7)]
-        answers.append(torch.tensor(parts.oracle.evaluate(asked, parts.batches(1), parts.blocks.of(0))))
+        answers.append(torch.tensor(parts.oracle.evaluate(Round(1, parts.blocks.of(0).index, tuple(asked)))))
     assert len({float(loss) for loss in answers[0]}) == 7
     # Rows are independent, but a matrix product over more rows may be cut into other blocks, and a stack of
     # products (bmm) sums in another order than a single one: a few roundings of the compute type, averaged
@@ -146,7 +148,7 @@ def test_an_exception_in_a_forward_leaves_everything_as_it_was(
 
     monkeypatch.setattr(type(base), "hidden", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        first_estimate(parts, parts.batches(0))
+        first_estimate(parts)
     assert torch.equal(parts.subset.parameters, start)
     assert not base.bank.active
 
@@ -156,7 +158,7 @@ def test_memory_that_runs_out_halves_the_chunk_and_keeps_the_step(
 ) -> None:
     base = tiny("none", torch.float32)
     parts = parts_of(base, profile_of("all-losses", "sgd", "lora-frozen-a", 4))
-    calm = first_estimate(parts, parts.batches(0))[0]
+    calm = first_estimate(parts)[0]
     whole = type(base).hidden
     sizes: list[int] = []
 
@@ -167,7 +169,7 @@ def test_memory_that_runs_out_halves_the_chunk_and_keeps_the_step(
         return whole(self, packed, copies)
 
     monkeypatch.setattr(type(base), "hidden", small_memory)
-    estimate = first_estimate(parts, parts.batches(0))[0]
+    estimate = first_estimate(parts)[0]
     assert sizes == [4, 2, 1, 1, 1, 1]
     assert estimate.loss == pytest.approx(calm.loss, rel=1e-5)
 

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from steerzo_edge.assemble import Data, assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.oracle import Round
 from steerzo_edge.zo.strategy import Probe
 from tests.conftest import DATASETS, Loader
 from tests.contracts.pairwise import Factors, covering
@@ -69,7 +71,7 @@ def compare(base: Base, parts: Parts, data: Tokenized, steps: range = range(3), 
         indices = batch_rows(5, step, len(data.rows), 5)
         expected = torch.tensor(plain_losses(base, parts, data, indices, PROBES, block, option_mass))
         assert len(set(expected.tolist())) == len(PROBES)
-        found = torch.tensor(parts.oracle.evaluate(PROBES, parts.batches(step), block))
+        found = torch.tensor(parts.oracle.evaluate(Round(step, block.index, tuple(PROBES))))
         torch.testing.assert_close(found, expected, **TOLERANCE)
         parts.subset.parameters.add_(0.02 * torch.randn(parts.subset.parameters.shape, generator=seeded(step)))
 
@@ -121,7 +123,7 @@ def test_the_comparison_notices_a_wrong_layer(tiny: Loader, tmp_path: Path) -> N
     parts, data = built(base, "phrases", SUBSETS["blocks"], SAVINGS["stacked"], tmp_path)
     first, second = parts.blocks.of(0), parts.blocks.of(1)
     expected = plain_losses(base, parts, data, batch_rows(5, 0, len(data.rows), 5), PROBES, first)
-    found = parts.oracle.evaluate(PROBES, parts.batches(0), second)
+    found = parts.oracle.evaluate(Round(0, second.index, tuple(PROBES)))
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) > 1e-3
 
 

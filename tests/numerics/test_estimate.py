@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.packing import Fork, pack
 from steerzo_edge.estimate import anatomy, estimate, trained_by, work_of
 from steerzo_edge.estimate.exact import saved_bytes
@@ -25,6 +25,7 @@ from steerzo_edge.estimate.work import Work
 from steerzo_edge.estimate.zeroth_order import layer_bytes, zeroth_order_needs
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import linear_layers
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from tests.conftest import DATASETS, Loader
 

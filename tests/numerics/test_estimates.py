@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 from transformers import AutoModelForCausalLM
 
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.batches import ChoiceBatch
 from steerzo_edge.data.packing import Fork, pack
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
@@ -22,11 +22,12 @@ from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.records import StepRecord
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.seeds import derive_seed, step_seeds
 from steerzo_edge.settings.profile import resolve
-from steerzo_edge.training.loop import apply
 from steerzo_edge.training.parts import Parts
-from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.replay import apply
 from steerzo_edge.zo.rules import SGD, Adam, Momentum
 from tests.conftest import Loader, first_estimate, labelled_rows
 
@@ -128,7 +129,7 @@ def test_a_step_matches_plain_lines(tiny: Loader, tiny_path: Path, method: str) 
     z = [normal(seed, parts.blocks.noise.size) for seed in islice(step_seeds(parts.seed, 0), 5)]
     expected = plain(plain_loss(tiny_path, base, parts, batch), theta, z)
 
-    estimate, _ = first_estimate(parts, batch)
+    estimate, _ = first_estimate(parts)
     record = StepRecord(0, estimate.loss, estimate.slope, RATE, EPSILON, 0, 0, 0.0, 0)
     apply(Entry(record, estimate.gradient), parts.subset, parts.rule, parts.blocks)
     # Losses agree to about 2e-7; divided by 2 epsilon = 2e-3 the slopes differ by 1e-4 of a slope near 1.
@@ -151,7 +152,7 @@ def test_the_slope_is_the_directional_derivative(tiny: Loader, freeze_a: bool) -
     direction = normal(next(step_seeds(parts.seed, 0)), parts.blocks.noise.size)
     exact = float(flat.grad[0] @ direction)
 
-    estimate, _ = first_estimate(parts, batch)
+    estimate, _ = first_estimate(parts)
     assert abs(exact) > 0.1
     # Rounding: 2e-7 / 2e-3; curvature: epsilon squared times a third derivative along z, whose norm is sqrt(d).
     assert estimate.slope == pytest.approx(exact, rel=1e-2)

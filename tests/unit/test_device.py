@@ -15,7 +15,6 @@ from server.device.prompts import Limits
 from server.device.shares import Shares
 from server.device.thread import Device
 from server.problems import NotReadyError
-from steerzo_edge.assemble import tokenized
 from steerzo_edge.data.batches import collate
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.errors import BusyError
@@ -24,6 +23,7 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run import Result, Run
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import resolve
 from tests.conftest import Loader, labelled_rows, phrase_rows
 from tests.unit.test_decoding import mixed, together

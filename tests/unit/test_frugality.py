@@ -8,10 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig
 
-from steerzo_edge.assemble import Data, assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.batches import collate
 from steerzo_edge.model.head import BLOCK_BYTES, Head
 from steerzo_edge.objectives.likelihood import losses
+from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.parts import Parts
@@ -117,9 +118,9 @@ def test_a_step_draws_every_seed_once(tiny: Loader, drawn: list[int], method: st
 def test_a_round_fetches_its_numbers_once(tiny: Loader, rows: str) -> None:
     """On CUDA every scalar fetched inside a round would stop the queue."""
     parts = parts_of(tiny, rows, {"kind": "all-losses", "pool": 5}, last_layers=1)
-    batch = parts.batches(0)
+    parts.batches(0)
     with Watch() as watch:
-        first_estimate(parts, batch)
+        first_estimate(parts)
     assert watch.calls["_local_scalar_dense"] == 0
     assert watch.calls["nonzero"] == 0
 

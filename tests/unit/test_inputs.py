@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.packing import Fork, Packed, pack
 from steerzo_edge.errors import BaseModelError, ProfileError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.input_subspace import input_subspace
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.loop import Parts
 from tests.conftest import DATASETS, Loader

@@ -12,7 +12,8 @@ from steerzo_edge.objectives.evaluation import Evaluation
 from steerzo_edge.records import EvalRecord, StepRecord
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.journal import Entry, Header, Journal
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.journal import Header, Journal
 
 HEADER = Header(
     seed=1, size=10, base="b", data="d", validation=None, noise="n", device="cpu", profile={"steps": 3}, versions={}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.examples import Chat, Completion, Dataset, Message
 from steerzo_edge.data.tokenization import Choices, Questions, Target, Targets, Tokenized
@@ -23,10 +23,12 @@ from steerzo_edge.objectives.evaluation import evaluate
 from steerzo_edge.objectives.metrics import exact_match, token_f1
 from steerzo_edge.objectives.scorers import registered_scorer
 from steerzo_edge.run import Run
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.oracle import Round
 from steerzo_edge.zo.strategy import Probe
 from tests import scorers
 from tests.conftest import DATASETS, Loader, completion_rows, first_estimate, labelled_rows
@@ -110,7 +112,7 @@ def test_accuracy_is_counted_row_by_row(tiny: Loader, subset: str, rows: str, pr
         def wrong(indices: list[int] = indices) -> float:
             return 1 - sum(plain_chosen(base, data, i) in right_of(data, i) for i in indices) / 5
 
-        found = parts.oracle.evaluate(PROBES, parts.batches(step), block)
+        found = parts.oracle.evaluate(Round(step, block.index, tuple(PROBES)))
         assert found == pytest.approx(at_each_probe(base, parts, block, wrong))
         seen |= set(found)
     assert len(seen) > 1
@@ -150,7 +152,7 @@ def test_answers_are_judged_row_by_row(tiny: Loader, subset: str, kind: str, pro
             given = plain_answers(base, rows, NEW_TOKENS)
             return 1 - sum(judge(row, answer) for row, answer in zip(rows, given, strict=True)) / 5
 
-        found = parts.oracle.evaluate(PROBES, parts.batches(step), block)
+        found = parts.oracle.evaluate(Round(step, block.index, tuple(PROBES)))
         assert found == pytest.approx(at_each_probe(base, parts, block, poor))
         seen |= set(found)
     assert len(seen) > 1 or kind != "scorer"
@@ -162,7 +164,7 @@ def test_a_scorer_sees_prompt_answer_and_references(tiny: Loader) -> None:
     rows = answered_rows(base)
     parts, data = built(base, profile_of({"kind": "scorer", "name": "sees", "max_new_tokens": NEW_TOKENS}), rows)
     scorers.SEEN.clear()
-    assert parts.oracle.evaluate(PROBES[:1], parts.batches(0), parts.blocks.of(0)) == [0.0]
+    assert parts.oracle.evaluate(Round(0, parts.blocks.of(0).index, tuple(PROBES[:1]))) == [0.0]
     assert isinstance(data, Targets)
     known = {(e.prompt, e.references) for e in rows.examples if isinstance(e, Completion)}
     assert len(scorers.SEEN) == 5
@@ -176,7 +178,7 @@ def test_a_scorer_that_raises_drops_the_candidate_and_says_so(
     profile = profile_of({"kind": "scorer", "name": "some", "max_new_tokens": NEW_TOKENS})
     parts, _ = built(base, profile, answered_rows(base))
     start = parts.subset.parameters.clone()
-    found = parts.oracle.evaluate(PROBES, parts.batches(0), parts.blocks.of(0))
+    found = parts.oracle.evaluate(Round(0, parts.blocks.of(0).index, tuple(PROBES)))
     assert any(math.isnan(loss) for loss in found)
     assert "scorer 'some' raised KeyError at" in caplog.text
     assert "no such answer" not in caplog.text  # what a scorer says may hold what a user wrote
@@ -327,4 +329,4 @@ def test_steerzo_train(tmp_path: Path, tiny_path: Path, objective: list[str], ro
 def test_one_step_costs_what_the_strategy_says(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     parts, _ = built(base, profile_of({"kind": "f1", "max_new_tokens": 3}), answered_rows(base))
-    assert first_estimate(parts, parts.batches(0))[1] == 4
+    assert first_estimate(parts)[1] == 4

@@ -17,11 +17,12 @@ import pytest
 import torch
 import yaml
 
-from steerzo_edge.assemble import assemble, tokenized
+from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Completion, Dataset
 from steerzo_edge.errors import DivergedError, InputError
 from steerzo_edge.model.load import BUNDLED, load_base, source_of
 from steerzo_edge.records import StepRecord
+from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.loop import finetune
 from tests.conftest import byte_tokenizer

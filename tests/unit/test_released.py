@@ -19,6 +19,7 @@ from steerzo_edge.model import released
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.quantization import Quantization, dequantized
 from steerzo_edge.model.released import released_as
+from steerzo_edge.zo.oracle import Round
 from tests.conftest import byte_tokenizer
 from tests.contracts.test_same_losses import PROBES, SAVINGS, SUBSETS, built, compare
 from tests.families import FAMILIES, saved
@@ -146,6 +147,6 @@ def test_a_gptq_base(quantized: Callable[..., Path], tmp_path: Path) -> None:
         parts, data = built(base, "phrases", SUBSETS[subset], SAVINGS["stacked"], tmp_path / str(number))
         indices, block = batch_rows(5, 0, len(data.rows), 5), parts.blocks.of(0)
         expected = torch.tensor(plain_losses(base, parts, data, indices, PROBES, block))
-        found = torch.tensor(parts.oracle.evaluate(PROBES, parts.batches(0), block))
+        found = torch.tensor(parts.oracle.evaluate(Round(0, block.index, tuple(PROBES))))
         # Products of other shapes round to 16 bits elsewhere; probes differ by about 1e-2.
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)

@@ -18,7 +18,7 @@ from steerzo_edge.settings import sections
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.settings.sections import WatchConfig
 from steerzo_edge.training.progress import Progress
-from steerzo_edge.zo.journal import Entry
+from steerzo_edge.zo.entry import Entry
 from tests.conftest import Loader, labelled_rows
 
 STEPS = 13
@@ -259,13 +259,13 @@ def test_losses_that_are_no_numbers_take_the_run_back(
 def test_a_run_that_goes_back_remembers_what_it_knew_then() -> None:
     progress = Progress()
     for step in range(4):
-        progress.add(Entry(StepRecord(step, 1.0, 1.0, 0.1, 0.1, step, step, 0.0, 0), memory={"slopes": step}))
+        progress.add(Entry(StepRecord(step, 1.0, 1.0, 0.1, 0.1, step, step, 0.0, 0), carry={"slopes": step}))
         progress.add(Entry(EvalRecord(step + 1, 1.0, None, 8, False)))
     progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 2)))
-    assert progress.memory == {"slopes": 1}
+    assert progress.carry == {"slopes": 1}
     assert progress.parameter_step == 2
     progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 0)))
-    assert progress.memory == {}
+    assert progress.carry == {}
 
 
 def test_a_verdict_goes_back_to_what_the_adapter_was(

@@ -30,7 +30,8 @@ from steerzo_edge.errors import (
 )
 from steerzo_edge.model.base import Base
 from steerzo_edge.settings.profile import resolve
-from steerzo_edge.zo.journal import Entry, Journal
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.journal import Journal
 from tests.conftest import Loader, labelled_rows
 from tests.server.conftest import PROFILE, TASK
 from tests.unit.test_states import Clock

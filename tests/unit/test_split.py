@@ -2,8 +2,8 @@
 
 import torch
 
-from steerzo_edge.assemble import split
 from steerzo_edge.data.examples import Completion, Dataset
+from steerzo_edge.run_data import split
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.settings.profile import Profile, resolve
 

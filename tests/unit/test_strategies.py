@@ -8,16 +8,20 @@ import pytest
 
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.scaling import Scaled
-from steerzo_edge.zo.strategies import AllLosses, Greedy, GuidingVector, TwoPoint, WeightedGuide
-from steerzo_edge.zo.strategy import Estimate, Memory, Probe, Strategy, usable
+from steerzo_edge.zo.strategies.all_losses import AllLosses
+from steerzo_edge.zo.strategies.greedy import Greedy
+from steerzo_edge.zo.strategies.guiding_vector import GuidingVector
+from steerzo_edge.zo.strategies.two_point import TwoPoint
+from steerzo_edge.zo.strategies.weighted_guide import WeightedGuide
+from steerzo_edge.zo.strategy import Carry, Estimate, Probe, Strategy, usable
 
 
 def talk(
-    strategy: Strategy, answer: Callable[[Probe], float], memory: Memory | None = None
+    strategy: Strategy, answer: Callable[[Probe], float], carry: Carry | None = None
 ) -> tuple[Estimate, list[list[Probe]]]:
     """One step with a world that answers each probe by a function; seeds count from 100."""
     seeds: Iterator[int] = count(100)
-    dialogue = strategy.propose(seeds, memory or {})
+    dialogue = strategy.propose(seeds, carry or {})
     rounds = [next(dialogue)]
     while True:
         try:
@@ -70,10 +74,10 @@ def test_a_normalized_guide_has_the_norm_of_one_seed() -> None:
 def test_keep_best_lets_the_best_seed_compete_again() -> None:
     strategy = GuidingVector(0.1, pool=3, history="keep-best")
     first, _ = talk(strategy, by_seed({100: 0.9, 101: 0.2, 102: 0.4}, line=1.0))
-    assert first.memory == {"best": 101}
+    assert first.carry == {"best": 101}
     second, rounds = talk(strategy, by_seed({101: 0.5, 100: 0.1, 102: 0.8}, line=1.0), {"best": 7})
     assert [probe.direction.terms[0][0] for probe in rounds[0]] == [7, 100, 101]
-    assert second.memory == {"best": 100}
+    assert second.carry == {"best": 100}
 
 
 def test_greedy_reuses_the_winners_loss() -> None:
@@ -160,7 +164,7 @@ def test_a_step_without_a_number_is_skipped_and_says_so(strategy: Strategy) -> N
     estimate, _ = talk(strategy, lambda probe: math.nan, {"best": 3})
     assert estimate.skipped
     assert estimate.gradient == Direction()
-    assert estimate.memory == {"best": 3}
+    assert estimate.carry == {"best": 3}
     assert estimate.dropped == (2 if isinstance(strategy, TwoPoint) else 4)
 
 

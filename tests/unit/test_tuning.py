@@ -1,9 +1,8 @@
 """Radius and rate, found on losses that are known in closed form."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,13 +10,15 @@ import pytest
 from steerzo_edge.errors import DivergedError
 from steerzo_edge.seeds import step_seeds
 from steerzo_edge.zo.direction import Direction
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.oracle import Round
 from steerzo_edge.zo.scaling import Scaled
-from steerzo_edge.zo.strategies import AllLosses, TwoPoint
-from steerzo_edge.zo.strategy import Probe, Strategy
+from steerzo_edge.zo.strategies.all_losses import AllLosses
+from steerzo_edge.zo.strategies.two_point import TwoPoint
+from steerzo_edge.zo.strategy import Strategy
 from steerzo_edge.zo.tuning import AGREEMENT, FOLLOWED, PAIRS, RADII, RUNGS, find_radius, find_rate
 
-BATCH: Any = SimpleNamespace(tokens=7)
-BLOCK: Any = None
+TOKENS = 7
 
 
 class World:
@@ -27,9 +28,12 @@ class World:
         self._loss = loss
         self.forwards = 0
 
-    def evaluate(self, probes: Sequence[Probe], batch: Any, block: Any) -> list[float]:
-        self.forwards += len(probes)
-        return [self._loss({seed: probe.radius * w for seed, w in probe.direction.terms}) for probe in probes]
+    def evaluate(self, round: Round) -> list[float]:
+        self.forwards += len(round.probes)
+        return [self._loss({s: probe.radius * w for s, w in probe.direction.terms}) for probe in round.probes]
+
+    def follow(self, entry: Entry) -> None:
+        raise AssertionError("nothing moves before the first step")
 
 
 def slope(seed: int) -> float:
@@ -46,14 +50,16 @@ def rate_of(world: World, strategy: Strategy, travel: float = 10.0, reach: Calla
     def seeds(step: int) -> Iterator[int]:
         return step_seeds(3, step)
 
-    return find_rate(strategy, world, lambda step: BATCH, lambda step: BLOCK, seeds, rms_sum=travel, gain=reach)
+    return find_rate(
+        strategy, world, seeds, blocks=lambda step: 0, tokens=lambda step: TOKENS, rms_sum=travel, gain=reach
+    )
 
 
 def test_the_radius_stands_clear_of_the_noise() -> None:
     def world(size: float) -> World:
         return World(lambda at: sum(slope(s) * x for s, x in at.items()) + size * noise(at))
 
-    found = [find_radius(world(size), BATCH, BLOCK, step_seeds(0, 0)) for size in (0.0, 1e-4, 1e-3)]
+    found = [find_radius(world(size), step_seeds(0, 0), block=0, tokens=TOKENS) for size in (0.0, 1e-4, 1e-3)]
     assert [radius.epsilon for radius in found] == sorted(radius.epsilon for radius in found)
     assert found[0].epsilon == RADII[0]
     for radius, size in zip(found[1:], (1e-4, 1e-3), strict=True):
@@ -70,17 +76,17 @@ def test_the_radius_of_a_loss_of_steps_is_one_where_losses_differ() -> None:
     def share(at: dict[int, float]) -> float:
         return round(16 * sum(slope(s) * x for s, x in at.items()) / 2) / 16
 
-    found = find_radius(World(share), BATCH, BLOCK, step_seeds(0, 0))
+    found = find_radius(World(share), step_seeds(0, 0), block=0, tokens=TOKENS)
     seeds = list(islice(step_seeds(0, 0), PAIRS))
     assert sum(share({seed: found.epsilon}) != share({seed: -found.epsilon}) for seed in seeds) > PAIRS / 2
-    flat = find_radius(World(lambda at: 0.5), BATCH, BLOCK, step_seeds(0, 0))
+    flat = find_radius(World(lambda at: 0.5), step_seeds(0, 0), block=0, tokens=TOKENS)
     assert flat.epsilon == RADII[-1]
     assert not math.isfinite(flat.disagreement)
 
 
 def test_the_radius_stays_below_curvature() -> None:
     cubic = World(lambda at: sum(slope(s) * x + 300 * x**3 for s, x in at.items()) + 1e-6 * noise(at))
-    found = find_radius(cubic, BATCH, BLOCK, step_seeds(0, 0))
+    found = find_radius(cubic, step_seeds(0, 0), block=0, tokens=TOKENS)
     assert found.disagreement < AGREEMENT
     assert 300 * found.epsilon**2 < 0.1
 

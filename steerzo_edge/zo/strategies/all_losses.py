@@ -10,9 +10,14 @@ losses besides: see `scaling.py`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import fsum
+from typing import Literal
+
+from pydantic import Field
 
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategy import Dialogue, Estimate, Memory, Probe, skip, usable
+from steerzo_edge.zo.method import Method, PoolSize, Reject
+from steerzo_edge.zo.scaling import Scaling
+from steerzo_edge.zo.strategy import Carry, Dialogue, Estimate, Probe, Strategy, skip, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +39,19 @@ class AllLosses:
         """Forward passes a step."""
         return self.pool
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
+    @property
+    def seeds(self) -> int:
+        """Seeds that a step draws."""
+        return self.pool
+
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
         """See `Strategy.propose`."""
         directions = [Direction.seeded(next(seeds)) for _ in range(self.pool)]
         losses = yield [Probe(z, self.epsilon) for z in directions]
 
         pool = usable(directions, losses, self.reject)
         if len(pool.losses) < 2:
-            return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, memory=memory)
+            return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, carry=carry)
         center = fsum(pool.losses) / len(pool.losses)
         gradient = Direction()
         if max(pool.losses) > min(pool.losses):  # what rounding leaves of equal losses is no direction
@@ -54,5 +64,18 @@ class AllLosses:
             dropped=pool.dropped,
             rejected=pool.rejected,
             spread=pool.spread,
-            memory=memory,
+            carry=carry,
         )
+
+
+class AllLossesConfig(Method):
+    """One-sided multi-query, the default: pool forwards a step, every loss is used."""
+
+    kind: Literal["all-losses"] = "all-losses"
+    pool: PoolSize = 16
+    scaling: Scaling = Field("normalized", description="How estimates are scaled: see `zo/scaling.py`.")
+    reject: Reject = None
+
+    def strategy(self, epsilon: float) -> Strategy:
+        """See `Method.strategy`."""
+        return AllLosses(epsilon, self.pool, self.reject)

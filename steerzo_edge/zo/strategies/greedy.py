@@ -8,9 +8,14 @@ the paper's own listing evaluates it again. Source: arXiv:2601.04710.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
+from pydantic import Field
+
+from steerzo_edge.zo.cone import ConeConfig, in_cone
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategy import Dialogue, Memory, Probe, skip, symmetric, usable
+from steerzo_edge.zo.method import Method, PoolSize
+from steerzo_edge.zo.strategy import Carry, Dialogue, Probe, Strategy, skip, symmetric, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +35,32 @@ class Greedy:
         """Forward passes a step."""
         return self.pool + 1
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
+    @property
+    def seeds(self) -> int:
+        """Seeds that a step draws."""
+        return self.pool
+
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
         """See `Strategy.propose`."""
         directions = [Direction.seeded(next(seeds)) for _ in range(self.pool)]
         losses = yield [Probe(z, self.epsilon) for z in directions]
 
         pool = usable(directions, losses)
         if not pool.losses:
-            return skip("no candidate had a finite loss", dropped=pool.dropped, memory=memory)
+            return skip("no candidate had a finite loss", dropped=pool.dropped, carry=carry)
         plus, best = min(zip(pool.losses, pool.directions, strict=True), key=lambda pair: pair[0])
 
         (minus,) = yield [Probe(best, -self.epsilon)]
-        return symmetric(best, plus, minus, self.epsilon, pool, memory=memory)
+        return symmetric(best, plus, minus, self.epsilon, pool, carry=carry)
+
+
+class GreedyConfig(Method):
+    """MeZO-Greedy: pool + 1 forwards a step."""
+
+    kind: Literal["greedy"] = "greedy"
+    pool: PoolSize = 4
+    cone: ConeConfig | None = Field(None, description="A prior for directions; null draws from the whole sphere.")
+
+    def strategy(self, epsilon: float) -> Strategy:
+        """See `Method.strategy`."""
+        return in_cone(Greedy(epsilon, self.pool), self.cone)

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from math import floor
 from typing import Literal
 
+from pydantic import Field
+
 from steerzo_edge.zo.direction import Direction, mean
-from steerzo_edge.zo.strategy import Dialogue, Memory, Probe, skip, symmetric, usable
+from steerzo_edge.zo.method import Method, PoolSize
+from steerzo_edge.zo.strategy import Carry, Dialogue, Probe, Strategy, skip, symmetric, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,21 @@ class GuidingVector:
         """Forward passes a step."""
         return self.pool + 2
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
-        """See `Strategy.propose`; memory["best"] is the best seed of the step before."""
-        kept = [memory["best"]] if self.history == "keep-best" and "best" in memory else []
+    @property
+    def seeds(self) -> int:
+        """Seeds that a step draws."""
+        return self.pool
+
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
+        """See `Strategy.propose`; carry["best"] is the best seed of the step before."""
+        kept = [carry["best"]] if self.history == "keep-best" and "best" in carry else []
         candidates = kept + [next(seeds) for _ in range(self.pool - len(kept))]
         directions = [Direction.seeded(seed) for seed in candidates]
         losses = yield [Probe(z, self.epsilon) for z in directions]
 
         pool = usable(directions, losses)
         if len(pool.losses) < 2:
-            return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, memory=memory)
+            return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, carry=carry)
         pairs = zip(pool.losses, pool.directions, strict=True)
         ranked = [z for _, z in sorted(pairs, key=lambda pair: pair[0])]
         good = max(1, min(floor(self.elite * len(ranked) + 1e-9), len(ranked) - 1))
@@ -58,4 +66,20 @@ class GuidingVector:
 
         plus, minus = yield [Probe(guide, self.epsilon), Probe(guide, -self.epsilon)]
         remembered = {"best": ranked[0].terms[0][0]} if self.history == "keep-best" else {}
-        return symmetric(guide, plus, minus, self.epsilon, pool, memory=remembered)
+        return symmetric(guide, plus, minus, self.epsilon, pool, carry=remembered)
+
+
+class GuidingVectorConfig(Method):
+    """MeZO-GV: pool + 2 forwards a step."""
+
+    kind: Literal["guiding-vector"] = "guiding-vector"
+    pool: PoolSize = 2
+    elite: float = Field(0.5, gt=0, lt=1, description="Share of the pool that counts as good.")
+    history: Literal["fresh", "keep-best"] = Field(
+        "fresh", description="keep-best lets the last step's best candidate compete again."
+    )
+    normalize: bool = Field(True, description="Scale the guide to norm sqrt(d); false is the paper's listing.")
+
+    def strategy(self, epsilon: float) -> Strategy:
+        """See `Method.strategy`."""
+        return GuidingVector(epsilon, self.pool, self.elite, self.history, self.normalize)

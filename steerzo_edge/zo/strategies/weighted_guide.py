@@ -10,9 +10,13 @@ radius-scaled magnitudes of the pool.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import fsum
+from typing import Literal
+
+from pydantic import Field
 
 from steerzo_edge.zo.direction import Direction
-from steerzo_edge.zo.strategy import Dialogue, Memory, Probe, skip, symmetric, usable
+from steerzo_edge.zo.method import Method, PoolSize, Reject
+from steerzo_edge.zo.strategy import Carry, Dialogue, Probe, Strategy, skip, symmetric, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,12 @@ class WeightedGuide:
         """Forward passes a step."""
         return self.pool + 2
 
-    def propose(self, seeds: Iterator[int], memory: Memory) -> Dialogue:
+    @property
+    def seeds(self) -> int:
+        """Seeds that a step draws."""
+        return self.pool
+
+    def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
         """See `Strategy.propose`."""
         directions = [Direction.seeded(next(seeds)) for _ in range(self.pool)]
         losses = yield [Probe(z, self.epsilon) for z in directions]
@@ -45,7 +54,7 @@ class WeightedGuide:
         spread = pool.spread
         if not spread:
             reason = "fewer than two candidates had a finite loss, or all losses were equal"
-            return skip(reason, dropped=pool.dropped, memory=memory)
+            return skip(reason, dropped=pool.dropped, carry=carry)
         center = fsum(pool.losses) / len(pool.losses)
         guide = Direction()
         for z, loss in zip(pool.directions, pool.losses, strict=True):
@@ -54,4 +63,17 @@ class WeightedGuide:
             guide = guide.normalized()
 
         plus, minus = yield [Probe(guide, self.epsilon), Probe(guide, -self.epsilon)]
-        return symmetric(guide, plus, minus, self.epsilon, pool, memory=memory)
+        return symmetric(guide, plus, minus, self.epsilon, pool, carry=carry)
+
+
+class WeightedGuideConfig(Method):
+    """The guiding vector with every loss as a weight: pool + 2 forwards a step."""
+
+    kind: Literal["weighted-guide"] = "weighted-guide"
+    pool: PoolSize = 8
+    normalize: bool = Field(True, description="Scale the guide to norm sqrt(d) before it is probed.")
+    reject: Reject = None
+
+    def strategy(self, epsilon: float) -> Strategy:
+        """See `Method.strategy`."""
+        return WeightedGuide(epsilon, self.pool, self.normalize, self.reject)

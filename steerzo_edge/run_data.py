@@ -1,0 +1,130 @@
+"""The rows of a run: which are learned from, which are set aside, and both as token ids."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.tokenization import Tokenized, tokenize
+from steerzo_edge.errors import DatasetError
+from steerzo_edge.seeds import derive_seed
+from steerzo_edge.settings.objectives import prepared
+from steerzo_edge.settings.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Tokenized rows of a run.
+
+    Args:
+        train: To learn from.
+        validation: To be judged by, or None.
+    """
+
+    train: Tokenized
+    validation: Tokenized | None
+
+
+def held_out(rows: int, profile: Profile) -> int:
+    """How many of so many rows are set aside for validation where none were given, examples of one line apart."""
+    return min(int(rows * profile.evaluate.holdout), profile.evaluate.examples)
+
+
+def split(dataset: Dataset, profile: Profile, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Sets rows aside for validation where none were given; examples of one line of the file stay together.
+
+    Args:
+        dataset: All rows.
+        profile: `evaluate.holdout` says which share, `evaluate.examples` how many at most.
+        seed: Which rows.
+    """
+    count = held_out(len(dataset), profile)
+    if count == 0:
+        return dataset, None
+    generator = torch.Generator().manual_seed(derive_seed("holdout", seed))
+    lines: dict[int, list[int]] = {}
+    for index, line in enumerate(dataset.lines):
+        lines.setdefault(line, []).append(index)
+    members = list(lines.values())
+    held: set[int] = set()
+    for chosen in torch.randperm(len(members), generator=generator).tolist():
+        if len(held) >= count:
+            break
+        if len(held) + len(members[chosen]) <= len(dataset) // 2:  # most is there to learn from
+            held.update(members[chosen])
+    if not held:
+        return dataset, None
+    return dataset.pick([i for i in range(len(dataset)) if i not in held]), dataset.pick(sorted(held))
+
+
+def tokenized(
+    tokenizer: PreTrainedTokenizerBase,
+    context_length: int,
+    profile: Profile,
+    train: Dataset,
+    validation: Dataset | None,
+    seed: int,
+) -> Data:
+    """Both sets of rows as token ids.
+
+    Args:
+        tokenizer: Of the base.
+        context_length: Of the base; it caps `batch.max_tokens`.
+        profile: The settings.
+        train: Rows to learn from.
+        validation: Rows to be judged by; more than `evaluate.examples` are thinned out.
+        seed: Of the run.
+
+    Raises:
+        DatasetError: If a row's target does not fit, or the formats differ.
+        ProfileError: If the objective does not fit the rows.
+        TaskError: If the task's options do not fit the labels.
+    """
+    max_tokens = min(profile.batch.max_tokens, context_length)
+    labels = train.labels
+    if validation is not None and validation.kind != train.kind:
+        raise DatasetError(f"the validation rows are {validation.format}, the training rows {train.format}")
+    if validation is not None and len(validation) > profile.evaluate.examples:
+        generator = torch.Generator().manual_seed(derive_seed("validation", seed))
+        order = torch.randperm(len(validation), generator=generator)[: profile.evaluate.examples]
+        validation = validation.pick(sorted(order.tolist()))
+    if validation is not None:
+        labels = tuple(dict.fromkeys([*labels, *validation.labels]))
+    train_rows, judged = (
+        None
+        if rows is None
+        else prepared(profile.objective, tokenize(rows, tokenizer, max_tokens, labels), context_length)
+        for rows in (train, validation)
+    )
+    assert train_rows is not None
+    return Data(train_rows, judged)
+
+
+def rows_of_run(
+    tokenizer: PreTrainedTokenizerBase,
+    context_length: int,
+    profile: Profile,
+    train: Dataset,
+    validation: Dataset | None,
+    seed: int,
+) -> tuple[Dataset, Dataset | None, Data]:
+    """What a run reads. It takes a while for many rows, and any thread may do it that has a tokenizer of its own.
+
+    Args:
+        tokenizer: Of the base.
+        context_length: Of the base.
+        profile: The settings.
+        train: Rows to learn from; some are set aside where `validation` is None.
+        validation: Rows to be judged by.
+        seed: Of the run.
+
+    Returns:
+        Rows to learn from, rows to be judged by, and both as token ids.
+
+    Raises:
+        InputError: If data and profile do not fit the base.
+    """
+    if validation is None:
+        train, validation = split(train, profile, seed)
+    return train, validation, tokenized(tokenizer, context_length, profile, train, validation, seed)
