@@ -1,5 +1,7 @@
 # make demo         set everything up and run the main job
-# make test         set everything up and pass the tests
+# make test         set everything up and pass the tests, with the coverage of branches
+# make test-times   the same, and write where the time goes to docs/results/test_times.md
+# make coverage     the same, and list the lines and branches that no test reaches
 # make lint         formatting, lint rules, types, import directions
 # make bench        step time against the plain reference loop
 # make image        the container image; on x86-64 give TORCH_INDEX_URL to have it without CUDA
@@ -14,13 +16,20 @@ IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
 DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
 
-.PHONY: demo test lint bench image image-test clean
+.PHONY: demo test test-times coverage lint bench image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
 
+# A process for each core, and one thread in each: threads that wait for each other's cores take longer than one.
+# Files are begun in the order of tests/conftest.py, which knows the slow ones.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(PYTEST)
+
+test-times: $(READY)
+	$(PYTEST) -p tests.times --times docs/results/test_times.md
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

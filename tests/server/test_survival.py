@@ -130,7 +130,7 @@ def test_a_signal_at_any_moment_ends_the_server_in_order(
 ) -> None:
     """Moments are lines of the log; the bundled base takes long enough to load for the signal to come meanwhile."""
     with ServerProcess("bundled", tmp_path / "data") as server:
-        server.start(wait=False)
+        server.start(wait=False, is_forked=False)
         deadline = time.monotonic() + START_S
         while line is not None and line not in server.log.read_text():
             assert time.monotonic() < deadline, server.log.read_text()
