@@ -23,7 +23,7 @@ _HOMES = {
 }
 __all__ = ["__version__", "finetune", "generate", "load_base", "load_profile"]
 
-# bitsandbytes notes at import that an optional kernel package is missing; nobody here can act on it.
+# bitsandbytes logs at import that an optional kernel package is missing; users of this project do not need it.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
     lambda record: "kernels-community" not in record.getMessage()
 )

@@ -1,4 +1,4 @@
-"""How a profile becomes live parts. The only place that knows both sides."""
+"""Builds the parts of a run from a profile: the only module that knows settings and built objects."""
 
 from collections.abc import Callable
 from functools import partial
@@ -54,9 +54,9 @@ def assemble(
         profile: The settings.
         data: Tokenized rows.
         seed: Of the run.
-        scratch: A directory that may be filled with what can be computed again.
-        frozen: The subset's frozen part, if an earlier life of the run kept it.
-        prefix: Of an earlier run on the same rows and layers, to save computing it again.
+        scratch: A directory for files that can be computed again.
+        frozen: The subset's frozen part, if it was stored when the run was started.
+        prefix: Of another run on the same rows and layers, to save computing it again.
 
     Raises:
         ProfileError: If the subset's targets do not fit the base, or a setting does not fit the device.
@@ -94,7 +94,7 @@ def assemble(
 
 def _check(profile: Profile) -> None:
     if getattr(profile.method, "cone", None) is not None and profile.subset.block_layers is not None:
-        raise ProfileError("method.cone remembers directions of the step before, which was in another block")
+        raise ProfileError("method.cone needs the directions of the step before, which perturbed another block ")
 
 
 def _blocks(base: Base, profile: Profile, subset: Subset, seed: int) -> Blocks:
@@ -170,12 +170,12 @@ def _oracle(
 
 
 def _room(data: Tokenized, profile: Profile) -> int:
-    """Tokens of the largest batch: evaluation and prefix stay within the memory that a step needs anyway."""
+    """Tokens of the largest batch: evaluation and prefix use no more at once than a step does."""
     return max(len(row.tokens) for row in forks(data)) * profile.batch.examples
 
 
 def _calibration(base: Base, data: Tokenized, room: int, seed: int) -> Packed:
-    """Rows in random order, as many as stay within the tokens of the largest batch; at least one."""
+    """Rows in random order, as many as fit into the tokens of the largest batch; at least one."""
     rows = forks(data)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     filled = accumulate(len(rows[index].tokens) for index in order)
@@ -189,7 +189,7 @@ def _chunk(base: Base, profile: Profile, room: int, subset: Subset) -> int:
 
 
 def probes_per_forward(asked: int | Literal["auto"], room: int, copy_bytes: int) -> int:
-    """Most probes in one forward: what was asked, or as many as stay under both bounds, at least one.
+    """Most probes in one forward: the setting, or for "auto" as many as stay under both bounds, at least one.
 
     Args:
         asked: The setting.

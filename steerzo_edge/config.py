@@ -1,4 +1,4 @@
-"""Closed settings: what every profile section and request body inherits.
+"""Closed settings: the base class of every profile section and request body.
 
 A misspelt key is an error that names the nearest key; all faults of a document are reported at once.
 """

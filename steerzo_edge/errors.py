@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as a table of contents.
+"""All errors of the project, as a tree.
 
 SteerzoError
 ├── InputError                 the caller sent something that cannot be used
@@ -8,8 +8,8 @@ SteerzoError
 │   ├── PromptTooLongError       prompt + answer exceed the model's context
 │   ├── AdapterFileError         an adapter that does not belong to this base
 │   └── BaseModelError           a base that cannot be loaded
-├── NotFoundError              a name or id that nothing answers to
-├── ConflictError              right request, wrong moment
+├── NotFoundError              no object has this name or id
+├── ConflictError              the request does not fit the present state
 ├── BusyError                  the queue is full: come back later
 ├── CapacityError              memory does not suffice
 ├── StorageError               the disk is full, or fails
@@ -17,7 +17,7 @@ SteerzoError
 └── DivergedError              no finite loss for too many steps
 
 `code` is public: renaming one is a breaking change. `hint` says what to do next. The message carries the
-offending value and its place. `server/problems.py` alone maps classes to HTTP status.
+offending value and its place. `server/errors.py` maps classes to HTTP status.
 """
 
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ class SteerzoError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong in one place of an input.
+    """One mistake in one place of an input.
 
     Args:
         where: A line ("line 12") or a path of keys ("method.epsilon").
         field: The field or key concerned, "" for the whole line.
-        found: What stood there.
+        found: The value found there.
         fix: What to write instead.
     """
 
@@ -74,17 +74,17 @@ class InputError(SteerzoError):
 
 
 class ProfileError(InputError):
-    """A profile, an override or another closed set of settings does not parse."""
+    """A profile, an override or another group of settings is not valid."""
 
     code = "invalid-profile"
     hint = "`steerzo profiles show NAME` prints a profile that works."
 
 
 class DatasetError(InputError):
-    """Rows that cannot be read; `faults` names every one of them (the first 100)."""
+    """Rows that cannot be read; `faults` lists them (the first 100)."""
 
     code = "invalid-dataset"
-    hint = "Fix the lines named in `errors` and upload the file again."
+    hint = "Fix the lines listed in `errors`, then upload the file again."
 
 
 class TaskError(InputError):
@@ -116,21 +116,21 @@ class BaseModelError(InputError):
 
 
 class NotFoundError(SteerzoError):
-    """A name or id that nothing answers to."""
+    """No object has this name or id."""
 
     code = "not-found"
     hint = "List what exists with a GET on the collection."
 
 
 class ConflictError(SteerzoError):
-    """The request is right, but not in the present state."""
+    """The request is valid, but does not fit the present state."""
 
     code = "conflict"
-    hint = "Look at the state with GET and try again when it has changed."
+    hint = "Read the state with GET and send the request again when it has changed."
 
 
 class BusyError(SteerzoError):
-    """Too much is waiting already."""
+    """Too many requests or jobs are waiting."""
 
     code = "busy"
     hint = "Wait for some work to finish, then try again."
@@ -144,10 +144,10 @@ class CapacityError(SteerzoError):
 
 
 class StorageError(SteerzoError):
-    """The disk takes no more, or does not take what it should."""
+    """The disk is full or fails."""
 
     code = "storage-failed"
-    hint = "Free some space, or look at the disk; work that waits for it goes on by itself."
+    hint = "Free some space, or check the disk; jobs that wait for it resume by themselves."
 
 
 class JournalError(SteerzoError):

@@ -1,7 +1,7 @@
-"""What a run says about itself: one record a step, one an evaluation, and what it found out on its own.
+"""Records of a run: one for each step, each evaluation, each search for settings, each verdict of the watcher.
 
-Plain numbers, made once, passed along by everyone: the journal stores them, the server streams them, the
-progress bar draws them. Steps count from 0.
+Plain numbers that are made once: the journal stores them, the server streams them, the progress bar draws them.
+Steps count from 0.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class StepRecord:
         skipped: Why the parameters did not move, or None.
         rejected: Candidates whose loss was finite, but far above the pool's.
         spread: Standard deviation of the pool's losses, nats; None where the method has no pool.
-        scale: What the estimate was multiplied by before the rule saw it.
+        scale: Factor that the estimate was multiplied by before the rule used it.
         clipped: Whether its slope was cut to a bound.
     """
 
@@ -83,14 +83,14 @@ class EvalRecord:
 
 @dataclass(frozen=True, slots=True)
 class TuneRecord:
-    """What was found before the first step, for settings that were left to "auto".
+    """The values found before the first step for settings that were left to "auto".
 
     Args:
         step: 0: found before that step.
         epsilon: Probe radius.
         learning_rate: Peak rate.
-        noise: What is left of a +/- difference's disagreement between neighbouring radii, at the chosen one; nats.
-            None if the radius was given.
+        noise: Root mean square error of a pair's loss difference at the chosen radius, nats; None if the radius was
+            given.
         forwards: Forward passes it took.
         tokens: Real tokens put through the model.
         seconds: Wall-clock time.
@@ -115,14 +115,14 @@ class TuneRecord:
 
 @dataclass(frozen=True, slots=True)
 class WatchRecord:
-    """The watcher saw that a run was going wrong, or nowhere.
+    """The watcher's verdict on a run that fails or stands still.
 
     Args:
         step: Number of finished steps.
         verdict: "diverged", "plateau" or "never-left-the-start".
         message: What was seen and what is done about it.
-        factor: What the learning rate is multiplied by from here on; 1 leaves it.
-        back_to: Parameters are taken back to where they were after so many steps; None leaves them.
+        factor: The learning rate is multiplied by it from here on.
+        back_to: Parameters are rewound to where they were after so many steps; None leaves them.
         stop: Whether the run ends here.
     """
 

@@ -1,13 +1,13 @@
-"""A run and its directory: started, killed, gone on with, finished. The same for the server and `steerzo train`.
+"""A run and its directory: start, resume, finish. The same for the server and `steerzo train`.
 
-    journal                 header and one line a step; the truth
-    snapshot.safetensors    parameters and rule state some steps back; saves replaying from the start
+    journal                 header and one line a step; everything else can be made from it
+    snapshot.safetensors    parameters and rule state a few steps back, so that a resume replays few steps
     best.safetensors        parameters at the best evaluation
-    frozen.safetensors      what the subset made from seed, rows or weights before the first step
+    frozen.safetensors      the subset's frozen part, derived from seed, rows or weights before the first step
     adapter/                the result, a PEFT directory
 
-Only the journal is needed: everything else can be made from it again, bit for bit. For `frozen.safetensors` that
-asks for the same machine, threads and versions, because it comes out of sums; with the file, nothing is asked.
+Without the other files a resumed run ends with the same bits. Without `frozen.safetensors` this holds only on the
+same machine with the same threads and versions, because sums round differently elsewhere.
 """
 
 import json
@@ -34,7 +34,7 @@ from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.run_data import Data, rows_of_run
-from steerzo_edge.settings.profile import Profile
+from steerzo_edge.settings.profile import Profile, current_names
 from steerzo_edge.storage.sealed import load_sealed, save_sealed
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.parts import Parts
@@ -46,7 +46,7 @@ from steerzo_edge.zo.journal import Header, Journal
 log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
 FROZEN = "frozen.safetensors"
-# What a journal and the run that goes on with it must share. Versions are only noted: it is the noise that counts.
+# What a journal and a run that resumes it must share. Versions are recorded only: the noise is what must be equal.
 MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
 
 
@@ -72,10 +72,10 @@ class Result:
 
 
 class Run:
-    """A run in a directory, new or gone on with.
+    """A run in a directory, new or resumed.
 
     Args:
-        directory: Made if missing. If it holds a journal, the run goes on where that ends.
+        directory: Made if missing. If it holds a journal, the run resumes where that ends.
         base: The frozen model.
         profile: The settings.
         train: Rows to learn from; some are set aside where `validation` is None.
@@ -137,7 +137,7 @@ class Run:
 
     @property
     def recorded(self) -> Iterator[Record]:
-        """Every record in the journal, earlier lives of the run included, as it is read again."""
+        """Every record in the journal, also those from before a resume, read from the file."""
         return (entry.record for entry in self._journal.entries)
 
     @property
@@ -146,7 +146,7 @@ class Run:
         return self._parts.blocks.noise.size
 
     def records(self) -> Iterator[Record]:
-        """Goes on to the end, yielding each new record. Stop iterating to pause or cancel."""
+        """Runs to the end, yielding each new record. Stop iterating to pause or cancel."""
         steps = finetune(
             self._parts,
             journal=self._journal.append,
@@ -165,7 +165,7 @@ class Run:
         """The adapter at the last finished step, ready to be made active.
 
         Returns:
-            A copy that stays as it is while the run goes on; the same one until the next step is finished.
+            A copy that later steps do not change; the same object until the next step is finished.
         """
         step = self.progress.step
         if self._served is None or self._served[0] != step:
@@ -173,7 +173,7 @@ class Run:
         return self._served[1]
 
     def advice(self) -> str:
-        """Whether back-propagation would serve better, from sizes and free memory; see `estimate`."""
+        """A sentence on whether back-propagation would be faster, from sizes and free memory; see `estimate`."""
         rows = [self.data.train] + ([] if self.data.validation is None else [self.data.validation])
         return advice_for(self._base, self._profile, *rows)
 
@@ -201,7 +201,7 @@ class Run:
         )
 
     def close(self) -> None:
-        """Closes the journal, and lets go of what can be computed again."""
+        """Closes the journal and removes files that can be computed again."""
         self._journal.close()
         if self._parts.prefix is not None:
             log.info("frozen prefix of %s: %s", self.directory.name, self._parts.prefix.usage)
@@ -214,7 +214,7 @@ class Run:
         return assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
 
     def _keep_frozen(self) -> None:
-        """Behind the journal's check, so that another run's file is never replaced."""
+        """Called after the journal was checked, so that another run's file is never replaced."""
         frozen = self._parts.subset.frozen
         if frozen.numel() and not self._frozen_is_kept:
             save_frozen(self.directory / FROZEN, frozen, self._origin)
@@ -224,11 +224,12 @@ class Run:
         if not path.exists():
             return Journal.create(path, header)
         journal = Journal.reopen(path)
-        other = [name for name in MUST_AGREE if getattr(journal.header, name) != getattr(header, name)]
+        written = journal.header.model_copy(update={"profile": current_names(journal.header.profile)})
+        other = [name for name in MUST_AGREE if getattr(written, name) != getattr(header, name)]
         if other:
             journal.close()
             raise JournalError(
-                f"{path} was written with another {other[0]}; the run would not be the same any more",
+                f"{path} was written with another {other[0]}, so this run cannot continue it",
                 hint="Finish it with the same base, data, profile and kind of device, or use a new directory.",
             )
         return journal
@@ -256,8 +257,8 @@ class Run:
         if loaded is not None and loaded[0] == best.step:
             self._parts.subset.parameters.copy_(loaded[1]["parameters"])
             return
-        # The file was lost, or a crash came between the journal's line and the file: replay up to that line, and
-        # nothing of what a verdict took back afterwards.
+        # The file is missing, or a crash came between the journal's line and the file: replay up to that line,
+        # without the verdicts after it.
         self._parts = self._built()
         self._served = None
         entries = self._journal.entries
@@ -271,7 +272,7 @@ class Run:
 
 
 def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:
-    """Step and tensors of a snapshot; None if there is none that is whole, or it lies ahead of the journal."""
+    """Step and tensors of a snapshot; None if it is missing, damaged, or later than the journal."""
     found = load_sealed(path)
     if found is None or int(found[0]["step"]) > at_most:
         return None

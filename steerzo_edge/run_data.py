@@ -18,8 +18,8 @@ class Data:
     """Tokenized rows of a run.
 
     Args:
-        train: To learn from.
-        validation: To be judged by, or None.
+        train: Rows to learn from.
+        validation: Rows to evaluate on, or None.
     """
 
     train: Tokenized
@@ -27,7 +27,7 @@ class Data:
 
 
 def held_out(rows: int, profile: Profile) -> int:
-    """How many of so many rows are set aside for validation where none were given, examples of one line apart."""
+    """How many of `rows` rows are set aside for validation where none were given."""
     return min(int(rows * profile.evaluate.holdout), profile.evaluate.examples)
 
 
@@ -51,7 +51,7 @@ def split(dataset: Dataset, profile: Profile, seed: int) -> tuple[Dataset, Datas
     for chosen in torch.randperm(len(members), generator=generator).tolist():
         if len(held) >= count:
             break
-        if len(held) + len(members[chosen]) <= len(dataset) // 2:  # most is there to learn from
+        if len(held) + len(members[chosen]) <= len(dataset) // 2:  # at least half is trained on
             held.update(members[chosen])
     if not held:
         return dataset, None
@@ -73,7 +73,7 @@ def tokenized(
         context_length: Of the base; it caps `batch.max_tokens`.
         profile: The settings.
         train: Rows to learn from.
-        validation: Rows to be judged by; more than `evaluate.examples` are thinned out.
+        validation: Rows to evaluate on; a random `evaluate.examples` of them are kept.
         seed: Of the run.
 
     Raises:
@@ -109,18 +109,18 @@ def rows_of_run(
     validation: Dataset | None,
     seed: int,
 ) -> tuple[Dataset, Dataset | None, Data]:
-    """What a run reads. It takes a while for many rows, and any thread may do it that has a tokenizer of its own.
+    """Splits and tokenizes the rows of a run. Slow for many rows; any thread with its own tokenizer may call it.
 
     Args:
         tokenizer: Of the base.
         context_length: Of the base.
         profile: The settings.
         train: Rows to learn from; some are set aside where `validation` is None.
-        validation: Rows to be judged by.
+        validation: Rows to evaluate on.
         seed: Of the run.
 
     Returns:
-        Rows to learn from, rows to be judged by, and both as token ids.
+        Rows to learn from, rows to evaluate on, and both as token ids.
 
     Raises:
         InputError: If data and profile do not fit the base.

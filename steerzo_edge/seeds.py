@@ -8,7 +8,7 @@ from itertools import count
 def derive_seed(*parts: int | str) -> int:
     """A 32-bit seed from any integers and strings.
 
-    32 bits, because that is all of a seed that torch's CPU generator looks at.
+    32 bits, because torch's CPU generator uses no more of a seed.
     """
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")

@@ -83,7 +83,6 @@ class PrefixStore:
         width = int(base.model.config.hidden_size) * base.compute_dtype.itemsize
         self.needed_bytes = width * sum(len(row.tokens) for row in self._places)
         self.keeps = self.needed_bytes <= self._memory_bytes + self._disk_bytes
-        self._last: tuple[Packed, HiddenStates] | None = None
         if directory is not None and directory.is_dir():
             for left in directory.glob("block-*"):  # by a life of this run that was killed
                 left.unlink()
@@ -94,9 +93,7 @@ class PrefixStore:
         Args:
             packed: Rows out of those the store was made for.
         """
-        if self._last is None or self._last[0] is not packed:
-            self._last = packed, self._gathered(packed) if self.keeps else self._computed(packed)
-        return self._last[1]
+        return self._gathered(packed) if self.keeps else self._computed(packed)
 
     def _computed(self, packed: Packed) -> HiddenStates:
         with torch.inference_mode(), self._base.bank.route({}):

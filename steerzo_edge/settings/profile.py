@@ -1,4 +1,4 @@
-"""Profiles: every setting of a run, by name or from a file, checked before work begins."""
+"""Profiles: all settings of a run, by name or from a file, checked before work begins."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -34,17 +34,17 @@ class Profile(Config):
     """Every setting of a run."""
 
     name: str = Field("custom", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="Kebab-case.")
-    description: str = Field("", max_length=400, description="Whom it is for, in a sentence.")
+    description: str = Field("", max_length=400, description="What it is for, in one sentence.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     subset: SubsetConfig = Field(default_factory=LoraConfig, description="What is trained.")
     objective: ObjectiveConfig = Field(default_factory=LikelihoodConfig, description="What is minimised.")
     method: MethodConfig = Field(default_factory=AllLossesConfig, description="How the gradient is estimated.")
     rule: RuleConfig = Field(default_factory=SGDConfig, description="How parameters move along it.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="The rate over the steps.")
-    batch: BatchConfig = Field(default_factory=BatchConfig, description="What a forward sees.")
+    batch: BatchConfig = Field(default_factory=BatchConfig, description="Rows of a step.")
     steps: int = Field(1000, ge=1, le=10_000_000, description="Length of the run.")
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Quality along the way.")
-    watch: WatchConfig = Field(default_factory=WatchConfig, description="What is done about a run that fails.")
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Evaluations during the run.")
+    watch: WatchConfig = Field(default_factory=WatchConfig, description="What happens when a run fails.")
 
 
 def profile_names() -> list[str]:
@@ -75,6 +75,29 @@ def resolve(document: Any, overrides: Mapping[str, Any] | None = None, *, where:
     if not isinstance(document, Mapping):
         raise ProfileError(f"{where}: found {type(document).__name__}; a profile is a mapping of settings")
     return Profile.parse(_merged(document, _nested(overrides or {})), where=where, error=ProfileError)
+
+
+def current_names(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored profile in today's names.
+
+    Args:
+        document: A resolved profile that this or an older version wrote, into a journal or a database.
+
+    Returns:
+        A copy with `subset.a` as `init_a` and `subset.kind: core` as `lora-xs`, without `batch.cuda_graphs`,
+        which had no effect on results.
+    """
+    renamed = {key: dict(value) if isinstance(value, Mapping) else value for key, value in document.items()}
+    subset, batch = renamed.get("subset"), renamed.get("batch")
+    if isinstance(subset, dict):
+        if subset.get("kind") == "core":
+            subset["kind"] = "lora-xs"
+        if "a" in subset:
+            start = subset.pop("a")
+            subset["init_a"] = "input-subspace" if start == "inputs" else start
+    if isinstance(batch, dict):
+        batch.pop("cuda_graphs", None)
+    return renamed
 
 
 def _document(name: str | Path) -> Any:
@@ -121,7 +144,7 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with changes; sections that name no kind are of the default kind."""
+    """The document with changes; a section without `kind` gets the default kind."""
     merged = dict(document)
     for section in _UNIONS:
         if isinstance(merged.get(section, {}), Mapping):
@@ -139,7 +162,7 @@ def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def _common(section: str, settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """What is left of a section when its kind changes: the settings that the new kind knows too."""
+    """The settings of a section that remain when its kind changes: those that the new kind has too."""
     for config in get_args(get_args(_UNIONS[section])[0]):
         if config.model_fields["kind"].default == kind:
             return {key: value for key, value in settings.items() if key in config.model_fields and key != "kind"}

@@ -1,7 +1,6 @@
 """The sections of a profile: closed, described, bounded.
 
-A choice is a union discriminated on `kind`; the methods are in `methods.py`. `build` hands flat values to classes
-that know nothing of settings.
+A choice is a union discriminated on `kind`. `build` passes plain values to classes that do not know settings.
 """
 
 from typing import Annotated, Literal, Self
@@ -47,16 +46,18 @@ class ModelConfig(Config):
 
 
 class BlocksConfig(Config):
-    """Block-coordinate steps: each perturbs and moves some decoder layers only."""
+    """Block-coordinate steps: each step perturbs and moves some decoder layers only."""
 
     block_layers: int | None = Field(
-        None, ge=1, description="Decoder layers that a step perturbs, taken in turn; null perturbs all."
+        None, ge=1, description="Decoder layers that one step perturbs, block by block; null perturbs all."
     )
-    block_order: Literal["cycle", "random"] = Field("cycle", description="Whose turn it is.")
+    block_order: Literal["cycle", "random"] = Field(
+        "cycle", description="Which block a step perturbs: in turn, or at random."
+    )
 
 
 class LowRankConfig(BlocksConfig):
-    """What all adapters on linear layers have in common."""
+    """Settings that all adapters on linear layers share."""
 
     alpha: float = Field(16, gt=0, le=4096, description="The adapter's product is scaled by alpha / rank.")
     targets: Literal["all-linear"] | list[str] = Field(
@@ -78,7 +79,9 @@ class LoraConfig(LowRankConfig):
 
     kind: Literal["lora"] = "lora"
     rank: int = Field(8, ge=1, le=256, description="R.")
-    freeze_a: bool = Field(True, description="Train B only (LoRA-FA): half the parameters, no wasted directions.")
+    freeze_a: bool = Field(
+        True, description="Train B only (LoRA-FA): half the parameters; at B = 0 directions in A change nothing."
+    )
     init_a: Literal["random", "input-subspace"] = Field(
         "random", description="input-subspace: A spans the layer's inputs over some rows, and is frozen."
     )
@@ -96,9 +99,9 @@ class LoraConfig(LowRankConfig):
 
         Args:
             base: The frozen model.
-            seed: Of a random A, and of the search for the directions of the inputs.
-            rows: What those are found on.
-            frozen: The frozen part, if it is at hand: then nothing is drawn or computed.
+            seed: Of a random A, and of the search for the inputs' subspace.
+            rows: The subspace is found on their hidden states.
+            frozen: The frozen part, if it is known: then nothing is drawn or computed.
         """
         layers = self.chosen(base)
         if frozen is None and self.init_a == "input-subspace":
@@ -126,10 +129,10 @@ class LoraXsConfig(LowRankConfig):
         """The subset on a base.
 
         Args:
-            base: The frozen model, from whose weights the factors are made.
+            base: The frozen model; the factors are derived from its weights.
             seed: Of the search for them.
-            rows: Not looked at.
-            frozen: The factors, if they are at hand: then nothing is computed.
+            rows: Not used.
+            frozen: The factors, if they are known: then nothing is computed.
         """
         layers = self.chosen(base)
         if frozen is None:
@@ -206,7 +209,7 @@ class MomentumConfig(Config):
     kind: Literal["momentum"] = "momentum"
     learning_rate: LearningRate = "auto"
     beta: float = Field(0.9, ge=0, lt=1, description="Decay of the running sum.")
-    dampening: float = Field(0.9, ge=0, lt=1, description="Share of each gradient that is left out.")
+    dampening: float = Field(0.9, ge=0, lt=1, description="Share of each gradient that is not added.")
 
     def build(self, size: int, device: torch.device) -> Rule:
         """The rule for d parameters."""
@@ -240,14 +243,16 @@ class ScheduleConfig(Config):
 
 
 class BatchConfig(Config):
-    """What a forward pass sees."""
+    """The rows of a step, and how they are put through the model."""
 
     examples: int = Field(16, ge=1, le=4096, description="Rows a step.")
     max_tokens: int = Field(512, ge=8, le=131072, description="Longest row; the context length caps it.")
     prefix_memory_mib: int = Field(
-        512, ge=0, description="Memory for what the frozen layers below the lowest trained one make of the rows."
+        512,
+        ge=0,
+        description="Memory for the hidden states that enter the lowest trained layer, kept for all rows.",
     )
-    prefix_disk_mib: int = Field(4096, ge=0, description="The same on disk, beside the run's other files.")
+    prefix_disk_mib: int = Field(4096, ge=0, description="The same on disk, in the run's directory.")
     probes_per_forward: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
         "auto", description="Probes stacked in one forward; 1 needs the least memory."
     )
@@ -259,7 +264,7 @@ class EvaluateConfig(Config):
     every: int = Field(100, ge=1, description="Steps between evaluations.")
     examples: int = Field(200, ge=1, description="Most rows evaluated.")
     generate: int = Field(
-        32, ge=0, description="Most of them answered in full, where rows are judged by generated text: it is slow."
+        32, ge=0, description="Most rows for which answers are generated, where the metric needs them: it is slow."
     )
     holdout: float = Field(
         0.1, ge=0, le=0.5, description="Share of the rows set aside where no validation data is given; 0: none."
@@ -269,11 +274,11 @@ class EvaluateConfig(Config):
 
 
 class WatchConfig(Config):
-    """The watcher: sees a run that goes wrong or nowhere, says so, and backs off."""
+    """The watcher: notices a run that fails or stands still, reports it, and lowers the rate."""
 
-    enabled: bool = Field(True, description="False lets a run go on whatever happens.")
+    enabled: bool = Field(True, description="False never intervenes.")
     patience: int = Field(8, ge=2, description="Evaluations without progress that make a plateau.")
-    retries: int = Field(2, ge=0, description="How often a run may back off before it is ended.")
+    retries: int = Field(2, ge=0, description="Verdicts after which the run is ended.")
 
     def build(self, *, by_score: bool = False) -> Watcher | None:
         """The watcher, or None."""

@@ -1,6 +1,6 @@
-"""What a run decides between its steps: how good it is, whether it goes wrong, and what "auto" stands for.
+"""Decisions between steps: evaluate, let the watcher judge, find the values of settings left to "auto".
 
-Each is a record or None, and a pure function of parts and progress, so that a run that was killed decides the same.
+Each returns a record or None, and depends on parts and progress alone, so a resumed run decides the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.tuning import find_radius, find_rate
 
 Clock = Callable[[], float]
-# Steps in a row without a finite loss: nothing will change by itself any more.
+# Steps in a row without a finite loss after which the run is judged, and then ended.
 PATIENCE = 25
 
 
 def evaluated(parts: Parts, progress: Progress, clock: Clock) -> EvalRecord | None:
-    """An evaluation, if it is time for one."""
+    """An evaluation, if one is due."""
     if parts.evaluate is None or _judged(progress.evaluations, progress.step):
         return None
     if progress.step % parts.evaluate_every and progress.step != parts.steps:
@@ -45,7 +45,7 @@ def _judged(records: Sequence[EvalRecord] | Sequence[WatchRecord], step: int) ->
 
 
 def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
-    """What is left to "auto", found before the first step."""
+    """The values of settings left to "auto", found before the first step."""
     if progress.tuned is not None or (parts.epsilon is not None and parts.learning_rate is not None):
         return None
     started = clock()
@@ -72,7 +72,7 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
         forwards, tokens = forwards + found.forwards, tokens + found.tokens
         said.append(
             f"learning rate {rate:.2g}: single steps help up to a distance of {found.distance:.2g}, which the "
-            f"random walk of {parts.steps} steps may come to{_multiplied(parts.rate_factor)}"
+            f"random walk of {parts.steps} steps is to reach{_multiplied(parts.rate_factor)}"
         )
     parts.blocks.noise.forget()
     message = f"{'; '.join(said)} ({forwards} forwards)"
@@ -85,5 +85,5 @@ def _multiplied(factor: float) -> str:
 
 def _agreement(disagreement: float) -> str:
     if not disagreement < 1:
-        return "slopes at different radii have nothing in common: losses hardly differ, or are mostly noise"
+        return "slopes at different radii disagree: losses hardly differ, or are mostly noise"
     return f"slopes there and at the next larger radius differ by {disagreement:.0%}"

@@ -1,4 +1,4 @@
-"""What a run is made of: built parts that know no profile, no file layout and no server."""
+"""The built parts of a run. They know no profile, no file layout and no server."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,26 +17,27 @@ from steerzo_edge.zo.watcher import Watcher
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run is made of.
+    """Everything that the loop needs.
 
     Args:
-        subset: Whose parameters are trained.
-        blocks: What the steps perturb in turn; usually one block, which is everything.
-        strategy: Decides what to probe, at a given probe radius.
+        subset: Holds the trained parameters.
+        blocks: The parts of the parameters that steps perturb in turn; usually one block that holds all of them.
+        strategy: Builds the strategy for a probe radius.
         epsilon: The probe radius; None finds it before the first step.
         oracle: Evaluates probes on the same subset.
         rule: Moves the parameters.
         learning_rate: The peak rate; None finds it before the first step.
-        schedule: The share of it that each step has.
+        schedule: The share of the peak rate at each step.
         batches: The batch of a step, a pure function of its index.
         seed: Of the run.
         steps: How many.
-        evaluate: The parameters' quality on rows that are not trained on, or None.
+        evaluate: Measures the parameters on rows that are not trained on; None if there are none.
         evaluate_every: Steps between evaluations; one at the start and one at the end besides.
         early_stop: Evaluations without a new best after which the run ends; None never does.
-        prefix: What the oracle and the evaluation share; None where the lowest trained layer is the first.
-        watcher: Judges the run at its evaluations; None lets it go on whatever happens.
-        rate_factor: What a rate that is found is multiplied by.
+        prefix: Hidden states that enter the lowest trained layer, shared by oracle and evaluation; None where that
+            is the first layer.
+        watcher: Judges the run at its evaluations; None never intervenes.
+        rate_factor: Factor for a rate that is found ("0.5 * auto").
     """
 
     subset: Subset

@@ -1,4 +1,4 @@
-"""How far a run is: what the lines of its journal add up to, and which of them its parameters are made of."""
+"""How far a run is: the sum of its journal's entries, and which of them led to its present parameters."""
 
 import math
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ from steerzo_edge.zo.strategy import Carry
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: what the journal's lines add up to.
+    """How far a run is: the sum of its journal's entries.
 
     Args:
         step: Finished steps.
         forwards: Forward passes spent.
         tokens: Real tokens put through the model.
-        memory: What the strategy is told next.
-        carries: The same at each evaluation, for when the run goes back there.
+        carry: What the strategy is given at its next step.
+        carries: The same at each evaluation, for a rewind to there.
         evaluations: All so far.
         verdicts: The watcher's, so far.
-        tuned: What was found for settings left to "auto".
+        tuned: The values found for settings left to "auto".
         best: The best evaluation so far.
         stale: Evaluations since then.
         skipped: Steps skipped in a row.
@@ -42,14 +42,14 @@ class Progress:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> "Progress":
-        """Where a journal leaves off."""
+        """The progress at the end of a journal."""
         progress = cls()
         for entry in entries:
             progress.add(entry)
         return progress
 
     def add(self, entry: Entry) -> None:
-        """Takes one more line into account."""
+        """Adds one more entry."""
         record = entry.record
         match record:
             case StepRecord():
@@ -72,13 +72,13 @@ class Progress:
 
     @property
     def parameter_step(self) -> int:
-        """After how many steps the parameters are what they are now: fewer, just after a verdict took them back."""
+        """The step whose result the parameters are now; below `step` just after a verdict rewound the run."""
         back_to = self.verdicts[-1].back_to if self.verdicts and self.verdicts[-1].step == self.step else None
         return self.step if back_to is None else back_to
 
     @property
     def factor(self) -> float:
-        """What the watcher has multiplied the learning rate by."""
+        """Product of the factors by which the watcher changed the learning rate."""
         return math.prod(verdict.factor for verdict in self.verdicts)
 
     def improves(self, found: Evaluation) -> bool:
@@ -87,13 +87,12 @@ class Progress:
 
 
 def lineage(entries: Iterable[Entry], step: int, start: int = 0) -> list[Entry]:
-    """The step lines that lead to where the parameters stand after `step` steps: without those that a watcher's
-    verdict has taken back.
+    """The step entries that lead to the parameters after `step` steps, without those that a verdict rewound.
 
     Args:
         entries: Of a journal.
         step: Finished steps.
-        start: Only the lines from this step on.
+        start: Only the entries from this step on.
     """
     kept: list[Entry] = []
     for entry in entries:
@@ -107,6 +106,6 @@ def lineage(entries: Iterable[Entry], step: int, start: int = 0) -> list[Entry]:
 
 
 def _rank(found: Evaluation | EvalRecord) -> tuple[float, float]:
-    # Journals from before there were other metrics hold the accuracy alone.
+    # Journals of older versions hold no score, only the accuracy.
     score = found.accuracy if found.score is None else found.score
     return -(score or 0), found.loss

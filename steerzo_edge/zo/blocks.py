@@ -1,8 +1,8 @@
 """Block coordinates: the part of the parameters that one step perturbs and moves.
 
-Usually there is one block, and it is everything. With blocks of a few decoder layers each (MeZO-BCD,
-arXiv:2501.19099) the probes of a step differ only from the block's lowest layer on, so all layers below it are
-computed once for all of them; and a direction has fewer coordinates to be wrong in.
+Usually there is one block that holds all parameters. With blocks of a few decoder layers each (MeZO-BCD,
+arXiv:2501.19099) the probes of a step differ only from the block's lowest layer on, so the layers below it are
+computed once for all probes; and with fewer coordinates a random direction is closer to the gradient.
 """
 
 from collections.abc import Sequence
@@ -38,13 +38,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """All blocks of a subset, and which one has its turn.
+    """All blocks of a subset, and which of them each step perturbs.
 
     Args:
         noise: Cut at the blocks' bounds.
         blocks: Lowest layers first.
         order: "cycle" takes them in turn, "random" draws one for each step.
-        seed: Of the drawing.
+        seed: Of the random order.
     """
 
     noise: Noise
@@ -75,8 +75,8 @@ def cut(
         device: Where noise is made.
         layers: Decoder layers in a block, counted from the lowest that is trained; None makes one block.
         cache_bytes: How much noise is kept within a step.
-        order: Of the turns.
-        seed: Of random turns.
+        order: As in `Blocks`.
+        seed: Of the random order.
         distribution: Of the noise.
     """
     trained = sorted({layer_index(slot.layer) for slot in slots})

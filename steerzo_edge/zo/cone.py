@@ -2,12 +2,12 @@
 
     z  ->  sin(angle) z + cos(angle) m / |m|        m <- decay m + (1 - decay) g
 
-Cost: as the strategy it is laid around. Source: ConMeZO, arXiv:2511.02757. The axis m is kept as the seeds and
-weights of the last `terms` directions instead of a vector, so it lies in the journal and takes no memory; what it
-costs is drawing them again for every step.
+Cost: the forward passes of the strategy inside it. Source: ConMeZO, arXiv:2511.02757. The axis m is stored as the
+seeds and weights of the last `terms` directions instead of as a vector, so it fits into the journal and needs no
+memory; in exchange those seeds are drawn again at every step.
 
-The map is linear in the seeds, so a strategy need not know of it. For methods that centre their weights
-(all-losses, the guides) the axis cancels out of the estimate; it is meant for two-point and greedy.
+The map is linear in the seeds, so the strategy inside does not change. For methods that centre their weights
+(all-losses, the guides) the axis cancels out of the estimate; the cone is meant for two-point and greedy.
 """
 
 import math
@@ -23,11 +23,11 @@ from steerzo_edge.zo.strategy import Carry, Dialogue, Estimate, Probe, Strategy
 
 @dataclass(frozen=True, slots=True)
 class Cone:
-    """Another strategy, its directions tilted towards where the steps have been going.
+    """A strategy around another one: its directions are tilted towards the running mean of the steps.
 
     Args:
         inner: The strategy; its directions must have norm sqrt(d).
-        angle: Between axis and direction, degrees; 90 is no prior at all.
+        angle: Between axis and direction, degrees; at 90 the axis has no influence.
         decay: Of the running mean.
         terms: Most seeds that the axis is made of, the latest ones.
     """
@@ -53,7 +53,7 @@ class Cone:
         return self.inner.epsilon
 
     def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
-        """See `Strategy.propose`; carry["cone"] is the running mean as pairs of seed and weight."""
+        """See `Strategy.propose`; carry["cone"] holds the running mean as pairs of seed and weight."""
         mean = Direction(tuple((int(seed), float(weight)) for seed, weight in carry.get("cone", ())))
         dialogue = self.inner.propose(seeds, carry)
         probes = next(dialogue)

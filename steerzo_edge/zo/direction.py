@@ -1,4 +1,4 @@
-"""A Direction is a weighted sum of seeds: the one noun that carries the engine.
+"""A Direction is a weighted sum of seeds: perturbations, guiding vectors and gradient estimates are all directions.
 
     perturbation     1.0 * z(17)
     guiding vector   0.5 * z(17) + 0.5 * z(3) - 1.0 * z(8)

@@ -3,8 +3,8 @@
     3f1c09aa {"kind": "step", "gradient": [[2938471, 0.25], ...], "learning_rate": 0.004, "loss": 1.71, ...}
 
 A line is on the disk before the update rule moves anything. A run is its header plus these lines: replaying
-them gives the same parameters bit for bit, without one forward pass. A process killed in mid-write leaves at
-most one torn line at the end, which is dropped when the file is opened again.
+them gives the same parameters bit for bit, without a forward pass. A process that is killed while it writes
+leaves at most one incomplete line at the end, which is dropped when the file is opened again.
 """
 
 import json
@@ -43,11 +43,11 @@ class Header(Config):
 
 
 class Entries(Sequence[Entry]):
-    """The entries of a journal, read from its file when they are asked for: a run of a million steps holds none.
+    """The entries of a journal, read from its file on access: memory holds 8 bytes an entry, not the entry.
 
     Args:
         path: Of the file.
-        starts: Where in the file each begins, in bytes.
+        starts: Offset of each line in the file, in bytes.
     """
 
     def __init__(self, path: Path, starts: Iterable[int]) -> None:
@@ -55,7 +55,7 @@ class Entries(Sequence[Entry]):
         self._starts = array("Q", starts)
 
     def add(self, start: int) -> None:
-        """Takes up one more, which is in the file already."""
+        """Adds an entry that has been written to the file."""
         self._starts.append(start)
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class Entries(Sequence[Entry]):
     def _read(self, file: BinaryIO) -> Entry:
         value = _parsed(file.readline().rstrip(b"\n"))
         if value is None:
-            raise JournalError(f"{self._path.name}: a line was damaged after it had been read")
+            raise JournalError(f"{self._path.name}: a line was damaged while the journal was in use")
         return Entry.of_json(value)
 
 
@@ -90,7 +90,7 @@ class Journal:
 
     Args:
         path: Of the file.
-        header: As read or written.
+        header: Its first line.
         entries: Those already in it.
     """
 
@@ -98,7 +98,7 @@ class Journal:
         self.path = path
         self.header = header
         self.entries = entries
-        # Without a buffer: what a full disk did not take must not be written later, when the file is closed.
+        # Unbuffered: after a write failed on a full disk, closing the file must not write the rest of it.
         self._file = path.open("ab", buffering=0)
 
     @classmethod
@@ -110,12 +110,12 @@ class Journal:
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
-        """Opens a journal to go on with it; a torn last line is cut off.
+        """Opens a journal to append to it; an incomplete last line is cut off.
 
         Raises:
             JournalError: If it cannot be read.
         """
-        header, starts, length = _looked_over(path)
+        header, starts, length = _scanned(path)
         with path.open("r+b") as file:
             file.truncate(length)
             os.fsync(file.fileno())
@@ -123,19 +123,19 @@ class Journal:
 
     @staticmethod
     def read(path: Path) -> tuple[Header, Entries]:
-        """Header and entries of a journal, which is left as it is.
+        """Reads header and entries without changing the file.
 
         Raises:
             JournalError: If it cannot be read.
         """
-        header, starts, _ = _looked_over(path)
+        header, starts, _ = _scanned(path)
         return header, Entries(path, starts)
 
     def append(self, entry: Entry) -> None:
         """Writes one line and waits until it is on the disk.
 
         Raises:
-            OSError: If the disk is full or fails; a torn line is dropped, here or at the next opening.
+            OSError: If the disk is full or fails; an incomplete line is cut off, now or at the next opening.
         """
         length = os.fstat(self._file.fileno()).st_size
         try:
@@ -167,8 +167,8 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _looked_over(path: Path) -> tuple[Header, list[int], int]:
-    """Header, where each entry begins, and the length in bytes of what is whole. Every line has been read once."""
+def _scanned(path: Path) -> tuple[Header, list[int], int]:
+    """Header, offset of each entry, and the length in bytes of the complete lines; checks every line."""
     header: Header | None = None
     starts: list[int] = []
     length = 0
@@ -180,7 +180,7 @@ def _looked_over(path: Path) -> tuple[Header, list[int], int]:
                 torn = torn or number
                 continue
             if torn is not None:
-                raise JournalError(f"{path.name}: line {torn} is damaged, but whole lines follow it")
+                raise JournalError(f"{path.name}: line {torn} is damaged, but complete lines follow it")
             try:
                 if header is None:
                     header = _header(path, value)
@@ -188,7 +188,7 @@ def _looked_over(path: Path) -> tuple[Header, list[int], int]:
                     Entry.of_json(value)
                     starts.append(length)
             except (KeyError, TypeError, InputError) as error:
-                raise JournalError(f"{path.name}: a line lacks what it should hold: {error}") from error
+                raise JournalError(f"{path.name}: a line has a missing or unknown field: {error}") from error
             length += len(line)
     if header is None:
         raise JournalError(f"{path.name}: the header is missing or damaged")

@@ -1,11 +1,11 @@
 """Seeded, order-free noise: z(seed) as a pure function of (seed, position).
 
-The parameter vector is cut into fixed segments; each (seed, segment) has a generator of its own, so any
-part of any z can be had again at any time, in any order, without the others. That is what lets a journal
-of seeds stand for a whole run, and lets bf16 layers be perturbed without a second copy of them.
+The parameter vector is cut into fixed segments, and each (seed, segment) pair seeds its own generator, so any
+part of any z can be drawn again at any time, in any order. Therefore a journal of seeds describes a whole run,
+and bf16 layers are perturbed without a second copy of them.
 
-What it does not promise: the same z on a CPU and on a GPU, or on two kinds of GPU; torch's generators
-differ there. A journal names the kind of device it was written on.
+Limit: a CPU and a GPU, or two kinds of GPU, give different z for one seed, because torch's generators differ.
+A journal names the kind of device it was written on.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ class Noise:
 
     Args:
         size: d, the length of the parameter vector.
-        device: Where the numbers are made and kept.
-        cache_bytes: How much of what was drawn last is kept, so that a step makes each z once.
+        device: Where the numbers are drawn and kept.
+        cache_bytes: Size of the cache of segments drawn last, so that a step draws each z once.
         cuts: Places in 0 .. d where a segment must end; a segment ends after 2**20 numbers anyway.
         distribution: "gaussian", or "rademacher": +1 or -1, so that every direction has norm sqrt(d) exactly.
 
@@ -83,7 +83,7 @@ class Noise:
         return signs.float().mul_(2).sub_(1)
 
     def forget(self) -> None:
-        """Lets go of what is kept: the next step has other seeds."""
+        """Empties the cache: the next step has other seeds."""
         self._cache.clear()
 
     def fingerprint(self) -> str:

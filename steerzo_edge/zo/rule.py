@@ -1,7 +1,7 @@
 """How parameters move along an estimated gradient.
 
-State is as large as the adapter, so it is cheap, and float32. A rule works segment by segment, so the
-gradient never exists as a whole.
+A rule's state is float32 and as large as the trained parameters. A rule works segment by segment, so the
+whole gradient is never in memory at once.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class Rule(Protocol):
         ...
 
     def effective_step(self, gradient: float) -> float:
-        """How far one step goes at rate 1, all its after-effects included.
+        """How far one step moves the parameters at rate 1, with what it adds to later steps through momentum.
 
         Args:
             gradient: Root mean square of independent gradients.
@@ -34,9 +34,9 @@ class Rule(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What a snapshot must hold besides the parameters; live tensors, copy before changing."""
+        """The tensors that a snapshot stores besides the parameters; they are live: copy before changing."""
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes back what `state` gave."""
+        """Sets the state to what `state` gave."""
         ...

@@ -1,4 +1,4 @@
-"""Estimates brought to a common scale before the rule sees them: what takes most of the pain out of learning rates.
+"""Scales and clips gradient estimates before the rule uses them, so that one learning rate fits many methods.
 
     none           g as the method gives it
     normalized     g / |g|: every step has the same length (root mean square over the parameters: the learning rate)
@@ -7,8 +7,8 @@
                    of `normalized`, and the length 1 / sqrt(M - 1)
 
 Before that, a slope may be clipped to a multiple of the running root mean square of the slopes before it. QZO
-(arXiv:2505.13430) clips at a fixed value; a relative one needs no knowledge of the task. On dropped steps nothing
-changes. The state is two numbers in the step's memory.
+(arXiv:2505.13430) clips at a fixed value; a relative bound does not depend on the task. Skipped steps change
+nothing. The state is two numbers in `Estimate.carry`.
 """
 
 import math
@@ -23,12 +23,12 @@ Scaling = Literal["none", "normalized", "running-rms", "pool-std"]
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Another strategy, its estimates scaled and clipped.
+    """A strategy around another one: scales and clips its estimates.
 
     Args:
         inner: The strategy.
         kind: Which scaling.
-        clip: Most that a slope may be, in running root mean squares; None does not clip.
+        clip: Largest slope, in running root mean squares of the slopes before it; None does not clip.
         decay: Of the running mean of squared slopes.
     """
 
@@ -72,7 +72,7 @@ class Scaled:
         )
 
     def _cut(self, slope: float, before: list[float]) -> float:
-        """What the slope must be multiplied by to stay within the bound, at most 1."""
+        """Factor, at most 1, that brings the slope within the bound."""
         square, weight = before
         if self.clip is None or weight == 0 or square == 0:
             return 1.0

@@ -33,5 +33,5 @@ class Schedule:
 
     @property
     def rms_sum(self) -> float:
-        """How far a random walk of such steps goes, in steps of the peak: root of the summed squared shares."""
+        """Root of the summed squared shares: how far a random walk of such steps goes, in units of a peak step."""
         return math.sqrt(math.fsum(self(step) ** 2 for step in range(self.steps)))

@@ -1,8 +1,8 @@
 """What a zeroth-order method looks like to the engine.
 
-A strategy is a conversation. It asks `losses = yield [Probe, ...]`, as often as it needs, and ends the step
-with `return Estimate(...)`. It holds no tensor, no model and no state: what must survive from one step to
-the next (a kept seed) travels in `Estimate.carry`, and so lands in the journal.
+A strategy is a generator. It asks `losses = yield [Probe, ...]`, as often as it needs, and ends the step
+with `return Estimate(...)`. It holds no tensor, no model and no state: what one step passes to the next
+(a kept seed) is in `Estimate.carry`, which the journal stores.
 """
 
 import math
@@ -26,7 +26,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one step learned.
+    """The result of one step: an estimate of the gradient.
 
     Args:
         gradient: Estimate of the gradient of the batch loss; empty if the step is skipped.
@@ -35,7 +35,7 @@ class Estimate:
         dropped: Candidates whose loss was not finite.
         rejected: Candidates whose loss was finite, but far above the pool's.
         spread: Standard deviation of the pool's losses, nats; None where there is no pool.
-        scale: What the estimate was multiplied by before it was handed on (see `scaling.py`).
+        scale: Factor that the estimate was multiplied by (see `scaling.py`).
         clipped: Whether its slope was cut to a bound.
         carry: What the strategy is given at its next step.
         skipped: Why there is no gradient, or None.
@@ -57,7 +57,7 @@ Dialogue = Generator[list[Probe], list[float], Estimate]
 
 
 class Strategy(Protocol):
-    """One method: how to spend forward passes on an estimate of the gradient."""
+    """One method of estimating the gradient from losses."""
 
     @property
     def cost(self) -> int:
@@ -75,7 +75,7 @@ class Strategy(Protocol):
         ...
 
     def propose(self, seeds: Iterator[int], carry: Carry) -> Dialogue:
-        """One step's conversation.
+        """Estimates the gradient of one step.
 
         Args:
             seeds: Endless fresh seeds, a pure function of (run seed, step).
@@ -86,11 +86,11 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The candidates of a step that can be used.
+    """The candidates of a step whose losses can be used.
 
     Args:
-        directions: Whose losses are usable.
-        losses: Of those.
+        directions: The candidates.
+        losses: Their losses, nats.
         dropped: Candidates whose loss was not finite.
         rejected: Candidates whose loss was finite, but far above the others'.
     """
@@ -110,13 +110,13 @@ class Pool:
 
 
 def usable(directions: Sequence[Direction], losses: Sequence[float], reject: float | None = None) -> Pool:
-    """Sorts out candidates that would poison a mean.
+    """Removes candidates whose losses would spoil a mean.
 
     Args:
         directions: All candidates.
         losses: Of each, nats; nan and inf are dropped.
-        reject: Drop losses that lie above the median by more than so many standard deviations, as the median
-            absolute deviation tells them (1.4826 of it, for normal losses); None keeps all that are finite.
+        reject: Drop losses that lie above the median by more than so many standard deviations, estimated as 1.4826
+            times the median absolute deviation (exact for normal losses); None keeps all that are finite.
     """
     pairs = [(z, loss) for z, loss in zip(directions, losses, strict=True) if math.isfinite(loss)]
     dropped = len(directions) - len(pairs)
@@ -130,7 +130,7 @@ def usable(directions: Sequence[Direction], losses: Sequence[float], reject: flo
 
 
 def skip(reason: str, *, dropped: int, carry: Carry) -> Estimate:
-    """A step that moves nothing, and says why; `carry` passes through."""
+    """The estimate of a step that moves nothing, with the reason; `carry` is passed on."""
     return Estimate(Direction(), math.nan, 0.0, dropped=dropped, carry=carry, skipped=reason)
 
 

@@ -1,16 +1,16 @@
 """Settings found before the first step: the probe radius, and the learning rate.
 
-Radius. The slope of the loss along a direction, from a pair of losses, is the same at every radius in between two
-bounds: below, rounding drowns the difference; above, the loss is no longer a line. Slopes along a few directions
-are measured on a ladder of radii; the smallest radius at which they agree with those of the next larger one is
-taken. Repeating one evaluation would tell less: the same parameters round the same way.
+Radius. The slope of the loss along a direction, from a pair of losses, is the same at every radius between two
+bounds: at smaller radii rounding is larger than the difference, at larger ones the loss is no longer linear. Slopes
+along a few directions are measured at increasing radii; the smallest radius at which they agree with those at the
+next larger one is chosen. Repeating one evaluation would not show the rounding: equal parameters round alike.
 
     cost: PAIRS * 2 * len(RADII) forwards
 
 Learning rate. A few estimates of the method are each followed, on the NEXT batch, over a ladder of distances
-stacked in one forward. The mean loss falls until a distance R and rises behind it. A step of that length would be
-best if it were the only one; a run makes T of them, mostly noise, so they add up like a random walk. The rate is
-chosen such that the walk of the whole run, under its schedule, comes about as far:
+stacked in one forward. The mean loss falls up to a distance R and rises after it. A single step of that length
+would be best; a run makes T steps that are mostly noise, so they add up like a random walk. The rate is chosen such
+that the random walk of the whole run, under its schedule, reaches about that distance:
 
     rate * |g| * sqrt(sum_t share_t^2) = REACH * R
 
@@ -18,7 +18,7 @@ This is the horizon rule of stochastic gradient descent, distance / (gradient * 
 
     cost: FOLLOWED * (cost of a step + 1 + len(RUNGS)) forwards
 
-What it does not know: how the landscape changes on the way. The watcher is there for that.
+Limit: the loss surface is measured at the start only. The watcher corrects the rate later.
 """
 
 import math
@@ -36,7 +36,9 @@ RADII = tuple(10 ** (power / 2) for power in range(-7, 0))  # 0.0003 to 0.3
 PAIRS = 4
 AGREEMENT = 0.1
 FOLLOWED = 4
-RUNGS = tuple(2.0 ** (power / 2) for power in range(9))  # distances, in radii: further, the estimate says little
+RUNGS = tuple(
+    2.0 ** (power / 2) for power in range(9)
+)  # distances, in radii; beyond them the estimate is unreliable
 REACH = 1.25
 
 
@@ -46,7 +48,7 @@ class Radius:
 
     Args:
         epsilon: The radius.
-        noise: Root mean square of what rounding (or curvature) adds to a pair's difference there, nats.
+        noise: Root mean square error that rounding or curvature adds to a pair's difference there, nats.
         disagreement: Of the slopes with those at the next larger radius, relative.
         forwards: Spent.
         tokens: Real tokens put through the model for them.
@@ -66,7 +68,7 @@ class Rate:
     Args:
         learning_rate: The peak rate.
         distance: R, root mean square over the parameters.
-        gain: What the loss fell by at that distance, mean, nats.
+        gain: Mean decrease of the loss at that distance, nats.
         forwards: Spent.
         tokens: Real tokens put through the model for them.
     """
@@ -123,7 +125,7 @@ def find_rate(
         blocks: Index of the block of a step.
         tokens: Real tokens of the batch of a step.
         rms_sum: Root of the summed squared shares of the schedule.
-        gain: How far a rule goes at rate 1, given the root mean square of the gradient (`Rule.effective_step`).
+        gain: How far a rule moves at rate 1, given the root mean square of the gradient (`Rule.effective_step`).
 
     Raises:
         DivergedError: If no estimate could be made.
@@ -147,7 +149,7 @@ def find_rate(
             curves.append([loss - start if math.isfinite(loss) else math.inf for loss in losses])
     if not curves:
         raise DivergedError(
-            "learning_rate: auto found no direction in which the loss changes and stays a number",
+            "learning_rate: auto found no direction along which the loss changes and stays finite",
             hint="Raise batch.examples or method.epsilon until probes differ, or set rule.learning_rate.",
         )
     changes = [fmean(change) for change in zip(*curves, strict=True)]
@@ -159,8 +161,8 @@ def find_rate(
 def _smallest_agreeing(slopes: Sequence[Sequence[float]]) -> int:
     """Index of the radius: the smallest whose slopes agree with the next one's, or where they agree best.
 
-    Losses that are steps (a share of right answers) are equal on both sides up to some radius; one at which most
-    pairs do not differ at all is not looked at.
+    An objective such as accuracy is piecewise constant: up to some radius both losses of a pair are equal. Radii at
+    which most pairs are equal are not considered.
     """
     clear = [i for i in range(len(RADII)) if 2 * sum(line[i] != 0 for line in slopes) > len(slopes)]
     if not clear:
@@ -184,7 +186,7 @@ def _rms(values: Sequence[float]) -> float:
 
 
 def _turning_point(distances: Sequence[float], changes: Sequence[float]) -> float:
-    """Where the curve first turns upwards: the vertex of the parabola through three points, over log distance."""
+    """Distance at which the curve first turns upwards: vertex of a parabola through three points, log distance."""
     low = next((i for i, (here, there) in enumerate(pairwise(changes)) if there > here), len(changes) - 1)
     if low in (0, len(changes) - 1) or not math.isfinite(changes[low + 1]):
         return distances[low]

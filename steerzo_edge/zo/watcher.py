@@ -1,17 +1,18 @@
-"""The watcher: a run that goes wrong, or nowhere, is told so in words and made to back off.
+"""The watcher: sees from the evaluations that a run fails or stands still, reports it, and lowers the rate.
 
-    diverged               half of what was gained is lost, and a tenth of the best loss besides; or no loss is a
-                           number any more
+    diverged               half of the improvement is lost, and the loss is a tenth above the best; or no loss is
+                           finite any more
                            -> back to the best adapter, half the rate
     never-left-the-start   no evaluation was better than the base
-                           -> it stands still: three times the rate; it rises: back to the start, a third of it
+                           -> the loss stands still: three times the rate; it rises: back to the start, a third of
+                           the rate
     plateau                no better loss for `patience` evaluations, while the rate is still high
                            -> back to the best adapter, half the rate
 
-After `retries` such turns the run is ended instead, with the best adapter: hours more would not help. The best is
-what the run itself calls so (by its metric, then by loss), and an evaluation that is the best is never a failure;
-the verdicts go by the loss, or by 1 - score where the loss is not what is minimised. A pure function of the
-evaluations and of its own earlier verdicts, so that a run that was killed is judged the same when it goes on.
+After `retries` such verdicts the run is ended instead, with the best adapter. The best evaluation is the one that
+the run records as best (by its metric, then by loss), and it never counts as a failure; verdicts compare losses, or
+1 - score where the loss is not what is minimised. The watcher is a pure function of the evaluations and of its own
+earlier verdicts, so a run that was killed gets the same verdicts when it is resumed.
 """
 
 from collections.abc import Sequence
@@ -49,8 +50,8 @@ class Watcher:
         Args:
             evaluations: All of the run, the one at step 0 first.
             verdicts: Its own, so far.
-            share: Of the peak rate that the schedule gives to the next step: a run that is coming to rest has no
-                plateau to be saved from.
+            share: Of the peak rate that the schedule gives to the next step: near the end of the schedule a
+                plateau is expected, and is no verdict.
         """
         if len(evaluations) < 2 or evaluations[-1].best:
             return None
@@ -72,14 +73,14 @@ class Watcher:
         earlier = [self._value(record) for record in evaluations if record.step < since[-self.patience].step]
         recent = min(values[-self.patience :])
         if share > BACK_OFF and earlier and recent > min(earlier) * (1 - EQUAL):
-            seen = f"nothing better than {lowest:.4f} in {self.patience} evaluations"
+            seen = f"no evaluation better than {lowest:.4f} in the last {self.patience}"
             return self._turn("plateau", seen, step, verdicts, BACK_OFF, best)
         return None
 
     def rescue(
         self, step: int, evaluations: Sequence[EvalRecord], verdicts: Sequence[WatchRecord], skipped: int
     ) -> WatchRecord:
-        """The verdict on a run whose losses are no numbers any more.
+        """The verdict on a run whose losses are not finite any more.
 
         Args:
             step: Number of finished steps.
@@ -87,7 +88,7 @@ class Watcher:
             verdicts: Its own, so far.
             skipped: Steps in a row without a finite loss.
         """
-        seen = f"{skipped} steps in a row had no loss that is a number"
+        seen = f"{skipped} steps in a row had no finite loss"
         return self._turn("diverged", seen, step, verdicts, BACK_OFF, _best(evaluations))
 
     def _value(self, record: EvalRecord) -> float:

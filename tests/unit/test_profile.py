@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from steerzo_edge.errors import NotFoundError, ProfileError
-from steerzo_edge.settings.profile import Profile, load_profile, profile_names, resolve
+from steerzo_edge.settings.profile import Profile, current_names, load_profile, profile_names, resolve
+from steerzo_edge.settings.sections import LoraConfig
 
 EXPECTED = {"cpu-demo", "gpu-6gb", "gpu-8gb", "gpu-12gb", "gpu-16gb", "gpu-24gb", "jetson-orin-8gb"}
 
@@ -84,6 +85,17 @@ def test_a_profile_may_be_a_file(tmp_path: Path) -> None:
         load_profile(path)
     with pytest.raises(NotFoundError, match="no profile file"):
         load_profile(tmp_path / "other.yaml")
+
+
+def test_profiles_of_older_versions_are_read() -> None:
+    old = {"subset": {"kind": "lora", "a": "inputs", "rank": 4}, "batch": {"cuda_graphs": False}, "steps": 3}
+    subset = resolve(current_names(old)).subset
+    assert isinstance(subset, LoraConfig)
+    assert (subset.init_a, subset.rank) == ("input-subspace", 4)
+    assert old["subset"] == {"kind": "lora", "a": "inputs", "rank": 4}
+    assert resolve(current_names({"subset": {"kind": "core"}})).subset.kind == "lora-xs"
+    today = resolve({}).model_dump(mode="json")
+    assert current_names(today) == today
 
 
 def test_every_setting_is_described() -> None:

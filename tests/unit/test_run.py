@@ -1,7 +1,9 @@
 """A run and its directory: whatever is lost but the journal, the result has the same bytes."""
 
+import json
 import math
 import time
+import zlib
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -19,6 +21,7 @@ from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.settings.sections import WatchConfig
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.oracle import Round
 from tests.conftest import Loader, labelled_rows
 
 STEPS = 13
@@ -110,6 +113,24 @@ def test_another_run_in_the_same_directory_is_refused(
     run.close()
     with pytest.raises(JournalError, match=f"another {what}"):
         Run(tmp_path, base, profile(**changes), labelled_rows(rows), seed=seed)
+
+
+def test_a_run_that_an_older_version_began_goes_on(tiny: Loader, tmp_path: Path) -> None:
+    base = tiny("nf4")
+    expected = finished(tmp_path / "whole", base)
+    run = open_run(tmp_path / "old", base)
+    list(islice(run.records(), 7))
+    run.close()
+
+    journal = tmp_path / "old" / "journal"
+    first, *lines = journal.read_bytes().splitlines(keepends=True)
+    header = json.loads(first[9:])
+    header["profile"]["subset"]["a"] = header["profile"]["subset"].pop("init_a")
+    header["profile"]["batch"]["cuda_graphs"] = False
+    text = json.dumps(header, separators=(",", ":")).encode()
+    journal.write_bytes(b"".join([b"%08x %s\n" % (zlib.crc32(text), text), *lines]))
+
+    assert finished(tmp_path / "old", base).sha256 == expected.sha256
 
 
 def test_another_base_is_refused(tiny: Loader, tmp_path: Path) -> None:
@@ -243,8 +264,8 @@ def test_losses_that_are_no_numbers_take_the_run_back(
     run = open_run(tmp_path, base, **changes)
     measured = run._parts.oracle.evaluate
 
-    def broken(probes: object, batch: object, block: object) -> list[float]:
-        found = measured(probes, batch, block)  # type: ignore[arg-type]
+    def broken(round: Round) -> list[float]:
+        found = measured(round)
         return found if run.progress.step < 12 else [math.nan for _ in found]
 
     monkeypatch.setattr(run._parts.oracle, "evaluate", broken)
@@ -371,7 +392,7 @@ def test_what_was_taken_back_is_not_served(tiny: Loader, tmp_path: Path) -> None
 def test_a_step_s_seconds_leave_out_preemption(
     tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_preempted: bool
 ) -> None:
-    """On a clock of its own: a linear layer takes one second, and whatever comes before it a thousand."""
+    """On a clock of its own: a linear layer takes one second, and preemption before it takes a thousand."""
     now, layers = 0.0, 0
 
     def before_a_layer() -> None:

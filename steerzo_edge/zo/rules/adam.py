@@ -47,7 +47,7 @@ class Adam:
             parameters[segment].addcdiv_(mean, square.sqrt().div_(root).add_(self.stability), value=-rate)
 
     def effective_step(self, gradient: float) -> float:
-        """See `Rule.effective_step`: the running square takes their size away."""
+        """See `Rule.effective_step`: the division by the running square removes their size."""
         return 1.0
 
     def state(self) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ class Adam:
         return {"mean": self._mean, "square": self._square, "count": self._count}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes the running sums back."""
+        """See `Rule.restore`."""
         self._mean.copy_(state["mean"])
         self._square.copy_(state["square"])
         self._count.copy_(state["count"])

@@ -40,5 +40,5 @@ class Momentum:
         return {"velocity": self._velocity}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes the running sum back."""
+        """See `Rule.restore`."""
         self._velocity.copy_(state["velocity"])

@@ -18,8 +18,8 @@ class SGD:
         return gradient
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing to keep."""
+        """See `Rule.state`: empty."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Nothing to take back."""
+        """See `Rule.restore`: nothing to restore."""

@@ -1,4 +1,4 @@
-"""All losses: every candidate's loss weighs its own direction, against the mean of the pool.
+"""All losses: each candidate's direction is weighted by its loss minus the mean loss of the pool.
 
     g = 1 / (M - 1) * sum_i (L_i - mean L) / eps * z_i
 
@@ -54,7 +54,7 @@ class AllLosses:
             return skip("fewer than two candidates had a finite loss", dropped=pool.dropped, carry=carry)
         center = fsum(pool.losses) / len(pool.losses)
         gradient = Direction()
-        if max(pool.losses) > min(pool.losses):  # what rounding leaves of equal losses is no direction
+        if max(pool.losses) > min(pool.losses):  # equal losses differ by rounding of the mean only
             for z, loss in zip(pool.directions, pool.losses, strict=True):
                 gradient = gradient + (loss - center) / (self.epsilon * (len(pool.losses) - 1)) * z
         return Estimate(

@@ -1,4 +1,4 @@
-"""MeZO-Greedy: probe a pool, keep the best candidate, measure its other side.
+"""MeZO-Greedy: evaluate a pool of candidates, then measure the opposite side of the best one.
 
     z* = argmin L(theta + eps z_i),   two-point along z*
 

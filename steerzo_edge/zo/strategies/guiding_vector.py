@@ -1,9 +1,9 @@
-"""MeZO-GV: probe a pool, then walk from the bad half towards the good half.
+"""MeZO-GV: evaluate a pool of candidates, then step from the worse ones towards the better ones.
 
     L_i = L(theta + eps z_i),   v = mean(z of the elite) - mean(z of the others),   two-point along v
 
 Cost: `pool` + 2 forward passes a step. Source: arXiv:2601.04710. The pool's own values only choose v; the
-slope is measured on the line, so a badly chosen v costs a step and not a wrong turn.
+slope is measured along v itself, so a badly chosen v wastes a step but does not raise the loss.
 """
 
 from collections.abc import Iterator
