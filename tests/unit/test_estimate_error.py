@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import estimate_error
-from benchmarks.estimate_error import CASES, MIB, OTHERS, Case, config_of, markdown, row, summary
+from benchmarks.estimate_error import row
+from benchmarks.estimate_error_cases import CASES, OTHERS, Case, config_of
+from benchmarks.estimate_error_report import MIB, markdown, summary
 from steerzo_edge.model.load import default_device
 
 SMALL = Case(width=256, layers=4, examples=8, words=60)
