@@ -1,18 +1,18 @@
-"""A fleet of short jobs, and a server that is killed again and again: what is lost?
+"""Kills a server again and again while it works on many short jobs, and counts what is lost.
 
     python -m benchmarks.chaos [--kills 200] [--modes kill,full,broken,torn]
 
-An undisturbed server runs every job once; its adapters and losses are what is expected. Then another server runs
-the same jobs while it is disturbed, in four ways:
+A first server runs every job once, undisturbed; its adapters and losses are what is expected. Then a second server
+runs the same jobs while it is disturbed, in one of four ways:
 
     kill    SIGKILL at random moments: while it starts, during steps, snapshots and uploads
-    torn    the same, and half a line appended to a journal before the next start
+    torn    SIGKILL too, and half a line is appended to a journal before the next start
     full    the data directory on a small file system that is filled up and emptied again
-    broken  fsync fails with EIO now and then
+    broken  fsync fails with EIO in one of twenty calls
 
-At the end every job must have succeeded, with the same adapter byte for byte and every step once with the same
-loss; every upload that was answered must be there whole, every other one wholly or not at all. Writes
-docs/results/chaos.json, and ends with exit code 1 if anything was lost.
+At the end every job must have succeeded with the expected adapter, byte for byte, and with the expected loss of
+every step, each step once. An upload that was answered must be complete; any other must be complete or absent.
+Writes docs/results/chaos.json, and ends with exit code 1 if anything was lost.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from benchmarks.storm import Storm
 
 
 def main() -> None:
-    """The command."""
+    """Runs every mode, then prints and writes what was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="SIGKILLs in mode kill; other modes take a quarter")
     parser.add_argument("--modes", default="kill,torn,full,broken")

@@ -1,11 +1,11 @@
-"""What a storm of `benchmarks.chaos` has done, and what was lost in it."""
+"""Counts of what one mode of `benchmarks.chaos` did, and of what was lost."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one mode has done, and what it has cost."""
+    """Counts of what one mode did and of what was lost in it."""
 
     mode: str
     jobs: int = 0
@@ -33,6 +33,6 @@ class Tally:
         )
 
     def saw(self, moment: str) -> None:
-        """Counts a disturbance by when it came."""
+        """Counts a disturbance under the moment at which it came."""
         self.disturbances += 1
         self.moments[moment] = self.moments.get(moment, 0) + 1

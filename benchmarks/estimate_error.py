@@ -1,12 +1,12 @@
-"""Estimated memory of a run against its measured peak, over a grid of shapes, each case in a fresh process.
+"""Compares the estimated memory of a run with its measured peak, for a grid of shapes.
 
     python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/estimate.md]
-    python -m benchmarks.estimate_error --measured FILE [FILE ...]      # estimates anew, peaks of earlier runs
+    python -m benchmarks.estimate_error --measured FILE [FILE ...]      # new estimates, earlier peaks
 
 The estimate is made from the config and the rows alone. The measurement is a run of three steps, with evaluations,
-on random weights of four families: what loading leaves, and the highest point of the run, above the same process
-before the base was loaded (a much smaller base has run once by then, so that libraries are there). On the CPU of
-the resident set, on CUDA of torch's allocator.
+on random weights of four families, each in a fresh process. It counts bytes above what the process held before the
+base was loaded; a much smaller base has run by then, so libraries do not count. On the CPU the resident set is
+measured, on CUDA torch's allocator.
 """
 
 import argparse
@@ -38,7 +38,7 @@ START, END = "<!-- estimate-error -->", "<!-- /estimate-error -->"
 
 
 def estimated(case: Case, path: str, device: str) -> Needs:
-    """Bytes from the config and the rows alone."""
+    """Estimates the bytes of a run from the config and the rows alone."""
     profile, config = profile_of(case, path), load_config(path)
     train, judged = split(rows_of(case), profile, 0)
     data = tokenized(load_tokenizer(path), CONTEXT, profile, train, judged, 0)
@@ -48,7 +48,7 @@ def estimated(case: Case, path: str, device: str) -> Needs:
 
 
 def measured(case: Case, path: str) -> dict[str, int]:
-    """Bytes above this process' own, after loading and at the highest point of the run."""
+    """Measures bytes above this process' own: after loading, and at the highest point of the run."""
     small = Case(**(asdict(case) | {"width": 128, "layers": 2, "examples": 2, "words": 8}))
     with tempfile.TemporaryDirectory() as directory:
         save(small, Path(directory))
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def row(case: Case, known: list[dict[str, Any]]) -> dict[str, Any]:
-    """One case: what is estimated, and what was measured.
+    """Estimates and measures one case.
 
     Args:
         case: The run.
@@ -154,7 +154,7 @@ def _reset() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
 
 
 def _peak() -> int:

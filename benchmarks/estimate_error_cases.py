@@ -28,13 +28,13 @@ class Case:
     """One run.
 
     Args:
-        family: A key of `FAMILIES`.
+        family: "llama", "qwen2", "gpt2" or "opt".
         width: Of the residual stream.
         layers: Decoder layers.
         quantization: How the base is kept.
         subset: A key of `SUBSETS`.
-        examples: Rows a step.
-        words: Of a row, about.
+        examples: Rows in a batch.
+        words: Words in a row, about.
         pool: Probes a step.
         stacked: Probes in one forward.
         targets: Whether rows are completions, learned over the whole vocabulary; else they are labelled.
@@ -55,7 +55,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """In a few words."""
+        """The case in a few words."""
         rows = f"{self.examples} x {self.words} words" + (", completions" if self.targets else "")
         probes = f"{self.pool} probes, {self.stacked} at once"
         return f"{self.family} {self.width} x {self.layers}, {self.quantization}, {self.subset}, {rows}, {probes}"

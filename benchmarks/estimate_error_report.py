@@ -9,7 +9,7 @@ MIB = 1 << 20
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table of a document."""
+    """The table of docs/estimate.md, in Markdown."""
     lines = ["| run | estimated MiB | measured MiB | error |", "| --- | ---: | ---: | ---: |"]
     for row in rows:
         peaks = ", ".join(f"{peak / MIB:,.1f}" for peak in row["peaks"])
@@ -18,9 +18,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """What the errors come to, of both grids."""
+    """Sums up the errors in sentences, for each grid."""
     said = []
-    for name, words in (("fitted", "Of the grid"), ("others", "Of shapes that nothing was fitted to")):
+    for name, words in (("fitted", "Of the grid"), ("others", "Of the shapes that nothing was fitted to")):
         errors = [abs(row["error"]) for row in rows if row["grid"] == name]
         if errors:
             within = sum(error <= 0.15 for error in errors)
@@ -38,7 +38,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """The table of the terminal."""
+    """The table that is printed."""
     found = Table("run")
     for title in ("weights", "estimated", "peak", "error"):
         found.add_column(title, justify="right")

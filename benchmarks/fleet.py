@@ -23,11 +23,11 @@ METHODS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The jobs, and what each of them must end with.
+    """The jobs, and the result that each must have.
 
     Args:
         bodies: Requests by name.
-        rows: What they learn from.
+        rows: Their training rows.
         expected: By name: the adapter's hash, and the loss of every step.
     """
 
@@ -87,5 +87,5 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def losses_of(client: Client, job: str) -> list[float]:
-    """By step; a step that is missing or there twice moves all that follow."""
+    """The losses in the order of steps; one that is missing or there twice moves all that follow."""
     return [step["loss"] for step in client.get(f"/jobs/{job}/metrics")["steps"]]

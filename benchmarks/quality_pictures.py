@@ -49,7 +49,7 @@ def draw_curves(
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels, each line once."""
+    """Draws one legend for all panels."""
     pairs = [zip(*place.get_legend_handles_labels(), strict=True) for place in axes]
     named = {label: handle for pair in pairs for handle, label in pair}
     figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5, frameon=False)
@@ -58,7 +58,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def _curve(
     place: Axes, runs: Sequence[Run], along: Callable[[Run, int], float], label: str, index: int, *, bold: bool
 ) -> None:
-    """The median over the seeds, and between which values they lie."""
+    """Draws the median over the seeds, and the range of their values."""
     common = common_points(runs)
     x = [along(runs[0], step) for step, _ in common]
     losses = [values for _, values in common]
@@ -68,7 +68,7 @@ def _curve(
 
 
 def _ends(place: Axes, runs: Sequence[Run]) -> None:
-    """The floor and the ceiling, as level lines."""
+    """Draws the loss before training and that of exact gradients as level lines."""
     tuned = [run for run in runs if run["kind"] == "tuned"]
     if tuned:
         place.axhline(tuned[0]["curve"][0][2], color="grey", linestyle=":", linewidth=1, label="zero-shot")
@@ -78,7 +78,7 @@ def _ends(place: Axes, runs: Sequence[Run]) -> None:
 
 
 def draw_equal_steps(path: Path, runs: Sequence[Run], default: str) -> None:
-    """Left the x-axis of the papers, right the one that costs: the same runs of equal length in steps."""
+    """Draws runs of equal length over steps, as the papers do (left), and over forward passes (right)."""
     equal = [run for run in runs if run["kind"] == "equal-steps"]
     datasets = list(dict.fromkeys(run["dataset"] for run in equal))
     if not datasets:

@@ -3,7 +3,7 @@
 quality.json               every run; `default`; `summary`, a row for each dataset and method
 quality_forwards.png       validation loss over forward passes, a panel for each dataset
 quality_seconds.png        the same over seconds on the machine of the runs
-quality_equal_steps.png    the papers' claim: at equal steps, and at equal forwards
+quality_equal_steps.png    the papers' comparison at equal steps, and ours at equal forward passes
 """
 
 import json
@@ -22,7 +22,7 @@ from benchmarks.quality_pictures import SHOWN, draw_curves, draw_equal_steps
 
 INTRODUCTION = """# Methods at equal forward passes
 
-Written by `python -m benchmarks.quality --report`; what is compared, and how, is said in docs/benchmarks.md.
+Written by `python -m benchmarks.quality --report`; docs/benchmarks.md says what is compared, and how.
 Medians over the seeds, in brackets the lowest and the highest. "Ratio": forwards until the loss that two-point ends
 with, over the budget; "to best": until the lowest median loss that two-point has anywhere. "Auto": nothing set by
 hand, "gap": its loss over that of the tuned rate. The default is {default}."""
@@ -73,7 +73,7 @@ def report(out: Path, default: str) -> None:
 
 
 def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Rows of one dataset, the reference first."""
+    """Rows of the summary for one dataset, the reference first."""
     tuned = by_method([run for run in runs if run["kind"] == "tuned"])
     auto = by_method([run for run in runs if run["kind"] == "auto"])
     if REFERENCE not in tuned:
@@ -101,7 +101,7 @@ def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 
 def _best(runs: Sequence[Run]) -> float:
-    """The best median loss on the way: a run that was best in the middle sets a higher mark than its end."""
+    """The lowest median loss at any step: some runs are better in the middle than at their end."""
     return float(min((median(losses) for _, losses in common_points(runs)), default=math.inf))
 
 

@@ -1,4 +1,4 @@
-"""One storm of `benchmarks.chaos`: a server is disturbed again and again while it works on a fleet of jobs."""
+"""One mode of `benchmarks.chaos`: disturbs a server again and again while it works on a fleet of jobs."""
 
 import argparse
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.chaos_tally import Tally
 from benchmarks.fleet import FINAL, Fleet, losses_of, settings_of
-from benchmarks.lives import Dice, Life, failing_fsync, free_port, patient
+from benchmarks.lives import Life, SeededRandom, answer_or_none, failing_fsync, free_port
 from server.commands.client import Client
 from steerzo_edge.errors import SteerzoError
 
@@ -22,11 +22,11 @@ FILE_SYSTEM_MIB = 160  # a server with less than 64 MiB says that it is not read
 
 
 class Storm:
-    """One mode: lives one after the other until enough has gone wrong, then a calm one until all jobs have ended.
+    """Starts one server after the other and disturbs it; the last one is left alone until all jobs have ended.
 
     Args:
         root: Of this mode's files.
-        fleet: What is to be done.
+        fleet: The jobs.
         mode: How it is disturbed.
         number: How often.
         options: Of the command.
@@ -34,18 +34,18 @@ class Storm:
 
     def __init__(self, root: Path, fleet: Fleet, mode: str, number: int, options: argparse.Namespace) -> None:
         self._root, self._fleet, self._mode, self._number, self._options = root, fleet, mode, number, options
-        # The log lies beside the disk that may be full.
+        # The log is not on the disk that will be full.
         self._disk, self._log = root / "disk", root / "server.log"
         self._data = self._disk / "data"
         self._port = free_port()
-        self._dice = Dice(options.seed)
+        self._random = SeededRandom(options.seed)
         self._tally = Tally(mode)
         self._dataset: str | None = None
-        self._jobs: dict[str, str] = {}  # name with round -> id
-        self._uploads: dict[str, str] = {}  # hash -> id, of those that were answered
+        self._jobs: dict[str, str] = {}  # by name and number, the id
+        self._uploads: dict[str, str] = {}  # by id, the hash of uploads that were answered
 
     def run(self) -> Tally:
-        """Everything."""
+        """Runs the mode to its end."""
         self._disk.mkdir(parents=True)
         began = time.monotonic()
         disturbed: Callable[[], None] = {
@@ -61,51 +61,51 @@ class Storm:
         self._tally.seconds = round(time.monotonic() - began, 1)
         return self._tally
 
-    def _life(self, wound: Callable[[], None] | None = None) -> Life:
+    def _life(self, sabotage: Callable[[], None] | None = None) -> Life:
         self._tally.starts += 1
-        return Life(self._data, self._port, self._log, settings_of(self._options), wound)
+        return Life(self._data, self._port, self._log, settings_of(self._options), sabotage)
 
     def _killed(self) -> None:
-        """Kills are dealt over start-up (a quarter), steps, and uploads (a quarter)."""
+        """Kills during start-up (a quarter of the kills), uploads (a quarter) and steps (the others)."""
         startup_s = 1.0
         while self._tally.disturbances < self._number:
             life = self._life()
-            if self._dice.number() < 0.25:
-                life.kill_in(self._dice.number(startup_s))
+            if self._random.number() < 0.25:
+                life.kill_in(self._random.number(startup_s))
                 self._tally.saw("start-up")
             elif life.ready(self._client):
                 startup_s = time.monotonic() - life.began
                 self._work_on()
-                uploading = self._dice.number() < 0.34
-                life.kill_in(self._dice.number(0.05 if uploading else 0.7))
+                uploading = self._random.number() < 0.34
+                life.kill_in(self._random.number(0.05 if uploading else 0.7))
                 self._tally.saw("upload" if uploading else "jobs")
                 if uploading:
                     while not life.is_over:
                         self._upload()
-            life.outlive()
+            life.wait()
 
     def _torn(self) -> None:
         while self._tally.disturbances < self._number:
             life = self._life()
             if life.ready(self._client):
                 self._work_on()
-                life.kill_in(self._dice.number(0.7))
-                life.outlive()
+                life.kill_in(self._random.number(0.7))
+                life.wait()
                 self._tear()
 
     def _tear(self) -> None:
-        """Half a line at the end of the journals of jobs that are not done."""
+        """Appends half a line to the journals of jobs that are not done."""
         for journal in self._data.glob("jobs/*/journal"):
             whole = journal.read_bytes()
             last = whole[whole.rstrip(b"\n").rfind(b"\n") + 1 :]
             if (journal.parent / "adapter").exists() or not whole.endswith(b"\n") or len(last) < 4:
                 continue
             with journal.open("ab") as file:
-                file.write(last[: 1 + self._dice.choice(len(last) - 2)])
+                file.write(last[: 1 + self._random.choice(len(last) - 2)])
             self._tally.saw("torn line")
 
     def _full(self) -> None:
-        """A file system of its own, filled up by a file beside the data."""
+        """Fills the file system of the data with one large file, again and again."""
         mount = ["mount", "-t", "tmpfs", "-o", f"size={FILE_SYSTEM_MIB}m", "tmpfs", str(self._disk)]
         subprocess.run(mount, check=True)
         life = self._life()
@@ -113,10 +113,10 @@ class Storm:
             life.ready(self._client)
             while self._tally.disturbances < self._number:
                 self._work_on()
-                time.sleep(self._dice.number(0.6))
+                time.sleep(self._random.number(0.6))
                 self._fill()
                 self._upload()
-                time.sleep(self._dice.number(0.6))
+                time.sleep(self._random.number(0.6))
                 (self._disk / "balloon").unlink()
                 self._tally.saw("disk full")
                 if life.is_over:
@@ -139,12 +139,12 @@ class Storm:
                 for _ in range(10):
                     self._work_on()
                     self._upload()
-                    time.sleep(self._dice.number(0.5))
+                    time.sleep(self._random.number(0.5))
                     self._tally.saw("fsync fails, 1 in 20")
             life.end()
 
     def _work_on(self) -> None:
-        """Makes sure that there is something to do; requests are sent again until they are answered."""
+        """Submits jobs when few are queued; a request without an answer is sent again later."""
         if self._dataset is None:
             body = {"rows": self._fleet.rows, "name": "rows"}
             found = self._asked(lambda client: client.post("/datasets", body))
@@ -155,7 +155,7 @@ class Storm:
         if listed is None or len(listed["jobs"]) > len(self._fleet.bodies) // 2:
             return
         names = list(self._fleet.bodies)
-        for name in names[: len(names) // 2] if self._dice.number() < 0.5 else names[len(names) // 2 :]:
+        for name in names[: len(names) // 2] if self._random.number() < 0.5 else names[len(names) // 2 :]:
             number = sum(key.startswith(f"{name}/") for key in self._jobs)
             key = f"{name}/{number}"
             body = {"dataset": self._dataset, **self._fleet.bodies[name]}
@@ -164,8 +164,8 @@ class Storm:
                 self._jobs[key] = posted["id"]
 
     def _upload(self) -> None:
-        """Some rows of their own, a few hundred kilobytes."""
-        mark = self._dice.choice(2**31)
+        """Uploads new rows of a few hundred kilobytes."""
+        mark = self._random.choice(2**31)
         rows = "".join(f'{{"prompt": "{mark} {i}", "completion": "{"x" * 200}"}}\n' for i in range(1000)).encode()
         path = self._root / "upload.jsonl"
         path.write_bytes(rows)
@@ -175,9 +175,9 @@ class Storm:
             self._uploads[answered["id"]] = hashlib.sha256(rows).hexdigest()
 
     def _asked(self, call: Callable[[Client], Any]) -> Any | None:
-        """The answer; None if there was none, or the server said that it could not."""
+        """The answer; None if there was none, or if the server refused for lack of room or time."""
         try:
-            return patient(self._client, call)
+            return answer_or_none(self._client, call)
         except SteerzoError as error:
             if str(error).startswith(("507", "503", "429")):
                 return None
