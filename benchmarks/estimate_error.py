@@ -1,6 +1,6 @@
 """Compares the estimated memory of a run with its measured peak, for a grid of shapes.
 
-    python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/estimate.md]
+    python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/results/estimate_error.md]
     python -m benchmarks.estimate_error --measured FILE [FILE ...]      # new estimates, earlier peaks
 
 The estimate is made from the config and the rows alone. The measurement is a run of three steps, with evaluations,

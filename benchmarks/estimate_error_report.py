@@ -9,7 +9,7 @@ MIB = 1 << 20
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table of docs/estimate.md, in Markdown."""
+    """The table of docs/results/estimate_error.md, in Markdown."""
     lines = ["| run | estimated MiB | measured MiB | error |", "| --- | ---: | ---: | ---: |"]
     for row in rows:
         peaks = ", ".join(f"{peak / MIB:,.1f}" for peak in row["peaks"])

@@ -1,7 +1,7 @@
 """Every family keeps every promise: losses, answers, adapters, files, in every kind of quantization.
 
-One line of the matrix in docs/models.md for each family, one column for each promise; the table is printed at the
-end of the tests (`tests/contracts/conftest.py`).
+One line of the matrix in docs/results/families.md for each family, one column for each promise; the table is
+printed at the end of the tests (`tests/contracts/conftest.py`).
 """
 
 from collections.abc import Callable

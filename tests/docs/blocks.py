@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE = re.compile(r"^```(.*)$")
 _COMMAND = re.compile(
     r"(?:[A-Z_]+=\S* )*(?:steerzo|make|curl|docker|pip|python3?|pytest|git|printf|apt-get|sudo|export) "

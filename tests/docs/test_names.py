@@ -32,9 +32,9 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@every_page
+@pytest.mark.parametrize("page", [*TEXTS, "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]):
+    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         if target.startswith(("https://", "http://")):
             continue
         path, _, anchor = target.partition("#")
@@ -44,10 +44,14 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in anchors(found.read_text()), target
 
 
-def test_every_page_is_on_the_way() -> None:
-    way = TEXTS["docs/README.md"]
+def test_every_page_is_in_an_index() -> None:
+    """`docs/README.md` links its pages and the indices of the folders below; an index links the pages beside it."""
     for page in TEXTS:
-        assert page in TOP or f"]({Path(page).name})" in way, page
+        if page in TOP:
+            continue
+        folder = Path(page).parent
+        index = "docs/README.md" if page.endswith("/README.md") else f"{folder}/README.md"
+        assert f"]({Path(page).relative_to(Path(index).parent)})" in TEXTS[index], page
 
 
 @every_page

@@ -134,9 +134,31 @@ def test_methods_scalings_subsets_and_verdicts_are_explained() -> None:
 
 
 def test_every_tested_family_is_in_the_table_and_no_other() -> None:
-    table = re.findall(r"^\| ([\w-]+) \| (yes|no) \|", (ROOT / "docs" / "models.md").read_text(), re.M)
+    text = (ROOT / "docs" / "results" / "families.md").read_text()
+    table = re.findall(r"^\| ([\w-]+) \| (yes|no) \|", text, re.M)
     expected = dict.fromkeys((*FAMILIES, *FURTHER), "yes") | dict.fromkeys(REFUSED, "no")
     assert dict(table) == expected
+
+
+def test_the_families_are_listed_by_what_works() -> None:
+    """Every family of the matrix is in the short table of the models' page, in the row of what it does."""
+    matrix = (ROOT / "docs" / "results" / "families.md").read_text()
+    cells = {
+        row[0]: row[1:]
+        for row in re.findall(r"^\| ([\w-]+) \| (yes|no) \|.* \| (yes|no)? ?\| (yes|no)? ?\|$", matrix, re.M)
+    }
+    rows = re.findall(
+        r"^\| (?:trained|losses|refused)[^|]* \| (.+) \|$", (ROOT / "docs" / "models.md").read_text(), re.M
+    )
+    gguf, merged, checked, refused = ([plain(name) for name in row.split(",")] for row in rows)
+    for family, (loads, is_merged, is_gguf) in cells.items():
+        row = refused if loads == "no" else gguf if is_gguf == "yes" else merged if is_merged == "yes" else checked
+        assert any(plain(family).startswith(name) for name in row), family
+
+
+def plain(family: str) -> str:
+    """A family's name as the matrix writes it, without the marks between its parts."""
+    return re.sub(r"\W|_|shape|\(dense\)", "", family.lower()).replace("moe", "experts")
 
 
 def test_exports_are_explained() -> None:

@@ -48,7 +48,7 @@ def test_the_grid_has_no_case_twice() -> None:
 
 def test_the_document_has_the_results() -> None:
     root = Path(estimate_error.__file__).parent.parent
-    text = (root / "docs" / "estimate.md").read_text()
+    text = (root / "docs" / "results" / "estimate_error.md").read_text()
     rows = json.loads((root / "docs" / "results" / "estimate_error.json").read_text())["cases"]
     assert markdown(rows) in text
     assert summary(rows) in text
