@@ -45,7 +45,7 @@ SAVINGS: dict[str, dict[str, Any]] = {
 }
 # Float32 sums in another order: other shapes of products, and softmax over other lengths. Probes differ by
 # about 1e-2 here, so that a probe on the wrong rows or layers stands out by a factor of a thousand.
-TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
+TOLERANCE: dict[str, Any] = {"rtol": 2e-5, "atol": 2e-5}
 Built = tuple[Parts, Tokenized]
 
 

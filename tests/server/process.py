@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from server.commands.client import Client
 from tests.server.forkserver import fork_server, shared_environment
@@ -119,11 +119,11 @@ class _Forked:
         return code
 
 
-def finished(client: Client, job: str, timeout_s: float = 120) -> dict[str, object]:
+def finished(client: Client, job: str, timeout_s: float = 120) -> dict[str, Any]:
     """The job when it has ended."""
     deadline = time.monotonic() + timeout_s
     while True:
-        found = client.get(f"/jobs/{job}")
+        found: dict[str, Any] = client.get(f"/jobs/{job}")
         if found["state"] in ("succeeded", "failed", "cancelled"):
             return found
         assert time.monotonic() < deadline, found

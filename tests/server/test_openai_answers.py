@@ -30,7 +30,7 @@ def openai(server: ServerProcess) -> Iterator[OpenAI]:
 
 def said(openai: OpenAI, model: str = "base", **parameters: Any) -> str:
     body: dict[str, Any] = {"messages": GREETING, "max_tokens": 12, "temperature": 0, **parameters}
-    return openai.chat.completions.create(model=model, **body).choices[0].message.content
+    return str(openai.chat.completions.create(model=model, **body).choices[0].message.content)
 
 
 def test_a_conversation_is_answered(openai: OpenAI, client: Client) -> None:
@@ -150,7 +150,7 @@ def test_several_answers_to_one_prompt(openai: OpenAI, stream: bool) -> None:
     alone = [openai.chat.completions.create(**sampled, seed=5 + number) for number in range(3)]
     texts = ["", "", ""]
     if stream:
-        counted = {"stream": True, "stream_options": {"include_usage": True}}
+        counted: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
         *chunks, last = openai.chat.completions.create(**sampled, seed=5, n=3, **counted)
         for choice in (chunk.choices[0] for chunk in chunks):
             texts[choice.index] += choice.delta.content or ""

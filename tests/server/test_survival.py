@@ -100,7 +100,7 @@ def test_watchers_do_not_hold_up_the_end(tiny_path: Path, tmp_path: Path, rows_f
         client = server.start()
         body = {"dataset": client.upload(rows_file)["id"], "profile": PROFILE, "task": TASK}
         posted = client.post("/jobs", {**body, "overrides": {"steps": 100_000}})
-        events = client.events(posted["id"])
+        events: Any = client.events(posted["id"])
         while next(events)[0] != "step":
             pass
         assert server.stop() == 0

@@ -16,7 +16,6 @@ from server.device.prompts import Limits
 from server.device.thread import Device
 from server.metrics import Metrics
 from server.problems import NotReadyError
-from server.services import generation
 from server.services.generation import (
     MOST_TOKENS,
     Answer,
@@ -28,7 +27,7 @@ from server.services.generation import (
 )
 from steerzo_edge.decoding.answer import Answer as TextOfAnswer
 from steerzo_edge.decoding.answer import Logprobs
-from steerzo_edge.decoding.generate import Sampling
+from steerzo_edge.decoding.generate import Sampling, encode_prompt
 from steerzo_edge.errors import PromptTooLongError
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
@@ -193,13 +192,13 @@ def test_an_answer_may_fill_the_context(server: Any) -> None:
 
 def test_prompts_are_encoded_off_the_devices_thread_and_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """So one that is too long is refused while the device is busy, and answers to one prompt share their tokens."""
-    encode, threads = generation.encode_prompt, list[str]()
+    threads: list[str] = []
 
     def noted(*parts: Any, **settings: Any) -> tuple[int, ...]:
         threads.append(threading.current_thread().name)
-        return encode(*parts, **settings)
+        return encode_prompt(*parts, **settings)
 
-    monkeypatch.setattr(generation, "encode_prompt", noted)
+    monkeypatch.setattr("server.services.generation.encode_prompt", noted)
     looked_up: list[str] = []
     server.runner.adapter = lambda name: (looked_up.append(name) or f"job_{name}", None)
     busy = threading.Event()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_real_run() -> None:
 def test_peaks_of_earlier_runs() -> None:
     plain = row(SMALL, [{"cases": [{"title": SMALL.title, "peaks": [100 * MIB]}]}])
     exact = plain["estimated"]
-    known = [{"cases": [{"title": SMALL.title, "peaks": [exact * 2]}]}, {"cases": []}]
+    known: list[dict[str, Any]] = [{"cases": [{"title": SMALL.title, "peaks": [exact * 2]}]}, {"cases": []}]
     found = [
         {"grid": "fitted", **row(SMALL, known)},
         {"grid": "others", **row(SMALL, [{"cases": [{"title": SMALL.title, "peaks": [exact, exact * 3 // 2]}]}])},

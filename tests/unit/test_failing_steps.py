@@ -11,6 +11,7 @@ from server.device.prompts import Limits, Prompts
 from steerzo_edge.decoding import decoder as decoding
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
 from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
+from steerzo_edge.decoding.logprobs import logprobs_of
 from steerzo_edge.decoding.pool import Pool
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
@@ -119,7 +120,7 @@ def test_a_fault_that_passes_fails_nobody(base: Base, monkeypatch: pytest.Monkey
             monkeypatch, lambda ids: every_fifth(RuntimeError("a bit flipped")) if len(ids) > 1 else None
         )
     else:
-        plain = decoding.logprobs_of
+        plain = logprobs_of
         raised = []
 
         def flaky(scores: Tensor, *others: Any) -> Any:
