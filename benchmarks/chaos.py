@@ -1,109 +1,40 @@
-"""A fleet of short jobs, and a server that is killed again and again: what is lost?
+"""Kills a server again and again while it works on many short jobs, and counts what is lost.
 
     python -m benchmarks.chaos [--kills 200] [--modes kill,full,broken,torn]
 
-An undisturbed server runs every job once; its adapters and losses are what is expected. Then another server runs
-the same jobs while it is disturbed, in four ways:
+A first server runs every job once, undisturbed; its adapters and losses are what is expected. Then a second server
+runs the same jobs while it is disturbed, in one of four ways:
 
     kill    SIGKILL at random moments: while it starts, during steps, snapshots and uploads
-    torn    the same, and half a line appended to a journal before the next start
+    torn    SIGKILL too, and half a line is appended to a journal before the next start
     full    the data directory on a small file system that is filled up and emptied again
-    broken  fsync fails with EIO now and then
+    broken  fsync fails with EIO in one of twenty calls
 
-At the end every job must have succeeded, with the same adapter byte for byte and every step once with the same
-loss; every upload that was answered must be there whole, every other one wholly or not at all. Writes
-docs/results/chaos.json, and ends with exit code 1 if anything was lost.
+At the end every job must have succeeded with the expected adapter, byte for byte, and with the expected loss of
+every step, each step once. An upload that was answered must be complete; any other must be complete or absent.
+Writes docs/results/chaos.json, and ends with exit code 1 if anything was lost.
 """
 
 import argparse
-import hashlib
 import json
 import logging
-import signal
-import sqlite3
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.lives import Dice, Life, failing_fsync, free_port, patient
+from benchmarks.chaos_tally import Tally
+from benchmarks.fleet import fleet_of
 from benchmarks.machine import description
-from server.commands.client import Client
-from steerzo_edge.errors import SteerzoError
-
-FINAL = ("succeeded", "failed", "cancelled")
-METHODS: dict[str, dict[str, Any]] = {
-    "two-point, sgd": {"method": {"kind": "two-point"}, "rule": {"kind": "sgd"}},
-    "all-losses, momentum": {"method": {"kind": "all-losses", "pool": 4}, "rule": {"kind": "momentum"}},
-    "guiding vector, adam": {
-        "method": {"kind": "guiding-vector", "pool": 4, "history": "keep-best"},
-        "rule": {"kind": "adam"},
-    },
-}
-FILE_SYSTEM_MIB = 160  # a server with less than 64 MiB says that it is not ready
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one mode has done, and what it has cost."""
-
-    mode: str
-    jobs: int = 0
-    steps: int = 0
-    disturbances: int = 0
-    starts: int = 0
-    uploads: int = 0
-    lost_steps: int = 0
-    different_adapters: int = 0
-    stuck_or_failed_jobs: int = 0
-    lost_or_torn_uploads: int = 0
-    damaged_databases: int = 0
-    seconds: float = 0.0
-    moments: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def lost(self) -> int:
-        """Everything that must be 0, added up."""
-        return (
-            self.lost_steps
-            + self.different_adapters
-            + self.stuck_or_failed_jobs
-            + self.lost_or_torn_uploads
-            + self.damaged_databases
-        )
-
-    def saw(self, moment: str) -> None:
-        """Counts a disturbance by when it came."""
-        self.disturbances += 1
-        self.moments[moment] = self.moments.get(moment, 0) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """The jobs, and what each of them must end with.
-
-    Args:
-        bodies: Requests by name.
-        rows: What they learn from.
-        expected: By name: the adapter's hash, and the loss of every step.
-    """
-
-    bodies: dict[str, dict[str, Any]]
-    rows: list[dict[str, Any]]
-    expected: dict[str, tuple[str, list[float]]]
+from benchmarks.storm import Storm
 
 
 def main() -> None:
-    """The command."""
+    """Runs every mode, then prints and writes what was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="SIGKILLs in mode kill; other modes take a quarter")
     parser.add_argument("--modes", default="kill,torn,full,broken")
@@ -116,274 +47,14 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        fleet = _fleet(root, options)
+        fleet = fleet_of(root, options)
         tallies = []
         for mode in options.modes.split(","):
             number = options.kills if mode == "kill" else max(options.kills // 4, 1)
-            tallies.append(_Storm(root / mode, fleet, mode, number, options).run())
+            tallies.append(Storm(root / mode, fleet, mode, number, options).run())
             print(json.dumps(asdict(tallies[-1])), flush=True)  # noqa: T201
     _report(tallies, options)
     sys.exit(1 if any(tally.lost for tally in tallies) else 0)
-
-
-def _fleet(root: Path, options: argparse.Namespace) -> Fleet:
-    rows = [
-        {"text": f"{'good' if i % 3 else 'bad'} number {i}", "label": "no" if i % 3 else "ok"} for i in range(60)
-    ]
-    kinds = list(METHODS)
-    bodies = {
-        f"job {index}": {
-            "profile": {
-                "subset": {"kind": "lora", "rank": 2, "last_layers": 1},
-                **METHODS[kinds[index % len(kinds)]],
-                "batch": {"examples": 4, "max_tokens": 48},
-                "steps": options.steps,
-                "evaluate": {"every": 15, "holdout": 0.2},
-            },
-            "overrides": {"method.epsilon": 0.01, "rule.learning_rate": 0.01},
-            "task": {"template": "{text} =>", "options": {"ok": "yes", "no": "no"}},
-            "seed": index,
-        }
-        for index in range(options.jobs)
-    }
-    log = root / "calm.log"
-    life = Life(root / "calm", port := free_port(), log, _settings(options))
-    expected = {}
-    with Client(f"http://127.0.0.1:{port}") as client:
-        try:
-            if not life.ready(client):
-                raise SteerzoError("the undisturbed server did not start", hint=f"See {log}.")
-            dataset = client.post("/datasets", {"rows": rows, "name": "rows"})["id"]
-            made = {name: client.post("/jobs", {"dataset": dataset, **body})["id"] for name, body in bodies.items()}
-            for name, id in made.items():
-                while (job := client.get(f"/jobs/{id}"))["state"] not in FINAL:
-                    time.sleep(0.05)
-                if job["state"] != "succeeded":
-                    raise SteerzoError(f"{name} failed undisturbed: {job['error']}")
-                expected[name] = (job["adapter"]["sha256"], _losses(client, id))
-        finally:
-            life.end()
-    return Fleet(bodies, rows, expected)
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    return {"base": options.base, "snapshot_every": 7, "retry_delay_s": 0.2, "retry_attempts": 100}
-
-
-class _Storm:
-    """One mode: lives one after the other until enough has gone wrong, then a calm one until all jobs have ended.
-
-    Args:
-        root: Of this mode's files.
-        fleet: What is to be done.
-        mode: How it is disturbed.
-        number: How often.
-        options: Of the command.
-    """
-
-    def __init__(self, root: Path, fleet: Fleet, mode: str, number: int, options: argparse.Namespace) -> None:
-        self._root, self._fleet, self._mode, self._number, self._options = root, fleet, mode, number, options
-        # The log lies beside the disk that may be full.
-        self._disk, self._log = root / "disk", root / "server.log"
-        self._data = self._disk / "data"
-        self._port = free_port()
-        self._dice = Dice(options.seed)
-        self._tally = Tally(mode)
-        self._dataset: str | None = None
-        self._jobs: dict[str, str] = {}  # name with round -> id
-        self._uploads: dict[str, str] = {}  # hash -> id, of those that were answered
-
-    def run(self) -> Tally:
-        """Everything."""
-        self._disk.mkdir(parents=True)
-        began = time.monotonic()
-        disturbed: Callable[[], None] = {
-            "kill": self._killed,
-            "torn": self._torn,
-            "full": self._full,
-            "broken": self._broken,
-        }[self._mode]
-        with Client(f"http://127.0.0.1:{self._port}") as self._client:
-            disturbed()
-            if self._jobs:
-                self._calm()
-        self._tally.seconds = round(time.monotonic() - began, 1)
-        return self._tally
-
-    def _life(self, wound: Callable[[], None] | None = None) -> Life:
-        self._tally.starts += 1
-        return Life(self._data, self._port, self._log, _settings(self._options), wound)
-
-    def _killed(self) -> None:
-        """Kills are dealt over start-up (a quarter), steps, and uploads (a quarter)."""
-        startup_s = 1.0
-        while self._tally.disturbances < self._number:
-            life = self._life()
-            if self._dice.number() < 0.25:
-                life.kill_in(self._dice.number(startup_s))
-                self._tally.saw("start-up")
-            elif life.ready(self._client):
-                startup_s = time.monotonic() - life.began
-                self._work_on()
-                uploading = self._dice.number() < 0.34
-                life.kill_in(self._dice.number(0.05 if uploading else 0.7))
-                self._tally.saw("upload" if uploading else "jobs")
-                if uploading:
-                    while not life.is_over:
-                        self._upload()
-            life.outlive()
-
-    def _torn(self) -> None:
-        while self._tally.disturbances < self._number:
-            life = self._life()
-            if life.ready(self._client):
-                self._work_on()
-                life.kill_in(self._dice.number(0.7))
-                life.outlive()
-                self._tear()
-
-    def _tear(self) -> None:
-        """Half a line at the end of the journals of jobs that are not done."""
-        for journal in self._data.glob("jobs/*/journal"):
-            whole = journal.read_bytes()
-            last = whole[whole.rstrip(b"\n").rfind(b"\n") + 1 :]
-            if (journal.parent / "adapter").exists() or not whole.endswith(b"\n") or len(last) < 4:
-                continue
-            with journal.open("ab") as file:
-                file.write(last[: 1 + self._dice.choice(len(last) - 2)])
-            self._tally.saw("torn line")
-
-    def _full(self) -> None:
-        """A file system of its own, filled up by a file beside the data."""
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={FILE_SYSTEM_MIB}m", "tmpfs", str(self._disk)]
-        subprocess.run(mount, check=True)
-        life = self._life()
-        try:
-            life.ready(self._client)
-            while self._tally.disturbances < self._number:
-                self._work_on()
-                time.sleep(self._dice.number(0.6))
-                self._fill()
-                self._upload()
-                time.sleep(self._dice.number(0.6))
-                (self._disk / "balloon").unlink()
-                self._tally.saw("disk full")
-                if life.is_over:
-                    life = self._life()
-                    life.ready(self._client)
-            self._calm(life)
-        finally:
-            life.end(signal.SIGKILL)
-            subprocess.run(["umount", str(self._disk)], check=True)
-
-    def _fill(self) -> None:
-        with (self._disk / "balloon").open("wb", buffering=0) as balloon, suppress(OSError):
-            while True:
-                balloon.write(bytes(1 << 16))
-
-    def _broken(self) -> None:
-        for seed in range(max(self._number // 10, 1)):
-            life = self._life(failing_fsync(seed, 0.05))
-            if life.ready(self._client):
-                for _ in range(10):
-                    self._work_on()
-                    self._upload()
-                    time.sleep(self._dice.number(0.5))
-                    self._tally.saw("fsync fails, 1 in 20")
-            life.end()
-
-    def _work_on(self) -> None:
-        """Makes sure that there is something to do; requests are sent again until they are answered."""
-        if self._dataset is None:
-            body = {"rows": self._fleet.rows, "name": "rows"}
-            found = self._asked(lambda client: client.post("/datasets", body))
-            self._dataset = found and found["id"]
-        if self._dataset is None:
-            return
-        listed = self._asked(lambda client: client.get("/jobs?state=queued"))
-        if listed is None or len(listed["jobs"]) > len(self._fleet.bodies) // 2:
-            return
-        names = list(self._fleet.bodies)
-        for name in names[: len(names) // 2] if self._dice.number() < 0.5 else names[len(names) // 2 :]:
-            number = sum(key.startswith(f"{name}/") for key in self._jobs)
-            key = f"{name}/{number}"
-            body = {"dataset": self._dataset, **self._fleet.bodies[name]}
-            posted = self._asked(lambda client: _post(client, body, key))  # noqa: B023
-            if posted is not None:
-                self._jobs[key] = posted["id"]
-
-    def _upload(self) -> None:
-        """Some rows of their own, a few hundred kilobytes."""
-        mark = self._dice.choice(2**31)
-        rows = "".join(f'{{"prompt": "{mark} {i}", "completion": "{"x" * 200}"}}\n' for i in range(1000)).encode()
-        path = self._root / "upload.jsonl"
-        path.write_bytes(rows)
-        answered = self._asked(lambda client: client.upload(path, str(mark)))
-        self._tally.uploads += 1
-        if answered is not None:
-            self._uploads[answered["id"]] = hashlib.sha256(rows).hexdigest()
-
-    def _asked(self, call: Callable[[Client], Any]) -> Any | None:
-        """The answer; None if there was none, or the server said that it could not."""
-        try:
-            return patient(self._client, call)
-        except SteerzoError as error:
-            if str(error).startswith(("507", "503", "429")):
-                return None
-            raise
-
-    def _calm(self, life: Life | None = None) -> None:
-        """Lets every job end, and counts what is not as it should be."""
-        life = life or self._life()
-        if not life.ready(self._client):
-            raise SteerzoError("the server does not start any more", hint=f"See {self._log}.")
-        tally = self._tally
-        deadline = time.monotonic() + 600
-        for key, id in self._jobs.items():
-            while (job := self._client.get(f"/jobs/{id}"))["state"] not in FINAL and time.monotonic() < deadline:
-                time.sleep(0.02)
-            sha256, losses = self._fleet.expected[key.partition("/")[0]]
-            tally.jobs += 1
-            tally.steps += len(losses)
-            if job["state"] != "succeeded":
-                tally.stuck_or_failed_jobs += 1
-                print(key, job["state"], job["error"], file=sys.stderr)  # noqa: T201
-                continue
-            tally.different_adapters += job["adapter"]["sha256"] != sha256
-            found = _losses(self._client, id)
-            tally.lost_steps += sum(a != b for a, b in zip(found, losses, strict=False)) + abs(
-                len(found) - len(losses)
-            )
-        known = {one["id"]: one for one in self._client.get("/datasets")["datasets"]}
-        life.end(signal.SIGTERM)
-        tally.lost_or_torn_uploads += self._torn_uploads(known)
-        with closing(sqlite3.connect(self._data / "steerzo.sqlite")) as database:
-            tally.damaged_databases += database.execute("PRAGMA integrity_check").fetchone()[0] != "ok"
-        self._jobs.clear()
-        self._uploads.clear()
-
-    def _torn_uploads(self, known: dict[str, Any]) -> int:
-        files = {path.stem: path for path in (self._data / "datasets").iterdir()}
-        lost = sum(id not in known for id in self._uploads)
-        without_row = sum(stem not in known for stem in files)
-        torn = sum(
-            id not in files or hashlib.sha256(files[id].read_bytes()).hexdigest() != sha256
-            for id, sha256 in self._uploads.items()
-        )
-        return lost + without_row + torn
-
-
-def _post(client: Client, body: dict[str, Any], key: str) -> dict[str, Any]:
-    response = client.http.post("/jobs", json=body, headers={"Idempotency-Key": key})
-    if response.is_error:
-        raise SteerzoError(f"{response.status_code}: {response.text}")
-    found: dict[str, Any] = response.json()
-    return found
-
-
-def _losses(client: Client, job: str) -> list[float]:
-    """By step; a step that is missing or there twice moves all that follow."""
-    return [step["loss"] for step in client.get(f"/jobs/{job}/metrics")["steps"]]
 
 
 def _report(tallies: list[Tally], options: argparse.Namespace) -> None:

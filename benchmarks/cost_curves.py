@@ -1,4 +1,4 @@
-"""What a step costs as one thing grows: pool, length of rows, depth of the subset, rows a step.
+"""Measures what a step costs as one setting grows: pool, length of rows, depth of the subset, rows in a batch.
 
     python -m benchmarks.cost_curves [--json FILE] [--plot FILE]
 

@@ -1,4 +1,4 @@
-"""Readers of events and submitters of jobs, many at a time, in one process: the load of `benchmarks.load`.
+"""The load of `benchmarks.load`: many readers of events and many submitters of jobs, in one process.
 
     python -m benchmarks.crowd URL JOB DATASET --readers 200 --submitters 50 --seconds 20
 
@@ -28,7 +28,7 @@ PAUSE_S = 1.0
 
 
 class Crowd:
-    """All of them.
+    """All readers and submitters.
 
     Args:
         url: Of the server.
@@ -106,7 +106,7 @@ class Crowd:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the crowd and prints what it saw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("job")

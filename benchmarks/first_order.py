@@ -1,4 +1,4 @@
-"""The ceiling: the same subset, rows and batches with exact gradients (back-propagation) and Adam."""
+"""Trains with exact gradients (back-propagation) and Adam: the best that a subset and its batches allow."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One fine-tuning run on real rows, and what it reached: what `benchmarks.quality` is made of.
+"""One fine-tuning run of `benchmarks.quality` on real rows, and what it reached.
 
 A run is a function of (dataset, method, learning rate, budget, seed); its curve is the loss and accuracy on
 validation rows over forward passes. The frozen prefix of a dataset is computed once and shared by all its runs.
@@ -36,11 +36,11 @@ POINTS = 12
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a dataset is and how it is put to the model.
+    """Where a dataset is, and the prompt that its rows become.
 
     Args:
         folder: Under the directory of the public data sets.
-        text: The field of a row, or fields to be joined by a blank.
+        text: The field of a row, or fields that are joined by a blank.
         label: The field of its class.
         template: The prompt.
         options: The answer word of each class, one token each for the bundled base.
@@ -87,7 +87,7 @@ class Rows:
     Args:
         train: To learn from.
         validation: To draw curves and choose learning rates by.
-        test: Looked at once, at the end of a run.
+        test: Evaluated once, at the end of a run.
     """
 
     train: Dataset
@@ -165,7 +165,7 @@ class Bed:
         return parts
 
     def tested(self, parts: Parts) -> Evaluation:
-        """The test rows, with the parameters as they are."""
+        """Evaluates the test rows with the parameters as they are."""
         return evaluate(self.base, self.test, Copies(parts.subset, 1).hold())
 
 
@@ -191,7 +191,7 @@ def steps_within(budget: int, settings: Mapping[str, Any]) -> int:
 
 
 def learn(bed: Bed, settings: Mapping[str, Any], steps: int, seed: int) -> dict[str, Any]:
-    """A whole run.
+    """Trains to the end of the budget.
 
     Returns:
         JSON-ready: "curve", rows of (step, forwards, loss, accuracy) on validation rows; "loss",

@@ -1,5 +1,6 @@
-"""Servers that live and die: forked from a process that has imported everything, so that a life begins within a
-second, and killed from outside at any moment.
+"""Server processes that are started within a second and killed at any moment.
+
+They are forked from a process that has imported everything.
 """
 
 import errno
@@ -19,11 +20,11 @@ from server.commands.client import Client
 from server.commands.serve import serve_command
 
 START_S = 120.0
-Wound = Callable[[], None]
+Sabotage = Callable[[], None]
 
 
-class Dice:
-    """Chance from a seed."""
+class SeededRandom:
+    """Random numbers from a seed."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -45,16 +46,16 @@ class Life:
         port: Where it listens.
         log: Where it writes what it says.
         settings: Of the server, by name.
-        wound: Called in the new process first of all: what is to go wrong in it.
+        sabotage: Called first in the new process; it makes something go wrong there later.
     """
 
     def __init__(
-        self, data_dir: Path, port: int, log: Path, settings: dict[str, Any], wound: Wound | None = None
+        self, data_dir: Path, port: int, log: Path, settings: dict[str, Any], sabotage: Sabotage | None = None
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.pid = os.fork()
         if self.pid == 0:
-            _live(log, {"port": port, "data_dir": data_dir, **settings}, wound)
+            _serve(log, {"port": port, "data_dir": data_dir, **settings}, sabotage)
         self.began = time.monotonic()
         self._status: int | None = None
 
@@ -67,7 +68,7 @@ class Life:
         return self._status is not None
 
     def ready(self, client: Client, timeout_s: float = START_S) -> bool:
-        """Waits until it can work; False if it ends before."""
+        """Waits until it is ready; False if it ends before."""
         deadline = time.monotonic() + timeout_s
         while not client.ready():
             if self.is_over:
@@ -78,9 +79,9 @@ class Life:
         return True
 
     def kill_in(self, seconds: float) -> None:
-        """Has SIGKILL sent after a while, by a process of its own: whatever this one does meanwhile."""
+        """Starts a process that sends SIGKILL after some seconds, whatever this process does meanwhile."""
         if os.fork() == 0:
-            if os.fork() == 0:  # an orphan, which nobody has to wait for
+            if os.fork() == 0:  # a grandchild, which init waits for
                 time.sleep(seconds)
                 try:
                     os.kill(self.pid, signal.SIGKILL)
@@ -93,9 +94,9 @@ class Life:
         """Sends a signal and waits; the exit code, negative for a signal's."""
         if not self.is_over:
             os.kill(self.pid, number)
-        return self.outlive(timeout_s)
+        return self.wait(timeout_s)
 
-    def outlive(self, timeout_s: float = 60.0) -> int:
+    def wait(self, timeout_s: float = 60.0) -> int:
         """Waits for the end; the exit code, negative for a signal's."""
         deadline = time.monotonic() + timeout_s
         while not self.is_over:
@@ -107,44 +108,44 @@ class Life:
 
 
 def free_port() -> int:
-    """A loopback port that nobody has."""
+    """A loopback port that no process listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
-def failing_fsync(seed: int, share: float, after_s: float = 2.0) -> Wound:
-    """A disk that now and then does not take what it is given: fsync raises EIO.
+def failing_fsync(seed: int, share: float, after_s: float = 2.0) -> Sabotage:
+    """Makes fsync raise EIO in some of its calls, as on a disk that fails.
 
     Args:
         seed: Of which calls fail.
         share: Of all calls.
-        after_s: The start-up is spared for so long.
+        after_s: No call fails in the first so many seconds, while the server starts.
     """
 
-    def wound() -> None:
-        dice, real, born = Dice(seed), os.fsync, time.monotonic()
+    def sabotage() -> None:
+        random, real, born = SeededRandom(seed), os.fsync, time.monotonic()
 
         def fsync(handle: Any) -> None:
-            if time.monotonic() - born > after_s and dice.number() < share:
+            if time.monotonic() - born > after_s and random.number() < share:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             real(handle)
 
         os.fsync = fsync  # type: ignore[assignment]
 
-    return wound
+    return sabotage
 
 
-def patient(client: Client, call: Callable[[Client], Any]) -> Any | None:
-    """An answer, or None if the server went away meanwhile."""
+def answer_or_none(client: Client, call: Callable[[Client], Any]) -> Any | None:
+    """An answer, or None if the connection broke because the server ended."""
     try:
         return call(client)
     except httpx.TransportError:
         return None
 
 
-def _live(log: Path, settings: dict[str, Any], wound: Wound | None) -> None:
-    """The child: never returns."""
+def _serve(log: Path, settings: dict[str, Any], sabotage: Sabotage | None) -> None:
+    """Serves in the child process; never returns."""
     code = 1
     try:
         import logging
@@ -157,8 +158,8 @@ def _live(log: Path, settings: dict[str, Any], wound: Wound | None) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
         # The thread that owns the model starts fresh in this process; one is enough for a small one.
         torch.set_num_threads(1)
-        if wound is not None:
-            wound()
+        if sabotage is not None:
+            sabotage()
         serve_command({}, **settings)
         code = 0
     except SystemExit as ended:

@@ -1,9 +1,10 @@
-"""A job that trains while many watch and many submit: is it slower, does anything fail, does memory grow?
+"""Measures a job that trains while many clients follow events and submit jobs: its speed, failures and memory.
 
     python -m benchmarks.load [--readers 200] [--submitters 50] [--rounds 4] [--seconds 15]
 
-Quiet and loud stretches in turn, on one server and one job; speed is steps a second over a stretch. The crowd runs
-at low priority in a process of its own, for it stands for other machines. Writes docs/results/load.json.
+One server runs one job. Intervals with and without clients take turns; speed is steps a second over an interval.
+The clients stand for other machines, so they run at low priority in a process of their own. Writes
+docs/results/load.json.
 """
 
 import argparse
@@ -35,7 +36,7 @@ LONG = {
 
 
 def main() -> None:
-    """The command."""
+    """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readers", type=int, default=200)
     parser.add_argument("--submitters", type=int, default=50)
@@ -106,7 +107,7 @@ def _measured(client: Client, server: int, options: argparse.Namespace) -> dict[
 
 
 def _speed(client: Client, job: str, seconds: float) -> float:
-    """Steps a second, over so many seconds."""
+    """Steps a second, measured over some seconds."""
     first, began = client.get(f"/jobs/{job}")["step"], time.monotonic()
     time.sleep(seconds)
     last = client.get(f"/jobs/{job}")["step"]

@@ -1,4 +1,4 @@
-"""What this machine can do: the limit that step times are held against."""
+"""Measures the rate of matrix products of this machine: the limit that step times are compared with."""
 
 import platform
 import time
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """Seconds until a call's work is done on the device, and what it gave."""
+    """Seconds until a call's work is done on the device, and its result."""
     _wait(device)
     started = time.perf_counter()
     found = call()

@@ -1,11 +1,11 @@
-"""Peak memory of a step against plain inference on the same batches, each in a fresh process.
+"""Compares the peak memory of a step with that of inference on the same batches, each in a fresh process.
 
     python -m benchmarks.memory [--shape qwen3-0.6b] [--json FILE]
 
-Inference is one forward of the engine with the adapter active: packed rows, option logits only, no gradient; the
-leanest there is. `transformers` is the same batch through the model's own forward, padded, full logits. A step is a
-whole one: noise, probes, update; three of them on three batches. On the CPU peaks are of the resident set, the
-Python runtime included; on CUDA of torch's allocator.
+Inference is one forward of the engine with the adapter active: packed rows, option logits only, no gradient.
+`transformers` is the same batch through the model's own forward, padded, full logits. A step has noise, probes and
+update; three steps are run, on three batches. On the CPU the peak is that of the resident set, the Python runtime
+included; on CUDA that of torch's allocator.
 """
 
 import argparse
@@ -157,8 +157,8 @@ def _peak_of(call: Callable[[], None], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats()
         call()
         return torch.cuda.max_memory_allocated()
-    ctypes.CDLL(None).malloc_trim(0)  # what loading freed is not part of what runs
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    ctypes.CDLL(None).malloc_trim(0)  # gives back what loading has freed
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
     call()
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

@@ -1,4 +1,4 @@
-"""Which method learns most from a forward pass: every method at the same number of forwards, each at its own rate.
+"""Compares what methods learn from the same number of forward passes, each at its own learning rate.
 
     python -m benchmarks.quality [--datasets snips,trec] [--workers 2]      run what is missing, then report
     python -m benchmarks.quality --report                                   tables, pictures and quality.json only
@@ -50,12 +50,12 @@ AUTO = (DEFAULT, "all-losses(8) normalized", "all-losses(8)")
 SEEDS = (0, 1, 2)
 EXACT_RATES = (1e-3, 3e-3, 1e-2)
 EPSILON = 0.03
-EXACT_SHARE = 16  # the ceiling has one step for so many forwards
+EXACT_SHARE = 16  # one step of exact gradients for so many forwards
 RESULTS = Path("docs/results")
 
 
 def main() -> None:
-    """The command."""
+    """Runs what is missing, then reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", default=",".join(NAMES))
     parser.add_argument("--methods", default=",".join(METHODS))
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _share_out(options: argparse.Namespace) -> None:
-    """Datasets to processes of one thread each: small products gain little from a second core."""
+    """Gives datasets to processes of one thread each: small products gain little from a second core."""
     waiting = options.datasets.split(",")
     running: list[subprocess.Popen[bytes]] = []
     passed = (
@@ -111,7 +111,7 @@ def _share_out(options: argparse.Namespace) -> None:
 
 
 class _Log:
-    """The runs of a dataset, one a line; a run that is there is not done again."""
+    """The runs of a dataset, one on each line; a run that is there is not done again."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def _tuned(bed: Bed, log: _Log, method: str, kind: str, budget: int) -> float:
 
 
 def _first_guess(bed: Bed, log: _Log, method: str, kind: str, budget: int) -> int:
-    """What a run that sets no rate would take, as a power of 2."""
+    """The rate that a run with `auto` takes, rounded to a power of 2."""
 
     def work() -> dict[str, Any]:
         steps = steps_within(budget, settings_of(METHODS[method], 1.0, EPSILON))

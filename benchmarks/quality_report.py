@@ -3,35 +3,33 @@
 quality.json               every run; `default`; `summary`, a row for each dataset and method
 quality_forwards.png       validation loss over forward passes, a panel for each dataset
 quality_seconds.png        the same over seconds on the machine of the runs
-quality_equal_steps.png    the papers' claim: at equal steps, and at equal forwards
+quality_equal_steps.png    the papers' comparison at equal steps, and ours at equal forward passes
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-Run = dict[str, Any]
+from benchmarks.quality_curves import EXACT, Run, by_method, common_points, cost_of, final_loss
+from benchmarks.quality_pictures import SHOWN, draw_curves, draw_equal_steps
+
 INTRODUCTION = """# Methods at equal forward passes
 
-Written by `python -m benchmarks.quality --report`; what is compared, and how, is said in docs/benchmarks.md.
+Written by `python -m benchmarks.quality --report`; docs/benchmarks.md says what is compared, and how.
 Medians over the seeds, in brackets the lowest and the highest. "Ratio": forwards until the loss that two-point ends
 with, over the budget; "to best": until the lowest median loss that two-point has anywhere. "Auto": nothing set by
 hand, "gap": its loss over that of the tuned rate. The default is {default}."""
 REFERENCE = "two-point"
-EXACT = "exact"
 COLUMNS = (
     "dataset", "method", "rate", "loss", "spread", "accuracy", "test", "ratio", "to best", "auto loss", "auto gap",
 )  # fmt: skip
-SHOWN = ("two-point", "guiding-vector(2)", "guiding-vector(8)", "greedy(4)", "all-losses(8)", "weighted-guide(16)")
 
 
 def report(out: Path, default: str) -> None:
@@ -59,11 +57,11 @@ def report(out: Path, default: str) -> None:
     mpl.use("agg")
     seconds = {run["dataset"]: run["seconds"] for run in runs if run["kind"] == "seconds"}
     shown = [*SHOWN, default]
-    _picture(
-        out / "quality_forwards.png", runs, datasets, shown, lambda run, step: step * _cost(run), "forward passes"
+    draw_curves(
+        out / "quality_forwards.png", runs, datasets, shown, lambda run, step: step * cost_of(run), "forward passes"
     )
     timed = [name for name in datasets if name in seconds]
-    _picture(
+    draw_curves(
         out / "quality_seconds.png",
         runs,
         timed,
@@ -71,16 +69,16 @@ def report(out: Path, default: str) -> None:
         lambda run, step: step * seconds[run["dataset"]][run["method"]],
         "seconds",
     )
-    _equal_steps(out / "quality_equal_steps.png", runs, default)
+    draw_equal_steps(out / "quality_equal_steps.png", runs, default)
 
 
 def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Rows of one dataset, the reference first."""
-    tuned = _by_method([run for run in runs if run["kind"] == "tuned"])
-    auto = _by_method([run for run in runs if run["kind"] == "auto"])
+    """Rows of the summary for one dataset, the reference first."""
+    tuned = by_method([run for run in runs if run["kind"] == "tuned"])
+    auto = by_method([run for run in runs if run["kind"] == "auto"])
     if REFERENCE not in tuned:
         return
-    aim = median(_final(run) for run in tuned[REFERENCE])
+    aim = median(final_loss(run) for run in tuned[REFERENCE])
     best = _best(tuned[REFERENCE])
     for method, own in tuned.items():
         row = {"dataset": own[0]["dataset"], "method": method, "rate": own[0]["rate"], "seeds": len(own)}
@@ -95,7 +93,7 @@ def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
         yield row
     exact = [run for run in runs if run["kind"] == EXACT]
     if exact:
-        best = min((run for run in exact if run["seed"] == 0), key=_final)["rate"]
+        best = min((run for run in exact if run["seed"] == 0), key=final_loss)["rate"]
         own = [run for run in exact if run["rate"] == best]
         yield {"dataset": own[0]["dataset"], "method": own[0]["method"], "rate": best, "seeds": len(own)} | _spread(
             own
@@ -103,28 +101,12 @@ def _summary(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 
 def _best(runs: Sequence[Run]) -> float:
-    """The best median loss on the way: a run that was best in the middle sets a higher mark than its end."""
-    return float(min((median(losses) for _, losses in _common(runs)), default=math.inf))
-
-
-def _common(runs: Sequence[Run]) -> list[tuple[int, list[float]]]:
-    """Steps and their losses, run by run, as far as all runs have them: one that diverged ends early."""
-    curves = [{point[0]: point[2] for point in run["curve"] if point[2] is not None} for run in runs]
-    return [
-        (step, [curve[step] for curve in curves]) for step in curves[0] if all(step in curve for curve in curves)
-    ]
-
-
-def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of each method at the rate and budget that were chosen: those that all its seeds have."""
-    grouped: dict[str, dict[Any, list[Run]]] = {}
-    for run in runs:
-        grouped.setdefault(run["method"], {}).setdefault((run["rate"], run["budget"]), []).append(run)
-    return {method: max(alike.values(), key=len) for method, alike in grouped.items()}
+    """The lowest median loss at any step: some runs are better in the middle than at their end."""
+    return float(min((median(losses) for _, losses in common_points(runs)), default=math.inf))
 
 
 def _spread(runs: Sequence[Run]) -> dict[str, Any]:
-    losses = sorted(_final(run) for run in runs)
+    losses = sorted(final_loss(run) for run in runs)
     accuracies = sorted(run["accuracy"] or 0.0 for run in runs)
     tests = sorted((run.get("test") or {}).get("accuracy") or 0.0 for run in runs)
     return {
@@ -139,13 +121,9 @@ def _spread(runs: Sequence[Run]) -> dict[str, Any]:
 def _gap(tuned: Sequence[Run], auto: Sequence[Run]) -> float | None:
     """How much worse the median validation loss is without a setting by hand, relative; below 0 is better."""
     seeds = {run["seed"] for run in auto}
-    ours = median(_final(run) for run in auto)
-    theirs = median(_final(run) for run in tuned if run["seed"] in seeds)
+    ours = median(final_loss(run) for run in auto)
+    theirs = median(final_loss(run) for run in tuned if run["seed"] in seeds)
     return _number(ours / theirs - 1)
-
-
-def _final(run: Run) -> float:
-    return math.inf if run["loss"] is None else float(run["loss"])
 
 
 def _forwards_to(run: Run, aim: float) -> float:
@@ -154,7 +132,7 @@ def _forwards_to(run: Run, aim: float) -> float:
     for step, _, loss, _ in run["curve"]:
         if loss is None:
             continue
-        forwards = step * _cost(run)
+        forwards = step * cost_of(run)
         if loss <= aim:
             if before is None or before[1] <= loss:
                 return float(forwards)
@@ -162,12 +140,6 @@ def _forwards_to(run: Run, aim: float) -> float:
             return float(before[0] + share * (forwards - before[0]))
         before = forwards, loss
     return math.inf
-
-
-def _cost(run: Run) -> float:
-    """Forward passes a step; what tuning took is spread over the steps."""
-    steps = int(run["curve"][-1][0])
-    return int(run["forwards"]) / steps if steps else 0.0
 
 
 def _number(value: float) -> float | None:
@@ -229,80 +201,3 @@ def _markdown(summary: Sequence[dict[str, Any]], overall: dict[str, float | None
 
 def _shown(value: float | None) -> str:
     return "never" if value is None else f"{value:.3f}"
-
-
-def _picture(
-    path: Path,
-    runs: Sequence[Run],
-    datasets: Sequence[str],
-    methods: Sequence[str],
-    along: Callable[[Run, int], float],
-    label: str,
-) -> None:
-    if not datasets:
-        return
-    columns = min(3, len(datasets))
-    rows = -(-len(datasets) // columns)
-    figure = Figure(figsize=(5 * columns, 3.8 * rows + 0.6), layout="constrained")
-    axes = [figure.add_subplot(rows, columns, index + 1) for index in range(len(datasets))]
-    for name, place in zip(datasets, axes, strict=True):
-        own = _by_method([run for run in runs if run["dataset"] == name and run["kind"] == "tuned"])
-        for index, method in enumerate(methods):
-            if method in own:
-                _curve(place, own[method], along, method, index, bold=method == methods[-1])
-        _ends(place, [run for run in runs if run["dataset"] == name])
-        place.set(title=name, xlabel=label, ylabel="validation loss, nats")
-        place.set_ylim(top=1.05 * max(run["curve"][0][2] for own_runs in own.values() for run in own_runs))
-    _legend(figure, axes)
-    figure.savefig(path, dpi=110)
-
-
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels, each line once."""
-    pairs = [zip(*place.get_legend_handles_labels(), strict=True) for place in axes]
-    named = {label: handle for pair in pairs for handle, label in pair}
-    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5, frameon=False)
-
-
-def _curve(
-    place: Axes, runs: Sequence[Run], along: Callable[[Run, int], float], label: str, index: int, *, bold: bool
-) -> None:
-    """The median over the seeds, and between which values they lie."""
-    common = _common(runs)
-    x = [along(runs[0], step) for step, _ in common]
-    losses = [values for _, values in common]
-    color = "black" if bold else f"C{index}"
-    place.plot(x, [median(values) for values in losses], label=label, color=color, linewidth=2.4 if bold else 1.3)
-    place.fill_between(x, [min(v) for v in losses], [max(v) for v in losses], color=color, alpha=0.1, linewidth=0)
-
-
-def _ends(place: Axes, runs: Sequence[Run]) -> None:
-    """The floor and the ceiling, as level lines."""
-    tuned = [run for run in runs if run["kind"] == "tuned"]
-    if tuned:
-        place.axhline(tuned[0]["curve"][0][2], color="grey", linestyle=":", linewidth=1, label="zero-shot")
-    exact = [_final(run) for run in runs if run["kind"] == EXACT]
-    if exact:
-        place.axhline(min(exact), color="grey", linestyle="--", linewidth=1, label="exact gradients (Adam)")
-
-
-def _equal_steps(path: Path, runs: Sequence[Run], default: str) -> None:
-    """Left the x-axis of the papers, right the one that costs: the same runs of equal length in steps."""
-    equal = [run for run in runs if run["kind"] == "equal-steps"]
-    datasets = list(dict.fromkeys(run["dataset"] for run in equal))
-    if not datasets:
-        return
-    figure = Figure(figsize=(10, 3.8 * len(datasets) + 0.6), layout="constrained")
-    for row, name in enumerate(datasets):
-        for column, (kind, title) in enumerate((("equal-steps", "equal steps"), ("tuned", "equal forwards"))):
-            own = _by_method([run for run in runs if run["dataset"] == name and run["kind"] == kind])
-            place = figure.add_subplot(len(datasets), 2, 2 * row + column + 1)
-            for index, method in enumerate(method for method in [*SHOWN, default] if method in own):
-                steps: Callable[[Run, int], float] = (
-                    (lambda run, step: float(step)) if column == 0 else (lambda run, step: step * _cost(run))
-                )
-                _curve(place, own[method], steps, method, index, bold=method == default)
-            label = "steps" if column == 0 else "forward passes"
-            place.set(title=f"{name}, {title}", xlabel=label, ylabel="validation loss, nats")
-    _legend(figure, figure.axes)
-    figure.savefig(path, dpi=110)

@@ -2,15 +2,15 @@
 
     python -m benchmarks.real_shapes [--shapes opt-1.3b,llama-3.1-8b,...] [--tokens 64,512] [--json FILE]
 
-For a GPU. Rows of exactly so many random tokens, so that nobody pads; two options of one token each. All three
-alternate in one run:
+For a GPU. All rows have the same number of random tokens, so there is no padding, and two options of one token
+each. The three alternate in one run:
 
     reference    the published loop (benchmarks.reference): a sequence an option, one probe at a time, full logits
     qlora        peft LoRA of the same rank, Adam: one forward and one backward over one sequence an example
     ours         stacked probes, and one probe at a time
 
-Peak memory is torch's allocator's while the step runs, less the other contestants' weights. One step of each method
-is not the same progress: the table is about cost.
+Peak memory is that of torch's allocator while the step runs, less the weights of the other two. One step of each
+method is not the same progress: the table is about cost.
 """
 
 import argparse
@@ -154,7 +154,7 @@ def _first_order(reference: Reference, data: Choices, batch: int) -> Step:
     labels[:, -1] = ids[:, -1]
 
     def step() -> None:
-        reference.model.train()  # bitsandbytes' inference kernels know no gradient
+        reference.model.train()  # bitsandbytes' inference kernels have no gradient
         for parameter in trained:
             parameter.requires_grad_(True)
         reference.model(input_ids=ids, labels=labels).loss.backward()

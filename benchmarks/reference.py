@@ -1,4 +1,4 @@
-"""The published loop, plainly: what the engine is measured against.
+"""The published training loop, which the engine is compared with.
 
 peft LoRA on the same bitsandbytes base; parameters perturbed in place, +1, -2, +1, one forward for each probe;
 rows padded to the longest; for classification one sequence for each option; logits for every position; greedy

@@ -1,12 +1,12 @@
-"""Prompts answered together, idle and beside a job: first token, gaps between tokens, tokens a second.
+"""Measures prompts that are answered together, with and without a job: first token, gaps, tokens a second.
 
     python -m benchmarks.serving [--concurrency 1,2,4,8,16,32] [--adapters 1,2,4,8,16,32] [--json FILE]
 
 Through the server's own device thread, without HTTP, on the bundled base and on a random Llama of 100 million
-parameters, both in nf4. Every round takes each base and each arrangement once, those of others among them, so that
-all see the same machine; figures are medians over rounds. `--adapters` are counted at 8 prompts at once (or at as
-many as there are adapters, if those are more). The others answer in one call, without pieces or a job beside them:
-`transformers`' generate without adapters, and peft's batches of mixed adapters.
+parameters, both in nf4. Every round takes each base and each arrangement once, other libraries included, so that
+all run under the same conditions; figures are medians over rounds. `--adapters` are counted at 8 prompts at once
+(or at as many as there are adapters, if those are more). Other libraries answer in one call, without streaming and
+without a job: `transformers`' generate without adapters, and peft's batches of mixed adapters.
 """
 
 import argparse
@@ -99,11 +99,11 @@ def adapter(base: Base, seed: int) -> Lora:
 
 
 class Arena:
-    """One base: ours on its device thread, and the others.
+    """One base, on our device thread and in other libraries.
 
     Args:
         name: One of `BASES`.
-        stack: What is opened is closed with it.
+        stack: Closes what is opened here.
         adapters: How many there are.
         tokens: Of an answer.
     """
@@ -116,7 +116,7 @@ class Arena:
         self.parameters = sum(p.numel() for p in LlamaForCausalLM.from_pretrained(path).parameters())
         self._versions = [Copies(lora, 1).hold() for lora in loras]
         self._tokens = tokens
-        # No two alike: those would be read once for all.
+        # All different: equal prompts would be read only once.
         texts = islice(cycle(PROMPTS), 64)
         self._prompts = [encode_prompt(base, f"Day {day}. {text}", tokens) for day, text in enumerate(texts)]
         self._peers = Peers(path, base, loras[:USUAL])
@@ -172,7 +172,7 @@ def _median(same: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures(found: dict[str, Any]) -> dict[str, float]:
-    """What is promised, where the arrangements for it were measured.
+    """The figures that the documentation promises, where their arrangements were measured.
 
     Args:
         found: Of one base.
@@ -210,7 +210,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def main() -> None:
-    """See the module."""
+    """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bases", default=",".join(BASES))
     parser.add_argument("--concurrency", type=_numbers, default=[1, 2, 4, 8, 16, 32])

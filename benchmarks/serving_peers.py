@@ -1,4 +1,4 @@
-"""What others make of the same prompts: `transformers`' own generate, and peft's batches of mixed adapters.
+"""Answers the same prompts with other libraries: `transformers`' generate, and peft's batches of mixed adapters.
 
 Both on a model of their own, loaded and quantized by `transformers` from the directory that our base came from,
 with the same adapters in peft's file format. Tokens are counted as they come out; nothing is streamed.
@@ -23,7 +23,7 @@ from steerzo_edge.model.subset import Subset
 
 
 class Peers:
-    """The same base and the same adapters, in the hands of others.
+    """The same base and the same adapters in other libraries.
 
     Args:
         path: The base's directory.
@@ -48,7 +48,7 @@ class Peers:
         self._count = len(adapters)
 
     def transformers_alone(self, prompts: Sequence[Tokens], tokens: int) -> float:
-        """Tokens a second of generate without adapters, a prompt after the other."""
+        """Tokens a second of generate without adapters, one prompt after the other."""
         with self._model.disable_adapter():
             return self._rate([[prompt] for prompt in prompts], tokens)
 

@@ -17,7 +17,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     """Draws a row of three panels for each base.
 
     Args:
-        found: By base: rows, and what others made of the same prompts.
+        found: By base: our rows, and those of other libraries.
         path: A .png or .svg.
     """
     figure = Figure(figsize=(13, 3.9 * len(found)), layout="constrained")
@@ -61,7 +61,7 @@ def _rates(axes: Axes, rows: Rows, over: str) -> None:
 
 
 def _mark(axes: Axes, others: Mapping[str, float], color: str, marker: str, prompts: int) -> None:
-    """What others reach, at one prompt or at eight: transformers (without adapters) open, peft filled."""
+    """Marks other libraries, at one prompt or at eight: transformers (without adapters) open, peft filled."""
     for name, rate in others.items():
         if ("8" in name) == (prompts == 8):
             fill = color if name.startswith("peft") else "white"

@@ -1,4 +1,4 @@
-"""Models of real shapes with random weights: a step costs the same whatever the weights say."""
+"""Models of real shapes with random weights: the cost of a step does not depend on the weights."""
 
 from collections.abc import Callable
 

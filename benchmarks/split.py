@@ -1,4 +1,4 @@
-"""Where a step's time goes: clocks around the engine's own functions.
+"""Measures where a step's time goes, by clocks around the engine's own functions.
 
 Only for steps that are not counted: on CUDA every clock waits for the device.
 """
@@ -19,7 +19,7 @@ from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.noise import Noise
 
 PARTS = ("base layers", "adapters", "attention", "head", "noise", "prefix", "rest")
-# Inner clocks stop outer ones, so that no second is counted twice: an adapter's time is without its base layer's.
+# Inner clocks stop outer ones, so that no second is counted twice: an adapter's time excludes its base layer's.
 CLOCKED: list[tuple[Any, str, str]] = [
     *((linear, "batch_matmul", "base layers") for linear in {storage.linear for storage in STORAGES.values()}),
     (BankLinear, "forward", "adapters"),
@@ -45,7 +45,7 @@ class Split:
         self._since = time.perf_counter()
 
     def switch(self, part: str | None) -> None:
-        """Another part begins, or the innermost ends."""
+        """Begins another part; None ends the innermost one."""
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
@@ -64,7 +64,7 @@ class Split:
 
 @contextmanager
 def clocked(device: torch.device) -> Iterator[Split]:
-    """Everything inside the block is clocked."""
+    """Clocks everything that runs inside the block."""
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in CLOCKED]
     split = Split(device)
     try:

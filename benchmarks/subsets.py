@@ -1,10 +1,10 @@
-"""What to train: subsets at the same number of forward passes, same method, nothing set by hand.
+"""Compares subsets at the same number of forward passes, with one method and nothing set by hand.
 
     python -m benchmarks.subsets [--datasets snips,trec]
 
 Every run finds its own radius and rate, so that a subset is not judged by another's. Writes
 docs/results/subsets.json; a run that is in there is not done again. A forward through few layers is cheaper than
-one through all, so the seconds of a run are shown beside.
+one through all, so the seconds of a run are shown too.
 """
 
 import argparse
@@ -45,7 +45,7 @@ SUBSETS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """The command."""
+    """Runs what is missing, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", default="snips,trec")
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,8 +1,8 @@
-"""The eleven benchmark tasks, end to end: zero-shot, in context, and after a short run with nothing set by hand.
+"""Runs the eleven benchmark tasks: zero-shot, in context, and after a short run with nothing set by hand.
 
     python -m benchmarks.tasks [--tasks sst2,rte] [--steps 200] [--base HUB_ID]
 
-Writes docs/results/tasks.json; a task that is in there is not run again. On the small bundled base the figures say
+Writes docs/results/tasks.json; a task that is in there is not run again. On the small bundled base the figures show
 that the way from file to metric works, not how good the method is. All three settings have prompts of the same
 greatest length: demonstrations are left out until a row fits, and `shots` says how many it has on average.
 """
@@ -38,7 +38,7 @@ EXAMPLES = {"squad": 4, "drop": 4, "record": 4}
 
 
 def main() -> None:
-    """The command."""
+    """Runs the tasks that are missing, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--steps", type=int, default=200)

@@ -1,4 +1,4 @@
-"""Waves of prompts on a server's device, beside a job or without one, and what they saw."""
+"""Sends many prompts at once to a server's device thread, with or without a job, and measures the answers."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ class Asking:
 
 
 class Switched:
-    """A job whose steps go on while it is switched on.
+    """A job that can be switched on and off.
 
     Args:
         directory: Of its run.
@@ -102,14 +102,14 @@ class Stage:
                 time.sleep(0.05)
 
     def switch(self, *, training: bool) -> None:
-        """Returns when a step is under way, or none is."""
+        """Switches the job; returns when a step has begun, or when none is left running."""
         self._training.on = training
         self._device.wake()
         while self._device.is_training != training:
             time.sleep(0.002)
 
     def wave(self, requests: Sequence[Request]) -> dict[str, float]:
-        """Has prompts answered that come all at once.
+        """Has prompts answered that are sent at the same moment.
 
         Returns:
             Seconds to the first text (median and longest), gaps between an answer's pieces (p50, p95, p99), tokens

@@ -1,6 +1,6 @@
-"""Real rows to measure on, from a directory of the public data sets (by default ../shared/data).
+"""Real rows for measurements, from a directory of the public data sets (by default ../shared/data).
 
-Where it is absent, the bundled commands stand in, and say so.
+Where it is absent, the bundled commands are used instead, with a message that says so.
 """
 
 import json
@@ -35,7 +35,7 @@ def workload(name: str, rows: int = 1000) -> Dataset:
 
 
 def top_quarter(base: Base) -> int:
-    """How many layers that is, at least one."""
+    """The number of layers in the topmost quarter, at least one."""
     return max(1, layer_count(base.model.config) // 4)
 
 

@@ -45,6 +45,26 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+# Files that take longest, begun first: one that is begun last keeps one process busy while the others have ended.
+SLOW = (
+    "docs/test_commands.py",
+    "server/test_chaos.py",
+    "unit/test_cli.py",
+    "unit/test_hub.py",
+    "unit/test_exporting.py",
+    "unit/test_benchmarks.py",
+    "contracts/test_families.py",
+    "contracts/test_same_losses.py",
+    "unit/test_run.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of slow files first; the order is kept within a file, and among the other files."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path, len(SLOW)))
+
+
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the tiny model, as `load_base` takes it."""

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 class _Outputs(TorchDispatchMode):
     def __init__(self, seen: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

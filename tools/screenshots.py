@@ -182,7 +182,8 @@ def _take(
 ) -> None:
     for size, colour in ALL:
         width, height = SIZES[size]
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=colour)
+        options: dict[str, Any] = {"viewport": {"width": width, "height": height}, "color_scheme": colour}
+        context = browser.new_context(**options)
         if key is not None:
             context.add_init_script(
                 f"location.protocol === 'http:' && sessionStorage.setItem('steerzo-key', '{key}')"
@@ -210,7 +211,8 @@ def _save(page: Page, path: Path, width: int, height: int) -> None:
 
 def _palette(image: Image.Image) -> Image.Image:
     """The most frequent colours: the colours of the page stay exact, those at the edges of letters are rounded."""
-    colours = sorted(image.getcolors(1 << 24) or [], reverse=True)[:MOST_COLOURS]
+    counted: list[Any] = image.getcolors(1 << 24) or []
+    colours = sorted(counted, reverse=True)[:MOST_COLOURS]
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for _, colour in colours for part in colour])
     return palette

@@ -11,7 +11,7 @@ import typer
 from server.commands.chat import chat
 from server.commands.jobs import jobs_app
 from server.commands.keys import keys_app
-from steerzo_edge.cli.app import app
+from steerzo_edge.cli.app import app as app
 from steerzo_edge.cli.output import plain_errors
 
 app.add_typer(jobs_app, name="jobs")

@@ -61,7 +61,7 @@ def test_the_main_job_survives_a_restart_of_the_container(container: Container) 
     with Client(url, key) as client:
         train, test = (client.upload(INTENTS / f"{part}.jsonl") for part in ("train", "test"))
         task = json.loads((INTENTS / "task.json").read_text())
-        overrides = {"steps": STEPS, "evaluate.every": STEPS, "evaluate.examples": 100}
+        overrides: dict[str, float] = {"steps": STEPS, "evaluate.every": STEPS, "evaluate.examples": 100}
         overrides |= {"method.epsilon": 0.03, "rule.learning_rate": 0.01}
         job = client.post(
             "/jobs",

@@ -109,7 +109,7 @@ def all_losses(loss: Callable[[Tensor], float], theta: Tensor, z: list[Tensor]) 
     return theta - RATE * sum(w * direction for w, direction in zip(weights, z[:5], strict=True)) / 4
 
 
-PLAIN = {
+PLAIN: dict[str, tuple[dict[str, Any], Any]] = {
     "two-point": ({"kind": "two-point"}, mezo),
     "guiding-vector": ({"kind": "guiding-vector", "pool": 4, "normalize": False}, mezo_gv),
     "greedy": ({"kind": "greedy", "pool": 3}, mezo_greedy),

@@ -1,6 +1,7 @@
 """Direction algebra, order-free noise, batches."""
 
 from math import sqrt
+from typing import Any
 
 import torch
 from hypothesis import given
@@ -21,7 +22,7 @@ def dense(direction: Direction, size: int = 40) -> torch.Tensor:
 
 @given(directions, directions, weights)
 def test_algebra_is_that_of_vectors(a: Direction, b: Direction, factor: float) -> None:
-    close = {"rtol": 1e-4, "atol": 1e-3}
+    close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-3}
     torch.testing.assert_close(dense(a + b), dense(a) + dense(b), **close)
     torch.testing.assert_close(dense(a - b), dense(a) - dense(b), **close)
     torch.testing.assert_close(dense(factor * a), factor * dense(a), rtol=1e-4, atol=2e-2)

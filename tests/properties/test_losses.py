@@ -15,9 +15,8 @@ from steerzo_edge.objectives.evaluation import evaluate
 from steerzo_edge.objectives.likelihood import losses
 from tests.conftest import DATASETS, Loader
 
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=12).filter(
-    lambda text: text.strip() != ""
-)
+characters = st.characters(codec="utf-8", exclude_categories=["Cs"])
+words = st.text(characters, min_size=1, max_size=12).filter(lambda text: text.strip() != "")
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import httpx
 import pytest
 
 from server.commands.client import Client
@@ -12,7 +11,7 @@ from tests.server.conftest import PROFILE, TASK
 JSON = {"Content-Type": "application/json"}
 
 
-def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json", response.text
     document: dict[str, Any] = response.json()
     assert (response.status_code, document["status"], document["code"]) == (status, status, code), document

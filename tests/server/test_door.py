@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import unquote
 
 import pytest
@@ -100,7 +101,7 @@ def test_the_walk_would_see_an_open_route(closed: FastAPI, paths: list[str]) -> 
     ],
 )
 def test_headers_that_do_not_hold_a_key(closed: FastAPI, given: str) -> None:
-    response = client_of(closed).get("/jobs", headers={"Authorization": given.encode("latin-1")})
+    response = client_of(closed).get("/jobs", headers=cast(Any, {"Authorization": given.encode("latin-1")}))
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
     assert response.json()["code"] == "unauthorized"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -135,7 +136,7 @@ def test_room_counts_what_would_come_and_what_there_is(tmp_path: Path) -> None:
     clock = Clock()
 
     def room(**limits: int | None) -> Quota:
-        whole = {"most_bytes": None, "most_datasets": 2, "least_free_bytes": 0, **limits}
+        whole: dict[str, Any] = {"most_bytes": None, "most_datasets": 2, "least_free_bytes": 0, **limits}
         return Quota(tmp_path, database, now=clock, **whole)
 
     held = room().held_bytes()
@@ -257,7 +258,8 @@ def test_after_all_that_the_server_answers(address: tuple[str, int]) -> None:
 @pytest.mark.parametrize("length", ["300000", "99999999999999999999999999", "-1", "1e3", "", "²"])
 def test_lengths_above_the_limit_or_that_are_none(tmp_path: Path, length: str) -> None:
     client = client_of(app_in(tmp_path, max_body_bytes=200_000))
-    response = client.post("/generate", content=b"{}", headers={**JSON, "Content-Length": length.encode()})
+    headers = cast(Any, {**JSON, "Content-Length": length.encode()})
+    response = client.post("/generate", content=b"{}", headers=headers)
     assert response.status_code == 413
 
 

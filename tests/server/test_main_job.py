@@ -238,7 +238,7 @@ def test_equal_seeds_give_equal_adapters_and_others_do_not(
 ) -> None:
     body = {"dataset": dataset, "profile": PROFILE, "task": TASK}
     again, other = client.post("/jobs", body), client.post("/jobs", {**body, "seed": 1})
-    sha = [finished(client, posted["id"])["adapter"]["sha256"] for posted in (again, other)]  # type: ignore[index]
+    sha = [finished(client, posted["id"])["adapter"]["sha256"] for posted in (again, other)]
     assert sha[0] == job["adapter"]["sha256"] != sha[1]
 
 

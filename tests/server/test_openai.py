@@ -214,8 +214,8 @@ def test_events_come_newest_first_in_pages(openai: OpenAI, tuned: FineTuningJob)
     assert [event.id for event in openai.fine_tuning.jobs.list_events(tuned.id, limit=5)] == [e.id for e in whole]
     assert whole[0].message == "The job has succeeded."
     assert whole[-1].message == "The job is waiting in the queue."
-    steps = [event for event in whole[::-1] if event.type == "metrics" and "train_loss" in dict(event.data or {})]
-    assert [dict(event.data or {})["step"] for event in steps] == list(range(12))
+    found: list[Any] = [event.data or {} for event in whole[::-1] if event.type == "metrics"]
+    assert [data["step"] for data in found if "train_loss" in data] == list(range(12))
     assert all(event.level == "info" and event.object == "fine_tuning.job.event" for event in whole)
     with pytest.raises(BadRequestError) as error:
         openai.fine_tuning.jobs.list_events(tuned.id, after="12")

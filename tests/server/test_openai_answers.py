@@ -1,12 +1,13 @@
 """Chat and text completions, whole and streamed, asked by the real `openai` client."""
 
+import json
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any, get_type_hints
 
-import httpx
 import pytest
-from openai import APITimeoutError, BadRequestError, ConflictError, NotFoundError, OpenAI
+from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.fine_tuning import job_create_params
@@ -17,6 +18,7 @@ from server.openai.tuning import TuningBody, suitable_profile
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import ServerProcess
 
+JSON = {"Content-Type": "application/json"}
 GREETING: list[Any] = [{"role": "user", "content": "good"}]
 
 
@@ -28,7 +30,7 @@ def openai(server: ServerProcess) -> Iterator[OpenAI]:
 
 def said(openai: OpenAI, model: str = "base", **parameters: Any) -> str:
     body: dict[str, Any] = {"messages": GREETING, "max_tokens": 12, "temperature": 0, **parameters}
-    return openai.chat.completions.create(model=model, **body).choices[0].message.content
+    return str(openai.chat.completions.create(model=model, **body).choices[0].message.content)
 
 
 def test_a_conversation_is_answered(openai: OpenAI, client: Client) -> None:
@@ -148,7 +150,7 @@ def test_several_answers_to_one_prompt(openai: OpenAI, stream: bool) -> None:
     alone = [openai.chat.completions.create(**sampled, seed=5 + number) for number in range(3)]
     texts = ["", "", ""]
     if stream:
-        counted = {"stream": True, "stream_options": {"include_usage": True}}
+        counted: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
         *chunks, last = openai.chat.completions.create(**sampled, seed=5, n=3, **counted)
         for choice in (chunk.choices[0] for chunk in chunks):
             texts[choice.index] += choice.delta.content or ""
@@ -287,25 +289,33 @@ def test_a_job_without_an_adapter_cannot_answer_yet(openai: OpenAI, client: Clie
             client.http.post(f"/jobs/{job}/cancel")
 
 
+def prompt_s(client: Client) -> float:
+    """Seconds of the device that prompts have had so far."""
+    lines = client.http.get("/metrics").text.splitlines()
+    (line,) = (line for line in lines if line.startswith('steerzo_device_seconds{use="prompts"}'))
+    return float(line.split()[-1])
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_stops_the_work(
     server: ServerProcess, openai: OpenAI, client: Client, stream: bool
 ) -> None:
-    """What nobody waits for would take half a minute; the process is idle instead."""
-    many = {"model": "base", "prompt": ["good =>"] * 32, "max_tokens": 240, "temperature": 1, "seed": 1}
-    if stream:
-        url = f"http://127.0.0.1:{server.port}/v1/completions"
-        with httpx.stream("POST", url, json={**many, "stream": True}) as response:
-            next(response.iter_lines())
-    else:
-        with pytest.raises(APITimeoutError):
-            openai.with_options(timeout=0.3).completions.create(**many)  # type: ignore[call-overload]
-    while client.get("/jobs?state=running")["jobs"] or client.get("/jobs?state=queued")["jobs"]:
-        time.sleep(0.1)
+    """In time of the device: ten times as many tokens as those that are waited for would take ten times as long."""
+    many = {"model": "base", "prompt": ["good =>"] * 32, "temperature": 1, "seed": 1, "stream": stream}
+    before = prompt_s(client)
+    client.http.post("/v1/completions", json={**many, "stream": False, "max_tokens": 24}).raise_for_status()
+    tenth_s = prompt_s(client) - before
+
+    before = prompt_s(client)
+    leaving = HTTPConnection("127.0.0.1", server.port)
+    leaving.request("POST", "/v1/completions", json.dumps({**many, "max_tokens": 240}), JSON)
+    deadline = time.monotonic() + 60
+    while prompt_s(client) == before:
+        assert time.monotonic() < deadline
+    leaving.close()
+    # The 32 prompts are all that may be answered at once, so this one is answered when they are gone.
     assert said(openai, max_tokens=1) is not None
-    before = server.cpu_s()
-    time.sleep(1.5)
-    assert server.cpu_s() - before < 0.15
+    assert prompt_s(client) - before < 5 * tenth_s
 
 
 def test_the_client_has_no_parameter_that_we_do_not_know() -> None:

@@ -11,7 +11,7 @@ import pytest
 from server.commands.serve import _listener
 from server.settings import Settings
 from tests.server.conftest import PROFILE, TASK
-from tests.server.process import ServerProcess, finished
+from tests.server.process import START_S, ServerProcess, finished
 
 # Other methods are killed in `test_chaos.py`.
 METHOD = {
@@ -43,17 +43,13 @@ def _kill_and_compare(
 ) -> None:
     client = rough.start()
     posted = client.post("/jobs", {"dataset": client.upload(rows_file)["id"], **settings})
-    kills = 0
-    for target in sorted(dice.sample(range(3, 110), 3)):
+    # The job has as many steps again to go, however late the client sees that the target is reached.
+    for target in sorted(dice.sample(range(3, 60), 3)):
         while client.get(f"/jobs/{posted['id']}")["step"] < target:
             time.sleep(0.005)
-        time.sleep(dice.random() * 0.02)
-        if client.get(f"/jobs/{posted['id']}")["state"] == "running":
-            rough.kill()
-            kills += 1
-            client = rough.start()
+        rough.kill()
+        client = rough.start()
     job: Any = finished(client, posted["id"])
-    assert kills >= 2
     assert job["state"] == "succeeded", job["error"]
     assert job["adapter"] == undisturbed["adapter"]
     assert job["metrics"] == undisturbed["metrics"]
@@ -61,7 +57,7 @@ def _kill_and_compare(
     events = list(client.events(posted["id"]))
     assert sorted(data["step"] for kind, data in events if kind == "step") == list(range(120))
     states = [data["state"] for kind, data in events if kind == "state"]
-    assert states == ["queued", "running", *["interrupted", "queued", "running"] * kills, "succeeded"]
+    assert states == ["queued", "running", *["interrupted", "queued", "running"] * 3, "succeeded"]
     losses = {data["step"]: data["loss"] for kind, data in events if kind == "step"}
     assert len(losses) == 120
     assert rough.stop() == 0
@@ -104,12 +100,11 @@ def test_watchers_do_not_hold_up_the_end(tiny_path: Path, tmp_path: Path, rows_f
         client = server.start()
         body = {"dataset": client.upload(rows_file)["id"], "profile": PROFILE, "task": TASK}
         posted = client.post("/jobs", {**body, "overrides": {"steps": 100_000}})
-        events = client.events(posted["id"])
+        events: Any = client.events(posted["id"])
         while next(events)[0] != "step":
             pass
-        started = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - started < 5
+        assert "graceful shutdown exceeded" not in server.log.read_text()  # uvicorn's words when it has waited
         events.close()
 
 
@@ -125,14 +120,25 @@ def test_a_port_that_is_taken_is_said_before_the_base_is_loaded(tmp_path: Path) 
             assert "loading base" not in server.log.read_text()
 
 
-@pytest.mark.parametrize("after_s", [0.3, 1.5, 4.0])
-def test_a_signal_at_any_time_ends_in_order(tiny_path: Path, tmp_path: Path, after_s: float) -> None:
-    with ServerProcess(tiny_path, tmp_path / "data") as server:
-        server.start(wait=False)
-        time.sleep(after_s)
-        code = server.stop()
-        # Before Python has reached our first line, the signal's own default applies.
-        assert code == 0 or (after_s < 1 and code == -15)
+# Before the server's handler is installed, a signal ends the process as it ends any: with -15.
+MOMENTS = {"started": (None, (0, -15)), "loading": ("loading base", (0,)), "ready": ("is ready", (0,))}
+
+
+@pytest.mark.parametrize(("line", "codes"), MOMENTS.values(), ids=MOMENTS)
+def test_a_signal_at_any_moment_ends_the_server_in_order(
+    tmp_path: Path, line: str | None, codes: tuple[int, ...]
+) -> None:
+    """Moments are lines of the log; the bundled base takes long enough to load for the signal to come meanwhile.
+
+    Only the first process imports everything itself, so that the signal comes before its handler is there.
+    """
+    with ServerProcess("bundled", tmp_path / "data") as server:
+        server.start(wait=False, is_forked=line is not None)
+        deadline = time.monotonic() + START_S
+        while line is not None and line not in server.log.read_text():
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.01)
+        assert server.stop() in codes
 
 
 def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,7 +16,6 @@ from server.device.prompts import PromptLimits
 from server.device.thread import Device
 from server.errors import NotReadyError
 from server.metrics import Metrics
-from server.services import generation
 from server.services.generation import (
     MOST_TOKENS,
     FinishedAnswer,
@@ -27,7 +26,7 @@ from server.services.generation import (
     whole_answers,
 )
 from steerzo_edge.decoding.answer import Logprobs, PartialAnswer
-from steerzo_edge.decoding.generate import Sampling
+from steerzo_edge.decoding.generate import Sampling, encode_prompt
 from steerzo_edge.errors import PromptTooLongError
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
@@ -92,6 +91,13 @@ def idle(server: Any) -> bool:
     return True
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds, which other threads and tasks may bring about."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 def request(left: asyncio.Event) -> Any:
     async def receive() -> dict[str, str]:
         await left.wait()
@@ -129,8 +135,7 @@ def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: l
     async def ask() -> FinishedAnswer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
-        while not endless:
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(endless))
         left.set()
         return await asyncio.wait_for(asking, DEADLINE_S)
 
@@ -148,16 +153,21 @@ def test_who_leaves_a_stream_stops_it(server: Any, endless: list[int]) -> None:
     assert idle(server)
 
 
-def test_who_leaves_before_the_turn_comes_costs_nothing(server: Any, endless: list[int]) -> None:
+def test_a_client_that_leaves_before_its_turn_costs_nothing(
+    server: Any, endless: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     busy = threading.Event()
     held = server.device.submit(lambda base: busy.wait(DEADLINE_S))
+    waiting: list[Any] = []
+    ask_device = server.device.ask
+    monkeypatch.setattr(server.device, "ask", lambda prompt: (waiting.append(prompt), ask_device(prompt))[1])
 
     async def ask() -> FinishedAnswer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
-        await asyncio.sleep(0.01)
+        await until(lambda: server.device.waiting == 1)
         left.set()
-        await asyncio.sleep(0.01)
+        await until(lambda: all(prompt.has_left for prompt in waiting))
         busy.set()
         return await asking
 
@@ -181,13 +191,13 @@ def test_an_answer_may_fill_the_context(server: Any) -> None:
 
 def test_prompts_are_encoded_off_the_devices_thread_and_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """So one that is too long is refused while the device is busy, and answers to one prompt share their tokens."""
-    encode, threads = generation.encode_prompt, list[str]()
+    threads: list[str] = []
 
     def noted(*parts: Any, **settings: Any) -> tuple[int, ...]:
         threads.append(threading.current_thread().name)
-        return encode(*parts, **settings)
+        return encode_prompt(*parts, **settings)
 
-    monkeypatch.setattr(generation, "encode_prompt", noted)
+    monkeypatch.setattr("server.services.generation.encode_prompt", noted)
     looked_up: list[str] = []
     server.runner.adapter = lambda name: (looked_up.append(name) or f"job_{name}", None)
     busy = threading.Event()

@@ -55,6 +55,15 @@ def test_real_shapes(measured: Any) -> None:
 
 
 def test_memory(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two that are compared are measured in processes of their own, as all are outside of tests."""
+    in_child = memory._in_child
+
+    def measure(options: Any, subset: str, what: str, pool: int = 1, stacked: int = 1) -> int:
+        if what in ("load", "inference"):
+            return in_child(options, subset, what)
+        return memory._peak(options, {"subset": subset, "what": what, "pool": pool, "stacked": stacked})
+
+    monkeypatch.setattr(memory, "_in_child", measure)
     monkeypatch.setattr(memory, "POOLS", (1, 2))
     rows = measured(memory, "--workload", "intents", "--subsets", "last-1-layer", "--batch", "2")
     assert [(row["pool"], row["probes_per_forward"]) for row in rows] == [(1, 1), (2, 1), (2, 2)]

@@ -134,6 +134,10 @@ def beside(base: Base, job: Job, share: float | None) -> Iterator[tuple[Device, 
     assert base.bank.preemption_hook is no_preemption
 
 
+def given(request: Request) -> Callable[[Base], Request]:
+    return lambda base: request
+
+
 def wait_for_base(device: Device) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while True:
@@ -178,7 +182,7 @@ def test_a_job_and_32_prompts_do_not_see_each_other(tiny: Loader, tmp_path: Path
     job = Job(tmp_path / "beside", **changes)
     with beside(base, job, share=None) as (device, comings):
         wait_for_base(device)
-        futures = [device.ask(Asking(lambda base, request=request: request)) for request in requests]
+        futures = [device.ask(Asking(given(request))) for request in requests]
         job.go.set()
         device.wake()
         found = [future.result(DEADLINE_S) for future in futures]

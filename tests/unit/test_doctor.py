@@ -2,6 +2,7 @@
 
 import json
 from collections import namedtuple
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_a_sound_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_kernel_that_gives_wrong_numbers(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    linear = {"nf4": FourBitLinear, "int8": Int8Linear}[kind]
+    linear: Any = {"nf4": FourBitLinear, "int8": Int8Linear}[kind]
     right = linear.decode_matmul
     monkeypatch.setattr(linear, "decode_matmul", lambda self, x: right(self, x) * 1.1)
     found = kernel(kind)
@@ -88,7 +89,7 @@ def test_free_memory(free: float, verdict: str, code: int, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("free", "verdict"), [(8.0, "ok"), (1.0, "warning"), (0.1, "failed")])
 def test_free_disk(free: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings.shutil, "disk_usage", lambda place: Usage(GIB, 0, round(free * GIB)))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Usage(GIB, 0, round(free * GIB)))
     space, directory = disk(tmp_path / "not" / "there" / "yet")
     assert space.verdict == verdict
     assert directory.verdict == "ok"
@@ -100,7 +101,7 @@ def test_a_directory_that_takes_no_files(tmp_path: Path, monkeypatch: pytest.Mon
     def refused(**options: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(findings.tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
     *_, directory = disk(tmp_path)
     assert directory.verdict == "failed"
     assert "Read-only file system" in directory.found
@@ -130,11 +131,11 @@ def test_a_card_that_torch_cannot_use(
 def test_a_package_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         if name == "optimum":
-            raise findings.metadata.PackageNotFoundError(name)
+            raise PackageNotFoundError(name)
         return "0.1" if name == "transformers" else "100.0"
 
-    monkeypatch.setattr(findings.metadata, "version", version)
-    monkeypatch.setattr(findings.metadata, "requires", lambda name: ["transformers<6,>=5.0", "optimum>=2.0"])
+    monkeypatch.setattr("importlib.metadata.version", version)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["transformers<6,>=5.0", "optimum>=2.0"])
     *_, wrong = versions()
     assert wrong.verdict == "failed"
     assert "transformers 0.1 is not" in wrong.found

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import estimate_error
-from benchmarks.estimate_error import CASES, MIB, OTHERS, Case, config_of, markdown, row, summary
+from benchmarks.estimate_error import row
+from benchmarks.estimate_error_cases import CASES, OTHERS, Case, config_of
+from benchmarks.estimate_error_report import MIB, markdown, summary
 from steerzo_edge.model.load import default_device
 
 SMALL = Case(width=256, layers=4, examples=8, words=60)
@@ -25,7 +28,7 @@ def test_a_real_run() -> None:
 def test_peaks_of_earlier_runs() -> None:
     plain = row(SMALL, [{"cases": [{"title": SMALL.title, "peaks": [100 * MIB]}]}])
     exact = plain["estimated"]
-    known = [{"cases": [{"title": SMALL.title, "peaks": [exact * 2]}]}, {"cases": []}]
+    known: list[dict[str, Any]] = [{"cases": [{"title": SMALL.title, "peaks": [exact * 2]}]}, {"cases": []}]
     found = [
         {"grid": "fitted", **row(SMALL, known)},
         {"grid": "others", **row(SMALL, [{"cases": [{"title": SMALL.title, "peaks": [exact, exact * 3 // 2]}]}])},

@@ -120,7 +120,7 @@ def test_the_metrics_of_shared_options(tiny: Loader) -> None:
             "balanced_accuracy": pytest.approx(balanced_accuracy(right, chosen)),
         }
         assert found.accuracy == found.score == found.metrics["accuracy"]
-        sought = evaluate(base, replace(data, metric="f1"))  # type: ignore[type-var]
+        sought = evaluate(base, replace(data, metric="f1"))
         assert sought.metrics["f1"] == pytest.approx(binary_f1(right, chosen))
         assert sought.score == sought.metrics["f1"]
 
@@ -146,7 +146,7 @@ def test_the_metrics_of_choices_of_ones_own(tiny: Loader) -> None:
     single = [evaluate(base, tokenize(rows.pick([i]), base.tokenizer, 64)).accuracy for i in range(20)]
     assert 0 < sum(single) < 20  # type: ignore[arg-type]
     assert found.metrics == {"accuracy": pytest.approx(sum(single) / 20)}  # type: ignore[arg-type]
-    named = evaluate(base, replace(data, metric="exact_match"))  # type: ignore[type-var]
+    named = evaluate(base, replace(data, metric="exact_match"))
     assert named.score == named.metrics["exact_match"] == found.accuracy
 
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +14,20 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from server.errors import NoRoomError
 from server.services import exports
-from server.services.exports import Export, export_needs, exported
+from server.services.exports import export_needs, exported
 from server.services.quota import Quota
 from steerzo_edge.errors import BaseModelError, BusyError, CapacityError, ConflictError, SteerzoError
 from steerzo_edge.estimate.anatomy import bare_model, load_config
 from steerzo_edge.export import apart
 from steerzo_edge.export.apart import export_apart
 from steerzo_edge.export.forms import Form
+from steerzo_edge.model import building as building_module
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.building import building
 from tests.conftest import Loader
 from tests.unit.test_adapters import uploaded
 from tests.unit.test_runner import Box
@@ -156,41 +160,98 @@ def test_one_at_a_time_until_it_is_closed(box: Box, monkeypatch: pytest.MonkeyPa
     assert not box.adapters.export_lock.locked()
 
 
-def test_the_default_float_type_stays(tmp_path: Path, bundled: Base) -> None:
+@pytest.fixture
+def defaults(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+    """Every float type that is made torch's default, which belongs to all threads."""
+    found: list[torch.dtype] = []
+    set_default = torch.set_default_dtype
+
+    def noted(dtype: torch.dtype) -> None:
+        found.append(dtype)
+        set_default(dtype)
+
+    monkeypatch.setattr(torch, "set_default_dtype", noted)
+    return found
+
+
+def test_an_export_never_changes_the_default_float_type(
+    tmp_path: Path, bundled: Base, defaults: list[torch.dtype], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the server's own process: what the other one does there is its own."""
+    monkeypatch.setattr(exports, "export_apart", pretended)
     box = Box(tmp_path / "data", bundled, Clock())
-    row, server = uploaded(box, "mine"), server_of(box)
-    seen: set[torch.dtype] = set()
-    done: list[Export] = []
-    thread = threading.Thread(target=lambda: done.append(exported(server, row, "gguf-lora")))
-    thread.start()
-    while thread.is_alive():
-        seen.add(torch.get_default_dtype())
-        time.sleep(1e-4)
-    done[0].close()
-    assert seen == {torch.float32}
+    exported(server_of(box), uploaded(box, "mine"), "gguf-lora").close()
+    assert set(defaults) <= {torch.float32}
 
 
-def test_two_that_build_at_once_leave_the_default(tiny: Loader) -> None:
-    """Sixteen-bit configs, whose type `transformers` makes the default while it builds."""
-    config = load_config(tiny("nf4").name)
-    config.dtype = torch.bfloat16
-    seen: set[torch.dtype] = set()
+def test_building_a_model_does_change_the_default_float_type(tiny: Loader, defaults: list[torch.dtype]) -> None:
+    """What the other tests guard against: `transformers` changes it while it builds, then changes it back."""
+    with building(), torch.device("meta"):
+        AutoModelForCausalLM.from_config(load_config(tiny("nf4").name), dtype=torch.bfloat16)
+    assert defaults[0] is torch.bfloat16
+    assert defaults[-1] is torch.float32
 
-    def build() -> None:
-        for _ in range(20):
-            bare_model(config)
-            seen.add(torch.get_default_dtype())
 
-    threads = [threading.Thread(target=build) for _ in range(4)]
+@pytest.mark.parametrize(
+    ("is_locked", "left"), [(True, torch.float32), (False, torch.bfloat16)], ids=["locked", "without the lock"]
+)
+def test_models_that_are_built_by_two_threads_leave_the_default(
+    monkeypatch: pytest.MonkeyPatch, is_locked: bool, left: torch.dtype
+) -> None:
+    """The second thread begins inside the first one's build, if it can: then it "restores" the wrong type."""
+    if not is_locked:
+        monkeypatch.setattr("steerzo_edge.model.building._LOCK", nullcontext())
+    first_is_inside, second_is_inside, first_is_done = (threading.Event() for _ in range(3))
+
+    def first() -> None:
+        with building():
+            torch.set_default_dtype(torch.bfloat16)
+            first_is_inside.set()
+            second_is_inside.wait(0.5 if is_locked else 60)  # with the lock it never is
+        first_is_done.set()
+
+    def second() -> None:
+        first_is_inside.wait(60)
+        with building():
+            second_is_inside.set()
+            first_is_done.wait(60)
+
+    threads = [threading.Thread(target=build) for build in (first, second)]
     try:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        seen.add(torch.get_default_dtype())
+        assert torch.get_default_dtype() is left
     finally:
         torch.set_default_dtype(torch.float32)
-    assert seen == {torch.float32}
+
+
+def test_a_bare_model_is_built_inside_the_lock(tiny: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread cannot take it meanwhile, and can before and after."""
+    config, build = load_config(tiny("nf4").name), AutoModelForCausalLM.from_config
+    taken: list[bool] = []
+
+    def try_to_take() -> None:
+        taken.append(lock.acquire(blocking=False))
+        if taken[-1]:
+            lock.release()
+
+    def from_another_thread() -> None:
+        thread = threading.Thread(target=try_to_take)
+        thread.start()
+        thread.join()
+
+    def built(*parts: Any, **settings: Any) -> Any:
+        from_another_thread()
+        return build(*parts, **settings)
+
+    lock = building_module._LOCK
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", built)
+    from_another_thread()
+    bare_model(config)
+    from_another_thread()
+    assert taken == [True, False, True]
 
 
 @pytest.mark.parametrize("why", ["left", "shutdown"])

@@ -13,14 +13,13 @@ from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
 from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
+from steerzo_edge.decoding.logprobs import logprobs_of
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.patches import Linear
 from tests.conftest import Loader
 from tests.unit.test_decoding import mixed
-
-Forward = Callable[[Decoder, Tensor, Tensor, Any], Tensor]
 
 
 class BrokenPatch:
@@ -72,7 +71,7 @@ def alone(base: Base, requests: list[Request]) -> list[Generation | None]:
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Tensor], Exception | None]) -> list[Exception]:
     """Forwards raise what `fails` says for their ids; what was raised."""
-    forward: Forward = CachedForward._run
+    forward = CachedForward._run
     raised: list[Exception] = []
 
     def checked(model: CachedForward, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
@@ -120,7 +119,7 @@ def test_a_fault_that_passes_fails_nobody(base: Base, monkeypatch: pytest.Monkey
             monkeypatch, lambda ids: every_fifth(RuntimeError("a bit flipped")) if len(ids) > 1 else None
         )
     else:
-        plain = decoding.logprobs_of
+        plain = logprobs_of
         raised = []
 
         def flaky(scores: Tensor, *others: Any) -> Any:

@@ -26,7 +26,7 @@ class Watch(TorchDispatchMode):
     """Notes every operation and the largest tensor that one makes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: Counter[str] = Counter()
         self.largest_bytes = 0
 
@@ -93,7 +93,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-METHODS = {
+METHODS: dict[str, tuple[dict[str, Any], int]] = {
     "two-point": ({"kind": "two-point"}, 1),
     "guiding-vector": ({"kind": "guiding-vector", "pool": 6}, 6),
     "greedy": ({"kind": "greedy", "pool": 4}, 4),

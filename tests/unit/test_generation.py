@@ -132,7 +132,7 @@ def test_a_prompt_that_can_never_fit_is_not_even_encoded(tiny: Loader) -> None:
     tokenizer = byte_tokenizer()
     most = base.context_length * base.longest_token
     with pytest.raises(PromptTooLongError, match="256 tokens"):
-        encode_prompt(base, "x" * (most + 1), 1, tokenizer=Unasked(tokenizer))  # type: ignore[arg-type]
+        encode_prompt(base, "x" * (most + 1), 1, tokenizer=Unasked(tokenizer))
     with pytest.raises(PromptTooLongError, match=f"{most} tokens"):
         encode_prompt(base, "x" * most, 1, tokenizer=tokenizer)
 

@@ -4,6 +4,7 @@ import json
 import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -164,7 +165,7 @@ def bpe(pattern: str, merges: list[tuple[str, str]]) -> Tokenizer:
     return tokenizer
 
 
-def gguf_regex(pattern: str) -> object:
+def gguf_regex(pattern: str) -> Any:
     from tokenizers import Regex
 
     return Regex(pattern)

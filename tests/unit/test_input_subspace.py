@@ -13,7 +13,7 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.input_subspace import input_subspace
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import resolve
-from steerzo_edge.training.loop import Parts
+from steerzo_edge.training.parts import Parts
 from tests.conftest import DATASETS, Loader
 from tests.unit.test_spectrum import largest_sine
 from tests.watching import outputs

@@ -20,6 +20,12 @@ HEADER = Header(
 )
 
 
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of thousands of lines: each is written, and the disk is not waited for."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
 def step(index: int) -> Entry:
     record = StepRecord(index, 1.5 / (index + 1), -0.1, 1e-3, 1e-2, 2 * index, 7, 0.25, 0)
     return Entry(record, Direction(((4_000_000_000, 0.1 + index), (2, -1 / 3))), {"best": 2**32 - 1})
@@ -67,6 +73,7 @@ def test_a_skipped_step_is_kept_with_its_reason(tmp_path: Path) -> None:
     assert list(Journal.read(tmp_path / "journal")[1]) == [entry]
 
 
+@pytest.mark.usefixtures("no_sync")
 def test_every_truncation_loses_at_most_the_torn_record(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     entries = written(path)
@@ -106,6 +113,7 @@ def test_another_format_is_named(tmp_path: Path) -> None:
         Journal.read(tmp_path / "journal")
 
 
+@pytest.mark.usefixtures("no_sync")
 def test_a_long_run_holds_no_lines(tmp_path: Path) -> None:
     with Journal.create(tmp_path / "journal", HEADER) as journal:
         tracemalloc.start()

@@ -2,12 +2,12 @@
 
 import pytest
 
+from steerzo_edge.data.normalization import normalized
 from steerzo_edge.objectives.metrics import (
     accuracy,
     balanced_accuracy,
     binary_f1,
     exact_match,
-    normalized,
     token_f1,
 )
 

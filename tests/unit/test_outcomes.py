@@ -263,8 +263,7 @@ def test_the_rows_say_what_they_are_judged_by(tiny: Loader) -> None:
     parts, data = built(base, profile, rows)
     assert data.metric == "score"
     assert evaluate(base, data).metrics.keys() == {"f1", "exact_match"}
-    data = tokenized(base.tokenizer, 256, profile, rows, rows, seed=5)
-    parts = assemble(base, profile, data, seed=5)
+    parts = assemble(base, profile, tokenized(base.tokenizer, 256, profile, rows, rows, seed=5), seed=5)
     assert parts.evaluate is not None
     found = parts.evaluate()
     assert found.score == found.metrics["score"]
@@ -274,7 +273,7 @@ def test_the_rows_say_what_they_are_judged_by(tiny: Loader) -> None:
 def test_a_run_goes_on_with_the_same_bytes(tiny: Loader, tmp_path: Path) -> None:
     base = tiny("none", torch.float32)
     rows = answered_rows(base)
-    profile = profile_of({"kind": "scorer", "name": "checksum", "max_new_tokens": NEW_TOKENS}, **{"steps": 5})
+    profile = profile_of({"kind": "scorer", "name": "checksum", "max_new_tokens": NEW_TOKENS}, steps=5)
 
     def run(path: Path, stop: int | None) -> Run:
         run = Run(path, base, profile, rows, seed=1, snapshot_every=2)

@@ -426,7 +426,7 @@ TEXTS = ["Tale 7 and “naïve” bread.\n\nNobody else had it.", "x" * 200, "On
 @pytest.mark.parametrize("context", [2, 7, 64])
 def test_a_uniform_model_needs_log2_of_its_vocabulary(context: int) -> None:
     tokenizer = byte_tokenizer()
-    found = score(Uniform(len(tokenizer)), tokenizer, TEXTS, context=context, batch=3)  # type: ignore[arg-type]
+    found = score(Uniform(len(tokenizer)), tokenizer, TEXTS, context=context, batch=3)
     assert found.tokens == found.bytes == sum(len(text.encode()) for text in TEXTS)
     assert found.bits_per_byte == pytest.approx(math.log2(len(tokenizer)))
     assert (found.documents, found.exact) == (3, 3)
@@ -438,7 +438,7 @@ def test_a_model_of_bytes_is_scored_alike_through_any_tokenizer(prepared: Path) 
     for tokenizer in (pieces, wrapped(train_tokenizer([], 262), 512)):
         model = EveryByte(tokenizer)
         assert float(model.scores.exp().sum()) == pytest.approx(1.0)
-        found.append(score(model, tokenizer, TEXTS, context=16))  # type: ignore[arg-type]
+        found.append(score(model, tokenizer, TEXTS, context=16))
     assert found[0].tokens < found[1].tokens == found[1].bytes
     assert [one.bits_per_byte for one in found] == pytest.approx([9.0, 9.0])
 
@@ -510,6 +510,8 @@ def test_the_base_loads_and_learns(made: Recipe) -> None:
         record for record in finetune(assemble(base, profile, data, seed=0)) if isinstance(record, StepRecord)
     ]
     assert len(records) == 1
+    assert records[0].loss is not None
+    assert records[0].loss is not None
     assert math.isfinite(records[0].loss)
 
 

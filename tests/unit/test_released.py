@@ -123,7 +123,7 @@ def test_without_its_package_a_gptq_base_says_how_to_get_it(
     quantized: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gptq(quantized("none"), tmp_path / "gptq")
-    found = quantization.find_spec
+    found = util.find_spec
     monkeypatch.setattr(quantization, "find_spec", lambda name: None if name == "gptqmodel" else found(name))
     with pytest.raises(BaseModelError, match="gptqmodel is not installed") as refusal:
         loaded(tmp_path / "gptq", "gptq")

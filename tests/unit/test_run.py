@@ -4,6 +4,7 @@ import json
 import math
 import time
 import zlib
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from steerzo_edge.errors import JournalError, ProfileError
-from steerzo_edge.model.bank import no_preemption
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord
@@ -388,22 +388,27 @@ def test_what_was_taken_back_is_not_served(tiny: Loader, tmp_path: Path) -> None
     run.close()
 
 
-def test_time_that_others_had_is_not_a_step_s(tiny: Loader, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_preempted", [True, False], ids=["preempted", "not preempted"])
+def test_a_step_s_seconds_leave_out_preemption(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_preempted: bool
+) -> None:
+    """On a clock of its own: a linear layer takes one second, and preemption before it takes a thousand."""
+    now, layers = 0.0, 0
+
+    def before_a_layer() -> None:
+        nonlocal now, layers
+        layers += 1
+        now += 1
+        with base.preempted() if is_preempted else nullcontext():
+            now += 1000
+
     base = tiny("nf4")
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     run = open_run(tmp_path, base)
     steps = (record for record in run.records() if isinstance(record, StepRecord))
     next(steps)
-
-    def come_in() -> None:
-        with base.preempted():
-            time.sleep(0.02)
-
-    base.bank.preemption_hook = come_in
-    try:
-        began = time.perf_counter()
-        record = next(steps)
-        took = time.perf_counter() - began
-    finally:
-        base.bank.preemption_hook = no_preemption
-        run.close()
-    assert record.seconds < took / 2
+    monkeypatch.setattr(base.bank, "preemption_hook", before_a_layer)
+    record = next(steps)
+    run.close()
+    assert layers > 0
+    assert record.seconds == (layers if is_preempted else 1001 * layers)

@@ -298,7 +298,7 @@ def test_a_job_that_cannot_even_be_begun_waits(
 ) -> None:
     job = box.post()
     move = box.job_table._move
-    refusals = []
+    refusals: list[Any] = []
 
     def refused(db: sqlite3.Connection, id: str, state: Any, **more: Any) -> None:
         if len(refusals) < 1:

@@ -18,7 +18,8 @@ def decaying(rows: int, columns: int, ratio: float = 0.8) -> Tensor:
     both = min(rows, columns)
     left = torch.linalg.qr(torch.randn(rows, both, generator=seeded(1))).Q
     right = torch.linalg.qr(torch.randn(columns, both, generator=seeded(2))).Q
-    return (left * ratio ** torch.arange(both)) @ right.T
+    found: Tensor = (left * ratio ** torch.arange(both)) @ right.T
+    return found
 
 
 def largest_sine(found: Tensor, expected: Tensor) -> float:

@@ -196,6 +196,6 @@ class Pretraining:
                 logits = self._forward(input_ids=some[:, :-1], use_cache=False).logits  # (B, T, V)
             summed = functional.cross_entropy(logits.flatten(0, 1).float(), some[:, 1:].flatten(), reduction="sum")
             loss = summed / (rows.shape[0] * (rows.shape[1] - 1))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.detach()
         return float(total)
