@@ -44,9 +44,9 @@ class Life:
     Args:
         data_dir: The server's.
         port: Where it listens.
-        log: Where it writes what it says.
+        log: The file of its log.
         settings: Of the server, by name.
-        sabotage: Called first in the new process; it makes something go wrong there later.
+        sabotage: Called first in the new process; it makes a later call fail there.
     """
 
     def __init__(

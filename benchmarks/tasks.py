@@ -3,7 +3,7 @@
     python -m benchmarks.tasks [--tasks sst2,rte] [--steps 200] [--base HUB_ID]
 
 Writes docs/results/tasks.json; a task that is in there is not run again. On the small bundled base the figures show
-that the way from file to metric works, not how good the method is. All three settings have prompts of the same
+that the path from file to metric works, not how good the method is. All three settings have prompts of the same
 greatest length: demonstrations are left out until a row fits, and `shots` says how many it has on average.
 """
 

@@ -30,8 +30,8 @@ from steerzo_edge.settings.sections import peak_rate
 
 CPU_PROFILE = "cpu-demo"
 JETSON_PROFILE = "jetson-orin-8gb"
-# A card sold as 8 GB reports a little less to the system.
-NEARLY = 0.94
+# A card sold as 8 GB reports a little less; it fits a profile for 8 GB if it reports at least this share of it.
+REPORTED_SHARE = 0.94
 
 
 class HyperparametersBody(Config):
@@ -157,7 +157,7 @@ def suitable_profile(memory_bytes: int | None, *, integrated: bool = False) -> s
     if integrated:
         return JETSON_PROFILE
     sizes = {int(name[4:-2]): name for name in profile_names() if name.startswith("gpu-")}
-    fitting = [size for size in sizes if size * 2**30 * NEARLY <= memory_bytes]
+    fitting = [size for size in sizes if size * 2**30 * REPORTED_SHARE <= memory_bytes]
     return sizes[max(fitting, default=min(sizes))]
 
 

@@ -79,8 +79,8 @@ def estimate_command(
         }
         spent |= {"source": "layer" if probe else "product"}
         fits = found.zeroth_order.total <= free
-        said: dict[str, object] = {"free": free, "fits": fits, "tokens": work.tokens, **spent, "advice": words}
-        typer.echo(json.dumps({**columns, **said}))
+        totals: dict[str, object] = {"free": free, "fits": fits, "tokens": work.tokens, **spent, "advice": words}
+        typer.echo(json.dumps({**columns, **totals}))
         return
     rows = "of this dataset" if dataset else "as long as the profile allows"
     typer.echo(

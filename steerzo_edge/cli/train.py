@@ -135,12 +135,12 @@ def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
         f"run directory {out}",
     ]
     if run.progress.step:
-        parts.append(f"going on at step {run.progress.step}")
+        parts.append(f"continuing at step {run.progress.step}")
     if run.data.train.truncated:
         parts.append(f"{run.data.train.truncated} rows were cut on the left to {profile.batch.max_tokens} tokens")
     try:
         parts.append(run.advice())
-    except Exception as error:  # the run can go on without an estimate
+    except Exception as error:  # the run does not need the estimate
         log.warning("no advice on back-propagation: %s: %s", type(error).__name__, error)
     for part in parts:
         typer.echo(part)

@@ -59,7 +59,7 @@ class GeneratedAnswerConfig(ObjectiveConfig):
 
     @property
     def answer_tokens(self) -> int:
-        """The setting or its default; a task's own length is not looked at."""
+        """The setting or its default; a task's own length is ignored."""
         return self.max_new_tokens or MAX_NEW_TOKENS
 
     def _main_metric(self, rows: Targets) -> Metric:

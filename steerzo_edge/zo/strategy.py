@@ -18,7 +18,7 @@ Carry = Mapping[str, Any]  # values as JSON has them
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """ "What is the loss at parameters + radius * direction?" """
+    """Asks for the loss at parameters + radius * direction."""
 
     direction: Direction
     radius: float

@@ -114,7 +114,7 @@ def find_rate(
     blocks: Callable[[int], int],
     tokens: Callable[[int], int],
     rms_sum: float,
-    gain: Callable[[float], float],
+    effective_step: Callable[[float], float],
 ) -> Rate:
     """Follows a few estimates.
 
@@ -125,7 +125,8 @@ def find_rate(
         blocks: Index of the block of a step.
         tokens: Real tokens of the batch of a step.
         rms_sum: Root of the summed squared shares of the schedule.
-        gain: How far a rule moves at rate 1, given the root mean square of the gradient (`Rule.effective_step`).
+        effective_step: `Rule.effective_step`: how far a step moves at rate 1, from the root mean square of the
+            gradient.
 
     Raises:
         DivergedError: If no estimate could be made.
@@ -154,7 +155,7 @@ def find_rate(
         )
     changes = [fmean(change) for change in zip(*curves, strict=True)]
     distance = _turning_point(distances, changes)
-    rate = REACH * distance / (rms_sum * gain(fmean(scales)))
+    rate = REACH * distance / (rms_sum * effective_step(fmean(scales)))
     return Rate(rate, distance, -min(changes), forwards, seen)
 
 

@@ -207,7 +207,7 @@ def test_a_restarted_server_is_found_again(opened: Any, closed: ServerProcess, r
     known = closed.client.get(f"/jobs/{job['id']}")["step"]
     page.wait_for_function(FURTHER, arg=known + 5, timeout=30_000)
     expect(page.get_by_text("The connection to the server is lost")).to_be_hidden()
-    expect(page.locator("ol.log")).to_contain_text("Going on at step")
+    expect(page.locator("ol.log")).to_contain_text("Continuing at step")
 
 
 def test_what_is_not_there_is_said(opened: Any) -> None:

@@ -90,7 +90,7 @@ function frame(older) {
   return { body, more, element: h("div", { class: "stack" }, h("div", { class: "card flush" }, table), more) };
 }
 
-/** Adds, removes and updates rows. A row is never made anew, so that the keyboard focus stays in it. */
+/** Adds, removes and updates rows. An existing row is updated in place, so that the keyboard focus stays in it. */
 function updateRows(body, rows, jobs, make) {
   const ids = new Set(jobs.map((job) => job.id));
   for (const [id, row] of rows) {
