@@ -258,4 +258,5 @@ def test_examples_have_the_right_address_and_can_be_copied(
     copied = page.evaluate("navigator.clipboard.readText()")
     assert f'base_url="http://127.0.0.1:{live.port}/v1"' in copied
     assert "STEERZO_API_KEY" in copied
+    assert "piece.choices[0].text" in copied  # a rename in the page's own code had once changed this field
     compile(copied, "example", "exec")

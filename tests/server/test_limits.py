@@ -163,7 +163,7 @@ def test_room_counts_what_would_come_and_what_there_is(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """The app behind our own uvicorn, on a socket, with little patience."""
+    """The app in our own uvicorn, on a socket, with short time limits."""
     app = app_in(tmp_path_factory.mktemp("slow"), body_timeout_s=0.5, max_body_bytes=200_000)
 
     class Hasty(Connection):

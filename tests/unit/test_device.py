@@ -1,4 +1,4 @@
-"""One device for training and prompts: who comes in when, and that nobody's numbers depend on it."""
+"""One device for training and prompts: which of them runs when, and that no result depends on it."""
 
 import threading
 import time
@@ -149,7 +149,7 @@ def wait_for_base(device: Device) -> None:
 
 
 def alone(directory: Path, base: Base, **changes: Any) -> tuple[str, list[Any]]:
-    """Hash of the adapter, and the losses, of a run that nobody came into."""
+    """Hash of the adapter, and the losses, of a run that no prompt interrupted."""
     job = Job(directory, **changes)
     job.start(base)
     for _ in job.time_slices():

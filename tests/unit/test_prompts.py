@@ -102,7 +102,7 @@ def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
     others = [prompts.ask(Listener(text, 20)) for text in "bcde"]
     fifth, second, third = (prompts.ask(listener) for listener in (small, large, Listener("a", 20)))
     prompts.turn()
-    # With the large one there would be eight rows of 256 tokens. The small one behind it would fit, but waits.
+    # With the large one there would be eight rows of 256 tokens. The small one after it would fit, but waits.
     assert (prompts.active, prompts.waiting) == (5, 2)
     while sum(future.done() for future in (*others, fifth)) < 1:
         prompts.turn()

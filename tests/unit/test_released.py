@@ -33,7 +33,7 @@ KINDS: dict[Quantization, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A base as somebody else has quantized and saved it, with `transformers` alone."""
+    """A base that was quantized and saved with `transformers` alone."""
     plain = saved(deepcopy(FAMILIES["llama"]), tmp_path_factory.mktemp("plain"))
     made: dict[str, Path] = {"none": plain}
 
