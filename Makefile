@@ -1,7 +1,6 @@
 # make demo         set everything up and run the main job
-# make test         set everything up and pass the tests
+# make test         set everything up and pass the tests; COVERAGE=1 also measures branches, too few are an error
 # make test-times   the same, and write where the time goes to docs/results/test_times.md
-# make coverage     pass the tests and list the lines and branches that they do not reach; too many are an error
 # make lint         formatting, lint rules, types, import directions
 # make bench        step time against the plain reference loop
 # make image        the container image; on x86-64 give TORCH_INDEX_URL to have it without CUDA
@@ -16,7 +15,7 @@ IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
 DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
 
-.PHONY: demo test test-times coverage lint bench image image-test clean
+.PHONY: demo test test-times lint bench image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
@@ -26,18 +25,19 @@ demo: $(READY)
 ONE_THREAD = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 PYTEST = pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
+# Measuring takes about a fifth longer, on Python 3.11. The floor is `fail_under` in pyproject.toml.
 test: $(READY)
-	$(ONE_THREAD) $(BIN)/python -m $(PYTEST)
-
-test-times: $(READY)
-	$(ONE_THREAD) $(BIN)/python -m $(PYTEST) -p tests.times --times docs/results/test_times.md
-
-# The tests take about a fifth longer so, on Python 3.11. The floor is `fail_under` in pyproject.toml.
-coverage: $(READY)
+ifdef COVERAGE
 	$(BIN)/coverage erase
 	$(ONE_THREAD) $(BIN)/coverage run -m $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+else
+	$(ONE_THREAD) $(BIN)/python -m $(PYTEST)
+endif
+
+test-times: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m $(PYTEST) -p tests.times --times docs/results/test_times.md
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -29,7 +29,7 @@ from benchmarks.estimate_error_cases import CASES, CONTEXT, OTHERS, Case, config
 from benchmarks.estimate_error_report import markdown, summary, table
 from benchmarks.machine import description
 from steerzo_edge.assemble import assemble
-from steerzo_edge.estimate import Needs, anatomy, estimate, load_config, work_of
+from steerzo_edge.estimate import MemoryNeeds, anatomy, estimate, load_config, work_of
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.training.loop import finetune
@@ -37,7 +37,7 @@ from steerzo_edge.training.loop import finetune
 START, END = "<!-- estimate-error -->", "<!-- /estimate-error -->"
 
 
-def estimated(case: Case, path: str, device: str) -> Needs:
+def estimated(case: Case, path: str, device: str) -> MemoryNeeds:
     """Estimates the bytes of a run from the config and the rows alone."""
     profile, config = profile_of(case, path), load_config(path)
     train, judged = split(rows_of(case), profile, 0)

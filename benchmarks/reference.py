@@ -17,7 +17,7 @@ from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import layer_count, linear_layers
-from steerzo_edge.model.quantization import quantization_config
+from steerzo_edge.model.quantization import STORAGES
 
 Loss = Callable[[], float]
 
@@ -26,9 +26,9 @@ def reference_model(base: Base) -> PreTrainedModel:
     """Another copy of a base, as `transformers` loads it."""
     return AutoModelForCausalLM.from_pretrained(
         base.model.config.name_or_path,
-        quantization_config=quantization_config(base.quantization, base.compute_dtype),
         dtype=base.compute_dtype,
         device_map={"": base.device},
+        **STORAGES[base.quantization].load_options(base.compute_dtype),
     )
 
 

@@ -33,8 +33,9 @@ from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.generate import encode_prompt
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.load import load_base, source_of
+from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
+from steerzo_edge.model.sources.bundled import DIRECTORY
 from steerzo_edge.model.subset import Copies
 
 USUAL = 8
@@ -56,7 +57,7 @@ def directory_of(name: str) -> Iterator[str]:
         name: One of `BASES`.
     """
     if name == "bundled":
-        yield source_of(name)
+        yield str(DIRECTORY)
         return
     tokenizer = load_base(device="cpu").tokenizer
     config = LlamaConfig(

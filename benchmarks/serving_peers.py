@@ -15,10 +15,10 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.quantization import quantization_config
+from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.model.subset import Subset
 
 
@@ -36,8 +36,8 @@ class Peers:
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=base.compute_dtype,
-            quantization_config=quantization_config(base.quantization, base.compute_dtype),
             device_map={"": base.device},
+            **STORAGES[base.quantization].load_options(base.compute_dtype),
         ).eval()
         with tempfile.TemporaryDirectory() as directory:
             for number, adapter in enumerate(adapters):

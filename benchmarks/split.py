@@ -14,14 +14,14 @@ from steerzo_edge.model import attention
 from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.head import Head
 from steerzo_edge.model.prefix import PrefixStore
-from steerzo_edge.model.quantization import FrozenLinear
+from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.noise import Noise
 
 PARTS = ("base layers", "adapters", "attention", "head", "noise", "prefix", "rest")
 # Inner clocks stop outer ones, so that no second is counted twice: an adapter's time excludes its base layer's.
 CLOCKED: list[tuple[Any, str, str]] = [
-    (FrozenLinear, "batch_matmul", "base layers"),
+    *((linear, "batch_matmul", "base layers") for linear in {storage.linear for storage in STORAGES.values()}),
     (BankLinear, "forward", "adapters"),
     (attention, "_plain", "attention"),
     (attention, "_fused", "attention"),

@@ -9,9 +9,9 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.workloads import workload
-from server.device.prompts import Limits
+from server.device.prompts import PromptLimits
 from server.device.thread import Device
-from server.problems import NotReadyError
+from server.errors import NotReadyError
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.model.base import Base
@@ -49,7 +49,7 @@ class Asking:
         """See `PromptListener`."""
         return self._request
 
-    def hear(self, *piece: Any) -> None:
+    def on_text(self, *piece: Any) -> None:
         """See `PromptListener`."""
         self.times.append(time.perf_counter())
 
@@ -92,7 +92,7 @@ class Stage:
     def __init__(self, base: Base, directory: Path) -> None:
         self.base = base
         self._training = Switched(directory)
-        self._device = Device(lambda: base, self._training, limits=Limits(), training_share=TRAINING_SHARE)
+        self._device = Device(lambda: base, self._training, limits=PromptLimits(), training_share=TRAINING_SHARE)
         self._device.start()
         while True:
             try:

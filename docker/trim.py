@@ -1,10 +1,11 @@
-"""Takes what an installed server never opens out of its packages; run once, while the image is built.
+"""Removes files that the server never opens from its installed packages; run once, while the image is built.
 
     python docker/trim.py SITE_PACKAGES
 
-bitsandbytes brings a library for every CUDA, ROCm and XPU there is: its CPU library stays, and the one it picks for
-the CUDA that torch was built for. Headers, tests and command-line tools of torch, headers and tests of pyarrow,
-and sympy's tests go. It fails if torch or bitsandbytes is not where it is expected, or if nothing was found.
+bitsandbytes ships one library for each version of CUDA, ROCm and XPU. Two are kept: the one for the CPU, and the
+one for the CUDA version that torch was built for. Headers, tests and command-line tools of torch, headers and
+tests of pyarrow, and the tests of sympy are removed. The script fails if torch or bitsandbytes is missing, or if
+there was nothing to remove.
 """
 
 import re
@@ -21,23 +22,23 @@ UNUSED = (
     "pyarrow/tests",
     "sympy/**/tests",
 )
-# torch starts this one itself.
+# torch starts this tool itself.
 KEPT_TOOLS = {"torch_shm_manager"}
 
 
 def unused(packages: Path) -> Iterator[Path]:
-    """Files and directories that can go.
+    """Files and directories to remove.
 
     Args:
         packages: A site-packages directory.
 
     Raises:
-        SystemExit: If torch or bitsandbytes is not there.
+        SystemExit: If torch or bitsandbytes is missing.
     """
     libraries = {path.name: path for path in packages.glob("bitsandbytes/libbitsandbytes_*.so")}
     kept = {"libbitsandbytes_cpu.so"} & libraries.keys()
     if not kept:
-        sys.exit(f"there is no bitsandbytes in {packages}")
+        sys.exit(f"bitsandbytes is missing in {packages}")
     cuda = _cuda(packages)
     if cuda is not None:
         kept.add(_picked(cuda, libraries))
@@ -48,17 +49,17 @@ def unused(packages: Path) -> Iterator[Path]:
 
 
 def _cuda(packages: Path) -> tuple[int, int] | None:
-    """Major and minor of torch's CUDA; None for a CPU build."""
+    """Major and minor version of the CUDA that torch was built for; None for a CPU build."""
     try:
         text = (packages / "torch/version.py").read_text()
     except OSError:
-        sys.exit(f"there is no torch in {packages}")
+        sys.exit(f"torch is missing in {packages}")
     found = re.search(r"^cuda\b[^=]*= '(\d+)\.(\d+)'", text, re.MULTILINE)
     return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _picked(cuda: tuple[int, int], libraries: Iterable[str]) -> str:
-    """As bitsandbytes picks: the same version, else the next lower one of the same major, else the next higher."""
+    """The library that bitsandbytes loads: this version, else the next lower of its major, else the next higher."""
     found = [re.fullmatch(r"libbitsandbytes_cuda(\d\d)(\d+)\.so", name) for name in libraries]
     versions = sorted((int(m[1]), int(m[2])) for m in found if m is not None and int(m[1]) == cuda[0])
     if not versions:
@@ -73,7 +74,7 @@ def _bytes(path: Path) -> int:
 
 
 def main() -> None:
-    """See the module."""
+    """Removes the files and reports how much space that freed."""
     packages = Path(sys.argv[1])
     found = list(unused(packages))
     freed = sum(map(_bytes, found))
@@ -83,8 +84,8 @@ def main() -> None:
         else:
             path.unlink(missing_ok=True)
     if not freed:
-        sys.exit("nothing was found that could go: the packages are laid out differently now")
-    sys.stdout.write(f"{freed / 1e6:.0f} MB of {len(found)} files and directories are gone\n")
+        sys.exit("found nothing to remove: the layout of the packages has changed")
+    sys.stdout.write(f"{freed / 1e6:.0f} MB freed: {len(found)} files and directories removed\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The HTTP side: one process that trains and serves from one base model."""
+"""The HTTP server: one process that trains and serves with one base model."""

@@ -1,4 +1,4 @@
-"""`python -m server` is `steerzo`."""
+"""Runs the `steerzo` command as `python -m server`."""
 
 from server.commands.app import main
 

@@ -1,8 +1,8 @@
-"""What a line of the log looks like: text or JSON, with the job and request it is about, and nothing users sent.
+"""Log lines in text or JSON, with the job and the request they are about, and without any data of users.
 
-A traceback names files, lines and functions but not what the error said: messages quote what was found where it
-should not be, and that may be a row or a prompt. Files and systems say nothing of the kind, so their errors are
-shown whole. Users are told everything, in the answer or in the job; `log_messages` has it logged as well.
+Of an unexpected error the log has files, lines and functions, but not the message, because a message may quote a
+row or a prompt. Errors of the operating system and the database quote no data, so their messages are logged. Users
+see all messages, in the answer or in the job; the setting `log_messages` logs them too.
 """
 
 import json
@@ -23,25 +23,25 @@ _Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 
 def configure(format: Literal["text", "json"], level: str, *, messages: bool = False) -> None:
-    """Has everything that is logged in this process written to standard error in one form.
+    """Writes all log records of this process to standard error, in one format.
 
     Args:
-        format: "text" or "json" (one object a line).
-        level: The least that is written: "debug", "info", "warning".
-        messages: Whether to write what unexpected errors say.
+        format: "text" or "json" (one object per line).
+        level: Least level that is written: "debug", "info", "warning".
+        messages: Whether to write the messages of unexpected errors.
     """
     line = logging.StreamHandler(sys.stderr)
     line.setFormatter(JsonLines(messages=messages) if format == "json" else TextLines(messages=messages))
     logging.basicConfig(level=level.upper(), handlers=[line], force=True)
-    # It writes parts of forms when asked for details.
+    # At lower levels this logger writes parts of forms.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class TextLines(logging.Formatter):
-    """Lines for people.
+    """Formats records as text.
 
     Args:
-        messages: Whether to write what unexpected errors say.
+        messages: Whether to write the messages of unexpected errors.
     """
 
     def __init__(self, *, messages: bool = False) -> None:
@@ -49,35 +49,35 @@ class TextLines(logging.Formatter):
         self._messages = messages
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record, on one line but for the frames of an error."""
+        """One record on one line, followed by the frames of its error."""
         text = super().format(record)
         about = " ".join(f"{name}={value}" for name, value in _about(record).items())
         first, *frames = text.split("\n")
         return "\n".join([f"{first} [{about}]" if about else first, *frames])
 
     def formatException(self, ei: _Raised) -> str:
-        """An error's class and where it came from."""
-        return "\n".join(_told(ei[1], messages=self._messages))
+        """An error's class and its frames."""
+        return "\n".join(_lines_of(ei[1], messages=self._messages))
 
 
 class JsonLines(TextLines):
-    """One JSON object a line: time, level, logger, message; request, job, error and fields where there are any."""
+    """Formats records as JSON objects: time, level, logger, message; if present, request, job, error and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record."""
-        told: dict[str, Any] = {
+        """One record on one line."""
+        fields: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         } | _about(record)
         if record.exc_info and record.exc_info[1] is not None:
-            told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
 
 
 def _about(record: logging.LogRecord) -> dict[str, Any]:
-    """The request and the job of a line: ids that the server made, so that their form tells what they are."""
+    """The request and the job of a record; a job's id is recognised in the message by its form."""
     message = record.getMessage()
     named = _JOB.search(message)
     found = {
@@ -87,12 +87,12 @@ def _about(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value} | dict(getattr(record, "fields", {}))
 
 
-def _told(error: BaseException | None, *, messages: bool) -> list[str]:
+def _lines_of(error: BaseException | None, *, messages: bool) -> list[str]:
     lines: list[str] = []
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        shown = str(error) if messages or isinstance(error, HARMLESS) else "(what it says is not logged)"
+        shown = str(error) if messages or isinstance(error, HARMLESS) else "(message not logged)"
         lines.append(f"{type(error).__qualname__}: {shown}")
         lines += [f"  {f.filename}:{f.lineno} in {f.name}" for f in traceback.extract_tb(error.__traceback__)]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -1,7 +1,7 @@
-"""What Prometheus is told. One registry for each app; labels are names that the server made or knows.
+"""Metrics for Prometheus, one registry for each app. Labels are names that the server defines, never users' data.
 
-Counters are fed where things happen. What can be looked up (jobs by state, memory, free space) is looked up when
-somebody asks, so it cannot drift.
+Counters are increased where events happen. Values that can be read (jobs by state, memory, free space) are read
+when metrics are requested, so they cannot drift.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,17 +22,17 @@ LONG_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Something that is looked up when metrics are asked for.
+    """A value that is read when metrics are requested.
 
     Args:
-        name: Without the prefix.
-        told: In words, with the unit.
-        read: The value now, or one for each value of the label.
-        label: The label's name, if there is one.
+        name: The metric's name without the prefix.
+        description: In words, with the unit.
+        read: Returns the present value, or one for each value of the label.
+        label: The label's name; None if it has none.
     """
 
     name: str
-    told: str
+    description: str
     read: Callable[[], float | Mapping[str, float]]
     label: str | None = None
 
@@ -42,7 +42,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        # Resident memory, open files, processor time, start of the process.
+        # Resident memory, open files, CPU time, start of the process.
         ProcessCollector(registry=self.registry)
         self._steps = self._counter("steps", "Finished training steps.")
         self._forwards = self._counter("forwards", "Forward passes of training.")
@@ -56,15 +56,15 @@ class Metrics:
         self._first_s = self._histogram("first_token_seconds", "Seconds from a prompt to its first text.", LONG_S)
         self._requests = self._counter("requests", "HTTP requests.", "method", "route", "status")
         self._request_s = self._histogram("request_seconds", "Seconds to a response's head.", SHORT_S, "route")
-        self._errors = self._counter("errors", "Errors told to users, by code.", "source", "code")
+        self._errors = self._counter("errors", "Errors reported to users, by code.", "source", "code")
         self._spent: dict[str, tuple[int, int]] = {}
 
     def watch(self, gauges: Iterable[Gauge]) -> None:
-        """Adds things that are looked up."""
-        self.registry.register(_Looked(tuple(gauges)))
+        """Adds gauges."""
+        self.registry.register(_Gauges(tuple(gauges)))
 
     def recorded(self, job: str, record: Record) -> None:
-        """A job's record, as it is written. The first step after a restart counts as a step without forwards."""
+        """Counts a step of a job; the first one after a restart without its forwards, for these are cumulative."""
         if not isinstance(record, StepRecord):
             return
         spent = (record.forwards, record.tokens)
@@ -76,12 +76,12 @@ class Metrics:
         self._step_s.observe(record.seconds)
 
     def job_ended(self, job: str, state: str, code: str | None = None) -> None:
-        """A job has come to its end, or to a halt.
+        """Counts a job that ended or was paused.
 
         Args:
-            job: Its id.
-            state: Its state now.
-            code: Of its error, if it failed.
+            job: The job's id.
+            state: Its new state.
+            code: The code of its error, if it failed.
         """
         self._spent.pop(job, None)
         self._ended.labels(state).inc()
@@ -97,14 +97,14 @@ class Metrics:
         seconds: float,
         first_text_s: float | None,
     ) -> None:
-        """A prompt has been answered.
+        """Counts an answered prompt.
 
         Args:
             finish_reason: "stop", "length", "cancelled" or "timeout".
-            prompt_tokens: Its length.
+            prompt_tokens: The prompt's length.
             generated_tokens: The answer's length.
-            seconds: From its arrival, waiting included.
-            first_text_s: The same to the first piece of text; None if there was none.
+            seconds: From the prompt's arrival to the end of the answer, waiting included.
+            first_text_s: From the prompt's arrival to the first piece of text; None if there was none.
         """
         self._prompts.labels(finish_reason).inc()
         self._read.inc(prompt_tokens)
@@ -114,42 +114,42 @@ class Metrics:
             self._first_s.observe(first_text_s)
 
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request has been answered.
+        """Counts an answered HTTP request.
 
         Args:
-            method: As it came; one that is not HTTP's own counts as "other".
+            method: The request's method; an unknown one counts as "other".
             route: The route's template, never the path.
-            status: Of the response.
-            seconds: Until its head was sent.
+            status: The response's status.
+            seconds: From the request to the response's head.
         """
         self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
 
     def failed(self, source: Literal["http", "stream", "job"], code: str) -> None:
-        """An error was told to a user."""
+        """Counts an error that was reported to a user."""
         self._errors.labels(source, code).inc()
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _counter(self, name: str, told: str, *labels: str) -> Counter:
-        return Counter(f"steerzo_{name}", told, labels, registry=self.registry)
+    def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        return Counter(f"steerzo_{name}", description, labels, registry=self.registry)
 
-    def _histogram(self, name: str, told: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"steerzo_{name}", told, labels, registry=self.registry, buckets=buckets)
+    def _histogram(self, name: str, description: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"steerzo_{name}", description, labels, registry=self.registry, buckets=buckets)
 
 
-class _Looked(Collector):
+class _Gauges(Collector):
     def __init__(self, gauges: tuple[Gauge, ...]) -> None:
         self._gauges = gauges
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Names alone: nothing is looked up before the server has started."""
+        """The gauges' names; their values are not read, for the server may not have started yet."""
         return [self._family(gauge) for gauge in self._gauges]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Every gauge as it is now."""
+        """The gauges with their present values."""
         for gauge in self._gauges:
             family, value = self._family(gauge), gauge.read()
             for label, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
@@ -158,4 +158,4 @@ class _Looked(Collector):
 
     def _family(self, gauge: Gauge) -> GaugeMetricFamily:
         labels = [] if gauge.label is None else [gauge.label]
-        return GaugeMetricFamily(f"steerzo_{gauge.name}", gauge.told, labels=labels)
+        return GaugeMetricFamily(f"steerzo_{gauge.name}", gauge.description, labels=labels)

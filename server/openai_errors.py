@@ -1,4 +1,4 @@
-"""Errors under /v1: a problem document as OpenAI's error object, so that the client raises what its users expect.
+"""Errors under /v1 as OpenAI's error objects, so that OpenAI's client raises the exceptions that its users expect.
 
 {"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
 """
@@ -13,7 +13,7 @@ from steerzo_edge.errors import Fault, InputError
 PREFIX: Final = "/v1"
 SHOWN_FAULTS: Final = 5
 PLACES: Final = frozenset({"top level", "body", "query", "path", "header"})
-# What the client, and code written for it, looks for; other codes are ours with underscores.
+# Codes that OpenAI's client, and code written for it, looks for; other codes are this server's, with underscores.
 CODES: Final[Mapping[str, str]] = {
     "unauthorized": "invalid_api_key",
     "prompt-too-long": "context_length_exceeded",
@@ -30,16 +30,16 @@ TYPES: Final[Mapping[int, str]] = {
 
 
 class UnsupportedError(InputError):
-    """Something OpenAI's API knows and this server does not do.
+    """A feature of OpenAI's API that this server does not have.
 
     Args:
-        param: Which parameter.
-        found: What it was.
+        param: The parameter.
+        found: Its value.
         fix: Why it is refused, and what to send instead.
     """
 
     code = "unsupported"
-    hint = "docs/openai.md lists what is honoured and what is refused."
+    hint = "docs/openai.md lists the parameters that are honoured and those that are refused."
 
     def __init__(self, param: str, found: Any, fix: str) -> None:
         fault = Fault(param, "", shown(found), fix)
@@ -47,12 +47,12 @@ class UnsupportedError(InputError):
 
 
 def is_openai(path: str) -> bool:
-    """Whether errors of this path are OpenAI's."""
+    """Whether errors of this path are rendered as OpenAI's error objects."""
     return path == PREFIX or path.startswith(f"{PREFIX}/")
 
 
 def status_under_v1(status: int) -> int:
-    """The status OpenAI's clients expect: what cannot be used is 400 there."""
+    """The status that OpenAI's clients expect: 400 in place of 422."""
     return HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else status
 
 
@@ -60,14 +60,14 @@ def error_object(problem: Mapping[str, Any]) -> dict[str, Any]:
     """A problem document as OpenAI's error object.
 
     Args:
-        problem: With `status`, `detail`, `code`, `hint`, and perhaps `errors`.
+        problem: Has `status`, `detail`, `code`, `hint`, and optionally `errors`.
     """
     faults = problem.get("errors", [])
     status = status_under_v1(problem["status"])
     code = problem["code"]
     return {
         "error": {
-            "message": f"{_told(problem['detail'], faults)} {problem['hint']}",
+            "message": f"{_message(problem['detail'], faults)} {problem['hint']}",
             "type": TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
             "param": next((name for fault in faults if (name := param_of(fault))), None),
             "code": CODES.get(code, code.replace("-", "_")),
@@ -83,16 +83,16 @@ def param_of(fault: Mapping[str, str]) -> str | None:
     path = where.split(".")
     if field and path[-1] != field:
         path.append(field)
-    # What pydantic calls the members of a union is no name of ours.
+    # Drops the names that pydantic gives to the members of a union.
     path = [part for part in path[path[0] in PLACES :] if part.isidentifier() or part.isdigit()]
     return None if not path or path[0].isdigit() else ".".join(path)
 
 
-def _told(detail: str, faults: Sequence[Mapping[str, str]]) -> str:
-    """The detail, or the first few faults: an error object has no other place for them."""
-    told = [f"{param_of(fault) or _place(fault)}: found {fault['found']}; {fault['fix']}" for fault in faults]
-    more = f" (and {len(told) - SHOWN_FAULTS} more)" if len(told) > SHOWN_FAULTS else ""
-    text = " | ".join(told[:SHOWN_FAULTS]) + more if told else detail
+def _message(detail: str, faults: Sequence[Mapping[str, str]]) -> str:
+    """The detail, or the first five faults, for which an error object has no other place."""
+    messages = [f"{param_of(fault) or _place(fault)}: found {fault['found']}; {fault['fix']}" for fault in faults]
+    more = f" (and {len(messages) - SHOWN_FAULTS} more)" if len(messages) > SHOWN_FAULTS else ""
+    text = " | ".join(messages[:SHOWN_FAULTS]) + more if messages else detail
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 

@@ -1,4 +1,4 @@
-"""How a server is set up: options of `steerzo serve`, or STEERZO_* environment variables."""
+"""The settings of a server: options of `steerzo serve`, or STEERZO_* environment variables."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.models import lies_under
+from server.base_paths import is_allowed_base
 from steerzo_edge.config import Config
 from steerzo_edge.settings.profile import load_profile
 from steerzo_edge.settings.sections import ModelConfig
@@ -23,81 +23,96 @@ _MODEL = {
 
 
 class Settings(Config):
-    """Everything a server is told at its start."""
+    """All settings of a server, read once at its start."""
 
-    host: str = Field("127.0.0.1", description="Address to bind; loopback unless told otherwise.")
+    host: str = Field("127.0.0.1", description="Address to bind; loopback by default.")
     port: int = Field(8000, ge=0, le=65535, description="Port to bind; 0 lets the system choose.")
     data_dir: Path = Field(
-        Path.home() / ".steerzo", description="Database, uploads, journals and adapters live here."
+        Path.home() / ".steerzo", description="Directory of the database, uploads, journals and adapters."
     )
     tasks_dir: Path | None = Field(
-        None, description="Benchmark files that requests may name by their path; none by default."
+        None, description="Directory of benchmark files that requests may name by path; none by default."
     )
     models_dir: Path | None = Field(
         None,
-        description="A base from this disk must lie under it; anywhere by default, bundled and hub ids always.",
+        description="Directory that a base from this disk must be under; bundled and hub bases are always allowed.",
     )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     api_key: SecretStr | None = Field(
-        None, min_length=8, description="A key that opens the server, beside those of `steerzo keys`."
+        None, min_length=8, description="An API key, in addition to those of `steerzo keys`."
     )
     make_key: bool = Field(
-        False, description="Make a key and log it once, if the address is public and there never was one."
+        False, description="Make a key and log it once, if the address is public and no key was ever made."
     )
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="Names in the Host header beside localhost and the bound address; separated by commas."
+        (), description="Names allowed in the Host header besides localhost and the bound address; comma-separated."
     )
-    max_upload_bytes: int = Field(256 << 20, ge=1, description="Largest dataset or adapter.")
-    max_body_bytes: int = Field(4 << 20, ge=1, description="Largest other request.")
-    max_waiting_prompts: int = Field(64, ge=1, description="Prompts that may wait; more are answered 429.")
-    max_batch_rows: int = Field(32, ge=1, le=1024, description="Prompts that are answered together.")
+    max_upload_bytes: int = Field(
+        256 << 20, ge=1, description="Size of the largest dataset or adapter that is accepted."
+    )
+    max_body_bytes: int = Field(4 << 20, ge=1, description="Size of the largest other request body.")
+    max_waiting_prompts: int = Field(64, ge=1, description="Most prompts that wait; more are answered 429.")
+    max_batch_rows: int = Field(32, ge=1, le=1024, description="Most prompts that are answered together.")
     max_cache_bytes: int = Field(
-        1 << 30, ge=1, description="Memory for the keys and values of the prompts that are answered together."
+        1 << 30,
+        ge=1,
+        description="Memory for the keys and values of the prompts that are answered together, in bytes.",
     )
-    prefill_tokens: int = Field(256, ge=1, description="Tokens of prompts that are read in one quantum.")
+    prefill_tokens: int = Field(256, ge=1, description="Most tokens of prompts that are read in one time slice.")
     prompt_timeout_s: float = Field(
-        600, gt=0, description="How long a prompt may wait and be answered; then 504, or what there is by then."
+        600,
+        gt=0,
+        description="Seconds until a prompt must be answered; then it is answered 504, or its answer ends early.",
     )
     training_share: float = Field(
-        0.25, ge=0, le=0.9, description="Least share of the device's time for training while there are prompts."
+        0.25,
+        ge=0,
+        le=0.9,
+        description="Least share of the device's time that training gets while there are prompts.",
     )
-    max_waiting_jobs: int = Field(256, ge=1, description="Jobs that may wait; more are answered 429.")
+    max_waiting_jobs: int = Field(256, ge=1, description="Most jobs that wait; more are answered 429.")
     max_event_readers: int = Field(
-        1000, ge=1, description="Connections that may read events; more are answered 429."
+        1000, ge=1, description="Most connections that read events; more are answered 429."
     )
     client_timeout_s: int = Field(
-        60, ge=1, description="How long a client may take nothing of what it is sent before it is dropped."
+        60, ge=1, description="Seconds after which a client that takes no data is disconnected."
     )
     retry_attempts: int = Field(
-        6, ge=0, le=100, description="Further attempts of a job when memory or disk do not suffice."
+        6, ge=0, le=100, description="Further attempts of a job after an error of memory or disk."
     )
     retry_delay_s: float = Field(
-        10.0, ge=0, le=3600, description="Before the second attempt; doubled for each further one."
+        10.0, ge=0, le=3600, description="Seconds before the second attempt; doubled for each further one."
     )
-    keep_jobs: int | None = Field(None, ge=0, description="Ended jobs that are kept; all by default.")
-    keep_days: float | None = Field(None, ge=0, description="How long ended jobs are kept; for ever by default.")
-    max_connections: int = Field(2000, ge=2, description="Open connections; requests on more are answered 503.")
-    max_datasets: int = Field(10_000, ge=1, description="Datasets kept; more are answered 507.")
-    max_adapters: int = Field(1000, ge=0, description="Uploaded adapters kept; more are answered 507.")
+    keep_jobs: int | None = Field(None, ge=0, description="Most ended jobs that are kept; all by default.")
+    keep_days: float | None = Field(None, ge=0, description="Days that ended jobs are kept; for ever by default.")
+    max_connections: int = Field(
+        2000, ge=2, description="Most open connections; requests on more are answered 503."
+    )
+    max_datasets: int = Field(10_000, ge=1, description="Most datasets that are kept; more are answered 507.")
+    max_adapters: int = Field(
+        1000, ge=0, description="Most uploaded adapters that are kept; more are answered 507."
+    )
     adapter_memory_mib: int = Field(
-        1024, ge=0, description="Adapters held in memory, in MiB; the least recently used go first."
+        1024, ge=0, description="Most memory for loaded adapters, in MiB; the least recently used are dropped."
     )
     max_data_bytes: int | None = Field(
-        None, ge=1, description="What the data directory may hold before uploads and jobs are answered 507."
+        None, ge=1, description="Size of the data directory above which uploads and jobs are answered 507."
     )
     least_free_bytes: int = Field(
-        64 << 20, ge=0, description="Free space below which the server is not ready and takes nothing more."
+        64 << 20, ge=0, description="Free disk space below which the server is not ready and stores nothing more."
     )
-    requests_per_second: float = Field(200, gt=0, description="Of one key or address, in the long run; then 429.")
-    request_burst: int = Field(2000, ge=1, description="Requests of one key or address that may come at once.")
+    requests_per_second: float = Field(
+        200, gt=0, description="Sustained rate of requests per key or address; above it they are answered 429."
+    )
+    request_burst: int = Field(2000, ge=1, description="Requests that one key or address may send at once.")
     body_timeout_s: float = Field(
-        30, gt=0, description="How long a body may take, besides a second for each 16 KiB; then 408."
+        30, gt=0, description="Seconds that a body may take to arrive, plus one for each 16 KiB; then 408."
     )
     stuck_after_s: float = Field(
-        900, gt=0, description="A single quantum of the device that takes longer makes the server not ready."
+        900, gt=0, description="Seconds after which a single time slice of the device makes the server not ready."
     )
-    log_format: Literal["text", "json"] = Field("text", description="What a line of the log looks like.")
-    log_level: Literal["debug", "info", "warning"] = Field("info", description="The least that is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="Format of the log's lines.")
+    log_level: Literal["debug", "info", "warning"] = Field("info", description="Least level that is logged.")
     log_messages: bool = Field(
         False,
         description="Also log the messages of unexpected errors, which may quote what users sent.",
@@ -110,16 +125,16 @@ class Settings(Config):
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _base_lies_where_it_may(self) -> Self:
-        if self.models_dir is not None and not lies_under(self.model.id, self.models_dir):
+    def _base_is_allowed(self) -> Self:
+        if self.models_dir is not None and not is_allowed_base(self.model.id, self.models_dir):
             raise PydanticCustomError(
-                "base_outside", "the base {base} does not lie under models_dir", {"base": repr(self.model.id)}
+                "base_outside", "the base {base} is not under models_dir", {"base": repr(self.model.id)}
             )
         return self
 
     @property
     def is_public(self) -> bool:
-        """Whether others than this machine can reach the address."""
+        """Whether other machines can reach the address."""
         if self.host == "localhost":
             return False
         try:
@@ -129,24 +144,24 @@ class Settings(Config):
 
 
 def from_environment(environment: Mapping[str, str], **options: Any) -> Settings:
-    """Settings from STEERZO_* variables; options that are not None come first.
+    """Settings from STEERZO_* variables; options that are not None take precedence.
 
     Args:
         environment: For example `os.environ`.
-        options: By field name; `profile` is one whose model is taken, `base`, `base_revision`,
-            `quantization` and `compute_dtype` name the model or change the profile's.
+        options: By field name. `profile` names a profile whose model is taken; `base`, `base_revision`,
+            `quantization` and `compute_dtype` set the model or override the profile's.
 
     Raises:
         InputError: Naming every setting that is wrong.
         NotFoundError: If there is no such profile.
     """
     names = [*Settings.model_fields, *_MODEL, "profile"]
-    # A variable that is set to nothing is not set: compose files do that with variables they do not know.
+    # An empty variable counts as unset: compose files set undefined variables to an empty string.
     found: dict[str, Any] = {name: value for name in names if (value := environment.get(PREFIX + name.upper()))}
     found |= {name: value for name, value in options.items() if value is not None}
     profile = found.pop("profile", None)
     model = {} if profile is None else load_profile(profile).model.model_dump()
     if "base" in found:
-        model.pop("revision", None)  # the profile's is of the profile's base
+        model.pop("revision", None)  # the profile's revision belongs to the profile's base
     model |= {key: found.pop(name) for name, key in _MODEL.items() if name in found}
     return Settings.parse({**found, "model": model} if model else found, where="settings")

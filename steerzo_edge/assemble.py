@@ -19,7 +19,6 @@ from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.run_data import Data
 from steerzo_edge.seeds import derive_seed
-from steerzo_edge.settings.objectives import AnswersConfig, LikelihoodConfig, build_objective, scorers_of
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import peak_rate
 from steerzo_edge.training.batch_stream import BatchStream
@@ -88,13 +87,13 @@ def assemble(
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
-        watcher=profile.watch.build(by_score=not isinstance(profile.objective, LikelihoodConfig)),
+        watcher=profile.watch.build(by_score=profile.objective.by_score),
     )
 
 
 def _check(profile: Profile) -> None:
     if getattr(profile.method, "cone", None) is not None and profile.subset.block_layers is not None:
-        raise ProfileError("method.cone needs the directions of the step before, which perturbed another block ")
+        raise ProfileError("method.cone needs the directions of the step before, which perturbed another block")
 
 
 def _blocks(base: Base, profile: Profile, subset: Subset, seed: int) -> Blocks:
@@ -120,16 +119,15 @@ def _evaluation(
     if rows is None:
         return None
     serving = Copies(subset, 1)
-    objective = profile.objective
     measure = partial(
         evaluate,
         base,
         rows,
         prefix=prefix,
         tokens=room,
-        option_mass=objective.option_mass if isinstance(objective, LikelihoodConfig) else 0.0,
+        option_mass=profile.objective.any_option_weight,
         generate=profile.evaluate.generate,
-        judges=scorers_of(objective),
+        scorers=profile.objective.scorers(),
     )
     return lambda: measure(serving.hold())
 
@@ -162,8 +160,8 @@ def _oracle(
     prefix: PrefixStore | None,
     count: int,
 ) -> Oracle:
-    objective = build_objective(profile.objective, data.train)
-    if isinstance(profile.objective, AnswersConfig):
+    objective = profile.objective.build(data.train)
+    if profile.objective.generates:
         prefix = None  # generation begins at the embedding
     forward = ProbeForward(base, subset, blocks, batches, prefix, count=count, objective=objective)
     return LocalOracle(forward)

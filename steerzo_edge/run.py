@@ -28,9 +28,9 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
 from steerzo_edge.model.adapter_file import save_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.frozen_file import load_frozen, save_frozen
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.run_data import Data, rows_of_run

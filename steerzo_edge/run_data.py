@@ -6,10 +6,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.tokenization import Tokenized, tokenize
+from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.seeds import derive_seed
-from steerzo_edge.settings.objectives import prepared
 from steerzo_edge.settings.profile import Profile
 
 
@@ -94,7 +94,7 @@ def tokenized(
     train_rows, judged = (
         None
         if rows is None
-        else prepared(profile.objective, tokenize(rows, tokenizer, max_tokens, labels), context_length)
+        else profile.objective.prepare(tokenize(rows, tokenizer, max_tokens, labels), context_length)
         for rows in (train, validation)
     )
     assert train_rows is not None

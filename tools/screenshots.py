@@ -1,9 +1,10 @@
-"""Pictures of every view of the page, into docs/img: real jobs of the bundled base on the bundled rows.
+"""Takes pictures of every view of the page into docs/img, with real jobs of the bundled base on the bundled rows.
 
-    python -m tools.screenshots                # minutes: its jobs are trained first
-    python -m tools.screenshots --data DIR     # keeps them there, and takes those that it finds
+    python -m tools.screenshots                # takes minutes: trains its jobs first
+    python -m tools.screenshots --data DIR     # keeps the jobs in DIR and reuses them the next time
 
-Views are taken light and dark, wide and on a phone; empty and faulty ones light and wide, and dark on a phone.
+Most views are taken in light and dark, each wide and on a phone. Empty views, and views with errors, are taken in
+light and wide and in dark on a phone only.
 """
 
 import argparse
@@ -37,13 +38,13 @@ KEY: Final = "a-key-for-pictures"
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture.
+    """A picture to take.
 
     Args:
-        name: Of its file.
-        path: Of the view.
-        act: What is done before it is taken.
-        kinds: Sizes and colours it is taken in.
+        name: The first part of the file name; size and colours follow.
+        path: The path of the view.
+        act: Prepares the view, for example fills in a form.
+        kinds: Sizes and colours to take it in.
     """
 
     name: str
@@ -56,7 +57,7 @@ def main() -> None:
     """Takes all pictures."""
     parser = argparse.ArgumentParser(description="Pictures of the page.")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "img")
-    parser.add_argument("--data", type=Path, help="Where the jobs are kept for another time.")
+    parser.add_argument("--data", type=Path, help="Keep the jobs in this directory, and reuse them the next time.")
     given = parser.parse_args()
     out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +114,7 @@ def _views(jobs: dict[str, str]) -> tuple[Shot, ...]:
 
 
 def _work(client: Client) -> dict[str, str]:
-    """Jobs that have ended, one that runs, one that waits and one that is halted."""
+    """Makes jobs in several states: finished, paused, cancelled, running and waiting."""
     train, test = (client.upload(INTENTS / f"{part}.jsonl", f"voice-{part}")["id"] for part in ("train", "test"))
     common = {"dataset": train, "validation": test, "task": json.loads((INTENTS / "task.json").read_text())}
 
@@ -164,7 +165,7 @@ def _ask(page: Page) -> None:
 
 def _chat(page: Page) -> None:
     page.get_by_role("button", name="Chat").click()
-    page.get_by_label("Longest answer, tokens").fill("40")
+    page.get_by_label("Longest answer, in tokens").fill("40")
     page.get_by_label("Prompt").fill("Tell me about a fox and a river.")
     page.get_by_role("button", name="Ask").click()
     page.get_by_role("button", name="Ask").wait_for()
@@ -200,7 +201,7 @@ def _take(
 
 
 def _save(page: Page, path: Path, width: int, height: int) -> None:
-    """The whole view: the window is made as high as it is, so that bars at its edges are where they belong."""
+    """Saves a picture of the whole view. The window is made as high as the view: fixed bars cover nothing."""
     whole = page.evaluate("document.documentElement.scrollHeight")
     page.set_viewport_size({"width": width, "height": max(height, whole)})
     page.wait_for_timeout(400)
@@ -209,7 +210,7 @@ def _save(page: Page, path: Path, width: int, height: int) -> None:
 
 
 def _palette(image: Image.Image) -> Image.Image:
-    """The most frequent colours as they are: those of the page stay exact, edges of letters are rounded."""
+    """The most frequent colours: the colours of the page stay exact, those at the edges of letters are rounded."""
     counted: list[Any] = image.getcolors(1 << 24) or []
     colours = sorted(counted, reverse=True)[:MOST_COLOURS]
     palette = Image.new("P", (1, 1))

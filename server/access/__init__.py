@@ -1,1 +1,1 @@
-"""Who may come in, from where, how often and with how much: wrappers around the whole app, and what they ask."""
+"""ASGI wrappers around the whole app: keys, rates, origins, body limits, and a log line for every request."""

@@ -1,4 +1,4 @@
-"""The door: every route is closed but the two that say whether the server is well, and the page's own files."""
+"""Requires an API key for every route, except the two health routes and the page's own files."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,27 +6,27 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.access.keys import Keys
-from server.access.rates import Rates, neighbourhood
+from server.access.rate_limits import RateLimits, neighbourhood
 from server.access.refusal import refuse
-from server.problems import TooOftenError, UnauthorizedError
+from server.errors import TooOftenError, UnauthorizedError
+from server.store.keys import Keys
 
 PUBLIC_PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 
 class Authentication:
-    """Asks for a key where keys are asked for, and counts how often whoever comes has come.
+    """Rejects requests without a valid key, and limits requests per key or client address.
 
     Args:
-        app: What is wrapped.
-        keys: Who may come in.
-        rates: How often.
-        is_public: Whether the address can be reached by others; then a key is asked for even if there is none.
-        open_paths: Further paths that need no key: files that are the same for everybody.
+        app: The wrapped app.
+        keys: The keys.
+        rates: The rate limit.
+        is_public: Whether other machines can reach the address; if so, a key is required even if none exists.
+        open_paths: Further paths that need no key: files without data, the same for every client.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: Keys, rates: Rates, is_public: bool, open_paths: Iterable[str] = ()
+        self, app: ASGIApp, *, keys: Keys, rates: RateLimits, is_public: bool, open_paths: Iterable[str] = ()
     ) -> None:
         self._app = app
         self._keys = keys
@@ -54,6 +54,6 @@ class Authentication:
             self._rates.take(f"address {address}" if holder is None else f"key {holder}")
         except TooOftenError as error:
             return error
-        if holder is None and (self._is_public or self._keys.are_asked_for):
-            return UnauthorizedError("this server asks for an API key")
+        if holder is None and (self._is_public or self._keys.are_required):
+            return UnauthorizedError("this server requires an API key")
         return None

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1, with an end to its patience: a request whose head does not arrive is not waited for."""
+"""uvicorn's HTTP/1.1 protocol, with a time limit for the arrival of a request's head."""
 
 import asyncio
 from typing import Any, Final
@@ -10,7 +10,7 @@ MOST_HEAD_BYTES: Final = 64 << 10
 
 
 class Connection(H11Protocol):
-    """One connection. Between requests uvicorn closes it by itself, after its keep-alive time."""
+    """One connection. Between requests uvicorn itself closes it, after its keep-alive time."""
 
     head_s = HEAD_S
 
@@ -19,12 +19,12 @@ class Connection(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first request's head is awaited from now on."""
+        """Begins to wait for the first request's head."""
         super().connection_made(transport)
         self._await_a_head()
 
     def data_received(self, data: bytes) -> None:
-        """Part of a head, or of a body."""
+        """Receives part of a head or of a body."""
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._await_a_head()
@@ -32,12 +32,12 @@ class Connection(H11Protocol):
             self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited any more."""
+        """Stops waiting."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def _await_a_head(self) -> None:
-        """From the first byte of it: what trickles in buys no time."""
+        """Starts the time limit, unless it is running: the arrival of single bytes does not extend it."""
         if self._deadline is None:
             self._deadline = self.loop.call_later(self.head_s, self._give_up)
 

@@ -1,8 +1,9 @@
-"""Which names the server answers to, and from which web pages: what a browser could be tricked into stays outside.
+"""Rejects requests that a web page of another site makes a browser send.
 
-A page of another site cannot read an answer (no CORS header is ever sent), but it can send requests. Two things
-stop it. DNS rebinding gives the page's own name our address: requests under a name that is not ours are refused.
-Forms and simple requests carry the page's `Origin`: what changes something is refused to other origins.
+Such a page cannot read an answer, for no CORS header is ever sent, but it can send requests. Two checks stop it:
+
+- DNS rebinding points the page's own name at this server's address; so the Host header must name this server.
+- Forms and simple requests carry the page's `Origin`; so requests that change something must have this origin.
 """
 
 import ipaddress
@@ -13,21 +14,21 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.refusal import refuse
-from server.problems import ForeignOriginError, UnknownHostError
+from server.errors import ForeignOriginError, UnknownHostError
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 
-class Origins:
-    """Refuses names that are not the server's, and pages that are not.
+class OriginCheck:
+    """Checks the Host and Origin headers.
 
     Args:
-        app: What is wrapped.
-        host: The bound address. If it stands for all addresses, every address is taken as a name: rebinding needs
-            a name that the attacker owns.
-        allowed: Further names.
+        app: The wrapped app.
+        host: The bound address. If it stands for all addresses (0.0.0.0), the Host header may hold any IP address:
+            rebinding needs a domain name that the attacker owns.
+        allowed: Further names that the Host header may hold.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, allowed: Iterable[str]) -> None:
@@ -61,7 +62,7 @@ class Origins:
 
 
 def name_of(host: str) -> str:
-    """The name in a Host header, without port, brackets and the root's dot, in lower case."""
+    """The name in a Host header, in lower case, without port, brackets and trailing dot; "" if malformed."""
     host = host.strip()
     if host.startswith("["):
         name, closed, port = host[1:].partition("]")

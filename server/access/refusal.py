@@ -1,4 +1,4 @@
-"""What a wrapper answers in the place of the app."""
+"""Answers a request with an error, without calling the app."""
 
 from starlette.types import Receive, Scope, Send
 
@@ -7,5 +7,5 @@ from steerzo_edge.errors import SteerzoError
 
 
 async def refuse(error: SteerzoError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a request with an error, in the shape that its path has for errors."""
+    """Sends an error as the response: a problem document, or OpenAI's error object under /v1."""
     await respond(error, scope["path"])(scope, receive, send)

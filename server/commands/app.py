@@ -1,4 +1,4 @@
-"""The `steerzo` command line, whole: the engine's commands and those that need a server."""
+"""The whole `steerzo` command line: the engine's commands, and those that need a server."""
 
 import os
 import signal
@@ -25,10 +25,12 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port to bind; 8000 by default, 0 lets the system choose.")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept; ~/.steerzo by default.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Directory for all data; ~/.steerzo by default.")] = None,
     base: Annotated[str | None, typer.Option(help="Hub id or path; the bundled base by default.")] = None,
     base_revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
-    models_dir: Annotated[Path | None, typer.Option(help="A base from this disk must lie under it.")] = None,
+    models_dir: Annotated[
+        Path | None, typer.Option(help="If given, a base from this disk must be under this directory.")
+    ] = None,
     quantization: Annotated[str | None, typer.Option(help="nf4, fp4, int8, none or gptq.")] = None,
     profile: Annotated[str | None, typer.Option(help="Take the base model from this profile.")] = None,
     tasks_dir: Annotated[
@@ -36,8 +38,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the HTTP API. Every option is also an environment variable: STEERZO_HOST, STEERZO_BASE, ..."""
-    # First of all: the imports below take seconds, and process number 1 ignores what it has no handler for.
-    # Later, uvicorn shuts down in order and then raises the signal again: that too should end with exit code 0.
+    # Set before the imports below, which take seconds: as process 1 of a container, the process ignores signals
+    # without a handler. Later, uvicorn shuts down in order and raises the signal again; that also exits with 0.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
 
     from server.commands.serve import serve_command
@@ -59,10 +61,10 @@ def serve(
 
 @app.command()
 def demo(
-    data_dir: Annotated[Path, typer.Option(help="Where the demo's server keeps its data.")] = Path("demo-data"),
+    data_dir: Annotated[Path, typer.Option(help="Data directory of the demo's server.")] = Path("demo-data"),
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps for a quick look.")] = None,
 ) -> None:
-    """Run the main job: start a server, upload the bundled data, train, and compare base and adapter."""
+    """Start a server, upload the bundled data, train an adapter, and compare it with the base."""
     from server.commands.demo import demo_command
 
     with plain_errors():

@@ -1,10 +1,10 @@
 """`steerzo chat`: a conversation with a running server, in a terminal or through a pipe.
 
-On a terminal answers appear as they are made; Ctrl-C stops one, /quit or Ctrl-D ends the conversation. In a pipe
-every line is a turn, and its answer is a line of its own (a line break inside it becomes a space).
+In a terminal, answers appear as they are made; Ctrl-C stops an answer, /quit or Ctrl-D ends the conversation. In a
+pipe, every line is a turn, and its answer is one line (line breaks inside it become spaces).
 
-    /adapter NAME    another adapter from now on; `none` is the bare base; without a name, what there is
-    /reset           forget what was said
+    /adapter NAME    use another adapter; `none` is the base alone; without a name, list the adapters
+    /reset           forget the conversation so far
     /quit            end
 """
 
@@ -28,11 +28,13 @@ HELP = "/adapter NAME, /reset, /quit"
 
 def chat(
     adapter: Annotated[
-        str | None, typer.Option(help='Id or name of an adapter or a job, or "latest"; none is the bare base.')
+        str | None, typer.Option(help='Id or name of an adapter or a job, or "latest"; the base alone by default.')
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096)] = 256,
-    temperature: Annotated[float, typer.Option(min=0, max=10, help="0 takes the likeliest token.")] = 0.7,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first answer; each further one takes the next.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0, max=10, help="0 always takes the likeliest token.")] = 0.7,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first answer; it grows by one with each answer.")
+    ] = 0,
     url: Url = LOCAL,
 ) -> None:
     """Talk to a running server; in a pipe, one line in and one answer out."""
@@ -46,13 +48,13 @@ def chat(
 
 
 class Conversation:
-    """What was said so far, and with which adapter.
+    """The turns so far, and the adapter that answers.
 
     Args:
-        client: Of the server.
-        adapter: Who answers first; None is the bare base.
-        settings: Of every answer.
-        seed: Of the first answer.
+        client: A client of the server.
+        adapter: The first adapter; None is the base alone.
+        settings: Settings of every answer.
+        seed: Seed of the first answer.
     """
 
     def __init__(self, client: "Client", adapter: str | None, settings: dict[str, Any], seed: int) -> None:
@@ -65,10 +67,10 @@ class Conversation:
             self.switch(adapter)
 
     def switch(self, name: str) -> None:
-        """Has another adapter answer from now on.
+        """Uses another adapter from now on.
 
         Raises:
-            NotFoundError: If there is none of that name.
+            NotFoundError: If no adapter or job has that name.
         """
         if name == NONE:
             self.adapter = None
@@ -78,18 +80,18 @@ class Conversation:
         except NotFoundError:
             raise
         except SteerzoError:
-            pass  # a job that runs answers as well, before it has made an adapter
+            pass  # a running job answers too, before it has made an adapter
         self.adapter = name
 
     def adapters(self) -> list[str]:
-        """Names of what there is."""
+        """Names of all adapters."""
         return [row["name"] for row in self._client.get("/adapters")["adapters"]]
 
     def say(self, text: str) -> Iterator[str]:
-        """The answer to a turn, in pieces; what was not answered to its end is not remembered.
+        """The answer to a turn, in pieces; a turn is remembered only once its answer is complete.
 
         Raises:
-            SteerzoError: If it cannot be answered.
+            SteerzoError: If the server cannot answer.
         """
         turns = [*self.turns, {"role": "user", "content": text}]
         body = {"messages": turns, "seed": self._seed, **self._settings}
@@ -104,14 +106,14 @@ class Conversation:
                     raise SteerzoError(data["detail"], hint=data["hint"])
                 else:
                     answer = {"role": "assistant", "content": data["text"]}
-                    # A turn must not be empty, also not one that was answered with nothing.
+                    # The API takes no empty turns, so an empty answer and its question are not remembered.
                     self.turns = [*turns, answer] if data["text"] else self.turns
 
 
 def _talk(conversation: Conversation) -> None:
-    import readline  # noqa: F401  (lines can be edited and recalled)
+    import readline  # noqa: F401  (makes input lines editable)
 
-    typer.secho(f"{conversation.adapter or 'the bare base'}; {HELP}", dim=True)
+    typer.secho(f"{conversation.adapter or 'the base alone'}; {HELP}", dim=True)
     while True:
         try:
             line = input("> ").strip()
@@ -149,7 +151,7 @@ def _pipe(conversation: Conversation) -> None:
 
 
 def _command(conversation: Conversation, line: str) -> str:
-    """Does what a line with a slash asks for; what to say about it."""
+    """Runs a slash command; returns the message to print."""
     command, _, name = line.partition(" ")
     if command == "/reset":
         conversation.turns = []
@@ -159,4 +161,4 @@ def _command(conversation: Conversation, line: str) -> str:
     if not name:
         return f"{', '.join([*conversation.adapters(), NONE])}; now {conversation.adapter or NONE}"
     conversation.switch(name.strip())
-    return f"{conversation.adapter or 'the bare base'} answers from now on"
+    return f"{conversation.adapter or 'the base alone'} answers from now on"

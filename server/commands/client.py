@@ -1,4 +1,4 @@
-"""A small HTTP client for the server's own routes, used by the demo, `steerzo jobs` and the tests."""
+"""A small HTTP client of the server, used by `steerzo demo`, `steerzo jobs`, `steerzo chat` and the tests."""
 
 import json
 from collections.abc import Generator, Iterator, Mapping
@@ -17,8 +17,8 @@ class Client:
     """Talks to a running server.
 
     Args:
-        url: Such as "http://127.0.0.1:8000".
-        key: The API key, if the server asks for one.
+        url: The server's URL, such as "http://127.0.0.1:8000".
+        key: The API key, if the server requires one.
     """
 
     AWAY: ClassVar = (httpx.TransportError,)
@@ -37,7 +37,7 @@ class Client:
         self.http.close()
 
     def ready(self) -> bool:
-        """Whether the server can work."""
+        """Whether the server is ready."""
         try:
             return self.http.get("/readyz").status_code == 200
         except httpx.TransportError:
@@ -50,19 +50,19 @@ class Client:
             return _checked(self.http.post("/datasets", files={"file": (path.name, file)}, data=data))
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Posts JSON and returns JSON."""
+        """Posts a JSON body; returns the JSON answer."""
         return _checked(self.http.post(path, json=body))
 
     def delete(self, path: str) -> None:
-        """Deletes something."""
+        """Deletes the object at a path."""
         _checked(self.http.delete(path))
 
     def get(self, path: str) -> dict[str, Any]:
-        """Gets JSON."""
+        """The JSON answer of a GET."""
         return _checked(self.http.get(path))
 
     def answer(self, body: Mapping[str, Any]) -> Generator[tuple[str, dict[str, Any]], None, None]:
-        """What /generate streams, as (kind, data): token, ..., done. Closing the iterator stops the work."""
+        """The events of /generate as (kind, data): token, ..., done. Closing the iterator ends the work."""
         with self.http.stream("POST", "/generate", json={**body, "stream": True}) as response:
             yield from _events(response)
 

@@ -1,7 +1,7 @@
-"""`steerzo demo`: the main job, end to end, against a real server process on this machine.
+"""`steerzo demo`: a whole fine-tuning job against a server process on this machine.
 
-Uploads the bundled commands, posts a job, follows its events, and asks base and adapter the same questions.
-The test rows are only looked at: nothing is trained on them, and no version is chosen by them.
+Uploads the bundled commands, posts a job, follows its events, and gives base and adapter the same prompts. The test
+rows only measure the result: nothing is trained on them, and no version is chosen by them.
 """
 
 import json
@@ -18,11 +18,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+import steerzo_edge
 from server.commands.client import Client
 from steerzo_edge.cli.output import clock, display
 from steerzo_edge.errors import SteerzoError
 
-INTENTS = Path(__file__).parents[2] / "steerzo_edge" / "assets" / "intents"
+INTENTS = Path(steerzo_edge.__file__).parent / "assets" / "intents"
 START_S = 120
 PROFILE = "cpu-demo"
 
@@ -31,8 +32,8 @@ def demo_command(data_dir: Path, steps: int | None) -> None:
     """Runs the demo and prints what happened.
 
     Args:
-        data_dir: Of the demo's server.
-        steps: Instead of the profile's.
+        data_dir: Data directory of the demo's server.
+        steps: Number of steps; None takes the profile's.
 
     Raises:
         SteerzoError: If the server does not start or the job fails.
@@ -41,7 +42,7 @@ def demo_command(data_dir: Path, steps: int | None) -> None:
         base = client.get("/readyz")
         typer.echo(f"server ready: base {base['base']} in {base['quantization']} on {base['device']}")
         train, test = (client.upload(INTENTS / f"{part}.jsonl", f"intents-{part}") for part in ("train", "test"))
-        typer.echo(f"uploaded {train['rows']} commands to learn from, {test['rows']} others to be judged by")
+        typer.echo(f"uploaded {train['rows']} commands to train on, {test['rows']} others to test with")
         task = json.loads((INTENTS / "task.json").read_text())
         job = client.post("/jobs", _job(train["id"], test, task, steps))
         method = job["profile"]["method"]
@@ -74,13 +75,13 @@ def _conclude(job: dict[str, Any], rows: int, seconds: float) -> None:
     before, after = job["before"], job["metrics"]
     typer.echo(f"\njob {job['state']} in {clock(seconds)}, {job['forwards']} forward passes, no gradient computed")
     typer.echo(f"accuracy on {rows} commands that were not trained on:")
-    typer.echo(f"  before  {before['accuracy']:.3f}  (the base, asked with the same prompt; chance is 0.143)")
+    typer.echo(f"  before  {before['accuracy']:.3f}  (the base with the same prompt; chance is 0.143)")
     typer.echo(f"  after   {after['accuracy']:.3f}\n")
 
 
 def _side_by_side(client: Client, job: str, task: dict[str, Any]) -> None:
     table = Table(title="The same prompts, the same base model, with and without the adapter")
-    for column in ("command", "base", "adapter", "right answer"):
+    for column in ("command", "base", "adapter", "correct answer"):
         table.add_column(column)
     for text, label in _one_of_each():
         body = {"prompt": task["template"].replace("{text}", text), "max_new_tokens": 1}
@@ -104,7 +105,7 @@ def _one_of_each() -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _server(data_dir: Path) -> Iterator[Client]:
-    """A server process of our own; ended with us."""
+    """Runs a server process for the demo, and ends it."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

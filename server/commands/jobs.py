@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 jobs_app = typer.Typer(help="Jobs of a running server: watch, pause, resume, cancel.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A job's id or name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Url = Annotated[str, typer.Option(envvar="STEERZO_URL", help="The server; its key is taken from STEERZO_API_KEY.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+Url = Annotated[
+    str, typer.Option(envvar="STEERZO_URL", help="The server's URL; its key is taken from STEERZO_API_KEY.")
+]
 LOCAL = "http://127.0.0.1:8000"
-# A watched server may be started again while it is watched; its jobs go on, and so does the watcher.
+# The server may be restarted while a job is watched: the command reconnects for so long.
 AWAY_S = 120.0
 
 
 @jobs_app.command("list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most jobs to list.")] = 20,
     as_json: AsJson = False,
     url: Url = LOCAL,
 ) -> None:
@@ -48,13 +50,13 @@ def list_jobs(
         table.add_column(column, no_wrap=column == "id")
     for job in jobs:
         table.add_row(*_cells(job))
-    # In a pipe a table is as wide as it needs to be.
+    # In a pipe, rows are not wrapped to the width of a terminal.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 @jobs_app.command()
 def show(name: Name, url: Url = LOCAL) -> None:
-    """Print all that is known of a job, as JSON."""
+    """Print a job as JSON."""
     with connected(url) as client:
         typer.echo(json.dumps(client.get(_path(name)), indent=2))
 
@@ -80,38 +82,38 @@ def watch(name: Name, as_json: AsJson = False, url: Url = LOCAL) -> None:
 
 @jobs_app.command()
 def pause(name: Name, as_json: AsJson = False, url: Url = LOCAL) -> None:
-    """Halt a job within one step; the next in the queue has its turn."""
-    _ask(url, name, "pause", as_json=as_json)
+    """Pause a job at the end of its present step; the next job in the queue runs."""
+    _request(url, name, "pause", as_json=as_json)
 
 
 @jobs_app.command()
 def resume(name: Name, as_json: AsJson = False, url: Url = LOCAL) -> None:
-    """Let a paused or failed job go on where it was."""
-    _ask(url, name, "resume", as_json=as_json)
+    """Continue a paused or failed job from its last step."""
+    _request(url, name, "resume", as_json=as_json)
 
 
 @jobs_app.command()
 def cancel(name: Name, as_json: AsJson = False, url: Url = LOCAL) -> None:
-    """End a job within one step; its adapter is kept."""
-    _ask(url, name, "cancel", as_json=as_json)
+    """Cancel a job at the end of its present step; its adapter is kept."""
+    _request(url, name, "cancel", as_json=as_json)
 
 
 @jobs_app.command()
 def delete(name: Name, url: Url = LOCAL) -> None:
-    """Forget a job that does not run: its events, its journal and its adapter."""
+    """Delete a job that is not running, with its events, journal and adapter."""
     with connected(url) as client:
         client.delete(_path(name))
 
 
-def _ask(url: str, name: str, wish: str, *, as_json: bool) -> None:
+def _request(url: str, name: str, action: str, *, as_json: bool) -> None:
     with connected(url) as client:
-        job = client.post(f"{_path(name)}/{wish}", {})
+        job = client.post(f"{_path(name)}/{action}", {})
     waits = f", waits for {job['waiting_for']}" if job["waiting_for"] else ""
     typer.echo(json.dumps(job) if as_json else f"job {job['id']} is {job['state']}{waits}")
 
 
 def _followed(client: "Client", name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A job's events from now on, also across a restart of the server."""
+    """A job's events from now on; reconnects after a restart of the server."""
     seen = client.get(_path(name))["step"] - 1
     away_since: float | None = None
     while True:
@@ -150,10 +152,10 @@ def _path(name: str) -> str:
 
 @contextmanager
 def connected(url: str) -> "Iterator[Client]":
-    """A client of a server; what goes wrong with it is told in one line.
+    """A client of a server; errors are printed in one line and end the command.
 
     Args:
-        url: Of the server.
+        url: The server's URL.
     """
     import httpx
 
@@ -163,5 +165,5 @@ def connected(url: str) -> "Iterator[Client]":
         try:
             yield client
         except httpx.TransportError as error:
-            hint = "Start one with `steerzo serve`, or name it with --url."
+            hint = "Start a server with `steerzo serve`, or give its address with --url."
             raise SteerzoError(f"no server answers at {url}: {error}", hint=hint) from None

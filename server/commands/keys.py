@@ -12,17 +12,17 @@ import typer
 from steerzo_edge.cli.output import plain_errors
 
 if TYPE_CHECKING:
-    from server.access.keys import Keys
+    from server.store.keys import Keys
 
-keys_app = typer.Typer(help="The keys that open the server; it need not be stopped.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys of a server; it may be running.", no_args_is_help=True)
 
 DataDir = Annotated[Path | None, typer.Option(help="The server's data directory; ~/.steerzo by default.")]
-KeyName = Annotated[str, typer.Argument(help="What the key is known by.")]
+KeyName = Annotated[str, typer.Argument(help="The key's name.")]
 
 
 @keys_app.command("create")
 def create(name: KeyName, data_dir: DataDir = None) -> None:
-    """Make a key. It is shown once and not kept; from the first key on, the server asks for one."""
+    """Make a key and print it once; only its hash is stored. From the first key on, the server requires one."""
     with _keys(data_dir) as keys:
         typer.echo(keys.create(name))
         typer.echo("This key is shown once. Send it as `Authorization: Bearer KEY`.", err=True)
@@ -30,7 +30,7 @@ def create(name: KeyName, data_dir: DataDir = None) -> None:
 
 @keys_app.command("list")
 def list_keys(data_dir: DataDir = None) -> None:
-    """Every key: its name, when it was made, when it was revoked."""
+    """List every key: its name, when it was made, when it was revoked."""
     with _keys(data_dir) as keys:
         for row in keys.all():
             ended = "" if row.revoked is None else f"  revoked {_day(row.revoked)}"
@@ -39,7 +39,7 @@ def list_keys(data_dir: DataDir = None) -> None:
 
 @keys_app.command("revoke")
 def revoke(name: KeyName, data_dir: DataDir = None) -> None:
-    """End a key: from the next request on it opens nothing."""
+    """Revoke a key: the server rejects it from the next request on."""
     with _keys(data_dir) as keys:
         keys.revoke(name)
         typer.echo(f"{name} is revoked")
@@ -47,10 +47,10 @@ def revoke(name: KeyName, data_dir: DataDir = None) -> None:
 
 @contextmanager
 def _keys(data_dir: Path | None) -> Iterator["Keys"]:
-    # Not above: these imports take seconds, and every command of `steerzo` would wait for them.
-    from server.access.keys import Keys
+    # Imported here because these imports take seconds, and every command of `steerzo` would wait for them.
     from server.settings import from_environment
     from server.store.database import Database
+    from server.store.keys import Keys
 
     os.umask(0o077)
     with plain_errors():

@@ -1,4 +1,4 @@
-"""`steerzo serve`: settings, the keys, the socket, uvicorn, and an orderly end."""
+"""`steerzo serve`: reads the settings, checks the keys, binds the socket, runs uvicorn, and shuts down in order."""
 
 import logging
 import os
@@ -12,11 +12,11 @@ from fastapi import FastAPI
 
 from server import logs
 from server.access.connection import MOST_HEAD_BYTES, Connection
-from server.access.keys import Keys
 from server.app import create_app
 from server.services.context import Context
 from server.settings import Settings, from_environment
 from server.store.database import Database
+from server.store.keys import Keys
 from steerzo_edge.errors import InputError, SteerzoError
 
 log = logging.getLogger(__name__)
@@ -25,16 +25,16 @@ FIRST_KEY = "first"
 
 
 def serve_command(environment: Mapping[str, str], **options: Any) -> None:
-    """Serves until it is told to stop.
+    """Serves until a signal ends the process.
 
     Args:
-        environment: Where STEERZO_* variables are looked up.
-        options: Command-line options; those that are None are left to the environment.
+        environment: The environment variables; STEERZO_* variables are settings.
+        options: Command-line options; for those that are None, the environment decides.
 
     Raises:
         SteerzoError: If the settings are wrong, the port is taken, or the base cannot be loaded.
     """
-    # Everything that is written from here on is for the owner's eyes.
+    # Files written from here on are readable by their owner alone.
     os.umask(0o077)
     settings = from_environment(environment, **options)
     logs.configure(settings.log_format, settings.log_level, messages=settings.log_messages)
@@ -46,7 +46,7 @@ def serve_command(environment: Mapping[str, str], **options: Any) -> None:
 
     app = create_app(settings, give_up=give_up)
     context: Context = app.state.context
-    admit(settings, context.database)
+    check_keys(settings, context.database)
     listener = _listener(settings)
     server = _Server(context, uvicorn_config(app, settings))
     host, port = listener.getsockname()[:2]
@@ -55,8 +55,8 @@ def serve_command(environment: Mapping[str, str], **options: Any) -> None:
         server.run(sockets=[listener])
     finally:
         if context.device.is_alive:
-            # A load or a long step is still under way. The journal is whole, so nothing is lost by leaving now;
-            # waiting would outlast the patience of those who sent the signal.
+            # The base is still loading, or a long step is under way. The journal is complete, so nothing is lost by
+            # exiting now; waiting could exceed the time after which container runtimes kill the process.
             logging.shutdown()
             os._exit(0)
     if failures:
@@ -64,7 +64,7 @@ def serve_command(environment: Mapping[str, str], **options: Any) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling the parts at once that the end has begun."""
+    """uvicorn, which begins the parts' shutdown as soon as a signal arrives."""
 
     def __init__(self, context: Context, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -75,32 +75,35 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def admit(settings: Settings, database: Database) -> None:
-    """Refuses to serve a public address that nobody could have the key for, or makes the first key if told to.
+def check_keys(settings: Settings, database: Database) -> None:
+    """Refuses to serve a public address without a valid key, or makes the first key if the settings say so.
 
     Raises:
-        InputError: With the command that makes a key.
+        InputError: If there is no valid key; the hint has the command that makes one.
     """
     keys = Keys(database, fixed=None if settings.api_key is None else settings.api_key.get_secret_value())
     if not settings.is_public or keys.any_is_valid:
         return
-    if not settings.make_key or keys.are_asked_for:
+    if not settings.make_key or keys.are_required:
         raise InputError(
-            f"{settings.host} can be reached by others, and there is no valid API key",
+            f"{settings.host} can be reached from other machines, and there is no valid API key",
             hint=f"`steerzo keys create NAME --data-dir {settings.data_dir}` makes one; or set STEERZO_API_KEY.",
         )
     key = keys.create(FIRST_KEY)
     log.warning(
-        "%s can be reached by others; made the API key %r, shown this once: %s", settings.host, FIRST_KEY, key
+        "%s can be reached from other machines; made the API key %r, shown only now: %s",
+        settings.host,
+        FIRST_KEY,
+        key,
     )
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn is set up: nothing is believed that a client could make up, and heads have limits.
+    """uvicorn's configuration: no header that a client could forge is trusted, and request heads are limited.
 
     Args:
-        app: What is served.
-        settings: Of the server.
+        app: The app to serve.
+        settings: The server's settings.
     """
     return uvicorn.Config(
         app,
@@ -109,7 +112,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=GRACE_S,
-        # Whoever may say X-Forwarded-For may choose whose requests are counted.
+        # A client that could set X-Forwarded-For could choose the address that its requests are counted for.
         proxy_headers=False,
         server_header=False,
         access_log=False,
@@ -119,12 +122,12 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 def _listener(settings: Settings) -> socket.socket:
-    """The bound socket: a port that is taken is found before the base is loaded."""
+    """The bound socket; bound early, so that a port in use is reported before the base is loaded."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # The protocol is named, for asyncio switches Nagle off only where it is: answers would wait 40 ms for an ACK.
+    # With the protocol given, asyncio disables Nagle's algorithm; otherwise answers would wait 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Inherited by every connection: the system closes those that take nothing of what waits for them.
+    # Every connection inherits this: the system closes one whose client takes no data for so long.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, settings.client_timeout_s * 1000)
     try:

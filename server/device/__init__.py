@@ -1,1 +1,1 @@
-"""The one thread that owns the model, and how its time is divided between prompts and training."""
+"""The thread that owns the model, and how the device's time is divided between prompts and training."""

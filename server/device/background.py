@@ -1,4 +1,4 @@
-"""Work that leaves the model alone, done beside the thread that owns it."""
+"""Work that does not use the model, done on a background thread while the device's thread goes on."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,30 +6,30 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
-# How long the device's thread waits before it looks whether somebody else wants it.
+# How long one time slice of waiting lasts, before the device's thread looks for other work.
 LOOK_S = 0.005
 
 
-def beside(call: Callable[[], T]) -> Future[T]:
-    """Has a function called on a thread of its own, which does not keep the process from ending.
+def in_background(call: Callable[[], T]) -> Future[T]:
+    """Calls a function on a daemon thread of its own, which does not keep the process alive.
 
     Args:
-        call: May raise; that is the future's then.
+        call: The function; what it raises becomes the future's exception.
     """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # whoever asked is told
+        except BaseException as error:  # raised by the future's `result`
             future.set_exception(error)
 
-    threading.Thread(target=run, name="beside", daemon=True).start()
+    threading.Thread(target=run, name="background", daemon=True).start()
     return future
 
 
 def waited_for(future: Future[T]) -> Iterator[None]:
-    """Quanta of waiting, each a moment long, until a future is done."""
+    """Time slices of waiting, each 5 ms at most, until a future is done."""
     while not future.done():
         wait([future], timeout=LOOK_S)
         yield

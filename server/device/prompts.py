@@ -1,9 +1,10 @@
-"""Prompts on the device: those that wait, those that are answered together, and who may join.
+"""Prompts on the device: a bounded queue, and the batch of prompts that are answered together.
 
-    ask     any thread: into the queue, which has a bound
-    turn    the device's thread: drop who has left or waited too long, admit by rows and memory, one step for all
+    ask     any thread: adds a prompt to the queue
+    turn    the device's thread: drops prompts that are cancelled or too old, admits waiting ones while rows and
+            memory suffice, and makes one decoding step for all
 
-A prompt's adapter and its tokens are looked up when it joins, and it keeps that version of the adapter to its end.
+A prompt's tokens and adapter are looked up when it is admitted; it keeps that version of the adapter to its end.
 """
 
 import logging
@@ -15,8 +16,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from server.faults import known_error_of
-from server.problems import PromptTimeoutError
+from server.errors import PromptTimeoutError
+from server.system_errors import known_error_of
 from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
 from steerzo_edge.errors import BusyError, CapacityError, SteerzoError
@@ -26,41 +27,41 @@ log = logging.getLogger(__name__)
 
 
 class PromptListener(Protocol):
-    """Who wants a prompt answered."""
+    """Gives a prompt and receives its answer."""
 
     def request(self, base: Base) -> Request:
-        """What is asked, on the device's thread, when the turn has come; may raise."""
+        """The prompt, when it is admitted; called on the device's thread, may raise."""
         ...
 
-    def hear(self, text: str) -> None:
-        """Takes a piece of the answer, on the device's thread."""
+    def on_text(self, text: str) -> None:
+        """Receives a piece of the answer; called on the device's thread."""
         ...
 
     @property
     def has_left(self) -> bool:
-        """Whether nobody wants the answer any more."""
+        """Whether the client has gone, so that the answer is not wanted any more."""
         ...
 
 
 @runtime_checkable
 class LogprobListener(PromptListener, Protocol):
-    """Who also wants to know how likely the tokens were, and said so in the request's sampling."""
+    """Also receives log-probabilities, if the request's sampling asks for them."""
 
-    def hear_logprobs(self, logprobs: Logprobs) -> None:
-        """Takes those of the next piece's tokens, just before the piece, on the device's thread."""
+    def on_logprobs(self, logprobs: Logprobs) -> None:
+        """Receives the log-probabilities of the next piece's tokens, just before it; on the device's thread."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What prompts may take.
+class PromptLimits:
+    """Bounds on prompts.
 
     Args:
-        waiting: Prompts that may wait.
-        rows: Prompts that are answered together.
+        waiting: Most prompts that wait.
+        rows: Most prompts that are answered together.
         cache_bytes: Memory for the keys and values of all of them.
-        prefill_tokens: Tokens of prompts that are read in one quantum.
-        timeout_s: From arrival to the end of the answer.
+        prefill_tokens: Most tokens of prompts that are read in one time slice.
+        timeout_s: From a prompt's arrival to the end of its answer.
     """
 
     waiting: int = 64
@@ -72,7 +73,7 @@ class Limits:
 
 @dataclass(slots=True)
 class _Prompt:
-    asker: PromptListener
+    listener: PromptListener
     expires: float
     future: "Future[Generation]" = field(default_factory=Future)
     request: Request | None = None
@@ -82,11 +83,11 @@ class Prompts:
     """All prompts of a server.
 
     Args:
-        limits: What they may take.
-        now: Monotonic seconds.
+        limits: Bounds on them.
+        now: A clock of monotonic seconds.
     """
 
-    def __init__(self, limits: Limits, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: PromptLimits, *, now: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._now = now
         self._lock = threading.Lock()
@@ -96,39 +97,39 @@ class Prompts:
         self._decoder: Decoder | None = None
 
     def open(self, base: Base) -> None:
-        """Called once, on the device's thread, when the base is loaded."""
+        """Takes the loaded base; called once, on the device's thread."""
         self._base = base
         self._decoder = Decoder(base, prefill_tokens=self._limits.prefill_tokens)
 
     @property
     def waiting(self) -> int:
-        """Prompts whose turn has not come."""
+        """How many prompts wait to be admitted."""
         return len(self._waiting)
 
     @property
     def active(self) -> int:
-        """Prompts that are being answered."""
+        """How many prompts are being answered."""
         return len(self._active)
 
     @property
     def any(self) -> bool:
-        """Whether there is something to do."""
+        """Whether any prompt waits or is being answered."""
         return bool(self._waiting or self._active)
 
-    def ask(self, asker: PromptListener) -> "Future[Generation]":
+    def ask(self, listener: PromptListener) -> "Future[Generation]":
         """Puts a prompt into the queue. May be called from any thread.
 
         Args:
-            asker: Told about the answer.
+            listener: Gives the prompt and receives the answer.
 
         Returns:
-            The answer, or what the prompt is refused for.
+            The whole answer, or the error that the prompt failed with.
 
         Raises:
-            BusyError: If too many wait already.
+            BusyError: If too many prompts wait already.
         """
-        prompt = _Prompt(asker, self._now() + self._limits.timeout_s)
-        prompt.future.set_running_or_notify_cancel()  # whoever leaves says so by `has_left`
+        prompt = _Prompt(listener, self._now() + self._limits.timeout_s)
+        prompt.future.set_running_or_notify_cancel()  # cancellation goes through `has_left`, not through the future
         with self._lock:
             if len(self._waiting) >= self._limits.waiting:
                 raise BusyError("too many prompts are waiting")
@@ -136,20 +137,20 @@ class Prompts:
         return prompt.future
 
     def turn(self) -> None:
-        """One quantum for all prompts, on the device's thread."""
+        """One time slice for all prompts, on the device's thread."""
         assert self._decoder is not None
         try:
             self._drop()
             self._admit(self._decoder)
             pieces = self._decoder.step() if self._active else ()
-        except Exception as error:  # the decoder could not tell whose it was
+        except Exception as error:  # it cannot be told which prompt caused it
             self._fail_active(known_error_of(error) or error)
             return
         for piece in pieces:
             self._deliver(piece)
 
     def give_up(self, error: SteerzoError) -> None:
-        """Answers all prompts with an error, on the device's thread."""
+        """Ends all prompts with an error, on the device's thread."""
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
         for prompt in waiting:
@@ -172,26 +173,26 @@ class Prompts:
                 prompt.future.set_result(Generation("", "cancelled", 0, 0))
             else:
                 waited_s = f"{self._limits.timeout_s:g} s"
-                prompt.future.set_exception(PromptTimeoutError(f"the prompt's turn did not come within {waited_s}"))
+                prompt.future.set_exception(PromptTimeoutError(f"the prompt was not admitted within {waited_s}"))
 
     def _admit(self, decoder: Decoder) -> None:
-        """First come, first served: who does not fit yet, or has had to make room, is not overtaken."""
+        """Admits prompts in order of arrival; none overtakes one that does not fit yet or was paused for memory."""
         while self._waiting and not decoder.parked and len(self._active) < self._limits.rows:
-            prompt = self._waiting[0]  # only this thread takes any out
+            prompt = self._waiting[0]  # only this thread removes prompts from the queue
             try:
                 if prompt.request is None:
                     prompt.request = self._looked_up(prompt, decoder)
                 if not self._has_room(prompt.request, decoder):
                     return
                 self._active[decoder.add(prompt.request)] = prompt
-            except Exception as error:  # belongs to whoever asked
+            except Exception as error:  # only this prompt fails
                 prompt.future.set_exception(known_error_of(error) or error)
             with self._lock:
                 self._waiting.popleft()
 
     def _looked_up(self, prompt: _Prompt, decoder: Decoder) -> Request:
         assert self._base is not None
-        request = prompt.asker.request(self._base)
+        request = prompt.listener.request(self._base)
         needed, most = decoder.cache_bytes([request]), self._limits.cache_bytes
         if needed > most:
             raise CapacityError(
@@ -219,9 +220,9 @@ class Prompts:
         error = piece.error
         if error is None:
             try:
-                _tell(prompt.asker, piece)
-            except Exception as unheard:  # belongs to who could not hear it
-                error = unheard
+                _pass_on(prompt.listener, piece)
+            except Exception as raised:  # raised by the listener: only its prompt fails
+                error = raised
                 if piece.made is None and self._decoder is not None:
                     self._decoder.end(piece.ticket, "cancelled")
         if error is not None:
@@ -240,16 +241,18 @@ class Prompts:
 
 
 def _has_left(prompt: _Prompt) -> bool:
-    """Who cannot be asked is not there."""
+    """Whether the client has gone; a listener that cannot say so counts as gone."""
     try:
-        return prompt.asker.has_left
+        return prompt.listener.has_left
     except Exception:
-        log.warning("a prompt's client cannot be asked whether it is there", exc_info=True)
+        log.warning(
+            "a prompt is cancelled: its listener failed to say whether the client is still there", exc_info=True
+        )
         return True
 
 
-def _tell(asker: PromptListener, piece: Piece) -> None:
-    if piece.logprobs and isinstance(asker, LogprobListener):
-        asker.hear_logprobs(piece.logprobs)
+def _pass_on(listener: PromptListener, piece: Piece) -> None:
+    if piece.logprobs and isinstance(listener, LogprobListener):
+        listener.on_logprobs(piece.logprobs)
     if piece.text or piece.logprobs:
-        asker.hear(piece.text)
+        listener.on_text(piece.text)

@@ -1,1 +1,1 @@
-"""Jobs: how they are stored, run, watched and survived."""
+"""Jobs: running them, retrying them, clearing them away, and streaming their events."""

@@ -1,7 +1,7 @@
-"""Wakes those who watch a job when something has happened to it.
+"""Wakes the readers of a job's events when there are new ones.
 
-Watchers read events from the store, each at its own pace, and wait here when there are no more: nobody holds
-a copy of a stream, and a slow reader holds up no one.
+Readers read events from the database, each at its own pace, and wait here when there are no more. So no stream is
+copied for a reader, and a slow reader delays no other.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 
 class EventNotifier:
-    """One bell for all jobs of a server; rung from any thread, heard on the event loop."""
+    """Notifies the readers of all jobs; `notify` may be called from any thread, readers are on the event loop."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -18,25 +18,29 @@ class EventNotifier:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Says which event loop the watchers are on."""
+        """Sets the event loop that the readers are on."""
         self._loop = loop
 
-    def ring(self, job: str) -> None:
-        """Wakes the watchers of a job."""
-        # Who begins to listen after this look reads the store afterwards, and finds what has happened.
+    def notify(self, job: str) -> None:
+        """Wakes the readers of a job."""
+        # A reader that begins to listen after this check reads the database afterwards, and so misses nothing.
         if self._loop is not None and job in self._waiting:
-            with suppress(RuntimeError):  # the loop has closed: nobody watches any more
+            with suppress(RuntimeError):  # the loop has closed: there are no readers any more
                 self._loop.call_soon_threadsafe(self._wake, job)
 
     def close(self) -> None:
-        """Wakes everybody, for the last time."""
+        """Wakes all readers for the last time, so that their streams end."""
         self.closed = True
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wake_all)
 
     def listen(self, job: str) -> asyncio.Event:
-        """An event that is set at the next ring. Call this BEFORE reading, so that nothing falls between."""
+        """An event that is set at the next notification.
+
+        Note:
+            Call this BEFORE reading from the database, so that no event is missed in between.
+        """
         event = asyncio.Event()
         self._waiting[job].add(event)
         return event

@@ -1,1 +1,1 @@
-"""The routes under /v1, as the `openai` client speaks to them."""
+"""The routes under /v1, compatible with the `openai` client."""

@@ -1,4 +1,4 @@
-"""What chat and text completions share: ids, counts, and streams of chunks."""
+"""Shared by chat and text completions: ids, token counts, and streams of chunks."""
 
 import json
 import time
@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from fastapi.sse import format_sse_event
 
-from server.openai.schemas import Usage
+from server.errors import problem_of
+from server.openai.schemas import TokenUsage
 from server.openai_errors import error_object
-from server.problems import problem_of
 from steerzo_edge.decoding.generate import FinishReason, Generation
 from steerzo_edge.errors import SteerzoError
 
@@ -22,7 +22,7 @@ STREAM: Final[dict[str, Any]] = {"text/event-stream": {"schema": {"type": "strin
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What all chunks of an answer carry."""
+    """The fields that all chunks of an answer have."""
 
     id: str
     created: int
@@ -30,43 +30,43 @@ class Envelope:
 
     @classmethod
     def new(cls, kind: str, model: str) -> "Envelope":
-        """A fresh one.
+        """An envelope with a random id.
 
         Args:
-            kind: What its id begins with.
-            model: As the request named it.
+            kind: Prefix of the id.
+            model: The model's name from the request.
         """
         return cls(f"{kind}-{uuid4().hex}", int(time.time()), model)
 
-    def chunk(self, kind: str, choices: list[dict[str, Any]], usage: Usage | None = None) -> dict[str, Any]:
-        """A chunk of a stream; a count of tokens is in the last one only."""
+    def chunk(self, kind: str, choices: list[dict[str, Any]], usage: TokenUsage | None = None) -> dict[str, Any]:
+        """A chunk of a stream; only the last one has the token counts."""
         head = {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
         return head if usage is None else {**head, "usage": usage.model_dump()}
 
 
 def fresh_seed() -> int:
-    """A seed for a request that names none."""
+    """A random seed, for a request that gives none."""
     return randbits(63)
 
 
-def usage_of(made: Sequence[Sequence[Generation]]) -> Usage:
-    """The tokens of some answers.
+def usage_of(made: Sequence[Sequence[Generation]]) -> TokenUsage:
+    """The token counts of several answers.
 
     Args:
-        made: For each prompt its answers; a prompt counts once.
+        made: The answers to each prompt; a prompt's tokens count once.
     """
     read = sum(answers[0].prompt_tokens for answers in made)
     written = sum(one.completion_tokens for answers in made for one in answers)
-    return Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
+    return TokenUsage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
 
 
 def finish_of(reason: FinishReason) -> Literal["stop", "length"]:
-    """Why an answer ended; one whose client has left is read by nobody."""
+    """Why an answer ended, in OpenAI's terms; a timeout counts as "length"."""
     return "stop" if reason == "stop" else "length"
 
 
 async def events(chunks: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
-    """Chunks as server-sent events; an error on the way is an event too, and the last."""
+    """Chunks as server-sent events; an error becomes the last event."""
     try:
         async for chunk in chunks:
             yield format_sse_event(data_str=json.dumps(chunk))

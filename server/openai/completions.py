@@ -1,4 +1,4 @@
-"""Texts, gone on with by the base or an adapter."""
+"""Text completions with the base or an adapter."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -10,13 +10,13 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from server.logprobs import TextLogprobs, of_texts
+from server.dependencies import Server
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.models import adapter_of
 from server.openai.parameters import CompletionBody
-from server.openai.schemas import Completion, CompletionChoice
-from server.services.context import Server
-from server.services.generation import Answer, TextPiece, streamed_answers, whole_answers
+from server.openai.schemas import CompletionChoice, TextCompletion
+from server.services.generation import FinishedAnswer, TextPiece, streamed_answers, whole_answers
+from server.services.logprobs import TextLogprobs, of_texts
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.spelling import Spelling
@@ -25,28 +25,30 @@ router = APIRouter()
 CHUNK = "text_completion"
 
 
-@router.post("/completions", response_model=None, responses={200: {"model": Completion, "content": STREAM}})
+@router.post("/completions", response_model=None, responses={200: {"model": TextCompletion, "content": STREAM}})
 async def create_completion(body: CompletionBody, request: Request, server: Server) -> Response:
-    """How each text goes on; whole, or streamed."""
+    """Continues each text; whole, or streamed."""
     adapter = await run_in_threadpool(adapter_of, server, body.model)
-    questions = body.questions(adapter, fresh_seed())
-    texts = len(questions) // body.answers
+    wanted = body.generation_requests(adapter, fresh_seed())
+    texts = len(wanted) // body.answers
     envelope = Envelope.new("cmpl", body.model)
-    shown = partial(_shown, None if body.logprobs is None else Spelling(server.tokenizer), body.logprobs or 0)
+    logprobs_of = partial(
+        _text_logprobs, None if body.logprobs is None else Spelling(server.tokenizer), body.logprobs or 0
+    )
     if body.stream:
-        pieces = await streamed_answers(server, questions)
-        return EventSourceResponse(events(_chunks(pieces, texts, envelope, shown, body.with_usage)))
-    made = [answer.made for answer in await whole_answers(server, questions, request)]
+        pieces = await streamed_answers(server, wanted)
+        return EventSourceResponse(events(_chunks(pieces, texts, envelope, logprobs_of, body.with_usage)))
+    made = [answer.made for answer in await whole_answers(server, wanted, request)]
     choices = [
         CompletionChoice(
             index=index,
             text=one.text,
             finish_reason=finish_of(one.finish_reason),
-            logprobs=shown(one.logprobs),
+            logprobs=logprobs_of(one.logprobs),
         )
         for index, one in enumerate(made)
     ]
-    whole = Completion(
+    whole = TextCompletion(
         id=envelope.id,
         created=envelope.created,
         model=body.model,
@@ -57,17 +59,17 @@ async def create_completion(body: CompletionBody, request: Request, server: Serv
 
 
 async def _chunks(
-    pieces: AsyncGenerator[tuple[int, TextPiece | Answer], None],
+    pieces: AsyncGenerator[tuple[int, TextPiece | FinishedAnswer], None],
     texts: int,
     envelope: Envelope,
-    shown: Callable[[Logprobs], TextLogprobs | None],
+    logprobs_of: Callable[[Logprobs], TextLogprobs | None],
     with_usage: bool,
 ) -> AsyncIterator[dict[str, Any]]:
     made: dict[int, Generation] = {}
     async with aclosing(pieces):
         async for index, piece in pieces:
-            if not isinstance(piece, Answer):
-                yield envelope.chunk(CHUNK, [_choice(index, piece.text, logprobs=shown(piece.logprobs))])
+            if not isinstance(piece, FinishedAnswer):
+                yield envelope.chunk(CHUNK, [_choice(index, piece.text, logprobs=logprobs_of(piece.logprobs))])
                 continue
             made[index] = piece.made
             yield envelope.chunk(CHUNK, [_choice(index, "", finish_of(piece.made.finish_reason))])
@@ -76,7 +78,7 @@ async def _chunks(
 
 
 def _by_text(made: Sequence[Generation], texts: int) -> list[Sequence[Generation]]:
-    """The answers to each text; they stand one after the other."""
+    """The answers grouped by text; those to one text are consecutive."""
     each = len(made) // texts
     return [made[start : start + each] for start in range(0, len(made), each)]
 
@@ -84,9 +86,9 @@ def _by_text(made: Sequence[Generation], texts: int) -> list[Sequence[Generation
 def _choice(
     index: int, text: str, finish_reason: str | None = None, logprobs: TextLogprobs | None = None
 ) -> dict[str, Any]:
-    shown = logprobs and logprobs.model_dump()
-    return {"index": index, "text": text, "finish_reason": finish_reason, "logprobs": shown}
+    dumped = logprobs and logprobs.model_dump()
+    return {"index": index, "text": text, "finish_reason": finish_reason, "logprobs": dumped}
 
 
-def _shown(spelling: Spelling | None, likeliest: int, logprobs: Logprobs) -> TextLogprobs | None:
+def _text_logprobs(spelling: Spelling | None, likeliest: int, logprobs: Logprobs) -> TextLogprobs | None:
     return None if spelling is None else of_texts(spelling, logprobs, likeliest)

@@ -1,30 +1,29 @@
-"""Fine-tuning jobs, as the `openai` client makes and follows them: the jobs of /jobs in other words."""
+"""Fine-tuning jobs as the `openai` client makes and follows them: the jobs of /jobs, as OpenAI's objects."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 
+from server.dependencies import Job, Server, throttled
 from server.openai.job_objects import checkpoint_objects, event_object, job_object
 from server.openai.schemas import CheckpointObject, EventObject, JobObject, Page
 from server.openai.tuning import TuningBody, extras, job_body
-from server.routes.guards import paced
-from server.services.context import Job, Server
 from server.services.jobs import accept
 from server.store.rows import JobRow
 from steerzo_edge.errors import Fault, InputError
 
 router = APIRouter(prefix="/fine_tuning/jobs")
 ALL = -1
-Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
-After = Annotated[str | None, Query(max_length=200, description="The last id of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most items to list.")]
+After = Annotated[str | None, Query(max_length=200, description="The last id of the previous page.")]
 
 
-@router.post("", dependencies=[Depends(paced)])
+@router.post("", dependencies=[Depends(throttled)])
 def create_fine_tuning_job(
     body: TuningBody, server: Server, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
 ) -> JobObject:
-    """Checks everything that can be checked, then puts the job into the queue."""
+    """Checks the job completely, then puts it into the queue."""
     job = accept(server, job_body(server, body, idempotency_key), idempotency_key, openai=extras(body))
     return job_object(server, job)
 
@@ -33,14 +32,14 @@ def create_fine_tuning_job(
 def list_fine_tuning_jobs(
     request: Request, server: Server, limit: Limit = 20, after: After = None
 ) -> Page[JobObject]:
-    """Jobs, newest first; `metadata[key]=value` asks for those with it."""
-    before = None if after is None else server.store.job(after).number
+    """Jobs, newest first; `metadata[key]=value` lists only jobs with this metadata."""
+    before = None if after is None else server.job_table.get(after).number
     wanted = _metadata(request)
-    found = server.store.page(before=before, limit=ALL if wanted is not None else limit + 1)
+    found = server.job_table.page(before=before, limit=ALL if wanted is not None else limit + 1)
     if wanted is not None:
         found = [job for job in found if _has(job, wanted)]
-    shown = [job_object(server, job) for job in found[:limit]]
-    return _page(shown, more=len(found) > limit)
+    jobs = [job_object(server, job) for job in found[:limit]]
+    return _page(jobs, more=len(found) > limit)
 
 
 @router.get("/{job_id}")
@@ -51,8 +50,8 @@ def retrieve_fine_tuning_job(job: Job, server: Server) -> JobObject:
 
 @router.get("/{job_id}/events")
 def list_fine_tuning_events(job: Job, server: Server, limit: Limit = 20, after: After = None) -> Page[EventObject]:
-    """What happened to a job, newest first."""
-    found = server.store.newest_events(job.id, before=_seq(after), limit=limit + 1)
+    """A job's events, newest first."""
+    found = server.job_table.events.newest(job.id, before=_seq(after), limit=limit + 1)
     return _page([event_object(event) for event in found[:limit]], more=len(found) > limit)
 
 
@@ -60,7 +59,7 @@ def list_fine_tuning_events(job: Job, server: Server, limit: Limit = 20, after: 
 def list_fine_tuning_checkpoints(
     job: Job, server: Server, limit: Limit = 10, after: After = None
 ) -> Page[CheckpointObject]:
-    """The versions that can be used: the one that the job has kept, once it has."""
+    """A job's checkpoints: one, once the job has stored its adapter."""
     found = checkpoint_objects(server, job)
     if after is not None:
         places = [place for place, checkpoint in enumerate(found) if checkpoint.id == after]
@@ -70,19 +69,19 @@ def list_fine_tuning_checkpoints(
 
 @router.post("/{job_id}/cancel")
 def cancel_fine_tuning_job(job: Job, server: Server) -> JobObject:
-    """Ends a job within one step; what it has learned is kept."""
+    """Cancels a job at the end of its present step; its adapter up to there is kept."""
     return job_object(server, server.runner.cancel(job))
 
 
 @router.post("/{job_id}/pause")
 def pause_fine_tuning_job(job: Job, server: Server) -> JobObject:
-    """Halts a job within one step."""
+    """Pauses a job at the end of its present step."""
     return job_object(server, server.runner.pause(job))
 
 
 @router.post("/{job_id}/resume")
 def resume_fine_tuning_job(job: Job, server: Server) -> JobObject:
-    """Lets a paused or failed job go on where it was."""
+    """Continues a paused or failed job from its last step."""
     resumed = server.runner.resume(job)
     server.device.wake()
     return job_object(server, resumed)
@@ -98,13 +97,13 @@ def _seq(after: str | None) -> int | None:
         return None
     number = after.removeprefix("ftevent-")
     if number == after or not number.isdecimal() or len(number) > 18:
-        fault = Fault("after", "", repr(after), 'write the id of an event, such as "ftevent-12"')
+        fault = Fault("after", "", repr(after), 'give the id of an event, such as "ftevent-12"')
         raise InputError(str(fault), faults=[fault])
     return int(number)
 
 
 def _metadata(request: Request) -> dict[str, str] | None:
-    """What the query asks of the metadata: {} means none at all; None asks nothing."""
+    """The metadata to filter by; {} lists jobs without metadata, None does not filter."""
     if request.query_params.get("metadata") == "null":
         return {}
     found = {

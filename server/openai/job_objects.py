@@ -1,4 +1,4 @@
-"""Jobs, their events and their versions, as OpenAI's clients see them."""
+"""Jobs, their events and their checkpoints as OpenAI's objects."""
 
 import time
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from server.openai.schemas import (
     MethodObject,
     Supervised,
 )
-from server.routes.jobs import shown
 from server.services.context import Context
+from server.services.job_reply import job_reply
 from server.store.rows import Event, JobRow
 from server.store.states import State
 
@@ -26,24 +26,24 @@ STATUS: Final[Mapping[State, Status]] = {
     "queued": "queued",
     "running": "running",
     "paused": "paused",
-    "interrupted": "queued",  # on its way back there
+    "interrupted": "queued",  # goes back into the queue next
     "succeeded": "succeeded",
     "failed": "failed",
     "cancelled": "cancelled",
 }
-SAID: Final[Mapping[str, str]] = {
-    "queued": "The job waits in the queue",
-    "running": "The job runs",
+MESSAGES: Final[Mapping[str, str]] = {
+    "queued": "The job is waiting in the queue",
+    "running": "The job is running",
     "paused": "The job is paused",
-    "interrupted": "The job was interrupted and will go on where it was",
+    "interrupted": "The job was interrupted and will continue from its last step",
     "succeeded": "The job has succeeded",
     "failed": "The job has failed",
-    "cancelled": "The job was cancelled; what it had learned is kept",
+    "cancelled": "The job was cancelled; its adapter is kept",
 }
 
 
 def job_object(server: Context, job: JobRow) -> JobObject:
-    """A job."""
+    """A job as OpenAI's object."""
     extras = job.spec.get("openai") or {}
     asked = Hyperparameters(**extras.get("hyperparameters", {}))
     error = job.error if job.state == "failed" else None
@@ -67,8 +67,8 @@ def job_object(server: Context, job: JobRow) -> JobObject:
 
 
 def event_object(event: Event) -> EventObject:
-    """An event: those with numbers are metrics, all others messages."""
-    level, message = _told(event)
+    """An event as OpenAI's object: steps and evaluations are metrics, all others messages."""
+    level, message = _level_and_message(event)
     return EventObject(
         id=f"ftevent-{event.seq}",
         created_at=int(event.at),
@@ -80,12 +80,12 @@ def event_object(event: Event) -> EventObject:
 
 
 def checkpoint_objects(server: Context, job: JobRow) -> list[CheckpointObject]:
-    """The versions that can be used: the one the job has kept, the best or the last, once it has one."""
+    """A job's checkpoints: its adapter (the best version or the last) once it is stored."""
     if job.result is None:
         return []
     step = int(job.result["step"])
     after = job.result["after"]
-    trained = server.store.step_event(job.id, step - 1)
+    trained = server.job_table.events.of_step(job.id, step - 1)
     return [
         CheckpointObject(
             id=f"ftckpt-{job.id}-{step}",
@@ -103,16 +103,16 @@ def checkpoint_objects(server: Context, job: JobRow) -> list[CheckpointObject]:
 
 
 def _estimated_finish(server: Context, job: JobRow) -> int | None:
-    left = shown(server, job)["seconds_left"] if job.state == "running" else None
+    left = job_reply(server, job)["seconds_left"] if job.state == "running" else None
     return None if left is None else int(time.time() + left)
 
 
 def _tokens(server: Context, job: JobRow) -> int | None:
-    steps = server.store.last_events(job.id, "step", 1)
+    steps = server.job_table.events.last(job.id, "step", 1)
     return steps[0].data["tokens"] if steps else None
 
 
-def _told(event: Event) -> tuple[Level, str]:
+def _level_and_message(event: Event) -> tuple[Level, str]:
     data = event.data
     match event.kind:
         case "step":
@@ -121,15 +121,15 @@ def _told(event: Event) -> tuple[Level, str]:
             return "info", f"After {event.step} steps: validation loss {_number(data['loss'])}"
         case "state":
             problem = data.get("error")
-            said = SAID[data["state"]]
-            return ("error", f"{said}: {problem['detail']}") if problem else ("info", f"{said}.")
+            message = MESSAGES[data["state"]]
+            return ("error", f"{message}: {problem['detail']}") if problem else ("info", f"{message}.")
         case "watch":
             return "warn", str(data["message"])
     return "info", str(data.get("message", event.kind))
 
 
 def _data(event: Event) -> dict[str, Any]:
-    """Our own numbers, and the losses under the names that scripts for the other API read."""
+    """The event's data, with the loss also under the name that scripts for OpenAI's API read."""
     name = {"step": "train_loss", "eval": "full_valid_loss"}.get(event.kind)
     return event.data if name is None else {**event.data, name: event.data["loss"]}
 

@@ -1,4 +1,4 @@
-"""Everything under /v1."""
+"""All routes under /v1."""
 
 from fastapi import APIRouter
 

@@ -1,10 +1,10 @@
-"""What the routes under /v1 answer with: OpenAI's objects, as far as they mean something here."""
+"""The answers of the routes under /v1: OpenAI's objects, as far as they apply to this server."""
 
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from server.logprobs import ChatLogprobs, TextLogprobs
+from server.services.logprobs import ChatLogprobs, TextLogprobs
 from steerzo_edge.config import Config
 
 T = TypeVar("T")
@@ -13,34 +13,34 @@ Level = Literal["info", "warn", "error"]
 
 
 class ErrorDetails(Config):
-    """What went wrong."""
+    """The error's details."""
 
-    message: str = Field(description="In words, with what to do next.")
+    message: str = Field(description="What is wrong, and what to do next.")
     type: str = Field(description='A coarse kind, such as "invalid_request_error".')
-    param: str | None = Field(description="The parameter it is about.")
-    code: str = Field(description="What programs look at.")
+    param: str | None = Field(description="The parameter that caused it.")
+    code: str = Field(description="For programs; stable.")
 
 
 class ErrorBody(Config):
-    """Any answer with a status of 400 or above."""
+    """The body of every answer with a status of 400 or above."""
 
     error: ErrorDetails
 
 
 class Page(Config, Generic[T]):
-    """A part of a list."""
+    """A page of a list."""
 
     object: Literal["list"] = "list"
     data: list[T]
-    first_id: str | None = Field(None, description="Of the first item.")
-    last_id: str | None = Field(None, description="Of the last item: the `after` of the next page.")
+    first_id: str | None = Field(None, description="Id of the first item.")
+    last_id: str | None = Field(None, description="Id of the last item: the `after` of the next page.")
     has_more: bool = Field(False, description="Whether there is a next page.")
 
 
 class ModelObject(Config):
     """The base, or an adapter on it."""
 
-    id: str = Field(description="What requests name as `model`.")
+    id: str = Field(description="The `model` of requests.")
     object: Literal["model"] = "model"
     created: int = Field(description="Seconds since the epoch; 0 for the base.")
     owned_by: str
@@ -55,13 +55,13 @@ class FileObject(Config):
     created_at: int = Field(description="Seconds since the epoch.")
     filename: str
     purpose: Literal["fine-tune"] = "fine-tune"
-    status: Literal["processed"] = Field("processed", description="Rows are checked before a file is kept.")
+    status: Literal["processed"] = Field("processed", description="Rows are checked before a file is stored.")
     expires_at: None = None
     status_details: None = None
 
 
 class FileDeleted(Config):
-    """A file that is no more."""
+    """The answer to a deletion."""
 
     id: str
     object: Literal["file"] = "file"
@@ -69,7 +69,7 @@ class FileDeleted(Config):
 
 
 class Hyperparameters(Config):
-    """As asked for."""
+    """Hyperparameters as requested."""
 
     n_epochs: int | Auto = "auto"
     batch_size: int | Auto = "auto"
@@ -77,13 +77,13 @@ class Hyperparameters(Config):
 
 
 class Supervised(Config):
-    """The one method there is."""
+    """The only method of this server."""
 
     hyperparameters: Hyperparameters
 
 
 class MethodObject(Config):
-    """How a job is tuned."""
+    """The method of a job."""
 
     type: Literal["supervised"] = "supervised"
     supervised: Supervised
@@ -98,7 +98,7 @@ class JobError(Config):
 
 
 class JobObject(Config):
-    """A fine-tuning job; the same as under /jobs, which says more."""
+    """A fine-tuning job; GET /jobs/{id} shows more of it."""
 
     id: str
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -107,7 +107,7 @@ class JobObject(Config):
     estimated_finish: int | None
     model: str = Field(description="The base.")
     fine_tuned_model: str | None = Field(
-        description="What chat and completions take as `model`, once there is one."
+        description="The `model` for chat and completions, once the adapter is stored."
     )
     organization_id: str = "local"
     status: Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
@@ -117,7 +117,7 @@ class JobObject(Config):
     seed: int
     hyperparameters: Hyperparameters
     method: MethodObject
-    trained_tokens: int | None = Field(description="Tokens put through the model, once the job has ended.")
+    trained_tokens: int | None = Field(description="Tokens put through the model; null until the job has ended.")
     integrations: None = None
     metadata: dict[str, str] | None
     error: JobError | None
@@ -132,11 +132,11 @@ class EventObject(Config):
     level: Level
     type: Literal["message", "metrics"]
     message: str
-    data: dict[str, Any] | None = Field(description="Its numbers; steps count from 0.")
+    data: dict[str, Any] | None = Field(description="Its values; steps count from 0.")
 
 
 class CheckpointMetrics(Config):
-    """What a version was measured at."""
+    """The losses of a checkpoint."""
 
     step: int
     train_loss: float | None = None
@@ -144,19 +144,19 @@ class CheckpointMetrics(Config):
 
 
 class CheckpointObject(Config):
-    """A version that can be used."""
+    """A checkpoint that can be used as a model."""
 
     id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
     created_at: int = Field(description="Seconds since the epoch.")
     fine_tuning_job_id: str
     fine_tuned_model_checkpoint: str
-    step_number: int = Field(description="Finished steps.")
+    step_number: int = Field(description="Number of finished steps.")
     metrics: CheckpointMetrics
 
 
-class Usage(Config):
-    """Tokens."""
+class TokenUsage(Config):
+    """Token counts."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -172,7 +172,7 @@ class CompletionChoice(Config):
     logprobs: TextLogprobs | None = None
 
 
-class Completion(Config):
+class TextCompletion(Config):
     """Answers to texts."""
 
     id: str
@@ -180,7 +180,7 @@ class Completion(Config):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage
+    usage: TokenUsage
 
 
 class ChatMessage(Config):
@@ -208,4 +208,4 @@ class ChatCompletion(Config):
     created: int
     model: str
     choices: list[ChatChoice]
-    usage: Usage
+    usage: TokenUsage

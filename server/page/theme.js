@@ -1,4 +1,4 @@
-// Runs before anything is painted, so that a chosen theme does not flash. The choice is no secret: it outlives the tab.
+// Runs before the first paint, so that the page does not flash in the other colours. Kept across tabs and sessions.
 (() => {
   const chosen = localStorage.getItem("steerzo-theme");
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;

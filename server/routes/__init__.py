@@ -1,1 +1,1 @@
-"""The routes, one file for each noun."""
+"""The server's own HTTP routes, one file for each kind of object."""

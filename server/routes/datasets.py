@@ -1,4 +1,4 @@
-"""Uploads: to the disk as they come, checked row by row, and only then kept; shown as the model will see them."""
+"""Routes of datasets: upload, list, preview, delete. Every row is checked before a dataset is stored."""
 
 import json
 from dataclasses import asdict
@@ -7,13 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from server.problems import TooLargeError
-from server.replies import DatasetReply, DatasetsReply, PreviewReply
-from server.schemas import RowsBody
-from server.services.context import Context, Server
-from server.services.datasets import keep_rows, keep_upload, shown
+from server.dependencies import Server
+from server.errors import TooLargeError
+from server.routes.replies import DatasetReply, DatasetsReply, PreviewReply
+from server.services.context import Context
+from server.services.datasets import dataset_reply, keep_rows, keep_upload
+from server.services.request_bodies import RowsBody
 from server.services.uploads import media_type, received
 from server.store.datasets import DatasetRow
+from steerzo_edge.data.kinds import KINDS
 from steerzo_edge.data.preview import preview
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, TaskError
@@ -29,8 +31,8 @@ _BODY = {
                 "properties": {
                     "file": {"type": "string", "format": "binary"},
                     "name": {"type": "string"},
-                    "task": {"type": "string", "description": "The benchmark task whose release this is."},
-                    "format": {"type": "string", "description": "How the rows are written: plain, ..."},
+                    "task": {"type": "string", "description": "The benchmark task whose released file this is."},
+                    "format": {"type": "string", "description": "The format of the rows, such as plain."},
                 },
             }
         },
@@ -43,10 +45,10 @@ _BODY = {
     "/datasets", status_code=201, openapi_extra={"requestBody": _BODY}, responses={201: {"model": DatasetReply}}
 )
 async def upload(request: Request, response: Response, server: Server) -> dict[str, Any]:
-    """Takes JSON lines, JSON, CSV or Parquet as multipart field `file`, or {"rows": [...]} as JSON.
+    """Uploads JSON lines, JSON, CSV or Parquet as the multipart field `file`, or {"rows": [...]} as JSON.
 
-    `task` names a benchmark task, if the rows have the fields of its release; `format` one of the formats, if their
-    fields leave it open. The same upload again is answered with the dataset that is there.
+    `task` names a benchmark task if the rows have the fields of its released files; `format` names the format if
+    the fields fit several. Repeating an upload returns the stored dataset.
     """
     kind = media_type(request)
     if kind == "multipart/form-data":
@@ -59,43 +61,43 @@ async def upload(request: Request, response: Response, server: Server) -> dict[s
             f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data or application/json."
         )
     response.headers["Location"] = f"/datasets/{row.id}"
-    return shown(row)
+    return dataset_reply(row)
 
 
 @router.get("/datasets", responses={200: {"model": DatasetsReply}})
 def list_datasets(server: Server) -> dict[str, Any]:
     """All datasets, newest first."""
-    return {"datasets": [shown(row) for row in server.register.datasets()]}
+    return {"datasets": [dataset_reply(row) for row in server.dataset_table.rows()]}
 
 
 @router.get("/datasets/{dataset_id}", responses={200: {"model": DatasetReply}})
 def show_dataset(dataset_id: str, server: Server) -> dict[str, Any]:
     """One dataset."""
-    return shown(server.register.dataset(dataset_id))
+    return dataset_reply(server.dataset_table.get(dataset_id))
 
 
 @router.get("/datasets/{dataset_id}/preview", responses={200: {"model": PreviewReply}})
 def preview_dataset(
     dataset_id: str,
     server: Server,
-    rows: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 5,
+    rows: Annotated[int, Query(ge=1, le=100, description="Most rows to show.")] = 5,
     template: Annotated[
-        str | None, Query(max_length=4000, description="The prompt of labelled rows, with {text}.")
+        str | None, Query(max_length=4000, description="A prompt template for labelled rows, with {text}.")
     ] = None,
     max_tokens: Annotated[
-        int | None, Query(ge=8, le=131_072, description="Longest row; by default what the base can take.")
+        int | None, Query(ge=8, le=131_072, description="Longest row; by default the base's context length.")
     ] = None,
 ) -> dict[str, Any]:
-    """The first rows as the model will see them: what is learned is set apart."""
-    row = server.register.dataset(dataset_id)
+    """The first rows as the model will see them, with the learned part marked."""
+    row = server.dataset_table.get(dataset_id)
     task = None
     if template is not None:
-        if row.facts["format"] != "classification":
+        if not KINDS[row.facts["format"]].takes_task:
             raise InputError(f"a template needs text/label rows; the dataset is {row.facts['format']}")
         task = Task.parse({"template": template}, where="template", error=TaskError)
     context = server.device.base.context_length
     longest = min(max_tokens or context, context)
-    dataset = server.library.read(row, task, first=rows)
+    dataset = server.directory.read(row, task, first=rows)
     # A row of a benchmark may hold many examples.
     first = dataset.pick(list(range(min(rows, len(dataset)))))
     seen = preview(first, server.tokenizer, longest, row.facts.get("labels", ()))
@@ -109,18 +111,18 @@ def preview_dataset(
 
 @router.delete("/datasets/{dataset_id}", status_code=204)
 def delete_dataset(dataset_id: str, server: Server) -> None:
-    """Deletes a dataset, unless a job that has not ended was given it."""
-    server.holdings.remove(dataset_id)
+    """Deletes a dataset, unless a job that has not ended uses it."""
+    server.dataset_service.remove(dataset_id)
 
 
 async def _file(request: Request, server: Context) -> DatasetRow:
-    async with received(request, server.library.incoming()) as form:
+    async with received(request, server.directory.incoming()) as form:
         name, task, format = (form.fields.get(key) or None for key in ("name", "task", "format"))
         return await run_in_threadpool(keep_upload, server, form.file, name, task, format)
 
 
 async def _bytes(request: Request, most: int) -> bytes:
-    """A body that becomes objects in memory, and so may not be as large as a file."""
+    """A JSON body, which is parsed in memory and so may not be as large as a file."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk

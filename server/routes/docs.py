@@ -1,7 +1,7 @@
-"""Every route with its fields, as a page without scripts.
+"""A page of every route with its fields, without scripts.
 
-The framework's own page loads its scripts from the network. They would run in this server's origin, where they may
-do whatever the user may, and this server promises that nothing of that kind leaves or enters the machine.
+FastAPI's own page loads scripts from the network. They would run in this server's origin with the user's rights,
+and this server loads nothing from the network.
 """
 
 import json
@@ -17,7 +17,7 @@ router = APIRouter()
 
 @router.get("/docs", include_in_schema=False, response_class=HTMLResponse)
 def docs(request: Request) -> str:
-    """The description of the API, for people; /openapi.json is the same for programs."""
+    """The description of the API as a page; /openapi.json is the same for programs."""
     document = request.app.openapi()
     title = f"{document['info']['title']} {document['info']['version']}"
     body = "".join([f"<h1>{escape(title)}</h1>", *_routes(document), *_schemas(document)])
@@ -31,16 +31,16 @@ def _routes(document: dict[str, Any]) -> Iterator[str]:
             yield f"<p>{escape(operation.get('description', operation.get('summary', '')))}</p>"
             for parameter in operation.get("parameters", ()):
                 yield f"<p>{escape(parameter['in'])} <code>{escape(parameter['name'])}</code></p>"
-            for told in ("requestBody", "responses"):
-                if told in operation:
-                    yield _shown(told, operation[told])
+            for section in ("requestBody", "responses"):
+                if section in operation:
+                    yield _details(section, operation[section])
 
 
 def _schemas(document: dict[str, Any]) -> Iterator[str]:
     for name, schema in document["components"]["schemas"].items():
-        yield _shown(name, schema)
+        yield _details(name, schema)
 
 
-def _shown(name: str, value: Any) -> str:
+def _details(name: str, value: Any) -> str:
     text = escape(json.dumps(value, indent=1))
     return f"<details><summary>{escape(name)}</summary><pre>{text}</pre></details>"

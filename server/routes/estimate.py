@@ -1,19 +1,18 @@
-"""What a job would need, before it is made."""
+"""Estimates what a job would need, without making it."""
 
 from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from server.replies import EstimateReply
-from server.routes.guards import paced
-from server.schemas import JobBody
-from server.services.context import Server
+from server.dependencies import Server, throttled
+from server.routes.replies import EstimateReply
 from server.services.estimates import estimated
+from server.services.request_bodies import JobBody
 
 router = APIRouter(tags=["jobs"])
 
 
-@router.post("/estimate", dependencies=[Depends(paced)], responses={200: {"model": EstimateReply}})
+@router.post("/estimate", dependencies=[Depends(throttled)], responses={200: {"model": EstimateReply}})
 def estimate_job(body: JobBody, server: Server) -> dict[str, Any]:
-    """Memory part by part, whether it fits, forwards and seconds. The body of POST /jobs; nothing is kept."""
+    """Memory by part, whether it fits, forwards and seconds. Takes the body of POST /jobs; stores nothing."""
     return estimated(server, body)

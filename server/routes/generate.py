@@ -1,4 +1,4 @@
-"""Answers from the base with any adapter, whole or streamed, also while a job runs."""
+"""Generates answers with the base and any adapter, whole or streamed, also while a job runs."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,12 +9,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from server.logprobs import of_tokens
-from server.problems import problem_of
-from server.replies import GenerationReply
-from server.schemas import GenerateBody
-from server.services.context import Context, Server
-from server.services.generation import Answer, Question, TextPiece, streamed_answer, whole_answer
+from server.dependencies import Server
+from server.errors import problem_of
+from server.routes.replies import GenerationReply
+from server.services.context import Context
+from server.services.generation import FinishedAnswer, GenerationRequest, TextPiece, streamed_answer, whole_answer
+from server.services.logprobs import of_tokens
+from server.services.request_bodies import GenerateBody
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Sampling
@@ -30,29 +31,29 @@ router = APIRouter(tags=["generate"])
     responses={200: {"model": GenerationReply, "content": {"text/event-stream": {}}}},
 )
 async def answer(body: GenerateBody, request: Request, server: Server) -> Response:
-    """The answer as JSON, or with `stream` as events: `token`, ..., `done`."""
-    question = _question(body)
+    """The answer as JSON, or with `stream` as server-sent events: `token`, ..., `done`."""
+    wanted = _generation_request(body)
     spelling = None if body.logprobs is None else Spelling(server.tokenizer)
     if body.stream:
-        return EventSourceResponse(_stream(server, await streamed_answer(server, question), spelling))
-    return JSONResponse(_shown(await whole_answer(server, question, request), spelling))
+        return EventSourceResponse(_stream(server, await streamed_answer(server, wanted), spelling))
+    return JSONResponse(_generation_reply(await whole_answer(server, wanted, request), spelling))
 
 
-def _question(body: GenerateBody) -> Question:
+def _generation_request(body: GenerateBody) -> GenerationRequest:
     turns = [Message(m.role, m.content) for m in body.messages] if body.messages else body.prompt or ""
     length, seed, stop = body.max_new_tokens, body.seed, tuple(body.stop)
     sampling = Sampling(length, body.temperature, body.top_p, body.top_k, stop, seed, body.logprobs)
-    return Question(turns, sampling, body.adapter)
+    return GenerationRequest(turns, sampling, body.adapter)
 
 
 async def _stream(
-    server: Context, pieces: AsyncGenerator[TextPiece | Answer, None], spelling: Spelling | None
+    server: Context, pieces: AsyncGenerator[TextPiece | FinishedAnswer, None], spelling: Spelling | None
 ) -> AsyncIterator[bytes]:
     try:
         async with aclosing(pieces):
             async for piece in pieces:
-                if isinstance(piece, Answer):
-                    yield _event("done", _shown(piece, spelling))
+                if isinstance(piece, FinishedAnswer):
+                    yield _event("done", _generation_reply(piece, spelling))
                 else:
                     yield _event("token", {"text": piece.text, **_logprobs(piece.logprobs, spelling)})
     except SteerzoError as error:
@@ -64,7 +65,7 @@ def _event(kind: str, data: dict[str, Any]) -> bytes:
     return format_sse_event(event=kind, data_str=json.dumps(data))
 
 
-def _shown(answer: Answer, spelling: Spelling | None) -> dict[str, Any]:
+def _generation_reply(answer: FinishedAnswer, spelling: Spelling | None) -> dict[str, Any]:
     made = answer.made
     return {
         "text": made.text,

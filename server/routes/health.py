@@ -1,11 +1,11 @@
-"""Whether the process lives, and whether it can work. The only routes that need no key, so they tell little."""
+"""Whether the process runs, and whether it is ready. These routes need no key, so their answers say little."""
 
 from typing import Any
 
 from fastapi import APIRouter
 
-from server.replies import Alive, Ready
-from server.services.context import Server
+from server.dependencies import Server
+from server.routes.replies import Alive, Ready
 from server.services.readiness import check
 from steerzo_edge import __version__
 
@@ -14,13 +14,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz", response_model=Alive)
 async def healthz() -> dict[str, str]:
-    """The process answers."""
+    """The process is running."""
     return {"status": "alive", "version": __version__}
 
 
 @router.get("/readyz", response_model=Ready)
 def readyz(server: Server) -> dict[str, Any]:
-    """The base is loaded, the device at work, disk and database take writes; otherwise 503 with the reason."""
+    """The base is loaded, the device works, disk and database can be written; otherwise 503 with the reason."""
     check(server)
     base = server.device.base
     return {

@@ -1,4 +1,4 @@
-"""What Prometheus reads. It needs a key like everything else: `authorization` in its scrape config."""
+"""Metrics for Prometheus. The route needs an API key: set `authorization` in the scrape configuration."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ import torch
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
+from server.dependencies import Server
 from server.metrics import MEDIA_TYPE, Gauge
-from server.services.context import Context, Server
+from server.services.context import Context
 from server.store.states import State
 
 router = APIRouter(tags=["health"])
@@ -23,7 +24,7 @@ def metrics(server: Server) -> Response:
 
 
 def gauges(server: Context) -> Sequence[Gauge]:
-    """What is looked up when metrics are asked for."""
+    """The gauges, whose values are read when metrics are requested."""
 
     def jobs() -> dict[str, float]:
         rows = server.database.rows("SELECT state, COUNT(*) AS number FROM jobs GROUP BY state")
@@ -31,7 +32,7 @@ def gauges(server: Context) -> Sequence[Gauge]:
         return {state: found[state] for state in get_args(State)}
 
     def free() -> float:
-        return psutil.disk_usage(str(server.library.root)).free
+        return psutil.disk_usage(str(server.directory.root)).free
 
     return (
         Gauge("jobs", "Jobs by state.", jobs, "state"),
@@ -40,11 +41,11 @@ def gauges(server: Context) -> Sequence[Gauge]:
         Gauge("device_seconds", "Seconds of the device by use.", lambda: server.device.seconds, "use"),
         Gauge("event_readers", "Open streams of events.", lambda: server.feeds.readers),
         Gauge(
-            "quantum_seconds",
-            "How long the device has been at its present piece of work.",
-            lambda: server.device.quantum_s,
+            "time_slice_seconds",
+            "Seconds that the device's present time slice has taken so far.",
+            lambda: server.device.time_slice_s,
         ),
-        Gauge("data_bytes", "Bytes in the data directory.", server.room.held_bytes),
+        Gauge("data_bytes", "Bytes in the data directory.", server.quota.held_bytes),
         Gauge("disk_free_bytes", "Free bytes on the data directory's disk.", free),
         Gauge("device_memory_bytes", "Memory of the device by use; on a CPU that of the process.", _memory, "use"),
     )

@@ -1,14 +1,14 @@
-"""The page that people look at: files of a fixed list, the same for everybody."""
+"""Serves the files of the page: a fixed list, the same for every client."""
 
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from server.static import page_files
+from server.routes.page_files import page_files
 from steerzo_edge.errors import NotFoundError
 
 router = APIRouter()
-# Nothing from elsewhere, nothing inline, no form that is sent by itself, no text that becomes a script.
+# Nothing from other origins, nothing inline, no form submissions, no text used as a script.
 POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -28,7 +28,7 @@ POLICY: Final = "; ".join(
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 @router.api_route("/page/{name:path}", methods=["GET", "HEAD"], include_in_schema=False)
 async def page_file(request: Request) -> Response:
-    """One file of the page; a browser that has it is told so."""
+    """One file of the page; 304 if the browser's copy is current."""
     file = page_files().get(request.url.path)
     if file is None:
         raise NotFoundError("the page has no such file", hint="GET / is the page.")

@@ -1,4 +1,4 @@
-"""What the server runs on and what it is at: for the page, and for people who ask with curl."""
+"""The state of the server and of the machine it runs on."""
 
 import platform
 import time
@@ -10,9 +10,10 @@ import psutil
 import torch
 from fastapi import APIRouter
 
-from server.problems import NoRoomError, NotReadyError
-from server.replies import SystemReply
-from server.services.context import Context, Server
+from server.dependencies import Server
+from server.errors import NoRoomError, NotReadyError
+from server.routes.replies import SystemReply
+from server.services.context import Context
 from server.services.readiness import check
 from steerzo_edge import __version__
 from steerzo_edge.estimate.advice import free_bytes
@@ -26,7 +27,7 @@ _BEGAN: Final = time.time()
 
 @router.get("/system", responses={200: {"model": SystemReply}})
 def system(server: Server) -> dict[str, Any]:
-    """Base, device, memory, disk, queue, versions, and what is not ready."""
+    """Base, device, memory, disk, queue and versions; and why the server is not ready, if it is not."""
     base = _loaded(server)
     return {
         "version": __version__,
@@ -54,7 +55,7 @@ def _loaded(server: Context) -> Base | None:
 
 
 def _objection(server: Context) -> dict[str, str] | None:
-    """What keeps the server from its work."""
+    """Why the server is not ready; None if it is."""
     try:
         check(server)
     except (NotReadyError, NoRoomError) as error:
@@ -82,7 +83,7 @@ def _device(base: Base | None) -> dict[str, Any]:
 
 
 def _memory(base: Base | None) -> dict[str, int]:
-    """Of the device; "process" is what this process holds of the machine's own memory."""
+    """Bytes of the device's memory; "process" is this process's resident memory on the host."""
     process = int(psutil.Process().memory_info().rss)
     if base is not None and base.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(base.device)
@@ -96,8 +97,8 @@ def _memory(base: Base | None) -> dict[str, int]:
 
 
 def _disk(server: Context) -> dict[str, int | None]:
-    usage = psutil.disk_usage(str(server.library.root))
-    held = server.room.held_bytes()
+    usage = psutil.disk_usage(str(server.directory.root))
+    held = server.quota.held_bytes()
     return {"held": held, "free": usage.free, "total": usage.total, "quota": server.settings.max_data_bytes}
 
 

@@ -1,1 +1,1 @@
-"""What the routes call: each operation of the server, without HTTP."""
+"""The operations of the server: functions of the context, shared by `routes` and `openai`."""

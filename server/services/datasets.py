@@ -1,7 +1,7 @@
-"""Rows at the door: every one is checked before they become a dataset.
+"""Checks uploaded rows, and stores them as datasets.
 
-The same bytes under the same name, task and format are the same dataset: sent again, they find what is there. So a
-client that did not hear the answer asks again, and nothing is there twice.
+The same bytes under the same name, task and format are the same dataset. So a client that did not receive the
+answer can send the upload again without storing it twice.
 """
 
 import json
@@ -10,12 +10,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from server.ids import content_id
-from server.schemas import BenchmarkRows
 from server.services.context import Context
+from server.services.request_bodies import BenchmarkRows
 from server.services.task_files import read_task_file
 from server.services.uploads import Upload
 from server.store.datasets import DatasetRow
-from server.store.full_disk import told_as_storage
+from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.statistics import statistics
@@ -31,14 +31,14 @@ def keep_upload(
     benchmark: str | None = None,
     format: str | None = None,
 ) -> DatasetRow:
-    """Checks and keeps a file that has come.
+    """Checks an uploaded file and stores it as a dataset.
 
     Args:
         server: The server's parts.
-        upload: The file; it is taken over.
-        title: What to call it, by default what its sender does.
+        upload: The file; it is moved.
+        title: The dataset's name; by default the file's.
         benchmark: The benchmark task whose release it is.
-        format: The format, where it should not be found by the fields.
+        format: The format of the rows; by default determined from their fields.
 
     Raises:
         DatasetError: Naming every bad row.
@@ -47,14 +47,14 @@ def keep_upload(
     title = "".join(filter(str.isprintable, title or upload.name))[:TITLE_CHARACTERS]
     suffix = _suffix(upload.name)
     id = _id(title, benchmark, format, suffix, upload.sha256)
-    held = server.register.find(id)
+    held = server.dataset_table.find(id)
     if held is not None:
         return held
-    with told_as_storage():
+    with disk_errors_as_storage_errors():
         data = upload.path.read_bytes()
         dataset = read_dataset(data, name=upload.name, benchmark=benchmark, format=format)
         facts = _facts(server, dataset, benchmark) | {"bytes": upload.bytes, "sha256": upload.sha256}
-        return server.holdings.add(id, title, upload.path, suffix, facts)
+        return server.dataset_service.add(id, title, upload.path, suffix, facts)
 
 
 def keep_rows(
@@ -64,7 +64,7 @@ def keep_rows(
     benchmark: str | None = None,
     format: str | None = None,
 ) -> DatasetRow:
-    """Checks and keeps rows that came inside a JSON body.
+    """Checks rows from a JSON body and stores them as a dataset.
 
     Raises:
         DatasetError: Naming every bad row.
@@ -76,7 +76,7 @@ def keep_rows(
 
 
 def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
-    """Rows that a job names as a benchmark's, as a dataset: a job needs nothing else when it goes on later.
+    """Stores the benchmark rows that a job names as a dataset, so that the job depends on no other file.
 
     Raises:
         DatasetError: Naming every bad row.
@@ -85,7 +85,7 @@ def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
         StorageError: If the disk is full or fails.
     """
     if rows.dataset is not None:
-        old = server.register.dataset(rows.dataset)
+        old = server.dataset_table.get(rows.dataset)
         if old.benchmark == rows.task:
             return old
     data, file, title = benchmark_file(server, rows)
@@ -94,23 +94,26 @@ def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
 
 
 def benchmark_file(server: Context, rows: BenchmarkRows) -> tuple[bytes, str, str]:
-    """The file that holds a benchmark's rows: its bytes, its name, and a title.
+    """The file that holds a benchmark's rows.
+
+    Returns:
+        Its bytes, its file name, and a title for the dataset.
 
     Raises:
         InputError: As `keep_benchmark`.
         NotFoundError: As `keep_benchmark`.
     """
     if rows.dataset is not None:
-        old = server.register.dataset(rows.dataset)
-        return server.library.bytes_of(old), old.file, old.name
+        old = server.dataset_table.get(rows.dataset)
+        return server.directory.bytes_of(old), old.file, old.name
     assert rows.path is not None
     settings = server.settings
     data = read_task_file(settings.tasks_dir, rows.path, settings.max_upload_bytes)
     return data, rows.path, rows.path[-TITLE_CHARACTERS:]
 
 
-def shown(row: DatasetRow) -> dict[str, Any]:
-    """A dataset as the API gives it."""
+def dataset_reply(row: DatasetRow) -> dict[str, Any]:
+    """A dataset as the API shows it."""
     return {"id": row.id, "name": row.name, "created": row.created, **row.facts}
 
 
@@ -125,11 +128,11 @@ def _keep(
 ) -> DatasetRow:
     incoming: Path | None = None
     try:
-        with told_as_storage():
-            incoming, sha256 = server.library.stage(data)
+        with disk_errors_as_storage_errors():
+            incoming, sha256 = server.directory.stage(data)
             facts = _facts(server, dataset, benchmark) | {"bytes": len(data), "sha256": sha256}
             id = _id(title, benchmark, format, suffix, sha256)
-            return server.holdings.add(id, title, incoming, suffix, facts)
+            return server.dataset_service.add(id, title, incoming, suffix, facts)
     finally:
         if incoming is not None:
             incoming.unlink(missing_ok=True)
@@ -147,5 +150,5 @@ def _id(title: str, benchmark: str | None, format: str | None, suffix: str, sha2
 
 
 def _suffix(name: str) -> str:
-    """What the file is called here says again how it is read; nothing else of the sender's name is used."""
+    """The suffix of an uploaded file's name, which decides how it is read; no other part of the name is used."""
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), ".jsonl")

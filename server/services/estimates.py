@@ -1,7 +1,7 @@
-"""What a job would need and how long it would take, without making it: nothing is kept, nothing is queued.
+"""Estimates the memory and time of a job, without storing or queueing anything.
 
-The device is not asked: the base's sizes and speed were found when it was loaded. The speed is corrected by what
-steps of the last job on this base have really taken.
+The device is not used: the base's sizes and speed were measured when it was loaded. The speed is corrected by the
+measured steps of the last job on this base.
 """
 
 import json
@@ -12,32 +12,32 @@ from pathlib import PurePath
 from statistics import median
 from typing import Any
 
-from server.problems import NotReadyError
-from server.schemas import BenchmarkRows, JobBody, Rows
+from server.errors import NotReadyError
 from server.services.context import Context
 from server.services.datasets import benchmark_file
 from server.services.inspection import Inspection, spec_of
 from server.services.jobs import check_base, inspected, profile_of
+from server.services.request_bodies import BenchmarkRows, JobBody, Rows
 from server.store.rows import JobRow
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.task import Task
 from steerzo_edge.estimate import (
-    Estimate,
-    Needs,
+    MemoryEstimate,
+    MemoryNeeds,
     Survey,
     Work,
     advice,
     estimate,
     free_bytes,
-    has_gradient,
     run_effort,
     step_effort,
     trained_by,
 )
 from steerzo_edge.settings.profile import Profile, resolve
 
-# Steps of an earlier job whose time is looked at, and how many it must have made.
+# How many of an earlier job's last steps are compared with the estimate, the fewest that suffice, and how many jobs
+# are searched.
 STEPS = 20
 FEWEST_STEPS = 5
 JOBS = 20
@@ -51,10 +51,10 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         body: The job, as it would be submitted.
 
     Raises:
-        InputError: As `intake.accept`.
-        NotFoundError: As `intake.accept`.
+        InputError: As `jobs.accept`.
+        NotFoundError: As `jobs.accept`.
         ConflictError: If another base is loaded.
-        NotReadyError: If the base is still loading, or its sizes could not be found.
+        NotReadyError: If the base is still loading, or its sizes could not be determined.
     """
     check_base(server, body)
     if server.survey is None:
@@ -83,14 +83,14 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
         | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
         "warnings": _warnings(profile, found, needed, free),
-        "advice": advice(needed, free, differentiable=has_gradient(profile)),
+        "advice": advice(needed, free, differentiable=profile.objective.differentiable),
     }
 
 
 def _key(server: Context, rows: Rows | None) -> str | None:
-    """What stands for rows in a job's spec: their dataset, which must be there, or their content."""
+    """A stand-in for rows in a job's spec: the id of their dataset, which must exist, or a hash of the rows."""
     if isinstance(rows, str):
-        return server.register.dataset(rows).id
+        return server.dataset_table.get(rows).id
     if isinstance(rows, BenchmarkRows):
         return f"{rows.task} sha256:{sha256(benchmark_file(server, rows)[0]).hexdigest()}"
     return None if rows is None else f"sha256:{sha256(json.dumps(rows).encode()).hexdigest()}"
@@ -104,34 +104,34 @@ def _read(server: Context, rows: Rows | None, task: Task | None) -> Dataset | No
     if isinstance(rows, BenchmarkRows):
         data, file, _ = benchmark_file(server, rows)
         return read_dataset(data, name=PurePath(file).name, task=task, benchmark=rows.task)
-    return server.library.read(server.register.dataset(rows), task)
+    return server.directory.read(server.dataset_table.get(rows), task)
 
 
-def _memory(needed: Estimate) -> dict[str, Any]:
+def _memory(needed: MemoryEstimate) -> dict[str, Any]:
     others = ("lean", "exact", "checkpointed")
     return _parts(needed.zeroth_order) | {name: _parts(getattr(needed, name)) for name in others}
 
 
-def _parts(needs: Needs) -> dict[str, Any]:
+def _parts(needs: MemoryNeeds) -> dict[str, Any]:
     return {"total": needs.total, "parts": dict(needs)}
 
 
-def _warnings(profile: Profile, found: Inspection, needed: Estimate, free: int) -> list[str]:
-    said = [] if found.warning is None else [found.warning]
+def _warnings(profile: Profile, found: Inspection, needed: MemoryEstimate, free: int) -> list[str]:
+    warnings = [] if found.warning is None else [found.warning]
     if found.truncated:
-        said.append(
+        warnings.append(
             f"{found.truncated:,} of {sum(found.rows):,} rows are longer than {profile.batch.max_tokens:,} tokens "
             "(or than the context) and are cut on the left of their prompts"
         )
     if needed.zeroth_order.total > free:
-        said.append(f"the run needs {needed.zeroth_order.total:,} bytes and {free:,} are free")
-    return said
+        warnings.append(f"the run needs {needed.zeroth_order.total:,} bytes and {free:,} are free")
+    return warnings
 
 
 def _correction(server: Context, survey: Survey, profile: Profile) -> tuple[float, str | None]:
-    """How much longer than foreseen the steps of the last job on this base took, and which job that was."""
+    """How many times longer than estimated the last job's steps on this base took, and the job's id."""
     model = profile.model.model_dump(mode="json")
-    for job in server.store.page(before=None, limit=JOBS, state=None):
+    for job in server.job_table.page(before=None, limit=JOBS, state=None):
         if job.spec["profile"]["model"] == model:
             factor = _ratio(server, survey, job)
             if factor is not None:
@@ -140,17 +140,17 @@ def _correction(server: Context, survey: Survey, profile: Profile) -> tuple[floa
 
 
 def _ratio(server: Context, survey: Survey, job: JobRow) -> float | None:
-    records = [event.data for event in server.store.last_events(job.id, "step", STEPS)]
+    records = [event.data for event in server.job_table.events.last(job.id, "step", STEPS)]
     if len(records) < FEWEST_STEPS:
         return None
     profile = resolve(job.spec["profile"])
     work = _work(profile, records)
-    foreseen = step_effort(profile, survey.body, trained_by(profile, survey.body), work).seconds(survey.speed)
-    return median(record["seconds"] for record in records) / foreseen if foreseen else None
+    estimated_s = step_effort(profile, survey.body, trained_by(profile, survey.body), work).seconds(survey.speed)
+    return median(record["seconds"] for record in records) / estimated_s if estimated_s else None
 
 
 def _work(profile: Profile, records: Sequence[dict[str, Any]]) -> Work:
-    """Of rows that are known by how many tokens went through the model."""
+    """The work of an earlier job, from the tokens that its steps put through the model."""
     first, last = records[0], records[-1]
     batch = (last["tokens"] - first["tokens"]) / max(1, last["forwards"] - first["forwards"])
     mean = batch / profile.batch.examples

@@ -1,6 +1,6 @@
-"""Exports of a running server: one at a time, until it is sent, and made by a process of its own.
+"""Exports adapters in other forms: one at a time until it is sent, each in a process of its own.
 
-For a whole model that process loads the base a second time, in 16 bits, on the CPU.
+To export a whole model, that process loads the base a second time, in 16 bits, on the CPU.
 """
 
 import shutil
@@ -13,9 +13,9 @@ from typing import BinaryIO, Final
 import torch
 
 from server.services.context import Context
-from server.services.zipped import opened
+from server.services.zip_stream import opened
 from server.store.adapters import AdapterRow
-from server.store.full_disk import told_as_storage
+from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.errors import BaseModelError, BusyError, ConflictError
 from steerzo_edge.estimate.advice import free_bytes
 from steerzo_edge.estimate.anatomy import anatomy
@@ -24,20 +24,20 @@ from steerzo_edge.export.forms import WHOLE_MODELS, Form
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.merged import PROMPTS
 
-# Of the check of a merged model: the predictions of three models, and three passing products of them.
+# The check of a merged model holds the logits of three models, and three intermediate results of the same size.
 LOGITS: Final = 6
-# The limit of the process is far above what it needs: a weight counts for its file, its copy and its place there.
+# The process's address space is limited to far more than it needs: weights count for the mapped file and each copy.
 SLACK: Final = 3
 SLACK_BYTES: Final = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """What an export takes.
+class ExportNeeds:
+    """The memory and disk that an export needs.
 
     Args:
-        memory_bytes: At its peak.
-        disk_bytes: Of its files.
+        memory_bytes: Peak memory.
+        disk_bytes: Bytes of its files.
     """
 
     memory_bytes: int
@@ -45,44 +45,45 @@ class Needs:
 
 
 class Export:
-    """An export's files; they are gone from the disk as soon as they are closed.
+    """An export's files, deleted already but held open: closing them frees the disk.
 
     Args:
-        files: By name, open.
-        turn: The lock that is held until they are closed.
+        files: Open files by name.
+        lock: The export lock, held until the files are closed.
     """
 
-    def __init__(self, files: Mapping[str, BinaryIO], turn: Lock) -> None:
+    def __init__(self, files: Mapping[str, BinaryIO], lock: Lock) -> None:
         self.files = files
-        self._turn: Lock | None = turn
+        self._lock: Lock | None = lock
 
     def close(self) -> None:
-        """Closes the files, and lets the next export begin; a second call does nothing."""
-        turn, self._turn = self._turn, None
-        if turn is None:
+        """Closes the files, and releases the export lock; a second call does nothing."""
+        lock, self._lock = self._lock, None
+        if lock is None:
             return
         try:
             for file in self.files.values():
                 file.close()
         finally:
-            turn.release()
+            lock.release()
 
 
 def exported(
     server: Context, row: AdapterRow, form: Form, *, unwanted: Callable[[], bool] = lambda: False
 ) -> Export:
-    """The files of an adapter in another form. Close them.
+    """Exports an adapter in another form; the caller closes the result.
 
     Args:
         server: The server's parts.
         row: The adapter.
-        form: Which.
-        unwanted: Whether nobody waits for it any more; asked a few times a second.
+        form: The form.
+        unwanted: Whether the client has gone; asked a few times a second.
 
     Raises:
-        ConflictError: If the base does not allow the form, a package is missing, or a merged model does not agree.
+        ConflictError: If the base does not allow the form, a package is missing, the free memory is too small, or a
+            merged model fails its check.
         BusyError: If another export is under way or still being sent, or this one became unwanted.
-        CapacityError: If the memory did not suffice after all.
+        CapacityError: If the process ran out of memory although the check had passed.
         NotReadyError: If the base is still loading.
         AdapterFileError: If the adapter's files are damaged.
         NoRoomError: If the disk or the quota does not hold it.
@@ -90,42 +91,44 @@ def exported(
     """
     base = server.device.base
     server.adapters.cache.check(row)
-    turn = server.adapters.merging
-    if not turn.acquire(blocking=False):
+    lock = server.adapters.export_lock
+    if not lock.acquire(blocking=False):
         raise BusyError("another export is under way, or still being sent")
     try:
-        with told_as_storage():
-            return Export(_written(server, row, form, base, unwanted), turn)
+        with disk_errors_as_storage_errors():
+            return Export(_written(server, row, form, base, unwanted), lock)
     except BaseException as error:
-        turn.release()
+        lock.release()
         if isinstance(error, BaseModelError):
-            raise ConflictError(f"the base cannot be exported so: {error}", hint=error.hint) from None
+            raise ConflictError(f"the base cannot be exported in this form: {error}", hint=error.hint) from None
         raise
 
 
-def needs(form: Form, base: Base, adapter: Path) -> Needs:
-    """What an export takes: of memory the weights, float32 copies of the largest, and the check's logits.
+def export_needs(form: Form, base: Base, adapter: Path) -> ExportNeeds:
+    """The memory and disk that an export needs.
+
+    Memory holds the weights, a float32 copy of the largest weight, and the logits of the check.
 
     Args:
-        form: Which.
-        base: The loaded one.
+        form: The form.
+        base: The loaded base.
         adapter: A PEFT directory.
     """
     body = anatomy(base.model.config)
     own = sum(path.stat().st_size for path in adapter.iterdir())
     if form not in WHOLE_MODELS:
-        return Needs(4 * own, 2 * own)  # 16 bits become 32
+        return ExportNeeds(4 * own, 2 * own)  # 16 bits become 32
     weights = body.weight_bytes("none", 2)
     largest = 4 * max(body.largest_weight, body.vocabulary * body.hidden)
-    tokens = sum(len(prompt.encode()) for prompt in PROMPTS)  # no more than bytes
-    return Needs(weights + largest + LOGITS * 4 * tokens * body.vocabulary + own, weights)
+    tokens = sum(len(prompt.encode()) for prompt in PROMPTS)  # a prompt has no more tokens than bytes
+    return ExportNeeds(weights + largest + LOGITS * 4 * tokens * body.vocabulary + own, weights)
 
 
 def _written(
     server: Context, row: AdapterRow, form: Form, base: Base, unwanted: Callable[[], bool]
 ) -> dict[str, BinaryIO]:
     adapter = server.adapters.files.directory(row)
-    needed = needs(form, base, adapter)
+    needed = export_needs(form, base, adapter)
     _check_room(server, needed)
     directory = server.adapters.files.passing()
     try:
@@ -137,18 +140,18 @@ def _written(
             base.name,
             revision=server.settings.model.revision,
             memory_bytes=SLACK * needed.memory_bytes + SLACK_BYTES,
-            unwanted=lambda: server.bell.closed or unwanted(),
+            unwanted=lambda: server.notifier.closed or unwanted(),
         )
         return opened(made)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _check_room(server: Context, needed: Needs) -> None:
+def _check_room(server: Context, needed: ExportNeeds) -> None:
     free = free_bytes(torch.device("cpu"))
     if needed.memory_bytes > free:
         raise ConflictError(
             f"the export needs {needed.memory_bytes >> 20} MiB of memory, {free >> 20} MiB are free",
             hint="Download the adapter, and run `steerzo export ADAPTER_DIR --out DIR` where there is more memory.",
         )
-    server.room.check(needed.disk_bytes, datasets=False)
+    server.quota.check(needed.disk_bytes, datasets=False)

@@ -1,8 +1,8 @@
-"""Answers from the base with any adapter: asked on the event loop, made on the device's thread.
+"""Generates answers with the base and any adapter, whole or in pieces, for /generate and the routes under /v1.
 
-Whole or in pieces, for /generate and for the routes under /v1. A prompt is encoded on a thread of the web's, once
-for all its answers. A client that leaves is noticed at once, and the work for it ends before the device's next
-quantum; if its turn has not come yet, nothing is computed at all.
+Requests come from the event loop, answers are made on the device's thread. A prompt is encoded on a request thread,
+once for all its answers. When a client disconnects, the work for it ends before the device's next time slice; a
+prompt that was not admitted yet is not computed at all.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from starlette.requests import Request as HttpRequest
 
 from server.services.context import Context
 from steerzo_edge.data.examples import Message
-from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.generate import Generation, Sampling, encode_prompt
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 MOST_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked.
+class GenerationRequest:
+    """A request for one answer.
 
     Args:
-        prompt: A text to go on with, or the turns of a conversation.
+        prompt: A text to continue, or the turns of a conversation.
         sampling: How tokens are chosen.
-        adapter: A job's id or name, "latest", or None for the bare base.
-        fill_context: Whether the answer may take what the prompt leaves of the context, instead of the sampling's
-            `max_new_tokens`; at most MOST_TOKENS either way.
+        adapter: The id or name of a job or an adapter, "latest", or None for the base alone.
+        fill_context: Whether the answer may fill what the prompt leaves of the context, 4096 tokens at most,
+            instead of being limited by the sampling's `max_new_tokens`.
     """
 
     prompt: str | Sequence[Message]
@@ -49,15 +49,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """A piece of an answer, and how likely its tokens were, if that was asked for."""
+    """A piece of an answer, and its tokens' log-probabilities if they were requested."""
 
     text: str
     logprobs: Logprobs = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of it; `adapter` is the id of the job whose adapter answered."""
+class FinishedAnswer:
+    """A finished answer, and the id of the job or adapter that answered; None is the base alone."""
 
     adapter: str | None
     made: Generation
@@ -66,73 +66,77 @@ class Answer:
 _News = asyncio.Queue[tuple[int, TextPiece | None]]
 
 
-async def whole_answer(server: Context, question: Question, request: HttpRequest) -> Answer:
-    """The answer when it is finished; see `whole_answers`."""
-    return (await whole_answers(server, [question], request))[0]
+async def whole_answer(server: Context, wanted: GenerationRequest, http: HttpRequest) -> FinishedAnswer:
+    """One answer, when it is finished; see `whole_answers`."""
+    return (await whole_answers(server, [wanted], http))[0]
 
 
-async def whole_answers(server: Context, questions: Sequence[Question], request: HttpRequest) -> list[Answer]:
-    """Some answers when all are finished; they are made together.
+async def whole_answers(
+    server: Context, wanted: Sequence[GenerationRequest], http: HttpRequest
+) -> list[FinishedAnswer]:
+    """Several answers, made together, when all are finished.
 
     Args:
         server: The server's parts.
-        questions: What is asked.
-        request: Whose body has been read; if its client leaves, the work ends.
+        wanted: A request for each answer.
+        http: The HTTP request, whose body has been read; if its client disconnects, the work ends.
 
     Raises:
-        SteerzoError: What a prompt, an adapter or the queue is refused for.
+        SteerzoError: If a prompt or an adapter cannot be used, or the queue is full.
     """
-    asked = [_Asked(server, *each) for each in await _encoded(server, questions)]
-    left = asyncio.ensure_future(_left(request))
+    listeners = [_Listener(server, *each) for each in await _encoded(server, wanted)]
+    left = asyncio.ensure_future(_left(http))
     try:
-        results = asyncio.gather(*[asyncio.wrap_future(server.device.ask(one)) for one in asked])
+        results = asyncio.gather(*[asyncio.wrap_future(server.device.ask(one)) for one in listeners])
         waited: list[asyncio.Future[list[Generation]] | asyncio.Future[None]] = [results, left]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not results.done():
-            _leave(asked)
-        return [one.answer(made) for one, made in zip(asked, await results, strict=True)]
+            _cancel(listeners)
+        return [one.answer(made) for one, made in zip(listeners, await results, strict=True)]
     finally:
-        _leave(asked)
+        _cancel(listeners)
         left.cancel()
         with suppress(asyncio.CancelledError):
             await left
 
 
-async def streamed_answer(server: Context, question: Question) -> AsyncGenerator[TextPiece | Answer, None]:
-    """The pieces of the answer as they come, and at the end all of it; see `streamed_answers`."""
-    return _without_numbers(await streamed_answers(server, [question]))
+async def streamed_answer(
+    server: Context, wanted: GenerationRequest
+) -> AsyncGenerator[TextPiece | FinishedAnswer, None]:
+    """The pieces of one answer as they are made, then the finished answer; see `streamed_answers`."""
+    return _without_numbers(await streamed_answers(server, [wanted]))
 
 
 async def streamed_answers(
-    server: Context, questions: Sequence[Question]
-) -> AsyncGenerator[tuple[int, TextPiece | Answer], None]:
-    """The pieces of some answers as they come, and at the end of each all of it; they are made together.
+    server: Context, wanted: Sequence[GenerationRequest]
+) -> AsyncGenerator[tuple[int, TextPiece | FinishedAnswer], None]:
+    """The pieces of several answers, made together, as they are made, and each finished answer.
 
     Args:
         server: The server's parts.
-        questions: What is asked.
+        wanted: A request for each answer.
 
     Returns:
-        The pieces, each with the number of its question. If the iterator is closed before its end, the work ends.
+        The pieces, each with the index of its request. Closing the iterator before its end ends the work.
 
     Raises:
-        SteerzoError: As `whole_answers`, here and not from the iterator: nothing has been sent yet.
+        SteerzoError: As `whole_answers`; raised by this call and not by the iterator, so before anything is sent.
     """
-    encoded = await _encoded(server, questions)
-    for adapter in {question.adapter for question in questions if question.adapter is not None}:
+    encoded = await _encoded(server, wanted)
+    for adapter in {one.adapter for one in wanted if one.adapter is not None}:
         await asyncio.wrap_future(server.device.submit(partial(_looked_up, server, adapter)))
     news: _News = asyncio.Queue()
-    asked = [_Asked(server, *each, news, number) for number, each in enumerate(encoded)]
+    listeners = [_Listener(server, *each, news, number) for number, each in enumerate(encoded)]
     try:
-        futures = [server.device.ask(one) for one in asked]
+        futures = [server.device.ask(one) for one in listeners]
     except BaseException:
-        _leave(asked)
+        _cancel(listeners)
         raise
-    return _pieces(asked, futures, news)
+    return _pieces(listeners, futures, news)
 
 
 class _Prompt:
-    """What the answers to one prompt have in common: its tokens, and one version of an adapter."""
+    """What all answers to one prompt share: its tokens, and one version of an adapter."""
 
     def __init__(self, server: Context, tokens: Tokens, adapter: str | None) -> None:
         self.tokens = tokens
@@ -141,14 +145,14 @@ class _Prompt:
         self._found: tuple[str | None, Patches | None] | None = None
 
     def adapter(self) -> tuple[str | None, Patches | None]:
-        """On the device's thread: its id and its patches, as of the first answer's turn."""
+        """The adapter's id and patches, as of the first answer; called on the device's thread."""
         if self._found is None:
             self._found = (None, None) if self._adapter is None else self._server.runner.adapter(self._adapter)
         return self._found
 
 
-class _Asked:
-    """One question on its way through the device's thread; made on the event loop. See `LogprobListener`."""
+class _Listener:
+    """Passes one answer from the device's thread to the event loop; see `LogprobListener`."""
 
     def __init__(
         self, server: Context, prompt: _Prompt, sampling: Sampling, news: _News | None = None, number: int = 0
@@ -169,10 +173,10 @@ class _Asked:
         self._adapter, patches = self._prompt.adapter()
         return Request(self._prompt.tokens, self._sampling, patches)
 
-    def hear_logprobs(self, logprobs: Logprobs) -> None:
+    def on_logprobs(self, logprobs: Logprobs) -> None:
         self._logprobs = logprobs
 
-    def hear(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         if self._first_text_s is None:
             self._first_text_s = time.perf_counter() - self._asked_at
         self._put(TextPiece(text, self._logprobs))
@@ -185,10 +189,10 @@ class _Asked:
     def has_left(self) -> bool:
         return self._gone.is_set()
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         self._gone.set()
 
-    def answer(self, made: Generation) -> Answer:
+    def answer(self, made: Generation) -> FinishedAnswer:
         self._server.metrics.answered(
             made.finish_reason,
             prompt_tokens=made.prompt_tokens,
@@ -196,28 +200,28 @@ class _Asked:
             seconds=time.perf_counter() - self._asked_at,
             first_text_s=self._first_text_s,
         )
-        return Answer(self._adapter, made)
+        return FinishedAnswer(self._adapter, made)
 
     def _put(self, piece: TextPiece | None) -> None:
         if self._news is None:
             return
-        with suppress(RuntimeError):  # the loop has closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop has closed: there is no reader any more
             self._loop.call_soon_threadsafe(self._news.put_nowait, (self._number, piece))
 
 
-async def _encoded(server: Context, questions: Sequence[Question]) -> list[tuple[_Prompt, Sampling]]:
-    """Each question's prompt, encoded, and its sampling with a length that the context has been checked for."""
+async def _encoded(server: Context, wanted: Sequence[GenerationRequest]) -> list[tuple[_Prompt, Sampling]]:
+    """Each request's encoded prompt, and its sampling with a length that fits the context."""
     base, tokenizer = server.device.base, server.tokenizer
     prompts: dict[tuple[int, str | None], _Prompt] = {}
     found = []
-    for question in questions:
-        sampling = question.sampling
-        key = id(question.prompt), question.adapter
+    for one in wanted:
+        sampling = one.sampling
+        key = id(one.prompt), one.adapter
         if key not in prompts:
-            least = 1 if question.fill_context else sampling.max_new_tokens
-            encode = partial(encode_prompt, base, question.prompt, least, tokenizer=tokenizer)
-            prompts[key] = _Prompt(server, await run_in_threadpool(encode), question.adapter)
-        if question.fill_context:
+            least = 1 if one.fill_context else sampling.max_new_tokens
+            encode = partial(encode_prompt, base, one.prompt, least, tokenizer=tokenizer)
+            prompts[key] = _Prompt(server, await run_in_threadpool(encode), one.adapter)
+        if one.fill_context:
             room = base.context_length - len(prompts[key].tokens)
             sampling = replace(sampling, max_new_tokens=min(MOST_TOKENS, room))
         found.append((prompts[key], sampling))
@@ -229,36 +233,36 @@ def _looked_up(server: Context, adapter: str, base: Base) -> None:
 
 
 async def _pieces(
-    asked: Sequence[_Asked], futures: Sequence[Future[Generation]], news: _News
-) -> AsyncGenerator[tuple[int, TextPiece | Answer], None]:
-    for one, future in zip(asked, futures, strict=True):
+    listeners: Sequence[_Listener], futures: Sequence[Future[Generation]], news: _News
+) -> AsyncGenerator[tuple[int, TextPiece | FinishedAnswer], None]:
+    for one, future in zip(listeners, futures, strict=True):
         future.add_done_callback(one.close)
     try:
-        for _ in asked:
+        for _ in listeners:
             number, piece = await news.get()
             while piece is not None:
                 yield number, piece
                 number, piece = await news.get()
             made = await asyncio.wrap_future(futures[number])
-            yield number, asked[number].answer(made)
+            yield number, listeners[number].answer(made)
     finally:
-        _leave(asked)
+        _cancel(listeners)
 
 
 async def _without_numbers(
-    pieces: AsyncGenerator[tuple[int, TextPiece | Answer], None],
-) -> AsyncGenerator[TextPiece | Answer, None]:
+    pieces: AsyncGenerator[tuple[int, TextPiece | FinishedAnswer], None],
+) -> AsyncGenerator[TextPiece | FinishedAnswer, None]:
     async with aclosing(pieces):
         async for _, piece in pieces:
             yield piece
 
 
-def _leave(asked: Sequence[_Asked]) -> None:
-    for one in asked:
-        one.leave()
+def _cancel(listeners: Sequence[_Listener]) -> None:
+    for one in listeners:
+        one.cancel()
 
 
-async def _left(request: HttpRequest) -> None:
-    """Returns when the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
+async def _left(http: HttpRequest) -> None:
+    """Returns when the client has disconnected."""
+    while (await http.receive())["type"] != "http.disconnect":
         pass

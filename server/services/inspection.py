@@ -1,7 +1,6 @@
-"""A job's rows, looked at before anything is done with them: read and tokenized as the run will.
+"""Reads and tokenizes a job's rows as the run will, so that errors are reported before the job is queued.
 
-Their errors come now. What else there is to say is small, and kept: an estimate and the job that follows it look at
-the rows once.
+The result is small and is cached, so that an estimate and the job that follows it tokenize the rows once.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from server.schemas import JobBody
+from server.services.request_bodies import JobBody
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.errors import InputError
@@ -22,13 +21,13 @@ from steerzo_edge.settings.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found.
+    """The result of an inspection.
 
     Args:
-        warning: A sentence for people about rows that are both learned and judged by; None if there are none.
-        rows: Training and validation rows, as sequences.
+        warning: A message about rows that are in both training and validation; None if there are none.
+        rows: Numbers of training and validation sequences.
         truncated: How many of both are cut to fit.
-        work: What a step works on.
+        work: The amount of data that a step processes.
     """
 
     warning: str | None
@@ -38,13 +37,13 @@ class Inspection:
 
 
 def spec_of(body: JobBody, profile: Profile, dataset: str | None, validation: str | None) -> dict[str, Any]:
-    """What a job is to do, resolved; everything that an inspection depends on.
+    """The resolved request for a job: everything that an inspection depends on.
 
     Args:
-        body: What is asked for.
-        profile: Its settings.
-        dataset: Id of the rows to learn from.
-        validation: Id of the rows to be judged by.
+        body: The request.
+        profile: The job's profile.
+        dataset: Id of the training rows.
+        validation: Id of the validation rows.
     """
     return {
         "dataset": dataset,
@@ -58,22 +57,22 @@ def spec_of(body: JobBody, profile: Profile, dataset: str | None, validation: st
 def inspect(
     base: Base, tokenizer: PreTrainedTokenizerBase, body: JobBody, profile: Profile, rows: Sequence[Dataset | None]
 ) -> Inspection:
-    """Tokenizes rows, and sees whether settings and rows fit each other and the base.
+    """Tokenizes rows, and checks that settings and rows fit each other and the base.
 
     Args:
-        base: Only its sizes are looked at.
-        tokenizer: For this thread.
-        body: What is asked for.
-        profile: Its settings.
-        rows: To learn from, and to be judged by or None.
+        base: The loaded base; only its sizes are read.
+        tokenizer: A tokenizer of this thread's own.
+        body: The request.
+        profile: The job's profile.
+        rows: Training rows, and validation rows or None.
 
     Raises:
-        InputError: If they do not.
+        InputError: If settings or rows do not fit.
     """
     train, validation = rows
     if train is None:
         raise InputError("dataset is missing")
-    if body.task is not None and train.format != "classification":
+    if body.task is not None and train.task is None:
         raise InputError(f"a task needs text/label rows; the dataset is {train.format}")
     if validation is None:
         train, validation = split(train, profile, body.seed)

@@ -1,7 +1,8 @@
-"""Checks of jobs that come in: not twice, one at a time, and never more than a share of the time.
+"""Caches inspections of jobs, and makes one at a time with pauses in between.
 
-Reading and tokenizing rows is Python's work, which a training step needs too: fifty clients that submit all at once
-would have taken half of its speed. Those who submit wait a little instead.
+Reading and tokenizing rows holds Python's interpreter lock, which a training step needs too: fifty clients that
+submitted at once took half of its speed. With the pauses, inspections take a fifth of the time at most, and clients
+wait a little longer.
 """
 
 import threading
@@ -14,45 +15,46 @@ T = TypeVar("T")
 
 KEPT = 256
 SHARE = 0.2
-LONGEST_REST_S = 2.0
+LONGEST_PAUSE_S = 2.0
 
 
 class InspectionCache(Generic[T]):
-    """What was found, and when the next may be looked at.
+    """The cached results.
 
     Args:
-        clock: Seconds that never go back.
-        rest: Sleeps.
+        clock: A clock of monotonic seconds.
+        pause: Sleeps for so many seconds.
     """
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, rest: Callable[[float], None] = time.sleep
+        self, *, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
     ) -> None:
         self._clock = clock
-        self._rest = rest
-        self._turn = threading.Lock()
+        self._pause = pause
+        self._lock = threading.Lock()
         self._found: dict[str, T] = {}
         self._free_at = 0.0
 
     def once(self, key: str, check: Callable[[], T]) -> T:
-        """The result of a check, looked at now or before.
+        """The result of a check, from the cache if it was made before.
 
         Args:
-            key: Of everything that the check depends on. Datasets never change under their id.
-            check: Returns what there is to say, in little; what it raises is not kept.
+            key: Everything that the check depends on. A dataset never changes under its id.
+            check: Makes the result, which should be small; an exception is not cached.
         """
         with suppress(KeyError):
             return self._found[key]
-        with self._turn:
-            if key in self._found:  # looked at meanwhile; only who has the turn changes what is kept
+        with self._lock:
+            # Another thread may have made it meanwhile; only the holder of the lock changes the cache.
+            if key in self._found:
                 return self._found[key]
-            self._rest(max(0.0, self._free_at - self._clock()))
+            self._pause(max(0.0, self._free_at - self._clock()))
             began = self._clock()
             try:
                 found = check()
             finally:
                 spent = self._clock() - began
-                self._free_at = began + spent + min(spent * (1 / SHARE - 1), LONGEST_REST_S)
+                self._free_at = began + spent + min(spent * (1 / SHARE - 1), LONGEST_PAUSE_S)
             self._found[key] = found
             if len(self._found) > KEPT:
                 del self._found[next(iter(self._found))]

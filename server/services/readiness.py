@@ -1,4 +1,4 @@
-"""Whether a server can do its work: not that its parts are there, but that they answer."""
+"""Checks whether a server can do its work, by using its parts: device, disk and database."""
 
 import logging
 import os
@@ -6,20 +6,20 @@ import sqlite3
 import time
 from typing import Final
 
-from server.problems import NoRoomError, NotReadyError
+from server.errors import NoRoomError, NotReadyError
 from server.services.context import Context
 
 log = logging.getLogger(__name__)
 PROBE: Final = ".writable"
-# Anybody may ask, and each look at the disk is a flush: not more often than this.
+# The route needs no key, and each check writes to the disk: so it is made once a second at most.
 FRESH_S: Final = 1.0
 
 
 def check(server: Context) -> None:
-    """Looks at every part.
+    """Checks every part.
 
     Raises:
-        NotReadyError: Naming the first that does not work, without paths: this is told to anybody.
+        NotReadyError: Naming the first part that does not work. Without paths, for the answer needs no key.
     """
     if server.failure is not None:
         raise NotReadyError(
@@ -27,11 +27,13 @@ def check(server: Context) -> None:
         )
     _ = server.device.base
     if not server.device.is_alive:
-        raise NotReadyError("the device's thread has ended", hint="Restart the server; jobs go on where they were.")
-    if server.device.quantum_s > server.settings.stuck_after_s:
         raise NotReadyError(
-            f"the device has been at one piece of work for {server.device.quantum_s:.0f} s",
-            hint="Restart the server, or raise stuck_after_s if that is how long a piece takes here.",
+            "the device's thread has ended", hint="Restart the server; jobs continue from their last step."
+        )
+    if server.device.time_slice_s > server.settings.stuck_after_s:
+        raise NotReadyError(
+            f"the present time slice of the device has taken {server.device.time_slice_s:.0f} s so far",
+            hint="Restart the server, or raise stuck_after_s if time slices take that long here.",
         )
     if not server.lock.is_held:
         raise NotReadyError("the data directory is not locked", hint="The server is about to end.")
@@ -42,8 +44,8 @@ def check(server: Context) -> None:
 
 def _write(server: Context) -> None:
     try:
-        server.room.check_disk()
-        probe = server.library.root / PROBE
+        server.quota.check_disk()
+        probe = server.directory.root / PROBE
         handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(handle, b"x" * 4096)
@@ -57,5 +59,5 @@ def _write(server: Context) -> None:
     except NoRoomError as error:
         raise NotReadyError(str(error), hint="Free some space.") from None
     except (OSError, sqlite3.Error) as error:
-        log.warning("the data directory takes no writes", exc_info=error)
-        raise NotReadyError("the data directory takes no writes", hint="The server's log says why.") from None
+        log.warning("the data directory cannot be written", exc_info=error)
+        raise NotReadyError("the data directory cannot be written", hint="The server's log says why.") from None

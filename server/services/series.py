@@ -1,37 +1,36 @@
-"""A job's recorded series, as curves are drawn from it: thinned out without losing what adds up.
+"""The recorded series of a job, thinned out for drawing curves.
 
-A curve over time needs the seconds of the steps between its points, and a candidate that was dropped at a step that
-is not shown was dropped all the same. So every step carries the sums up to it.
+Every step carries the sums of seconds and of lost candidates up to it, so that leaving out steps loses neither.
 """
 
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from server.store.jobs import Store
+from server.store.jobs import JobTable
 from server.store.rows import Event
 
 DECISIONS: Final = ("tune", "watch")
-SAID: Final = ("state", "log", *DECISIONS)
+LOGGED: Final = ("state", "log", *DECISIONS)
 
 
-def series(store: Store, job: str, points: int | None = None) -> dict[str, Any]:
-    """Everything a job has recorded.
+def series(job_table: JobTable, job: str, points: int | None = None) -> dict[str, Any]:
+    """The recorded series of a job.
 
     Args:
-        store: Where events are.
-        job: Its id.
-        points: At most so many steps, evenly spread, the first and the last among them; None keeps all.
+        job_table: The table of jobs, with their events.
+        job: The job's id.
+        points: Most steps returned, evenly spread, the first and the last among them; None returns all.
 
     Returns:
         "steps", each with "elapsed" (seconds of all steps up to it, the search before the first one included) and
-        "lost" (candidates dropped or rejected up to it); "evals"; "decisions"; "log", which is what happened in the
-        order it did, each with "kind" and "at" (seconds since the epoch).
+        "lost" (candidates dropped or rejected up to it); "evals"; "decisions"; "log" with states, messages and
+        decisions in their order, each with "kind" and "at" (seconds since the epoch).
     """
-    steps = [event.data for event in store.events(job, kinds=("step",), limit=-1)]
-    evaluations = [event.data for event in store.events(job, kinds=("eval",), limit=-1)]
-    said = store.events(job, kinds=SAID, limit=-1)
-    decisions = [event.data for event in said if event.kind in DECISIONS]
+    steps = [event.data for event in job_table.events.read(job, kinds=("step",), limit=-1)]
+    evaluations = [event.data for event in job_table.events.read(job, kinds=("eval",), limit=-1)]
+    logged = job_table.events.read(job, kinds=LOGGED, limit=-1)
+    decisions = [event.data for event in logged if event.kind in DECISIONS]
     before = sum(decision.get("seconds", 0.0) for decision in decisions)
     elapsed = accumulate((step["seconds"] for step in steps), initial=before)
     lost = accumulate((step["dropped"] + step.get("rejected", 0) for step in steps), initial=0)
@@ -42,16 +41,16 @@ def series(store: Store, job: str, points: int | None = None) -> dict[str, Any]:
         "steps": thinned(whole, points),
         "evals": evaluations,
         "decisions": decisions,
-        "log": [_line(event) for event in said],
+        "log": [_line(event) for event in logged],
     }
 
 
 def thinned(steps: Sequence[dict[str, Any]], points: int | None) -> list[dict[str, Any]]:
-    """At most so many of the steps, evenly spread.
+    """The steps, thinned out evenly.
 
     Args:
         steps: In order.
-        points: 2 or more; None keeps all.
+        points: Most steps returned, 2 or more; None returns all.
     """
     if points is None or len(steps) <= points:
         return list(steps)

@@ -1,8 +1,8 @@
-"""Files of benchmark tasks that a request may name: those under one directory, which only the operator sets."""
+"""Reads files of benchmark tasks that a request names: only files under the operator's --tasks-dir."""
 
 from pathlib import Path, PurePosixPath
 
-from server.problems import TooLargeError
+from server.errors import TooLargeError
 from steerzo_edge.errors import InputError, NotFoundError
 
 
@@ -10,14 +10,14 @@ def read_task_file(directory: Path | None, path: str, most_bytes: int) -> bytes:
     """The bytes of a file under the operator's directory.
 
     Args:
-        directory: As the operator set it; None if there is none.
-        path: As the request named it, relative to the directory.
-        most_bytes: Largest file that is read.
+        directory: The operator's directory; None if none is set.
+        path: The path from the request, relative to the directory.
+        most_bytes: Size of the largest file that is read.
 
     Raises:
-        InputError: If there is no such directory, or the path leads out of it, by whatever means.
+        InputError: If no directory is set, or the path leads out of it, directly or through a link.
         NotFoundError: If there is no such file.
-        TooLargeError: If it is larger than an upload may be.
+        TooLargeError: If the file exceeds `most_bytes`.
     """
     if directory is None:
         raise InputError(
@@ -30,7 +30,7 @@ def read_task_file(directory: Path | None, path: str, most_bytes: int) -> bytes:
     home = directory.resolve()
     try:
         found = (home / named).resolve(strict=True)
-    except (OSError, RuntimeError):  # missing, a name too long, or links in a circle
+    except (OSError, RuntimeError):  # a missing file, too long a name, or circular links
         raise _missing(path) from None
     if not found.is_relative_to(home):
         raise _outside(path)
@@ -49,4 +49,4 @@ def _outside(path: str) -> InputError:
 
 
 def _missing(path: str) -> NotFoundError:
-    return NotFoundError(f"there is no task file {path!r}", hint="Ask the operator which files there are.")
+    return NotFoundError(f"there is no task file {path!r}", hint="Ask the operator for the names of the files.")

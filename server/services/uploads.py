@@ -1,6 +1,6 @@
-"""A multipart form whose file goes to the disk as it comes, a chunk at a time: an upload costs no memory.
+"""Receives multipart forms; the file is written to the disk chunk by chunk, so an upload takes no memory.
 
-Written here because the framework's own form spools to the system's temporary directory, which may be memory.
+FastAPI's own forms are not used: they spool files to the system's temporary directory, which may be in memory.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from server.store.full_disk import told_as_storage
+from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.errors import InputError
 
 MOST_FIELDS = 8
@@ -27,13 +27,13 @@ _HINT = "curl -F file=@data.jsonl URL/datasets"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that has come, synced.
+    """An uploaded file, synced to the disk.
 
     Args:
-        path: Where it is until it is taken over, or the form is left.
-        name: As its sender calls it, without directories.
-        sha256: Of its bytes, in hex.
-        bytes: How many.
+        path: Its temporary path; it is deleted at the end of `received` unless it was moved.
+        name: The sender's name for it, without directories.
+        sha256: Hash of its bytes, in hex.
+        bytes: Its size.
     """
 
     path: Path
@@ -43,12 +43,12 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """A form with its one file.
+class UploadForm:
+    """A received form.
 
     Args:
         file: The field `file`.
-        fields: All other fields.
+        fields: All other fields, by name.
     """
 
     file: Upload
@@ -56,45 +56,45 @@ class Form:
 
 
 @asynccontextmanager
-async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncIterator[Form]:
-    """Reads a form to its end.
+async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncIterator[UploadForm]:
+    """Receives a form.
 
     Args:
-        request: With a body of multipart/form-data.
-        path: Where its file goes; removed in the end, unless somebody has moved it.
-        hint: What to do if it cannot be read.
+        request: A request with a multipart/form-data body.
+        path: Where to write its file; deleted at the end unless it was moved.
+        hint: The hint of the errors raised.
 
     Raises:
-        InputError: If it is no form, has no field `file`, or its sender leaves.
+        InputError: If the body is not a form, has no field `file`, or the client disconnects.
         StorageError: If the disk is full or fails.
     """
     _, options = parse_options_header(request.headers.get("content-type"))
     try:
-        with told_as_storage(), path.open("xb") as file:
+        with disk_errors_as_storage_errors(), path.open("xb") as file:
             parts = _Parts(file, options.get(b"boundary", b""), hint)
             async for chunk in request.stream():
                 await run_in_threadpool(parts.feed, chunk)
             name, sha256, size = parts.finished()
             await run_in_threadpool(_sync, file)
-        yield Form(Upload(path, name, sha256, size), parts.fields)
-    except ClientDisconnect:  # nobody hears this
+        yield UploadForm(Upload(path, name, sha256, size), parts.fields)
+    except ClientDisconnect:  # no client receives this answer
         raise InputError("the connection ended before the upload did") from None
     finally:
         path.unlink(missing_ok=True)
 
 
 def media_type(request: Request) -> str:
-    """What a request says its body is, without parameters; "" if it says nothing."""
+    """The media type of a request's body, without parameters; "" if the header is missing."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class _Parts:
-    """Takes the parts of a form as they come."""
+    """Parses the parts of a form as they arrive."""
 
     def __init__(self, file: BinaryIO, boundary: bytes, hint: str) -> None:
         self._hint = hint
         if not boundary:
-            raise InputError("the form names no boundary", hint=self._hint)
+            raise InputError("the Content-Type header of the form has no boundary", hint=self._hint)
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -126,7 +126,7 @@ class _Parts:
             raise InputError(f"the form cannot be read: {error}", hint=self._hint) from None
 
     def finished(self) -> tuple[str, str, int]:
-        """Name, hash and size of the file."""
+        """The name, hash and size of the file, once the form is complete."""
         if not self._is_whole:
             raise InputError("the form ends before its last boundary", hint=self._hint)
         if self._file_name is None:
@@ -170,7 +170,7 @@ class _Parts:
         self._value += piece
         if len(self._value) > MOST_FIELD_BYTES:
             raise InputError(
-                f"the field {self._name[:100]!r} is too long", hint="What is large belongs into the field `file`."
+                f"the field {self._name[:100]!r} is too long", hint="Send large data in the field `file`."
             )
 
     def _part_end(self) -> None:

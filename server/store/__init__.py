@@ -1,1 +1,1 @@
-"""What a server keeps: tables in SQLite and files in the data directory."""
+"""Storage: tables in SQLite, and files in the data directory."""

@@ -1,6 +1,6 @@
-"""Adapters in memory: loaded when they are asked for, checked by hash, the least recently used out when it is full.
+"""A cache of loaded adapters: each is loaded on first use and checked by hash; the least recently used is evicted.
 
-An answer that is under way holds the patches it began with, whatever is evicted or deleted meanwhile.
+An answer that is under way keeps the patches it began with, even if the adapter is evicted or deleted meanwhile.
 """
 
 import threading
@@ -13,18 +13,18 @@ from server.store.adapter_files import AdapterFiles
 from server.store.adapters import AdapterRow
 from steerzo_edge.errors import AdapterFileError
 from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS, file_sha256, load_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 Key = tuple[str, str]
 
 
 class AdapterCache:
-    """Loads adapters, and keeps some.
+    """Loads adapters, and keeps the most recently used in memory.
 
     Args:
-        files: Where they are.
-        most_bytes: What is kept at most. One that is larger by itself is loaded each time it is asked for.
+        files: The adapters' files.
+        most_bytes: Most bytes kept. An adapter larger than that is loaded each time it is used.
     """
 
     def __init__(self, files: AdapterFiles, *, most_bytes: int) -> None:
@@ -34,12 +34,12 @@ class AdapterCache:
         self._lock = threading.Lock()
 
     def patches(self, row: AdapterRow, base: Base) -> Patches:
-        """An adapter, ready to be made active. On the device's thread.
+        """An adapter's patches; called on the device's thread.
 
         Raises:
-            AdapterFileError: If a file is not what was kept, or does not fit the base.
+            AdapterFileError: If a file has changed since it was stored, or does not fit the base.
         """
-        # By content: a job that was resumed writes another adapter under the same name.
+        # The key includes the content: a resumed job writes another adapter under the same name.
         key = (row.owner, row.sha256)
         with self._lock:
             if key in self._kept:
@@ -51,10 +51,10 @@ class AdapterCache:
         return patches
 
     def check(self, row: AdapterRow) -> None:
-        """Looks whether the files are what was kept.
+        """Compares the hashes of the files with those stored in the table.
 
         Raises:
-            AdapterFileError: If not.
+            AdapterFileError: If a file is missing or has changed.
         """
         directory = self._files.directory(row)
         _check(row, directory / WEIGHTS, row.sha256)
@@ -62,7 +62,7 @@ class AdapterCache:
             _check(row, directory / CONFIG, row.facts["config_sha256"])
 
     def forget(self, owner: str) -> None:
-        """Drops what was loaded for a job or an uploaded adapter, by its id. From any thread."""
+        """Drops the adapters of a job, or an uploaded adapter, by id. May be called from any thread."""
         with self._lock:
             for key in [key for key in self._kept if key[0] == owner]:
                 del self._kept[key]
@@ -74,7 +74,7 @@ class AdapterCache:
 
     @property
     def held_bytes(self) -> int:
-        """Of all adapters in memory."""
+        """Bytes of all adapters in memory."""
         with self._lock:
             return self._held()
 
@@ -92,7 +92,7 @@ class AdapterCache:
 
 
 def bytes_of(patches: Patches) -> int:
-    """Bytes of all tensors of some patches."""
+    """Bytes of all tensors of an adapter's patches."""
     names = ("a", "b", "weight", "bias")
     found = [getattr(patch, name, None) for patch in patches.values() for name in names]
     return sum(value.nbytes for value in found if isinstance(value, Tensor))
@@ -106,7 +106,7 @@ def _check(row: AdapterRow, path: Path, sha256: str) -> None:
         raise AdapterFileError(f"the adapter {of} cannot be read: {error.strerror}") from None
     if found != sha256:
         raise AdapterFileError(
-            f"the adapter {of} is damaged: the sha256 of {path.name} is {found}, it was kept as {sha256}",
-            hint="Look at the disk. The same job with the same seed makes the same adapter again; uploads can be "
+            f"the adapter {of} is damaged: the sha256 of {path.name} is {found}, but {sha256} was stored",
+            hint="Check the disk. The same job with the same seed makes the same adapter again; an upload can be "
             "sent again.",
         )

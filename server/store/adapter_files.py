@@ -1,7 +1,7 @@
-"""The files of adapters: those of jobs lie with their job, uploaded ones in a directory of their own.
+"""The files of adapters: a job's adapter is in the job's directory, an uploaded one in a directory of its own.
 
-As with datasets, files come before their row and go after it; what a crash leaves in between is removed at the next
-start.
+Files are written before their row is added and removed after it, as with datasets; files that a crash leaves
+without a row are removed at the next start.
 """
 
 import logging
@@ -21,32 +21,32 @@ class AdapterFiles:
     """Directories of adapters.
 
     Args:
-        library: Where everything is.
+        directory: The data directory.
     """
 
-    def __init__(self, library: DataDirectory) -> None:
-        self._library = library
-        self._root = library.root / "adapters"
+    def __init__(self, directory: DataDirectory) -> None:
+        self._directory = directory
+        self._root = directory.root / "adapters"
         self._root.mkdir(exist_ok=True)
 
     def directory(self, row: AdapterRow) -> Path:
-        """Where an adapter's PEFT directory is."""
-        return self._root / row.id if row.job is None else self._library.job(row.job) / "adapter"
+        """The path of an adapter's PEFT directory."""
+        return self._root / row.id if row.job is None else self._directory.job(row.job) / "adapter"
 
     def fresh(self) -> Path:
-        """A new directory for something on its way."""
+        """A new directory for an adapter that is being received."""
         path = self._root / f".{uuid4().hex}{PARTIAL}"
         path.mkdir()
         return path
 
     def passing(self) -> Path:
-        """A new directory for something that is sent and not kept."""
+        """A new directory for files that are sent and then deleted; it does not count towards the quota."""
         path = self._root / f"{PASSING}{uuid4().hex}{PARTIAL}"
         path.mkdir()
         return path
 
     def put(self, incoming: Path, id: str) -> None:
-        """Gives an uploaded adapter its place.
+        """Moves a received adapter to its final directory.
 
         Raises:
             OSError: If the disk fails.
@@ -56,17 +56,17 @@ class AdapterFiles:
         sync_directory(self._root)
 
     def drop(self, row: AdapterRow) -> None:
-        """Removes an adapter's files, if they are there."""
+        """Removes an adapter's files if they exist."""
         directory = self.directory(row)
         with suppress(FileNotFoundError):
             shutil.rmtree(directory)
             sync_directory(directory.parent)
 
-    def sweep(self, register: AdapterTable) -> None:
-        """Removes what a killed server left: directories on their way, and those without a row."""
-        held = {row.id for row in register.rows() if row.job is None}
+    def sweep(self, table: AdapterTable) -> None:
+        """Removes what a killed server left: unfinished directories, and directories without a row."""
+        held = {row.id for row in table.rows() if row.job is None}
         left = left_behind([path.name for path in self._root.iterdir()], held)
         for name in left:
             shutil.rmtree(self._root / name, ignore_errors=True)
         if left:
-            log.info("removed %d directories of adapters that were not finished", len(left))
+            log.info("removed %d directories of unfinished adapters", len(left))

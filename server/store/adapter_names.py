@@ -1,17 +1,17 @@
-"""What a request means by an adapter: the one place where names are looked up.
+"""Looks up the adapter that a request names.
 
-    "latest"              the job that runs, else the newest one that has an adapter
-    a job's id or name    as of the last finished step while it runs, then what it has made
-    an adapter's          as it is kept
+    "latest"                 the running job, otherwise the newest job that has an adapter
+    a job's id or name       while it runs, its adapter as of the last finished step; afterwards, its stored adapter
+    an adapter's id or name  the stored adapter
 
-Names are unique among jobs and adapters (`register.py`), so nothing is ever ambiguous.
+Names are unique among jobs and adapters (`adapters.py`), so a name is never ambiguous.
 """
 
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from server.store.adapters import AdapterRow, AdapterTable
-from server.store.jobs import Store
+from server.store.jobs import JobTable
 from server.store.rows import JobRow
 from steerzo_edge.errors import ConflictError, NotFoundError
 
@@ -20,12 +20,12 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """What a name means.
+class NamedAdapter:
+    """The job or adapter that a name refers to.
 
     Args:
-        job: Set if it is a job's id or name, or "latest".
-        adapter: What is kept of it, if anything is.
+        job: The job; None if the name is an adapter's own.
+        adapter: The stored adapter; None if the job has none.
     """
 
     job: JobRow | None
@@ -33,17 +33,17 @@ class Named:
 
     @property
     def id(self) -> str:
-        """Of the job, or of the adapter where no job was named."""
+        """The job's id; the adapter's if the name refers to no job."""
         if self.job is not None:
             return self.job.id
         assert self.adapter is not None
         return self.adapter.id
 
-    def kept(self) -> AdapterRow:
-        """What is on the disk.
+    def stored(self) -> AdapterRow:
+        """The adapter on the disk.
 
         Raises:
-            ConflictError: If the job has made nothing yet, or it was deleted.
+            ConflictError: If the job has made no adapter yet, or it was deleted.
         """
         if self.adapter is not None:
             return self.adapter
@@ -58,49 +58,49 @@ class Named:
         )
 
 
-class Names:
-    """Looks names up.
+class AdapterNames:
+    """Looks up jobs and adapters by name.
 
     Args:
-        store: Where jobs are.
-        register: Where adapters are.
+        job_table: The table of jobs.
+        table: The table of adapters.
     """
 
-    def __init__(self, store: Store, register: AdapterTable) -> None:
-        self._store = store
-        self._register = register
+    def __init__(self, job_table: JobTable, table: AdapterTable) -> None:
+        self._job_table = job_table
+        self._table = table
 
-    def find(self, name: str) -> Named:
-        """What a name means.
+    def find(self, name: str) -> NamedAdapter:
+        """The job or adapter with a name.
 
         Args:
             name: A job's or an adapter's id or name, or "latest".
 
         Raises:
-            NotFoundError: If it means nothing; says what there is.
+            NotFoundError: If there is none; the message lists the adapters there are.
         """
         if name == LATEST:
             return self._latest()
         try:
-            job = self._store.job(name)
+            job = self._job_table.get(name)
         except NotFoundError:
-            adapter = self._register.find(name)
+            adapter = self._table.find(name)
             if adapter is None:
                 raise self._unknown(name) from None
-            return Named(None, adapter)
-        return Named(job, self._register.of_job(job.id))
+            return NamedAdapter(None, adapter)
+        return NamedAdapter(job, self._table.of_job(job.id))
 
-    def _latest(self) -> Named:
-        for job in self._store.jobs("running"):
-            return Named(job, self._register.of_job(job.id))
-        made = {row.job: row for row in self._register.rows()}
-        for job in reversed(self._store.jobs()):
+    def _latest(self) -> NamedAdapter:
+        for job in self._job_table.rows("running"):
+            return NamedAdapter(job, self._table.of_job(job.id))
+        made = {row.job: row for row in self._table.rows()}
+        for job in reversed(self._job_table.rows()):
             if job.id in made:
-                return Named(job, made[job.id])
+                return NamedAdapter(job, made[job.id])
         raise NotFoundError("no job has an adapter yet", hint="POST /jobs first, or leave adapter out.")
 
     def _unknown(self, name: str) -> NotFoundError:
-        names = [row.name for row in self._register.rows()]
+        names = [row.name for row in self._table.rows()]
         near = get_close_matches(name, names, n=SHOWN)
         names = [*near, *(other for other in names if other not in near)]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -1,7 +1,7 @@
-"""Which adapters there are: those that jobs have made, and those that were uploaded.
+"""The table of adapters: those that jobs have made, and those that were uploaded.
 
-A job's adapter is listed in the same transaction that notes the job's result, and goes with the job. One name means
-one thing among jobs and adapters; only a job and its own adapter may share theirs.
+A job's adapter is added in the same transaction that stores the job's result, and removed with the job. Names are
+unique among jobs and adapters; only a job and its own adapter may share a name.
 """
 
 import json
@@ -11,26 +11,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from server.errors import NoRoomError
 from server.ids import new_id
-from server.problems import NoRoomError
 from server.store.database import Database, dumped
 from steerzo_edge.errors import ConflictError, NotFoundError
 
-# What requests mean by these is the job that ran last, and no adapter at all.
+# In requests "latest" means the job that ran last, and "base" means no adapter.
 RESERVED: Final = frozenset({"latest", "base"})
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterRow:
-    """An adapter as kept.
+    """An adapter as stored.
 
     Args:
         id: Made by the server.
         name: Unique; see the module.
-        job: The job that made it; None if it was uploaded.
+        job: Id of the job that made it; None if it was uploaded.
         created: Seconds since the epoch.
-        sha256: Of its weights file, in hex.
-        facts: What is known of it: base, rank, and more.
+        sha256: Hash of its weights file, in hex.
+        facts: Its base, rank, and more.
     """
 
     id: str
@@ -42,7 +42,7 @@ class AdapterRow:
 
     @property
     def owner(self) -> str:
-        """The id under which its files are: the job's, or its own."""
+        """The id that its directory is named by: the job's, or its own if it was uploaded."""
         return self.job or self.id
 
 
@@ -50,7 +50,7 @@ class AdapterTable:
     """The table of adapters.
 
     Args:
-        database: Where it is.
+        database: The database that holds the table.
         now: Seconds since the epoch.
     """
 
@@ -64,17 +64,17 @@ class AdapterTable:
         return [_adapter(row) for row in found]
 
     def find(self, id_or_name: str) -> AdapterRow | None:
-        """One adapter, by its own id or name."""
+        """The adapter with this id or name; None if there is none."""
         found = self._database.rows("SELECT * FROM adapters WHERE id = ? OR name = ?", id_or_name, id_or_name)
         return _adapter(found[0]) if found else None
 
     def of_job(self, job: str) -> AdapterRow | None:
-        """What a job has made, by the job's id; None if there is nothing, or it was deleted."""
+        """The adapter of a job, by the job's id; None if it was not made yet, or was deleted."""
         found = self._database.rows("SELECT * FROM adapters WHERE job = ?", job)
         return _adapter(found[0]) if found else None
 
     def same_upload(self, sha256: str, config_sha256: str) -> AdapterRow | None:
-        """The uploaded adapter with the same weights and the same settings."""
+        """The uploaded adapter with the same weights and settings; None if there is none."""
         query = (
             "SELECT * FROM adapters WHERE job IS NULL AND sha256 = ? AND json_extract(facts, '$.config_sha256') = ?"
         )
@@ -84,25 +84,25 @@ class AdapterTable:
     def add(
         self, id: str, name: str, sha256: str, facts: Mapping[str, Any], *, exact: bool, most: int
     ) -> AdapterRow:
-        """Lists an uploaded adapter.
+        """Adds an uploaded adapter.
 
         Args:
             id: Made by the server.
-            name: What to call it.
-            sha256: Of its weights.
-            facts: What was found in it.
-            exact: Whether a name that is taken is refused; otherwise a number is put behind it.
-            most: Uploaded adapters that are kept.
+            name: Its name.
+            sha256: Hash of its weights file.
+            facts: Its base, rank, and more.
+            exact: Whether a name that is taken is refused; otherwise a number is appended to it.
+            most: Most uploaded adapters that are kept.
 
         Raises:
             ConflictError: If the name is taken.
-            NoRoomError: If there are as many already.
+            NoRoomError: If `most` adapters are kept already.
         """
         with self._database.writing() as db:
             count = int(db.execute("SELECT COUNT(*) FROM adapters WHERE job IS NULL").fetchone()[0])
             if count >= most:
                 raise NoRoomError(
-                    f"{count} uploaded adapters are kept, and no more than {most}",
+                    f"{count} uploaded adapters are kept already; the limit is {most}",
                     hint="Delete some: DELETE /adapters/{id}; or raise the server's max_adapters.",
                 )
             taken = taken_names(db)
@@ -117,11 +117,11 @@ class AdapterTable:
         return self._row(id)
 
     def rename(self, id: str, name: str) -> AdapterRow:
-        """Calls an adapter something else; its job keeps its name.
+        """Renames an adapter; its job keeps its own name.
 
         Raises:
-            ConflictError: If another adapter or job is called so.
-            NotFoundError: If it is gone.
+            ConflictError: If another adapter or job has this name.
+            NotFoundError: If the adapter was deleted.
         """
         with self._database.writing() as db:
             if name in taken_names(db, but=self._row(id)):
@@ -130,21 +130,21 @@ class AdapterTable:
             return self._row(id)
 
     def remove(self, id: str) -> AdapterRow:
-        """Forgets an adapter.
+        """Removes an adapter's row.
 
         Returns:
-            What was known of it.
+            The removed row.
 
         Raises:
-            ConflictError: If its job runs, and so will write it again.
-            NotFoundError: If it is gone.
+            ConflictError: If its job is running, and so will write it again.
+            NotFoundError: If the adapter was deleted.
         """
         with self._database.writing() as db:
             row = self._row(id)
             job = db.execute("SELECT state FROM jobs WHERE id = ?", (row.job,)).fetchone()
             if job is not None and job["state"] == "running":
                 raise ConflictError(
-                    f"adapter {id} belongs to job {row.job}, which runs and will write it again",
+                    f"adapter {id} belongs to job {row.job}, which is running and will write it again",
                     hint=f"POST /jobs/{row.job}/pause or /cancel first.",
                 )
             db.execute("DELETE FROM adapters WHERE id = ?", (id,))
@@ -157,13 +157,13 @@ class AdapterTable:
         return _adapter(found[0])
 
 
-def enlist(db: sqlite3.Connection, job: str, result: Mapping[str, Any] | None, now: float) -> None:
-    """Lists what a job has made, or what it has made anew; inside the transaction that notes it.
+def add_adapter_of_job(db: sqlite3.Connection, job: str, result: Mapping[str, Any] | None, now: float) -> None:
+    """Adds or updates a job's adapter, inside the transaction that stores the job's result.
 
     Args:
-        db: In a transaction.
+        db: The connection, in a transaction.
         job: The job's id.
-        result: What it has made; None changes nothing.
+        result: The job's result; None changes nothing.
         now: Seconds since the epoch.
     """
     if result is None:
@@ -179,11 +179,11 @@ def enlist(db: sqlite3.Connection, job: str, result: Mapping[str, Any] | None, n
 
 
 def taken_names(db: sqlite3.Connection, *, but: AdapterRow | None = None) -> set[str]:
-    """Names that cannot be given to a job or an adapter.
+    """Names and ids that a job or an adapter cannot be given.
 
     Args:
         db: The connection.
-        but: An adapter whose own names, and its job's, do not count.
+        but: An adapter whose own name, and its job's, are not counted.
     """
     own, job = (None, None) if but is None else (but.id, but.job)
     query = (

@@ -1,21 +1,23 @@
-"""The SQLite file of a server: one connection behind a lock, and the steps by which its tables came about.
+"""The SQLite file of a server: one connection behind a lock, and the migration steps that make its tables.
 
-Write-ahead log and synchronous=FULL: what was answered is on the disk. A file of an older server is brought up to
-date when it is opened, one step after the other, each in a transaction of its own.
+Write-ahead log and synchronous=FULL: a change is on the disk before the request that made it is answered. A file of
+an older server is migrated when it is opened, one step after the other, each in a transaction of its own.
 """
 
 import json
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from server.store.renamed import current_problem
 from steerzo_edge.errors import ConflictError
+from steerzo_edge.settings.profile import current_names
 
-# Never change a step that has been released; add one. `user_version` counts those that a file has had.
+# Never change a step that has been released; add one. `user_version` counts the steps that a file has been through.
 STEPS: Final[tuple[str, ...]] = (
     """
     CREATE TABLE IF NOT EXISTS datasets (
@@ -56,14 +58,22 @@ STEPS: Final[tuple[str, ...]] = (
         )
       FROM jobs WHERE json_extract(result, '$.sha256') IS NOT NULL;
     """,
+    """
+    ALTER TABLE jobs RENAME COLUMN wish TO requested;
+    UPDATE jobs SET spec = json_set(spec, '$.profile', json(current_names(json_extract(spec, '$.profile'))))
+      WHERE json_type(spec, '$.profile') = 'object';
+    UPDATE jobs SET error = current_problem(error) WHERE error IS NOT NULL;
+    UPDATE events SET data = json_set(data, '$.error', json(current_problem(json_extract(data, '$.error'))))
+      WHERE kind = 'state' AND json_type(data, '$.error') = 'object';
+    """,
 )
 
 
 class Database:
-    """The connection.
+    """A connection to the SQLite file; every method may be called from any thread.
 
     Args:
-        path: Of the file; made if missing.
+        path: Path of the file; made if missing.
 
     Raises:
         ConflictError: If a newer server has written the file.
@@ -78,7 +88,7 @@ class Database:
         self._connection.execute("PRAGMA foreign_keys=ON")
         # Commands such as `steerzo keys` write to the file of a running server.
         self._connection.execute("PRAGMA busy_timeout=10000")
-        self._bring_up_to_date(path)
+        self._migrate(path)
 
     def close(self) -> None:
         """Closes the file."""
@@ -92,36 +102,43 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is on the disk afterwards, or, after an exception, nothing."""
+        """A transaction: committed to the disk at the end, rolled back after an exception."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                # A full disk may have ended the transaction already.
+                # After an error such as a full disk, SQLite may have rolled back by itself.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps other threads out over several calls."""
+        """Holds the lock over several calls, so that no other thread reads or writes in between."""
         with self._lock:
             yield
 
-    def _bring_up_to_date(self, path: Path) -> None:
-        had = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        if had > len(STEPS):
+    def _migrate(self, path: Path) -> None:
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > len(STEPS):
             raise ConflictError(
-                f"{path} was written by a newer server (format {had}, this one knows {len(STEPS)})",
+                f"{path} was written by a newer server (format {version}, this one knows {len(STEPS)})",
                 hint="Start the newer version, or use another --data-dir.",
             )
-        for number, script in enumerate(STEPS[had:], had + 1):
+        for function in (current_names, current_problem):
+            self._connection.create_function(function.__name__, 1, _on_json(function), deterministic=True)
+        for number, script in enumerate(STEPS[version:], version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
 
 
+def _on_json(function: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[str], str]:
+    """A function of JSON objects as one of JSON texts, which SQL can call."""
+    return lambda text: json.dumps(function(json.loads(text)))
+
+
 def dumped(value: Mapping[str, Any]) -> str:
-    """JSON without nan and inf, which JSON lacks: they become null."""
+    """An object as JSON; its nan and inf, which JSON cannot express, become null."""
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()}
     return json.dumps(clean, allow_nan=False)

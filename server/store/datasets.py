@@ -1,4 +1,4 @@
-"""Which datasets there are: their names, files and facts."""
+"""The table of datasets: their names, files and facts."""
 
 import json
 import sqlite3
@@ -15,7 +15,15 @@ from steerzo_edge.errors import ConflictError, NotFoundError
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """An uploaded dataset: its file's name inside the data directory, and what was found in it."""
+    """An uploaded dataset as stored.
+
+    Args:
+        id: Made by the server from the content and the name.
+        name: The user's name for it.
+        file: Its file's name inside the data directory.
+        created: Seconds since the epoch.
+        facts: Properties of its rows: format, count, lengths, and more.
+    """
 
     id: str
     name: str
@@ -25,12 +33,12 @@ class DatasetRow:
 
     @property
     def benchmark(self) -> str | None:
-        """The benchmark task whose rows it holds, if it was said to."""
+        """The benchmark task whose rows it holds; None if the upload named none."""
         return self.facts.get("task")
 
     @property
     def format(self) -> str | None:
-        """How its rows are written; None where a benchmark task says so."""
+        """The format of its rows; None if a benchmark task determines it."""
         return None if self.benchmark is not None else self.facts["format"]
 
 
@@ -38,7 +46,7 @@ class DatasetTable:
     """The table of datasets.
 
     Args:
-        database: Where it is.
+        database: The database that holds the table.
         now: Seconds since the epoch.
     """
 
@@ -47,19 +55,19 @@ class DatasetTable:
         self._now = now
 
     def add(self, id: str, name: str, file: str, facts: Mapping[str, Any]) -> DatasetRow:
-        """Registers an uploaded file; one with this id stays as it is."""
+        """Adds an uploaded file; if the id is in the table already, its row stays as it is."""
         with self._database.writing() as db:
             db.execute(
                 "INSERT OR IGNORE INTO datasets VALUES (?, ?, ?, ?, ?)",
                 (id, name, file, self._now(), dumped(facts)),
             )
-        return self.dataset(id)
+        return self.get(id)
 
-    def dataset(self, id: str) -> DatasetRow:
+    def get(self, id: str) -> DatasetRow:
         """One dataset.
 
         Raises:
-            NotFoundError: If there is none with this id.
+            NotFoundError: If no dataset has this id.
         """
         row = self.find(id)
         if row is None:
@@ -67,7 +75,7 @@ class DatasetTable:
         return row
 
     def find(self, id: str) -> DatasetRow | None:
-        """One dataset, if there is one with this id."""
+        """The dataset with this id; None if there is none."""
         rows = self._database.rows("SELECT * FROM datasets WHERE id = ?", id)
         return _dataset(rows[0]) if rows else None
 
@@ -76,26 +84,26 @@ class DatasetTable:
         """Keeps datasets from being removed while a job that names them is put into the queue.
 
         Args:
-            ids: Which; None stands for no dataset.
+            ids: Ids of the datasets; None is skipped.
 
         Raises:
-            NotFoundError: If one is gone.
+            NotFoundError: If one of them has been removed.
         """
         with self._database.alone():
             for id in ids:
                 if id is not None:
-                    self.dataset(id)
+                    self.get(id)
             yield
 
     def remove(self, id: str) -> DatasetRow:
-        """Forgets a dataset, unless a job still needs it.
+        """Removes a dataset's row, unless a job still needs it.
 
         Returns:
-            What was known of it.
+            The removed row.
 
         Raises:
-            NotFoundError: If there is none with this id.
-            ConflictError: If a job that has not ended was given it.
+            NotFoundError: If no dataset has this id.
+            ConflictError: If a job that has not ended uses it.
         """
         marks = ",".join("?" * len(FINAL))
         needed = (
@@ -103,7 +111,7 @@ class DatasetTable:
             " AND ? IN (json_extract(spec, '$.dataset'), json_extract(spec, '$.validation')) ORDER BY number"
         )
         with self._database.writing() as db:
-            row = self.dataset(id)
+            row = self.get(id)
             jobs = [f"{job['id']} ({job['state']})" for job in db.execute(needed, (*sorted(FINAL), id))]
             if jobs:
                 raise ConflictError(
@@ -113,7 +121,7 @@ class DatasetTable:
             db.execute("DELETE FROM datasets WHERE id = ?", (id,))
         return row
 
-    def datasets(self) -> list[DatasetRow]:
+    def rows(self) -> list[DatasetRow]:
         """All datasets, newest first."""
         return [_dataset(row) for row in self._database.rows("SELECT * FROM datasets ORDER BY created DESC, id")]
 

@@ -1,4 +1,4 @@
-"""The files of a server: uploads, and a directory for each job. All names are the server's own."""
+"""The files of a server: uploads, and a directory for each job. The server makes up all file names itself."""
 
 import hashlib
 import os
@@ -14,17 +14,17 @@ from steerzo_edge.errors import NotFoundError
 from steerzo_edge.storage.files import sync_directory
 
 PARTIAL = ".partial"
-# Begins the names of what is sent and not kept: no part of what the data directory holds.
+# Prefix of directories whose files are sent and then deleted; they do not count towards the quota.
 PASSING = ".passing-"
 
 
 def left_behind(names: Iterable[str], held: Collection[str]) -> list[str]:
-    """What a killed server left: names of files on their way, and names that nobody knows.
+    """What a killed server left: unfinished files, and files that the database does not know.
 
     Args:
-        names: Of what is there.
-        held: What the database knows. If it knows nothing at all, it may be a new one beside old files: those are
-            not ours to judge, and only what was on its way is named.
+        names: Names of the files that exist.
+        held: Names that the database knows. If it knows none, it may be a new database next to the files of an
+            older one, so only unfinished files are listed.
     """
     return [name for name in names if name.endswith(PARTIAL) or (held and name not in held)]
 
@@ -51,21 +51,21 @@ class DataDirectory:
         return self.root / "jobs" / id
 
     def job_directories(self) -> list[Path]:
-        """Those of all jobs, also of jobs that nobody knows any more."""
+        """The directories of all jobs, including those that the database does not know."""
         return [path for path in (self.root / "jobs").iterdir() if path.is_dir()]
 
     def incoming(self) -> Path:
-        """A fresh name for a file on its way; what a killed server leaves there is removed at the next start."""
+        """A fresh path for a file that is being received; the next start removes it if the server is killed."""
         return self.root / "datasets" / f".{uuid4().hex}{PARTIAL}"
 
     def stage(self, data: bytes) -> tuple[Path, str]:
-        """Writes a file that is to be taken over.
+        """Writes data to a fresh incoming file.
 
         Returns:
-            Where it is, and its sha256 in hex.
+            Its path, and its sha256 in hex.
 
         Raises:
-            OSError: If the disk is full or fails; no file is left then.
+            OSError: If the disk is full or fails; no file is left behind.
         """
         path = self.incoming()
         try:
@@ -79,7 +79,7 @@ class DataDirectory:
         return path, hashlib.sha256(data).hexdigest()
 
     def put(self, incoming: Path, name: str) -> None:
-        """Gives a file that has come its place.
+        """Moves an incoming file to its final name.
 
         Raises:
             OSError: If the disk fails.
@@ -88,36 +88,38 @@ class DataDirectory:
         sync_directory(self.root / "datasets")
 
     def drop(self, name: str) -> None:
-        """Removes an upload, if it is there."""
+        """Removes an upload if it exists."""
         (self.root / "datasets" / name).unlink(missing_ok=True)
         sync_directory(self.root / "datasets")
 
     def names(self) -> list[str]:
-        """Every file among the uploads, those on their way included."""
+        """Names of all uploaded files, including those still being received."""
         return sorted(path.name for path in (self.root / "datasets").iterdir() if path.is_file())
 
     def read(self, row: DatasetRow, task: Task | None, first: int | None = None) -> Dataset:
         """Reads an upload again.
 
         Args:
-            row: What is known of it.
-            task: How labelled rows are put to the model.
+            row: The dataset.
+            task: The prompt and options for labelled rows.
             first: How many rows to read; None reads all.
 
         Raises:
-            NotFoundError: If it was deleted meanwhile.
-            TaskError: If the task is given and the rows are a benchmark's, which brings its own.
+            NotFoundError: If the file was deleted meanwhile.
+            TaskError: If a task is given although the rows are a benchmark's, which has its own.
         """
         data = self.bytes_of(row)
         return read_dataset(data, name=row.file, task=task, benchmark=row.benchmark, format=row.format, first=first)
 
     def bytes_of(self, row: DatasetRow) -> bytes:
-        """An upload as it came.
+        """An upload's bytes, unchanged.
 
         Raises:
-            NotFoundError: If it was deleted meanwhile.
+            NotFoundError: If the file was deleted meanwhile.
         """
         try:
             return (self.root / "datasets" / row.file).read_bytes()
         except FileNotFoundError:
-            raise NotFoundError(f"the rows of dataset {row.id!r} are gone", hint="Upload the file again.") from None
+            raise NotFoundError(
+                f"the rows of dataset {row.id!r} are missing", hint="Upload the file again."
+            ) from None

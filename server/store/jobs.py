@@ -1,29 +1,32 @@
-"""Jobs, and every event of every job.
+"""The table of jobs: the queue, and every change of a job's state.
 
-The journal of a running job stays the truth about its steps; after a crash the events are completed from it.
+Each change of state adds an event in the same transaction (`events.py`).
 """
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from server.store.adapters import enlist, taken_names
+from server.store.adapters import add_adapter_of_job, taken_names
 from server.store.database import Database, dumped
-from server.store.rows import Event, JobRow, event_of, job_of
-from server.store.states import FINAL, GOAL, State, Wish, check
+from server.store.events import EventTable
+from server.store.rows import JobRow, job_of
+from server.store.states import FINAL, STATE_REQUESTED, Requested, State, check_transition
 from steerzo_edge.errors import BusyError, ConflictError, NotFoundError
-from steerzo_edge.records import Record
 
 
-class Store:
-    """The jobs and their events.
+class JobTable:
+    """All jobs of a server.
 
     Args:
-        database: Where they are.
-        changed: Called with a job's id after each event, from whichever thread wrote it.
+        database: The database that holds the table.
+        changed: Called with a job's id after each change of it or its events, from the thread that wrote it.
         now: Seconds since the epoch.
+
+    Attributes:
+        events: The table of their events.
     """
 
     def __init__(
@@ -34,10 +37,10 @@ class Store:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._changed = changed
+        self.events = EventTable(database, changed=changed, now=now)
         self._now = now
 
-    def add_job(
+    def add(
         self,
         id: str,
         name: str | None,
@@ -52,14 +55,14 @@ class Store:
         Args:
             id: Made by the server.
             name: Unique among jobs and adapters; by default made from its number.
-            spec: What to do.
-            idempotency_key: A second job with the same key is not made; the first is returned.
+            spec: What to do, resolved; see `JobRow`.
+            idempotency_key: If a job was made with the same key, that job is returned and none is added.
             priority: Higher ones first.
-            max_waiting: Jobs that may wait.
+            max_waiting: Most jobs that may wait; None sets no bound.
 
         Raises:
-            ConflictError: If the name is taken, or the key came with another request.
-            BusyError: If too many wait already.
+            ConflictError: If the name is taken, or the key was used for a different request.
+            BusyError: If too many jobs wait already.
         """
         with self._database.writing() as db:
             if idempotency_key is not None:
@@ -72,7 +75,7 @@ class Store:
             number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM jobs").fetchone()[0]
             taken = taken_names(db)
             if name is None:
-                # Somebody may have called a job job-7 before there were seven.
+                # A user may have given the name job-7 to an earlier job.
                 name = next(free for more in count(number) if (free := f"job-{more}") not in taken)
             if name in taken:
                 raise ConflictError(
@@ -83,11 +86,11 @@ class Store:
                 " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
                 (id, number, name, self._now(), dumped(spec), idempotency_key, priority),
             )
-            self._insert_event(db, id, "state", None, {"state": "queued"})
-        self._changed(id)
-        return self.job(id)
+            self.events.insert(db, id, "state", None, {"state": "queued"})
+        self.events.changed(id)
+        return self.get(id)
 
-    def job(self, id_or_name: str) -> JobRow:
+    def get(self, id_or_name: str) -> JobRow:
         """One job, by id or by name.
 
         Raises:
@@ -98,13 +101,13 @@ class Store:
             raise NotFoundError(f"there is no job {id_or_name!r}", hint="GET /jobs lists them.")
         return job_of(rows[0])
 
-    def job_of_key(self, idempotency_key: str) -> JobRow | None:
-        """The job that was made with a key."""
+    def of_key(self, idempotency_key: str) -> JobRow | None:
+        """The job that was made with an idempotency key; None if there is none."""
         rows = self._database.rows("SELECT * FROM jobs WHERE idempotency_key = ?", idempotency_key)
         return job_of(rows[0]) if rows else None
 
-    def jobs(self, *states: State) -> list[JobRow]:
-        """Jobs in the order they came, all or those in certain states."""
+    def rows(self, *states: State) -> list[JobRow]:
+        """Jobs, oldest first; with states, only the jobs in one of them."""
         marks = ",".join("?" * len(states))
         where = f"WHERE state IN ({marks})" if states else ""
         return [job_of(row) for row in self._database.rows(f"SELECT * FROM jobs {where} ORDER BY number", *states)]
@@ -116,20 +119,20 @@ class Store:
         return [job_of(row) for row in rows]
 
     def count(self, *states: State) -> int:
-        """How many jobs are in certain states."""
+        """How many jobs are in one of these states."""
         marks = ",".join("?" * len(states))
         return int(self._database.rows(f"SELECT COUNT(*) FROM jobs WHERE state IN ({marks})", *states)[0][0])
 
     def ahead_of(self, job: JobRow) -> int:
-        """How many jobs run, or wait in front of a waiting one."""
+        """How many jobs run, or wait before a waiting job."""
         query = (
             "SELECT COUNT(*) FROM jobs WHERE state = 'running'"
             " OR (state = 'queued' AND (priority > ? OR (priority = ? AND number < ?)))"
         )
         return int(self._database.rows(query, job.priority, job.priority, job.number)[0][0])
 
-    def unkept(self) -> list[JobRow]:
-        """Jobs that have made steps, do not go on, and have made no adapter of them."""
+    def without_adapter(self) -> list[JobRow]:
+        """Paused and cancelled jobs that have finished steps, but whose adapter has not been written."""
         query = (
             "SELECT * FROM jobs WHERE state IN ('paused', 'cancelled') AND result IS NULL"
             " AND EXISTS (SELECT 1 FROM events WHERE job = jobs.id AND kind = 'step')"
@@ -137,10 +140,10 @@ class Store:
         return [job_of(row) for row in self._database.rows(query)]
 
     def next_job(self) -> JobRow | None:
-        """The job whose turn it is: those with a wish, then by priority, then by age."""
+        """The next job to run: first those with a pause or cancel requested, then by priority, then by age."""
         query = (
-            "SELECT * FROM jobs WHERE state = 'queued' AND (not_before <= ? OR wish IS NOT NULL)"
-            " ORDER BY wish IS NULL, priority DESC, number LIMIT 1"
+            "SELECT * FROM jobs WHERE state = 'queued' AND (not_before <= ? OR requested IS NOT NULL)"
+            " ORDER BY requested IS NULL, priority DESC, number LIMIT 1"
         )
         rows = self._database.rows(query, self._now())
         return job_of(rows[0]) if rows else None
@@ -153,147 +156,109 @@ class Store:
         result: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,
     ) -> JobRow:
-        """Moves a job to another state and says so in its events, in one transaction.
+        """Changes a job's state and adds the event of it, in one transaction.
 
         Args:
-            id: The job's.
-            state: The new one.
-            result: What it has made, from now on.
-            error: What it failed with; None forgets an older one.
+            id: The job's id.
+            state: The new state.
+            result: Its new result; None keeps the present one.
+            error: The problem document of its failure; None clears an earlier one.
 
         Raises:
-            ConflictError: If the table of states does not allow it.
+            ConflictError: If the table of states does not allow the change.
         """
         with self._database.writing() as db:
             self._move(db, id, state, result=result, error=error)
-        self._changed(id)
-        return self.job(id)
+        self.events.changed(id)
+        return self.get(id)
 
     def try_again(self, id: str, error: Mapping[str, Any], in_s: float) -> JobRow:
-        """Puts a running job back into the queue, with one more attempt behind it.
+        """Puts a running job back into the queue after a transient error, and counts the attempt.
 
-        In one transaction: a disk that takes half of it must not leave the job between two states.
+        In one transaction: a disk that fails half way must not leave the job between two states.
 
         Args:
-            id: The job's.
-            error: What this attempt ended with.
-            in_s: Seconds until the next may begin.
+            id: The job's id.
+            error: The problem document of the error.
+            in_s: Seconds until the next attempt may begin.
 
         Raises:
-            ConflictError: If it does not run.
+            ConflictError: If the job is not running.
         """
         with self._database.writing() as db:
             self._move(db, id, "interrupted", error=error)
             self._move(db, id, "queued", error=error)
             update = "UPDATE jobs SET attempts = attempts + 1, not_before = ? WHERE id = ?"
             db.execute(update, (self._now() + in_s, id))
-        self._changed(id)
-        return self.job(id)
+        self.events.changed(id)
+        return self.get(id)
 
-    def ask(self, id: str, wish: Wish) -> JobRow:
-        """Has a job paused or cancelled: at once if it waits, else at the end of its present step.
+    def request(self, id: str, requested: Requested) -> JobRow:
+        """Pauses or cancels a job: at once if it waits, at the end of its present step if it runs.
 
-        What was asked of a running job outlasts a crash.
+        A request for a running job is stored, so it is still honoured after a crash.
 
         Raises:
-            ConflictError: If its state does not allow it, or it is being cancelled already.
+            ConflictError: If the job's state does not allow it, or it is being cancelled already.
         """
         with self._database.writing() as db:
-            job = self.job(id)
-            if job.wish == "cancel" and wish == "pause":
+            job = self.get(id)
+            if job.requested == "cancel" and requested == "pause":
                 raise ConflictError(f"job {id} is being cancelled")
             if job.state == "running":
-                db.execute("UPDATE jobs SET wish = ? WHERE id = ?", (wish, id))
+                db.execute("UPDATE jobs SET requested = ? WHERE id = ?", (requested, id))
             else:
-                self._move(db, id, GOAL[wish])
-        self._changed(id)
-        return self.job(id)
+                self._move(db, id, STATE_REQUESTED[requested])
+        self.events.changed(id)
+        return self.get(id)
 
     def resume(self, id: str) -> JobRow:
-        """Puts a paused or failed job back into the queue, at its old place; one not yet paused goes on.
+        """Puts a paused or failed job back into the queue, at its old place.
+
+        If a pause was requested and has not happened yet, the request is withdrawn and the job keeps running.
 
         Raises:
-            ConflictError: If its state does not allow it.
+            ConflictError: If the job's state does not allow it.
         """
         with self._database.writing() as db:
-            job = self.job(id)
-            if job.state == "running" and job.wish == "pause":
-                db.execute("UPDATE jobs SET wish = NULL WHERE id = ?", (id,))
+            job = self.get(id)
+            if job.state == "running" and job.requested == "pause":
+                db.execute("UPDATE jobs SET requested = NULL WHERE id = ?", (id,))
             else:
                 self._move(db, id, "queued")
-        self._changed(id)
-        return self.job(id)
+        self.events.changed(id)
+        return self.get(id)
 
-    def wish(self, id: str) -> Wish | None:
-        """What is to happen to a running job at the end of its present step."""
-        wish: Wish | None = self._database.rows("SELECT wish FROM jobs WHERE id = ?", id)[0][0]
-        return wish
+    def requested(self, id: str) -> Requested | None:
+        """What is to be done with a running job at the end of its present step; None if nothing is."""
+        requested: Requested | None = self._database.rows("SELECT requested FROM jobs WHERE id = ?", id)[0][0]
+        return requested
 
-    def went_well(self, id: str) -> None:
-        """Forgets earlier attempts: a step has been finished since."""
+    def clear_attempts(self, id: str) -> None:
+        """Resets the count of failed attempts, once a step has been finished."""
         with self._database.writing() as db:
             db.execute("UPDATE jobs SET attempts = 0 WHERE id = ?", (id,))
 
     def set_result(self, id: str, result: Mapping[str, Any]) -> None:
-        """Notes what a job has made, without a change of its state."""
+        """Stores a job's result without changing its state."""
         with self._database.writing() as db:
             db.execute("UPDATE jobs SET result = ? WHERE id = ?", (dumped(result), id))
-            enlist(db, id, result, self._now())
-        self._changed(id)
+            add_adapter_of_job(db, id, result, self._now())
+        self.events.changed(id)
 
     def delete(self, id: str) -> None:
-        """Forgets a job and its events.
+        """Deletes a job and its events.
 
         Raises:
-            ConflictError: If it runs.
+            ConflictError: If the job is running.
         """
         with self._database.writing() as db:
-            job = self.job(id)
+            job = self.get(id)
             if job.state in ("running", "interrupted"):
                 raise ConflictError(f"job {id} is {job.state}", hint=f"POST /jobs/{id}/cancel first.")
             db.execute("DELETE FROM events WHERE job = ?", (id,))
             db.execute("DELETE FROM jobs WHERE id = ?", (id,))
-        self._changed(id)
-
-    def add_records(self, job: str, records: Iterable[Record]) -> None:
-        """Adds steps and evaluations; those already there are passed over."""
-        with self._database.writing() as db:
-            for record in records:
-                self._insert_event(db, job, record.kind, record.step, record.as_dict())
-        self._changed(job)
-
-    def add_log(self, job: str, message: str) -> None:
-        """Adds a sentence for people."""
-        with self._database.writing() as db:
-            self._insert_event(db, job, "log", None, {"message": message})
-        self._changed(job)
-
-    def events(self, job: str, *, after: int = 0, kinds: Sequence[str] = (), limit: int = 1000) -> list[Event]:
-        """Events of a job with `seq` above `after`, oldest first."""
-        marks = ",".join("?" * len(kinds))
-        where = f"AND kind IN ({marks})" if kinds else ""
-        query = f"SELECT * FROM events WHERE job = ? AND seq > ? {where} ORDER BY seq LIMIT ?"
-        return [event_of(row) for row in self._database.rows(query, job, after, *kinds, limit)]
-
-    def last_events(self, job: str, kind: str, count: int) -> list[Event]:
-        """The last events of one kind, oldest first."""
-        query = "SELECT * FROM events WHERE job = ? AND kind = ? ORDER BY seq DESC LIMIT ?"
-        return [event_of(row) for row in reversed(self._database.rows(query, job, kind, count))]
-
-    def newest_events(self, job: str, *, before: int | None, limit: int) -> list[Event]:
-        """Events of a job with `seq` below `before`, newest first."""
-        query = "SELECT * FROM events WHERE job = ? AND (? IS NULL OR seq < ?) ORDER BY seq DESC LIMIT ?"
-        return [event_of(row) for row in self._database.rows(query, job, before, before, limit)]
-
-    def step_event(self, job: str, step: int) -> Event | None:
-        """The event of one step, if it has been made."""
-        query = "SELECT * FROM events WHERE job = ? AND kind = 'step' AND step = ?"
-        return next(map(event_of, self._database.rows(query, job, step)), None)
-
-    def seq_of_step(self, job: str, step: int) -> int:
-        """The position in the events behind which a reader that has seen `step` goes on."""
-        query = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE job = ? AND kind = 'step' AND step <= ?"
-        return int(self._database.rows(query, job, step)[0][0])
+        self.events.changed(id)
 
     def _move(
         self,
@@ -304,37 +269,29 @@ class Store:
         result: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,
     ) -> None:
-        check(id, self.job(id).state, state)
+        check_transition(id, self.get(id).state, state)
         now = self._now()
         db.execute(
             "UPDATE jobs SET state = ?, result = COALESCE(?, result), error = ?, ended = ? WHERE id = ?",
             (state, result and dumped(result), error and dumped(error), now if state in FINAL else None, id),
         )
-        enlist(db, id, result, now)
+        add_adapter_of_job(db, id, result, now)
         if state == "running":
             db.execute("UPDATE jobs SET started = COALESCE(started, ?) WHERE id = ?", (now, id))
         if state in FINAL or state == "paused":
-            db.execute("UPDATE jobs SET wish = NULL, attempts = 0, not_before = 0 WHERE id = ?", (id,))
-        self._insert_event(db, id, "state", None, {"state": state} | ({"error": dict(error)} if error else {}))
-
-    def _insert_event(
-        self, db: sqlite3.Connection, job: str, kind: str, step: int | None, data: Mapping[str, Any]
-    ) -> None:
-        db.execute(
-            "INSERT OR IGNORE INTO events (job, kind, step, at, data) VALUES (?, ?, ?, ?, ?)",
-            (job, kind, step, self._now(), dumped(data)),
-        )
+            db.execute("UPDATE jobs SET requested = NULL, attempts = 0, not_before = 0 WHERE id = ?", (id,))
+        self.events.insert(db, id, "state", None, {"state": state} | ({"error": dict(error)} if error else {}))
 
 
 def same_request(job: JobRow, spec: Mapping[str, Any]) -> JobRow:
-    """The job, if it was asked for in the same words.
+    """The job, if it was made by an identical request.
 
     Raises:
-        ConflictError: If not.
+        ConflictError: If the idempotency key was used for a different request.
     """
     if job.spec.get("request") != spec.get("request"):
         raise ConflictError(
-            f"the idempotency key was used for job {job.id}, which asked for something else",
+            f"the idempotency key was used for job {job.id}, which was a different request",
             hint="Send a new key for a new request.",
         )
     return job

@@ -5,9 +5,9 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from server.store.states import FINAL, State, Wish
+from server.store.states import FINAL, Requested, State
 
-_SCHEDULING = ("priority", "attempts", "not_before", "wish", "started", "ended")
+_SCHEDULING = ("priority", "attempts", "not_before", "requested", "started", "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +17,18 @@ class JobRow:
     Args:
         id: Made by the server.
         number: Counts jobs from 1.
-        name: Unique; of its adapter too.
+        name: Unique; the name of its adapter too.
         state: See `server.store.states`.
         created: Seconds since the epoch.
-        spec: What it was asked for, resolved.
-        result: What it has made, once there is something.
-        error: The problem it failed with, or because of which it tries again.
-        priority: Higher ones first; of equals, the older.
-        attempts: Runs in a row that ended in a fault that may pass.
-        not_before: When the next attempt may begin, in seconds since the epoch.
-        wish: What is to happen at the end of the present step.
-        started: When it first ran.
-        ended: When it came into its final state.
+        spec: The resolved request: dataset, validation, profile, task, seed.
+        result: The adapter's hash and its evaluations; None until an adapter has been made.
+        error: The problem document of the error that it failed with, or that it is tried again after.
+        priority: Higher ones first; among equals, the older first.
+        attempts: Consecutive attempts that ended in a transient error.
+        not_before: Earliest start of the next attempt, in seconds since the epoch.
+        requested: What is done at the end of its present step; None if nothing was requested.
+        started: When it first ran, in seconds since the epoch.
+        ended: When it reached its final state, in seconds since the epoch.
     """
 
     id: str
@@ -42,19 +42,27 @@ class JobRow:
     priority: int
     attempts: int
     not_before: float
-    wish: Wish | None
+    requested: Requested | None
     started: float | None
     ended: float | None
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to it by itself."""
+        """Whether its state changes no more, unless a failed job is resumed."""
         return self.state in FINAL
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a job; `seq` orders all of them, `step` is set on steps and evaluations."""
+    """Something that happened to a job.
+
+    Args:
+        seq: Position among all events of all jobs.
+        kind: "state", "log", or the kind of a record: "step", "eval", "tune", "watch".
+        step: Index of the step, on steps and evaluations.
+        at: Seconds since the epoch.
+        data: JSON-ready.
+    """
 
     seq: int
     kind: str

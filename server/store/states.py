@@ -1,10 +1,10 @@
-"""The states of a job and the ways between them, as one table.
+"""The states of a job and the transitions between them, as one table.
 
 queued --> running --> succeeded | failed | cancelled
   ^          |
-  +- paused -+                  somebody asks
-  +- interrupted -+             a crash, or a fault that may pass
-  +- failed                     somebody resumes it
+  +- paused -+                  a request to pause, then to resume
+  +- interrupted -+             a crash, or a transient error
+  +- failed                     a request to resume
 """
 
 from typing import Final, Literal
@@ -12,7 +12,7 @@ from typing import Final, Literal
 from steerzo_edge.errors import ConflictError
 
 State = Literal["queued", "running", "paused", "interrupted", "succeeded", "failed", "cancelled"]
-Wish = Literal["pause", "cancel"]
+Requested = Literal["pause", "cancel"]
 
 NEXT: Final[dict[State, frozenset[State]]] = {
     "queued": frozenset({"running", "paused", "cancelled", "failed"}),
@@ -24,17 +24,17 @@ NEXT: Final[dict[State, frozenset[State]]] = {
     "cancelled": frozenset(),
 }
 FINAL: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled"})
-# What a running job is asked for is done at the end of its present step; a waiting one is there at once.
-GOAL: Final[dict[Wish, State]] = {"pause": "paused", "cancel": "cancelled"}
+# A running job reaches the requested state at the end of its present step, a waiting job at once.
+STATE_REQUESTED: Final[dict[Requested, State]] = {"pause": "paused", "cancel": "cancelled"}
 HINT: Final[dict[State, str]] = {
     "succeeded": "It has ended; POST /jobs makes another.",
-    "failed": "POST /jobs/{id}/resume lets it go on where it was.",
+    "failed": "POST /jobs/{id}/resume continues it from its last step.",
     "cancelled": "It has ended and keeps its adapter; POST /jobs makes another.",
 }
 
 
-def check(job: str, old: State, new: State) -> None:
-    """Refuses a change of state that the table does not know.
+def check_transition(job: str, old: State, new: State) -> None:
+    """Refuses a change of state that the table does not list.
 
     Raises:
         ConflictError: Naming both states.

@@ -1,4 +1,4 @@
-"""The commands that need no server, one function each."""
+"""The commands that need no server, one function each; each imports its code only when it runs."""
 
 import json
 from importlib import metadata
@@ -15,26 +15,26 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-profiles_app = typer.Typer(help="The settings that ship with the package.", no_args_is_help=True)
+profiles_app = typer.Typer(help="The profiles (settings of runs) that ship with the package.", no_args_is_help=True)
 app.add_typer(profiles_app, name="profiles")
-data_app = typer.Typer(help="Files of rows.", no_args_is_help=True)
+data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set method.pool=4.")]
 
 BenchmarkTask = Annotated[
-    str | None, typer.Option("--task", help="The benchmark task whose release the rows are: rte, ...")
+    str | None, typer.Option("--task", help="The benchmark task that published the rows: rte, ...")
 ]
 FormatName = Annotated[
     str | None,
-    typer.Option("--format", help="How the rows are written, where their fields leave it open: plain, ..."),
+    typer.Option("--format", help="The format of the rows, if their fields do not decide it: plain, ..."),
 ]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"steerzo-edge {__version__} (torch {metadata.version('torch')})")
         raise typer.Exit
 
@@ -43,26 +43,28 @@ def _version(asked: bool) -> None:
 def _main(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
-    """Options that come before the command."""
+    """Options before the command."""
 
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Option(help="JSON lines, JSON, CSV or Parquet to learn from.")],
-    out: Annotated[Path, typer.Option(help="Directory of the run; one that exists is gone on with.")],
+    dataset: Annotated[Path, typer.Option(help="Training rows: JSON lines, JSON, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run; a run that it holds is continued.")],
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
-    base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
+    base: Annotated[str | None, typer.Option(help="Hub id or path of the base, instead of the profile's.")] = None,
     base_revision: Revision = None,
-    validation: Annotated[Path | None, typer.Option(help="Rows to be judged by.")] = None,
-    template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
-    options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Rows to evaluate on.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
+    ] = None,
+    options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune an adapter without a server; killed and called again, it goes on where it was."""
+    """Fine-tune an adapter without a server. After an interruption the same command continues the run."""
     from steerzo_edge.cli.train import train_command
 
     with plain_errors():
@@ -85,18 +87,18 @@ def train(
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The text to go on with; - reads standard input.")],
+    prompt: Annotated[str, typer.Argument(help="The text to continue; - reads standard input.")],
     adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
     base: Annotated[str, typer.Option(help='Hub id, path, or "bundled".')] = "bundled",
     base_revision: Revision = None,
     quantization: Annotated[str, typer.Option(help="nf4, fp4, int8, none or gptq.")] = "nf4",
-    chat: Annotated[bool, typer.Option(help="Put the prompt as a user's turn of a conversation.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    chat: Annotated[bool, typer.Option(help="Send the prompt as the user's turn of a conversation.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of the answer.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, max=10, help="0 takes the likeliest token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="0 keeps all.")] = 0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Probability of the tokens kept.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many likeliest tokens; 0 from all.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt, with or without an adapter."""
@@ -119,19 +121,19 @@ def generate(
 @app.command()
 def export(
     adapter: Annotated[Path, typer.Argument(help="A PEFT adapter directory.")],
-    out: Annotated[Path, typer.Option(help="Directory or file of the result; must be new.")],
+    out: Annotated[Path, typer.Option(help="Directory or file of the result; must not exist.")],
     format: Annotated[
-        str, typer.Option(help="peft, merged (a checkpoint in 16 bits), gguf (the same for llama.cpp), gguf-lora.")
+        str, typer.Option(help="peft, merged (a 16-bit checkpoint), gguf (the same for llama.cpp) or gguf-lora.")
     ] = "merged",
     base: Annotated[
-        str | None, typer.Option(help='Hub id, path, or "bundled"; by default what the adapter names.')
+        str | None, typer.Option(help='Hub id, path, or "bundled"; by default the base that the adapter names.')
     ] = None,
     revision: Annotated[
         str | None, typer.Option("--base-revision", "--revision", help="Commit, tag or branch of a hub model.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write an adapter in another form; what it becomes is checked before it is kept."""
+    """Write an adapter in another format; the result is checked before it is kept."""
     from steerzo_edge.cli.export import export_command
 
     with plain_errors():
@@ -140,22 +142,24 @@ def export(
 
 @app.command()
 def evaluate(
-    dataset: Annotated[Path, typer.Option(help="JSON lines, JSON, CSV or Parquet to be judged on.")],
+    dataset: Annotated[Path, typer.Option(help="Rows to evaluate on: JSON lines, JSON, CSV or Parquet.")],
     task: BenchmarkTask = None,
     format: FormatName = None,
-    template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
-    options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
+    ] = None,
+    options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
     base: Annotated[str, typer.Option(help='Hub id, path, or "bundled".')] = "bundled",
     base_revision: Revision = None,
     quantization: Annotated[str, typer.Option(help="nf4, fp4, int8, none or gptq.")] = "nf4",
     examples: Annotated[int, typer.Option(min=1, help="Most rows evaluated.")] = 200,
-    shots: Annotated[int, typer.Option(min=0, help="Solved examples before each row.")] = 0,
-    demonstrations: Annotated[Path | None, typer.Option(help="Rows they are taken from.")] = None,
-    seed: Annotated[int, typer.Option(help="Which rows, and which solved examples.")] = 0,
+    shots: Annotated[int, typer.Option(min=0, help="Solved examples put before each row.")] = 0,
+    demonstrations: Annotated[Path | None, typer.Option(help="File that solved examples are taken from.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of rows and solved examples.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Metrics of a base on some rows: with or without an adapter, zero-shot and in context."""
+    """Evaluate a base on rows: with or without an adapter, zero-shot and with solved examples."""
     from steerzo_edge.cli.evaluate import evaluate_command
 
     with plain_errors():
@@ -181,18 +185,22 @@ def evaluate(
 def estimate_(
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
     dataset: Annotated[
-        Path | None, typer.Option(help="JSON lines, JSON, CSV or Parquet; gives the rows' real lengths.")
+        Path | None, typer.Option(help="JSON lines, JSON, CSV or Parquet; their real lengths are used.")
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Hub id or path, instead of the profile's.")] = None,
-    template: Annotated[str | None, typer.Option(help="Prompt for labelled rows, with {text}.")] = None,
-    options: Annotated[Path | None, typer.Option(help="JSON file: the answer word of each label.")] = None,
+    base: Annotated[str | None, typer.Option(help="Hub id or path of the base, instead of the profile's.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
+    ] = None,
+    options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
     set_: Set = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Load the base and time one of its layers.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Load the base and time one of its layers for the seconds.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run would need in bytes and seconds, and whether back-propagation would serve better."""
+    """Estimate the memory and time of a run, and whether back-propagation would be the better choice."""
     from steerzo_edge.cli.estimate import estimate_command
 
     with plain_errors():
@@ -215,13 +223,15 @@ def check_data(
     file: Annotated[Path, typer.Argument(help="JSON lines, JSON, CSV or Parquet.")],
     task: BenchmarkTask = None,
     format: FormatName = None,
-    base: Annotated[str, typer.Option(help='Whose tokens are counted: hub id, path, or "bundled".')] = "bundled",
+    base: Annotated[
+        str, typer.Option(help='Base whose tokens are counted: hub id, path, or "bundled".')
+    ] = "bundled",
     max_tokens: Annotated[
-        int | None, typer.Option(min=8, help="Longest row; by default what the base can take.")
+        int | None, typer.Option(min=8, help="Longest row; by default the base's context.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every row of a file, and say what is in it: exit code 2 if a row cannot be used."""
+    """Check every row of a file and describe its content; exit code 2 if a row cannot be used."""
     from steerzo_edge.cli.data import check_command
 
     with plain_errors():
@@ -230,7 +240,7 @@ def check_data(
 
 @profiles_app.command("list")
 def list_profiles(as_json: AsJson = False) -> None:
-    """Names and what they are for."""
+    """List the profiles with their descriptions."""
     from steerzo_edge.settings.profile import load_profile, profile_names
 
     with plain_errors():
@@ -244,7 +254,7 @@ def list_profiles(as_json: AsJson = False) -> None:
 
 @profiles_app.command("show")
 def show_profile(name: str, set_: Set = None, as_json: AsJson = False) -> None:
-    """Every setting of a profile, defaults filled in."""
+    """Print every setting of a profile, with defaults."""
     import yaml
 
     from steerzo_edge.cli.train import parsed_settings

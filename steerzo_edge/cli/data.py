@@ -1,4 +1,4 @@
-"""`steerzo data check`: what a server would say of a file, without one."""
+"""`steerzo data check`: the check of a server's upload, without a server."""
 
 import json
 from pathlib import Path
@@ -20,22 +20,22 @@ SHOWN_LABELS = 20
 def check_command(
     *, file: Path, benchmark: str | None, format: str | None, base: str, max_tokens: int | None, as_json: bool
 ) -> None:
-    """Prints what was found; with faults, all of them and exit code 2."""
+    """Prints what the file holds; if rows cannot be used, prints their faults and exits with code 2."""
     try:
         dataset = read_file(file, None, benchmark, format)
         longest = max_tokens or context_of(load_config(base))
         facts = statistics(dataset, load_tokenizer(base), longest)
     except InputError as error:
-        _refuse(error, as_json)
+        _print_error(error, as_json)
         raise typer.Exit(EXIT_BAD_INPUT) from None
     if as_json:
         typer.echo(json.dumps({"ok": True, **facts}))
         return
-    for line in _told(file.name, facts):
+    for line in _sentences(file.name, facts):
         typer.echo(line)
 
 
-def _refuse(error: InputError, as_json: bool) -> None:
+def _print_error(error: InputError, as_json: bool) -> None:
     if as_json:
         faults = [fault.as_dict() for fault in error.faults]
         body = {"ok": False, "code": error.code, "detail": str(error), "hint": error.hint, "errors": faults}
@@ -47,22 +47,22 @@ def _refuse(error: InputError, as_json: bool) -> None:
     typer.echo(f"hint: {error.hint}", err=True)
 
 
-def _told(name: str, facts: dict[str, Any]) -> list[str]:
-    """The facts in sentences."""
-    told = [f"{name}: {facts['rows']:,} rows, {facts['format']}"]
+def _sentences(name: str, facts: dict[str, Any]) -> list[str]:
+    """The statistics of a file in sentences."""
+    lines = [f"{name}: {facts['rows']:,} rows, {facts['format']}"]
     if "balance" in facts:
         counts = sorted(facts["balance"].items(), key=lambda pair: -pair[1])
         more = f" and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
-        told.append("labels: " + ", ".join(f"{label} {rows:,}" for label, rows in counts[:SHOWN_LABELS]) + more)
+        lines.append("labels: " + ", ".join(f"{label} {rows:,}" for label, rows in counts[:SHOWN_LABELS]) + more)
     if "tokens" in facts:
         tokens = facts["tokens"]
-        told.append(f"tokens: {tokens['total']:,} in all, {tokens['targets']:,} of them learned")
-        told.append(
+        lines.append(f"tokens: {tokens['total']:,} in all, {tokens['targets']:,} of them learned")
+        lines.append(
             f"tokens of a row: {tokens['mean']} on average, half have up to {tokens['p50']}, 95% up to "
             f"{tokens['p95']}, the longest has {tokens['longest']}"
         )
-        told.append("lengths: " + ", ".join(f"up to {b['upto']}: {b['rows']:,}" for b in facts["lengths"]))
-        told.append(f"{facts['truncated']:,} rows are cut on the left to {facts['max_tokens']:,} tokens")
+        lines.append("lengths: " + ", ".join(f"up to {b['upto']}: {b['rows']:,}" for b in facts["lengths"]))
+        lines.append(f"{facts['truncated']:,} rows are cut on the left to {facts['max_tokens']:,} tokens")
     if "sequences" in facts:
-        told.append(f"{facts['sequences']:,} sequences of at most {facts['max_tokens']:,} tokens")
-    return [*told, f"{facts['duplicates']:,} rows are the same as an earlier one"]
+        lines.append(f"{facts['sequences']:,} sequences of at most {facts['max_tokens']:,} tokens")
+    return [*lines, f"{facts['duplicates']:,} rows are the same as an earlier one"]

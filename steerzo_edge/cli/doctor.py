@@ -1,4 +1,4 @@
-"""`steerzo doctor`: what this machine has, whether quantized products are right, and what to do if not."""
+"""`steerzo doctor`: checks this machine and its quantized products, and says how to fix what is wrong."""
 
 import json
 from dataclasses import asdict
@@ -12,15 +12,15 @@ WORDS = {"ok": "ok  ", "warning": "warn", "failed": "FAIL"}
 
 
 def doctor_command(*, as_json: bool) -> None:
-    """Prints every finding; exit code 1 if one of them stands in the way."""
-    stopped = False
+    """Prints every finding; exits with code 1 if one of them has failed."""
+    has_failed = False
     for finding in findings.examined():
-        stopped = stopped or not finding.ok
+        has_failed = has_failed or not finding.ok
         if as_json:
             typer.echo(json.dumps({**asdict(finding), "ok": finding.ok}))
             continue
         typer.echo(f"{WORDS[finding.verdict]} {finding.what}: {finding.found}")
         if finding.fix:
             typer.echo(f"     {finding.fix}")
-    if stopped:
+    if has_failed:
         raise typer.Exit(EXIT_FAILED)

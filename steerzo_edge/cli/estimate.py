@@ -1,6 +1,6 @@
-"""`steerzo estimate`: what a run would need and take, and whether back-propagation would serve better.
+"""`steerzo estimate`: memory and time of a run, and whether back-propagation would be the better choice.
 
-Loads no weights, unless it is asked to probe a base that is there.
+It loads no weights, except with `--probe`, which times a layer of the base.
 """
 
 import json
@@ -18,15 +18,14 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
     Anatomy,
-    Estimate,
-    Needs,
+    MemoryEstimate,
+    MemoryNeeds,
     Speed,
     Work,
     advice,
     anatomy,
     estimate,
     free_bytes,
-    has_gradient,
     load_config,
     product_speed,
     run_effort,
@@ -53,11 +52,13 @@ def estimate_command(
     probe: bool,
     as_json: bool,
 ) -> None:
-    """Prints bytes part by part, forwards and seconds, and the advice."""
+    """Prints the bytes of each part, forwards and seconds, and the advice."""
     chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
     task = parsed_task(template, options)
     if dataset is None and (task or benchmark):
-        raise InputError("--task, --template and --options say how rows are read", hint="Name a --dataset too.")
+        raise InputError(
+            "--task, --template and --options describe how rows are read", hint="Give a --dataset too."
+        )
     data = None if dataset is None else read_file(dataset, task, benchmark, format)
     config = load_config(chosen.model.id, chosen.model.revision)
     work = _work(chosen, config, data)
@@ -68,7 +69,7 @@ def estimate_command(
     seconds = effort.seconds(_probed(chosen) if probe else _multiplied(chosen, body, device))
     source = "a decoder layer" if probe else "a single product, a lower bound"
     free = free_bytes(device)
-    words = advice(found, free, differentiable=has_gradient(chosen))
+    words = advice(found, free, differentiable=chosen.objective.differentiable)
     if as_json:
         columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
         spent: dict[str, object] = {
@@ -92,7 +93,7 @@ def estimate_command(
 
 
 def _probed(profile: Profile) -> Speed:
-    """Of this machine with the base, which is loaded for it."""
+    """Loads the base and measures this machine's speed with it."""
     model = profile.model
     base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
     return survey(base).speed
@@ -116,7 +117,7 @@ def _work(profile: Profile, config: PretrainedConfig, rows: Dataset | None) -> W
     return work_of(profile, context, tokenized(tokenizer, context, profile, rows, None, 0).train)
 
 
-def _columns(found: Estimate) -> dict[str, tuple[str, Needs]]:
+def _columns(found: MemoryEstimate) -> dict[str, tuple[str, MemoryNeeds]]:
     return {
         "zeroth_order": ("this run", found.zeroth_order),
         "lean": ("at its leanest", found.lean),
@@ -125,7 +126,7 @@ def _columns(found: Estimate) -> dict[str, tuple[str, Needs]]:
     }
 
 
-def _table(found: Estimate) -> Table:
+def _table(found: MemoryEstimate) -> Table:
     table = Table("MiB")
     columns = list(_columns(found).values())
     for title, _ in columns:

@@ -1,4 +1,4 @@
-"""`steerzo evaluate`: how good a base is on some rows: with or without an adapter, zero-shot and in context."""
+"""`steerzo evaluate`: evaluates a base on rows, with or without an adapter, zero-shot and with solved examples."""
 
 import json
 import time
@@ -16,12 +16,13 @@ from rich.table import Table
 from steerzo_edge.cli.train import parsed_task, read_file
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.in_context import with_demonstrations
-from steerzo_edge.data.tokenization import prompt_tokens, tokenize
+from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.tokens import prompt_tokens
 from steerzo_edge.errors import InputError
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.seeds import derive_seed
 from steerzo_edge.settings.sections import ModelConfig
@@ -29,12 +30,12 @@ from steerzo_edge.settings.sections import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is evaluated, and with how many demonstrations.
+    """One evaluation: the rows, and how many demonstrations they have.
 
     Args:
-        rows: The rows as they are asked.
+        rows: The rows, with their demonstrations.
         shots: Demonstrations a row, on average.
-        labels: The classes of the whole data, for labelled rows.
+        labels: All classes of the data, for labelled rows.
     """
 
     rows: Dataset
@@ -59,9 +60,9 @@ def evaluate_command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Reads everything first, so that bad input is found before the base is loaded; then evaluates."""
+    """Reads all input first, so that bad input is reported before the base is loaded; then evaluates."""
     if (shots > 0) != (demonstrations is not None):
-        raise InputError("--shots and --demonstrations belong together", hint="Give both, or neither.")
+        raise InputError("--shots and --demonstrations must be given together", hint="Give both, or neither.")
     if adapter is not None and not adapter.is_dir():
         raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
@@ -85,12 +86,12 @@ def evaluate_command(
 
 
 def thinned(rows: Dataset, examples: int, seed: int) -> Dataset:
-    """At most so many of the rows, in their own order.
+    """Picks at most so many rows at random, in their original order.
 
     Args:
-        rows: All of them.
-        examples: Most that are kept.
-        seed: Which ones.
+        rows: All rows.
+        examples: Most rows that are kept.
+        seed: Of the choice.
     """
     if len(rows) <= examples:
         return rows
@@ -99,19 +100,19 @@ def thinned(rows: Dataset, examples: int, seed: int) -> Dataset:
 
 
 def labels_of(rows: Dataset, pool: Dataset | None) -> tuple[str, ...]:
-    """The classes of the rows and of those that demonstrations come from."""
+    """The classes of the rows and of the demonstrations."""
     return tuple(dict.fromkeys([*rows.labels, *(() if pool is None else pool.labels)]))
 
 
 def in_context(base: Base, rows: Dataset, pool: Dataset, shots: int, *, seed: int, room: int) -> Setting:
-    """The rows behind solved examples.
+    """Puts solved examples before the rows.
 
     Args:
-        base: Whose tokens are counted.
-        rows: The rows that are asked.
-        pool: Where solved examples come from.
-        shots: How many a row is given, unless fewer fit.
-        seed: Which ones.
+        base: The base whose tokens are counted.
+        rows: The rows to evaluate.
+        pool: The rows that solved examples are taken from.
+        shots: Solved examples for each row; fewer if they do not fit.
+        seed: Of the choice.
         room: Most tokens of demonstrations, prompt and longest answer together.
 
     Raises:
@@ -129,13 +130,13 @@ def measured(base: Base, setting: Setting, max_tokens: int, adapter: Patches | N
 
     Args:
         base: The frozen model.
-        setting: What is evaluated.
-        max_tokens: Longest sequence; prompts are cut to it on the left.
-        adapter: Changes to the base, or None.
+        setting: The rows, and how many demonstrations they have.
+        max_tokens: Longest sequence; longer prompts are cut on the left.
+        adapter: Patches of one version; None is the bare base.
 
     Returns:
-        JSON-ready: "shots" a row on average, "examples", "truncated" (how many were cut), "loss" in nats per target
-        token, "metrics", "metric" and "score" (the main one's name and value), "seconds".
+        JSON-ready: "shots" a row on average, "examples", "truncated" (number of rows that were cut), "loss" in nats
+        per target token, "metrics", "metric" and "score" (the main one's name and value), "seconds".
 
     Raises:
         DatasetError: If a row's target does not fit.
@@ -169,4 +170,4 @@ def _show(results: Sequence[dict[str, Any]], title: str) -> None:
         table.add_row(f"{result['shots']:g}", str(result["examples"]), *metrics, *rest)
     Console().print(table)
     if main is not None:
-        typer.echo("* what these rows are judged by; cut: rows cut on the left to fit the context")
+        typer.echo("* the main metric of these rows; cut: rows cut on the left to fit the context")

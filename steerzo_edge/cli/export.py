@@ -1,4 +1,4 @@
-"""`steerzo export`: an adapter in another form."""
+"""`steerzo export`: writes an adapter in another format."""
 
 import json
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from steerzo_edge.model.adapter_file import read_config
 def export_command(
     *, adapter: Path, format: str, out: Path, base: str | None, revision: str | None, as_json: bool
 ) -> None:
-    """Writes what was asked for, and says how well a merged model agrees."""
+    """Writes the requested format; for a merged model, prints how far its predictions differ from the adapter's."""
     if format not in FORMS:
         raise InputError(f"--format {format!r} is not one of {', '.join(FORMS)}")
     if not adapter.is_dir():
@@ -22,9 +22,9 @@ def export_command(
     settings = read_config(adapter)
     named = base or settings.get("base_model_name_or_path")
     if base is None and revision is None and isinstance(settings.get("revision"), str):
-        revision = settings["revision"]  # of the base that the adapter names
+        revision = settings["revision"]  # it belongs to the base that the adapter names
     if not isinstance(named, str):
-        raise InputError("the adapter does not say which base it belongs to", hint="Name it with --base.")
+        raise InputError("the adapter does not name its base", hint="Name it with --base.")
     found = export(format, adapter, out, named, revision=revision)
     if as_json:
         agreement = {} if found is None else {**asdict(found), "bound": found.bound}

@@ -1,8 +1,8 @@
-"""What `steerzo doctor` looks at: one function a thing, each with what to do about what it finds.
+"""The checks of `steerzo doctor`: one function for each, with a fix for what it finds.
 
 device    processor, graphics card, driver, the CUDA version that torch was built for
-kernels   quantized products of bitsandbytes against the same product of the expanded weight
-room      free memory, free disk, whether the data directory takes a file
+kernels   quantized products of bitsandbytes, compared with the same product of the expanded weight
+space     free memory, free disk, whether the data directory is writable
 versions  of the packages whose behaviour matters
 """
 
@@ -17,35 +17,34 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import bitsandbytes as bnb
 import psutil
 import torch
 from packaging.requirements import Requirement
 
 from steerzo_edge.estimate import free_bytes
 from steerzo_edge.model.load import default_device
-from steerzo_edge.model.quantization import FrozenLinear, dequantized
+from steerzo_edge.model.quantization import STORAGES
 
 Verdict = Literal["ok", "warning", "failed"]
 PACKAGES = ("torch", "transformers", "bitsandbytes", "optimum", "accelerate", "safetensors", "fastapi", "pydantic")
 GIB = 1 << 30
 LEAST_MEMORY, GOOD_MEMORY = GIB // 2, 2 * GIB
 LEAST_DISK, GOOD_DISK = GIB // 4, 2 * GIB
-# bf16 products of 512 numbers against float32 ones are 0.3 % off; a kernel on wrong scales by far more.
+# bf16 products of 512 numbers differ from float32 ones by 0.3 %; those of a kernel with wrong scales by far more.
 TOLERANCE = 0.02
-# Of weights that were quantized, against those that were not: nf4 0.09, int8 0.01 on normal numbers.
+# Relative error of quantized weights: on normally distributed numbers nf4 has 0.09, int8 0.01.
 ROUNDING = {"nf4": 0.15, "int8": 0.03}
 NVIDIA_SMI_S = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Args:
-        what: Its name.
-        verdict: Whether all is well ("ok"), work can go on ("warning"), or it cannot ("failed").
-        found: What was seen.
+        what: The name of the check.
+        verdict: "ok", "warning" if runs are possible anyway, or "failed" if they are not.
+        found: What the check found.
         fix: What to do, "" if nothing.
     """
 
@@ -56,12 +55,12 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether work can go on."""
+        """Whether runs are possible."""
         return self.verdict != "failed"
 
 
 def examined() -> Iterator[Finding]:
-    """Everything, one after the other."""
+    """Runs all checks, one after another."""
     yield processor()
     yield from cards()
     yield kernel("nf4")
@@ -72,7 +71,7 @@ def examined() -> Iterator[Finding]:
 
 
 def processor() -> Finding:
-    """The CPU, and the widest instructions that torch uses on it."""
+    """Checks the CPU: its threads, and the widest instructions that torch uses on it."""
     found = f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     if torch.get_num_threads() <= (os.cpu_count() or 1):
         return Finding("cpu", "ok", found)
@@ -81,7 +80,7 @@ def processor() -> Finding:
 
 
 def cards() -> Iterator[Finding]:
-    """Graphics cards, the driver, and whether torch can use them."""
+    """Checks the graphics cards and the driver, and whether torch can use them."""
     driver, built = _driver(), torch.version.cuda
     if torch.cuda.is_available():
         yield Finding("driver", "ok", f"NVIDIA {driver or 'unknown'}; torch was built for CUDA {built}")
@@ -104,14 +103,14 @@ def cards() -> Iterator[Finding]:
 
 
 def kernel(kind: Literal["nf4", "int8"]) -> Finding:
-    """A quantized product on this device, by the kernels that generation and training use.
+    """Checks a quantized product on this device, with the kernels that generation and training use.
 
     Args:
-        kind: How the weight is kept.
+        kind: The quantization of the weight.
 
     Note:
-        Two comparisons: with the product of the expanded weight, which the kernel should give; and of the expanded
-        weight with the one that was quantized, which would show wrong codes.
+        It compares the product with that of the expanded weight, which shows a wrong kernel, and the expanded
+        weight with the original one, which shows wrong codes.
     """
     device, what = default_device(), f"{kind} kernel"
     try:
@@ -121,7 +120,7 @@ def kernel(kind: Literal["nf4", "int8"]) -> Finding:
         fix = f"Reinstall bitsandbytes for this {'CUDA version' if device == 'cuda' else 'processor'}"
         return Finding(what, "failed", f"{type(error).__name__}: {first}", f"{fix}, or use quantization: none.")
     found = f"on {device}, {apart:.2%} off the expanded weight's product, {rounding:.1%} off the weight itself"
-    # `not <=`, so that a product that is no number fails.
+    # `not <=`, so that a nan fails.
     if not apart <= TOLERANCE + (ROUNDING["int8"] if kind == "int8" else 0) or not rounding <= ROUNDING[kind]:
         fix = "The kernel gives wrong numbers here: reinstall bitsandbytes, or use quantization: none."
         return Finding(what, "failed", found, fix)
@@ -129,35 +128,36 @@ def kernel(kind: Literal["nf4", "int8"]) -> Finding:
 
 
 def memory() -> Finding:
-    """What a run may use on the device, within a container's limit."""
+    """Checks the free memory of the device, within a container's limit."""
     free, device = free_bytes(torch.device(default_device())), default_device()
     total = psutil.virtual_memory().total if device == "cpu" else torch.cuda.mem_get_info()[1]
     found = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free on {device}"
-    fix = (
-        "Close what else runs, raise the container's limit, or choose a smaller base; `steerzo estimate` says more."
-    )
+    fix = "Close other programs, raise the container's limit, or choose a smaller base; see `steerzo estimate`."
     if free < LEAST_MEMORY:
         return Finding("memory", "failed", found, fix)
     return Finding("memory", "warning", found, fix) if free < GOOD_MEMORY else Finding("memory", "ok", found)
 
 
 def data_directory() -> Path:
-    """Where a server would keep its data."""
+    """The directory where a server would keep its data."""
     return Path(os.environ.get("STEERZO_DATA_DIR", Path.home() / ".steerzo"))
 
 
 def disk(place: Path) -> Iterator[Finding]:
-    """Free space at a directory, and whether a file can be written there.
+    """Checks the free space at a directory, and whether a file can be written there.
 
     Args:
-        place: The data directory; if it is not there yet, where it would be made.
+        place: The data directory; if it does not exist, the nearest parent that does is checked.
     """
     existing = next(parent for parent in (place, *place.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     found = f"{free / GIB:.1f} GiB free at {existing}"
     verdict: Verdict = "failed" if free < LEAST_DISK else "warning" if free < GOOD_DISK else "ok"
     yield Finding(
-        "disk", verdict, found, "" if verdict == "ok" else "Free some, or set STEERZO_DATA_DIR elsewhere."
+        "disk",
+        verdict,
+        found,
+        "" if verdict == "ok" else "Free some space, or set STEERZO_DATA_DIR to another disk.",
     )
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
@@ -174,7 +174,7 @@ def disk(place: Path) -> Iterator[Finding]:
 
 
 def versions() -> Iterator[Finding]:
-    """The packages that matter, and whether they are those that this one asks for."""
+    """Checks the versions of important packages against the requirements of this one."""
     wanted = {need.name: need.specifier for need in map(Requirement, metadata.requires("steerzo-edge") or ())}
     found, wrong = [f"Python {platform.python_version()}"], []
     for name in PACKAGES:
@@ -192,7 +192,7 @@ def versions() -> Iterator[Finding]:
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's version, or None where there is none."""
+    """The version of the NVIDIA driver; None without one."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -205,21 +205,15 @@ def _driver() -> str | None:
 
 
 def _product(kind: Literal["nf4", "int8"], device: str) -> tuple[float, float]:
-    """Relative errors: of the product against the expanded weight's, and of that weight against the plain one."""
+    """Two relative errors: of the product, and of the expanded weight against the original one."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(256, 512, generator=generator)
     x = torch.randn(1, 512, generator=generator).bfloat16().to(device)
-    layer: torch.nn.Module
-    if kind == "nf4":
-        layer = bnb.nn.Linear4bit(512, 256, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
-        layer.weight = bnb.nn.Params4bit(weight.bfloat16(), requires_grad=False, quant_type="nf4")
-    else:
-        layer = bnb.nn.Linear8bitLt(512, 256, bias=False, has_fp16_weights=False)
-        layer.weight = bnb.nn.Int8Params(weight.half(), requires_grad=False, has_fp16_weights=False)
-    layer = layer.to(device).requires_grad_(False).eval()
+    storage = STORAGES[kind]
+    layer = storage.linear(storage.layer(weight.to(device), None, torch.bfloat16))
     with torch.inference_mode():
-        expanded = dequantized(layer, torch.bfloat16).float()
-        found = FrozenLinear(layer).decode_matmul(x).float()
+        expanded = layer.weight(torch.bfloat16).float()
+        found = layer.decode_matmul(x).float()
         exact = x.float() @ expanded.T
     return _apart(found, exact), _apart(expanded.cpu(), weight)
 

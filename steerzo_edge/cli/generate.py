@@ -1,4 +1,4 @@
-"""`steerzo generate`: one answer, streamed to the terminal."""
+"""`steerzo generate`: generates one answer and streams it to the terminal."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def generate_command(
     sampling: Sampling,
     as_json: bool,
 ) -> None:
-    """Loads the base, activates the adapter, prints the answer as it comes."""
+    """Loads the base and the adapter, and prints the answer while it is generated."""
     if adapter is not None and not adapter.is_dir():
         raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")

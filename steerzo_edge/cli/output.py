@@ -1,7 +1,4 @@
-"""What a run looks like to a person, to a pipe, and to a script.
-
-A terminal gets a progress bar, a pipe gets one plain line every so often, `--json` gets one record a line.
-"""
+"""Prints the records of a run: a progress bar in a terminal, plain lines in a pipe, JSON lines with `--json`."""
 
 import json
 import sys
@@ -23,7 +20,7 @@ PLAIN_SECONDS = 5.0
 
 
 class Display(Protocol):
-    """Shows records as they come."""
+    """Prints the records of a run one by one."""
 
     def __enter__(self) -> Self: ...
 
@@ -32,17 +29,17 @@ class Display(Protocol):
     ) -> None: ...
 
     def show(self, kind: str, record: Mapping[str, Any]) -> None:
-        """One record: its kind ("step", "eval", "tune", "watch"), and its fields as the API names them."""
+        """Prints one record: its kind ("step", "eval", "tune", "watch"), and its fields as named in the API."""
         ...
 
 
 def display(steps: int, *, as_json: bool, done: int = 0) -> Display:
-    """The display that fits where the output goes.
+    """Chooses the display for where the output goes.
 
     Args:
         steps: Length of the run.
-        as_json: One JSON object a line, whatever the output is.
-        done: Steps finished in an earlier life of the run.
+        as_json: Print one JSON object per line, even in a terminal.
+        done: Steps that the run had finished before.
     """
     if as_json:
         return _Json()
@@ -51,7 +48,7 @@ def display(steps: int, *, as_json: bool, done: int = 0) -> Display:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """One line and an exit code instead of a stack trace: 2 for bad input, 1 for all else."""
+    """Prints errors inside the block as one line instead of a stack trace; exit code 2 for bad input, else 1."""
     try:
         yield
     except SteerzoError as error:
@@ -67,14 +64,14 @@ def plain_errors() -> Iterator[None]:
 
 
 def sentence(kind: str, record: Mapping[str, Any]) -> str:
-    """A record in words, for a line of its own."""
+    """A record as one line of text."""
     if kind == "eval":
         metrics = dict(record.get("metrics") or {})
         if record["accuracy"] is not None:  # the only metric of older records
             metrics = {"accuracy": record["accuracy"], **metrics}
-        told = "".join(f"{name.replace('_', ' ')} {value:.3f}, " for name, value in metrics.items())
+        values = "".join(f"{name.replace('_', ' ')} {value:.3f}, " for name, value in metrics.items())
         best = " (best so far)" if record.get("best") else ""
-        return f"after {record['step']} steps: {told}loss {record['loss']:.4f}{best}"
+        return f"after {record['step']} steps: {values}loss {record['loss']:.4f}{best}"
     if kind != "step":
         return str(record["message"])
     if record["skipped"]:
@@ -93,7 +90,7 @@ def clock(seconds: float) -> str:
 
 
 class _Json:
-    """One object a line."""
+    """Prints one JSON object per line."""
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +106,7 @@ class _Json:
 
 
 class _Plain(_Json):
-    """A line every few seconds, every evaluation, and the last step."""
+    """Prints a line every few seconds, and one for every evaluation and the last step."""
 
     def __init__(self, steps: int, done: int) -> None:
         self._steps = steps
@@ -132,7 +129,7 @@ class _Plain(_Json):
 
 
 class _Bar:
-    """A progress bar with the latest loss; evaluations scroll above it."""
+    """Shows a progress bar with the latest loss; evaluations are printed above it."""
 
     def __init__(self, steps: int, done: int) -> None:
         self._console = Console()

@@ -1,4 +1,4 @@
-"""`steerzo train`: the same engine as the server's, in the foreground."""
+"""`steerzo train`: runs the engine of the server in the foreground."""
 
 import json
 import logging
@@ -39,21 +39,21 @@ def train_command(
     settings: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Reads everything first, so that bad input is found before the base is loaded; then runs."""
+    """Reads all input first, so that bad input is reported before the base is loaded; then runs."""
     chosen = load_profile(profile, parsed_settings(settings) | base_settings(base, revision))
     task = parsed_task(template, options)
     train = read_file(dataset, task, benchmark, format)
-    judged = None if validation is None else read_file(validation, task, benchmark, format)
+    held_out = None if validation is None else read_file(validation, task, benchmark, format)
     loaded = load_base(
         chosen.model.id,
         quantization=chosen.model.quantization,
         compute_dtype=chosen.model.dtype,
         revision=chosen.model.revision,
     )
-    run = Run(out, loaded, chosen, train, judged, seed=seed)
+    run = Run(out, loaded, chosen, train, held_out, seed=seed)
     if not as_json:
         _introduce(run, chosen, len(train), out)
-        warning = warning_of(*((train, judged) if judged else split(train, chosen, seed)))
+        warning = warning_of(*((train, held_out) if held_out else split(train, chosen, seed)))
         if warning is not None:
             typer.echo(warning)
     with display(chosen.steps, as_json=as_json, done=run.progress.step) as shown:
@@ -66,18 +66,18 @@ def train_command(
 
 
 def base_settings(base: str | None, revision: str | None) -> dict[str, Any]:
-    """What --base and --base-revision change of a profile: another base has another revision, or none.
+    """The settings that --base and --base-revision change; another base does not keep the profile's revision.
 
     Args:
         base: Hub id or path; None keeps the profile's.
-        revision: Commit, tag or branch; None keeps the profile's for the profile's base.
+        revision: Commit, tag or branch; None keeps the profile's if the base is the profile's.
     """
     found: dict[str, Any] = {} if base is None else {"model.id": base, "model.revision": None}
     return found if revision is None else {**found, "model.revision": revision}
 
 
 def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """["method.pool=4"] as {"method.pool": 4}; values are YAML.
+    """Parses ["method.pool=4"] to {"method.pool": 4}; values are YAML.
 
     Raises:
         ProfileError: If one is not key=value.
@@ -95,10 +95,10 @@ def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def parsed_task(template: str | None, options: Path | None) -> Task | None:
-    """Prompt and option words as the command line names them; None if it names neither.
+    """Prompt template and option words of the command line; None if both are missing.
 
     Raises:
-        TaskError: If they are not a template with {text}, or no JSON object.
+        TaskError: If the template lacks {text}, or the options are not a JSON object.
     """
     if template is None and options is None:
         return None
@@ -107,18 +107,18 @@ def parsed_task(template: str | None, options: Path | None) -> Task | None:
         try:
             fields["options"] = json.loads(options.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise TaskError(f"{options}: not a JSON object of label and word: {error}") from None
+            raise TaskError(f"{options}: not a JSON object of labels and words: {error}") from None
     return Task.parse(fields, where="task", error=TaskError)
 
 
 def read_file(path: Path, task: Task | None, benchmark: str | None, format: str | None = None) -> Dataset:
-    """The rows of a file.
+    """Reads the rows of a file.
 
     Args:
-        path: Where it is.
-        task: How labelled rows are put to the model.
-        benchmark: The benchmark task whose release it is.
-        format: The format, where it should not be found by the fields.
+        path: The file.
+        task: Prompt template and option words, for labelled rows.
+        benchmark: The benchmark task that published the file.
+        format: The format; None finds it by the fields.
 
     Raises:
         InputError: If there is no such file, or its rows cannot be used.
@@ -140,7 +140,7 @@ def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
         parts.append(f"{run.data.train.truncated} rows were cut on the left to {profile.batch.max_tokens} tokens")
     try:
         parts.append(run.advice())
-    except Exception as error:  # an estimate that cannot be made is no reason to fail
+    except Exception as error:  # the run can go on without an estimate
         log.warning("no advice on back-propagation: %s: %s", type(error).__name__, error)
     for part in parts:
         typer.echo(part)

@@ -1,13 +1,14 @@
-"""Batches: which rows a step sees, and the tensors it is given."""
+"""Batches: which rows a step sees, and their tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from steerzo_edge.data.packing import Fork, Packed, pack, starts
-from steerzo_edge.data.tokenization import Choices, Questions, Targets, Tokenized, Tokens
+from steerzo_edge.data.tokenization import Choices, Questions, Targets, Tokenized
+from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.seeds import derive_seed
 
 
@@ -17,66 +18,67 @@ class TargetBatch:
 
     Args:
         packed: N rows of S tokens in all.
-        places: (P,) index into S of each target's predecessor: the hidden state there predicts the target.
+        places: (P,) index into S of the token before each target: the hidden state there predicts the target.
         targets: (P,) int64 token ids.
         weights: (P,) float32; 1 / (targets of its row * N), so that the weighted sum is the mean over
             rows of the mean over target tokens.
-        indices: Which rows of the dataset these are, in this order.
+        indices: The index in the dataset of each row of the batch, in the order of the batch.
     """
 
     packed: Packed
     places: Tensor
     targets: Tensor
     weights: Tensor
-    indices: tuple[int, ...] = field(metadata={"origin": True})
+    indices: tuple[int, ...]
 
     @property
     def tokens(self) -> int:
-        """Real tokens that go through the model."""
+        """Number of tokens of all rows."""
         return self.packed.tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceBatch:
-    """Prompts whose options are all single tokens: one sequence and one row of option logits an example.
+    """Prompts whose options are all single tokens: one sequence and one row of option logits per example.
 
     Args:
         packed: B prompts.
         places: (B,) index into S of each prompt's last token.
-        options: (C,) int64, one token an option.
+        options: (C,) int64, one token per option.
         answers: (B,) int64 index of the right option.
-        indices: Which rows of the dataset these are, in this order.
+        indices: The index in the dataset of each row of the batch, in the order of the batch.
     """
 
     packed: Packed
     places: Tensor
     options: Tensor
     answers: Tensor
-    indices: tuple[int, ...] = field(metadata={"origin": True})
+    indices: tuple[int, ...]
 
     @property
     def tokens(self) -> int:
-        """Real tokens that go through the model."""
+        """Number of tokens of all rows."""
         return self.packed.tokens
 
 
 @dataclass(frozen=True, slots=True)
 class PhraseBatch:
-    """Prompts with options of several tokens, or of their own: the prompt once, forked into its options.
+    """Prompts with options of several tokens, or with their own options: one stem, and a branch for each option.
 
-    C is the number of options of the row that has most.
+    C is the largest number of options that a row has.
 
     Args:
         packed: B forked rows.
-        places: (P,) index into S of the predecessor of each option token; all options of an example begin
-            at its prompt's last token.
+        places: (P,) index into S of the token before each option token; that of an option's first token is the
+            prompt's last token.
         targets: (P,) int64 option tokens.
-        shares: (P, B * C) float32; 1 / (length of the option) in the column of the token's option, so that a
-            product with it gives every option's mean log-likelihood.
-        absent: (B, C) float32; 0 for the options a row has, -inf for those it lacks; None if all rows share theirs.
+        shares: (P, B * C) float32; 1 / (length of the option) in the column of the token's option, so that the
+            product of log-likelihoods with it is every option's mean log-likelihood.
+        absent: (B, C) float32; 0 for the options that a row has, -inf for those it lacks; None if all rows have the
+            same options.
         answers: (B,) int64 index of the right option that is learned.
         right: (B, C) bool, True for every option that counts as right.
-        indices: Which rows of the dataset these are, in this order.
+        indices: The index in the dataset of each row of the batch, in the order of the batch.
     """
 
     packed: Packed
@@ -86,7 +88,7 @@ class PhraseBatch:
     absent: Tensor | None
     answers: Tensor
     right: Tensor
-    indices: tuple[int, ...] = field(metadata={"origin": True})
+    indices: tuple[int, ...]
 
     @property
     def shared(self) -> bool:
@@ -95,7 +97,7 @@ class PhraseBatch:
 
     @property
     def tokens(self) -> int:
-        """Real tokens that go through the model."""
+        """Number of tokens of all rows."""
         return self.packed.tokens
 
 
@@ -103,13 +105,13 @@ Batch = TargetBatch | ChoiceBatch | PhraseBatch
 
 
 def batch_rows(seed: int, step: int, rows: int, size: int) -> list[int]:
-    """The rows a step sees: a pure function, so that a run can go on anywhere.
+    """The rows that a step sees; a pure function, so that a run can be resumed at any step.
 
     Args:
         seed: Of the run.
         step: From 0.
         rows: Rows in the dataset.
-        size: Rows a batch; every epoch is a fresh permutation, and batches run on across its end.
+        size: Rows per batch. Every epoch is a new permutation, and a batch may span the end of one.
     """
     start = step * size
     epochs = range(start // rows, (start + size - 1) // rows + 1)
@@ -119,7 +121,7 @@ def batch_rows(seed: int, step: int, rows: int, size: int) -> list[int]:
 
 
 def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
-    """Rows as they go through the model.
+    """Rows in the form that goes through the model.
 
     Args:
         data: A tokenized dataset.
@@ -128,7 +130,7 @@ def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
     chosen = range(len(data.rows)) if indices is None else indices
     if isinstance(data, Targets):
         return [Fork(data.rows[index].tokens) for index in chosen]
-    # The last token of an option predicts nothing that counts, so it is not read.
+    # No target follows the last token of an option, so that token is left out.
     if isinstance(data, Questions):
         rows = [data.rows[index] for index in chosen]
         return [Fork(row.prompt, tuple(choice[:-1] for choice in row.choices)) for row in rows]
@@ -136,33 +138,30 @@ def forks(data: Tokenized, indices: Sequence[int] | None = None) -> list[Fork]:
     return [Fork(data.rows[index].prompt, branches) for index in chosen]
 
 
-def collate(
-    data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu", multiple: int = 1
-) -> Batch:
-    """The tensors of some rows, those of like length next to each other.
+def collate(data: Tokenized, indices: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+    """The tensors of some rows, sorted by length.
 
     Args:
         data: A tokenized dataset.
-        indices: Which rows, in any order: the loss is a mean over them.
+        indices: Which rows, in any order: the loss is their mean.
         device: Where the model is.
-        multiple: Sizes are filled up to multiples of it, so that shapes come again; the loss is the same.
     """
     pairs = zip(indices, forks(data, indices), strict=True)
     indices, rows = zip(*sorted(pairs, key=lambda pair: len(pair[1].tokens)), strict=True)
-    packed = pack(rows, device, multiple)
+    packed = pack(rows, device)
     if isinstance(data, Targets):
-        return _target_batch(data, indices, packed, multiple)
+        return _target_batch(data, indices, packed)
     if isinstance(data, Questions):
         own = [data.rows[index] for index in indices]
         choices, right = [row.choices for row in own], [row.answers for row in own]
-        return _phrase_batch(choices, right, indices, packed, multiple, shared=False)
+        return _phrase_batch(choices, right, indices, packed, shared=False)
     if _single(data):
         return _choice_batch(data, indices, packed)
     answers = [(data.rows[index].answer,) for index in indices]
     return _phrase_batch([data.options] * len(indices), answers, indices, packed, shared=True)
 
 
-def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed, multiple: int) -> TargetBatch:
+def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed) -> TargetBatch:
     device = packed.input_ids.device
     chosen = [data.rows[index] for index in indices]
     found = [
@@ -171,7 +170,6 @@ def _target_batch(data: Targets, indices: tuple[int, ...], packed: Packed, multi
         for place, counted in enumerate(row.counted)
         if counted
     ]
-    found += [(0, 0, 0.0)] * (-len(found) % multiple)
     places, targets, weights = zip(*found, strict=True)
     return TargetBatch(
         packed,
@@ -199,31 +197,28 @@ def _phrase_batch(
     answers: Sequence[tuple[int, ...]],
     indices: tuple[int, ...],
     packed: Packed,
-    multiple: int = 1,
     *,
     shared: bool,
 ) -> PhraseBatch:
     rows, device = packed.rows, packed.input_ids.device
-    widest = -(-max(map(len, options)) // multiple) * multiple
+    widest = max(map(len, options))
     places: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
     for example, (start, row) in enumerate(zip(starts(rows), rows, strict=True)):
         last = start + len(row.stem) - 1
-        behind = last + 1
+        branch = last + 1
         for index, option in enumerate(options[example]):
-            places += [last, *range(behind, behind + len(option) - 1)]
+            places += [last, *range(branch, branch + len(option) - 1)]
             targets += option
             owners += [example * widest + index] * len(option)
-            behind += len(option) - 1
-    beyond = -len(places) % multiple
-    places, targets = places + [0] * beyond, targets + [0] * beyond
+            branch += len(option) - 1
     right = torch.tensor([[index in found for index in range(widest)] for found in answers], device=device)
     return PhraseBatch(
         packed,
         torch.tensor(places, device=device),
         torch.tensor(targets, device=device),
-        torch.nn.functional.pad(_shares(owners, len(rows) * widest), (0, 0, 0, beyond)).to(device),
+        _shares(owners, len(rows) * widest).to(device),
         None if shared else _absent([len(own) for own in options], widest, device),
         torch.tensor([found[0] for found in answers], device=device),
         right,
@@ -242,7 +237,7 @@ def _single(data: Choices) -> bool:
 
 def _shares(owners: Sequence[int], options: int) -> Tensor:
     member = torch.nn.functional.one_hot(torch.tensor(owners), options).float()
-    return member / member.sum(0).clamp(min=1)  # an option that a row lacks has no tokens
+    return member / member.sum(0).clamp(min=1)  # an option that a row lacks has no tokens: avoid 0 / 0
 
 
 def _permutation(seed: int, epoch: int, rows: int) -> list[int]:

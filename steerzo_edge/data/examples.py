@@ -1,35 +1,64 @@
-"""What a row means, once its format is known: five kinds of example, and a dataset of one kind."""
+"""What rows mean once they are read: examples, and a dataset of examples of one kind.
+
+Several kinds of rows may give the same examples: alpaca rows become completions. A kind whose rows mean something
+new brings an example class of its own; it must offer what `Example` asks for.
+"""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol
 
 from steerzo_edge.data.task import Task
 
-Kind = Literal["completion", "chat", "classification", "multiple-choice", "plain"]
-Format = Literal[Kind, "alpaca", "sharegpt"]
 Metric = Literal["accuracy", "f1", "exact_match", "score"]
+
+
+class Example(Protocol):
+    """One example; hashable, and equal to every example with the same content."""
+
+    kind: ClassVar[str]
+    """Name of the kind of rows that the example's own fields are written in."""
+
+    @property
+    def characters(self) -> int:
+        """Length of all its texts together."""
+        ...
+
+    def row(self) -> dict[str, Any]:
+        """The example as a JSON-ready row, in the fields of its kind."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A prompt and what should follow it.
+    """A prompt and the text that should follow it.
 
     Args:
-        prompt: What is read.
-        completion: What is learned.
-        references: Answers that count as right when one is generated; none means the completion alone.
+        prompt: The text before; it is read, not learned.
+        completion: The text to learn.
+        references: Generated answers that count as right; if empty, only the completion does.
     """
 
+    kind: ClassVar[str] = "completion"
     prompt: str
     completion: str
     references: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """Answers that count as right, at least one."""
+        """Generated answers that count as right, at least one."""
         return self.references or (self.completion.strip(),)
+
+    @property
+    def characters(self) -> int:
+        """Length of prompt, completion and references together."""
+        return len(self.prompt) + len(self.completion) + sum(map(len, self.references))
+
+    def row(self) -> dict[str, Any]:
+        """The fields, without `references` where there are none."""
+        row: dict[str, Any] = {"prompt": self.prompt, "completion": self.completion}
+        return row | ({"references": list(self.references)} if self.references else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,55 +71,80 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation; the assistant's turns are the target."""
+    """A conversation; the assistant's turns are learned."""
 
+    kind: ClassVar[str] = "chat"
     messages: tuple[Message, ...]
+
+    @property
+    def characters(self) -> int:
+        """Length of all turns together."""
+        return sum(len(message.content) for message in self.messages)
+
+    def row(self) -> dict[str, Any]:
+        """The turns as objects."""
+        return {"messages": [{"role": one.role, "content": one.content} for one in self.messages]}
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """A text and the name of its class."""
 
+    kind: ClassVar[str] = "classification"
     text: str
     label: str
+
+    @property
+    def characters(self) -> int:
+        """Length of the text."""
+        return len(self.text)
+
+    def row(self) -> dict[str, Any]:
+        """Text and label."""
+        return {"text": self.text, "label": self.label}
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
     """A text that is learned from its beginning to its end."""
 
+    kind: ClassVar[str] = "plain"
     text: str
+
+    @property
+    def characters(self) -> int:
+        """Length of the text."""
+        return len(self.text)
+
+    def row(self) -> dict[str, Any]:
+        """The text."""
+        return {"text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
-    """A prompt and ways to go on, which are this row's own.
+    """A prompt and its own choices of continuation.
 
     Args:
-        prompt: What all choices share.
-        choices: At least two; each stands behind the prompt as it is, blanks included.
-        answers: Indices of the right ones, at least one; the first is what is learned.
+        prompt: What all choices follow.
+        choices: At least two; each follows the prompt exactly as written, blanks included.
+        answers: Indices of the right choices, at least one; the first is learned.
     """
 
+    kind: ClassVar[str] = "multiple-choice"
     prompt: str
     choices: tuple[str, ...]
     answers: tuple[int, ...]
 
+    @property
+    def characters(self) -> int:
+        """Length of prompt and choices together."""
+        return len(self.prompt) + sum(map(len, self.choices))
 
-Example = Completion | Chat | Labelled | MultipleChoice | Plain
-
-
-def characters(example: Example) -> int:
-    """How long an example's texts are together."""
-    match example:
-        case Labelled() | Plain():
-            return len(example.text)
-        case MultipleChoice():
-            return len(example.prompt) + sum(map(len, example.choices))
-        case Completion():
-            return len(example.prompt) + len(example.completion) + sum(map(len, example.references))
-        case Chat():
-            return sum(len(message.content) for message in example.messages)
+    def row(self) -> dict[str, Any]:
+        """The fields; `answer` is a list only where several choices are right."""
+        answer = self.answers[0] if len(self.answers) == 1 else list(self.answers)
+        return {"prompt": self.prompt, "choices": list(self.choices), "answer": answer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +152,16 @@ class Dataset:
     """Rows of one format.
 
     Args:
-        format: How the rows were written.
+        format: Name of the kind of rows, as they were written.
         examples: At least one.
-        lines: Where each row began in its file, from 1.
-        task: How labelled rows are put to the model; None for the other formats.
-        metric: What they are judged by first, where that is not the format's own: accuracy for rows with options,
-            the loss alone for the others.
-        max_new_tokens: Longest answer that is generated, where the rows themselves say so.
+        lines: The line of the file that each row began in, from 1.
+        task: Template and option words of labelled rows; None for other kinds.
+        metric: The main metric, where it is not the default: accuracy for rows with options, the loss alone for
+            others.
+        max_new_tokens: Length limit of a generated answer, where a benchmark task sets one.
     """
 
-    format: Format
+    format: str
     examples: tuple[Example, ...]
     lines: tuple[int, ...]
     task: Task | None = None
@@ -118,23 +172,21 @@ class Dataset:
         return len(self.examples)
 
     @property
-    def kind(self) -> Kind:
-        """What the examples are, however their rows were written."""
-        if self.format == "alpaca":
-            return "completion"
-        return "chat" if self.format == "sharegpt" else self.format
+    def kind(self) -> str:
+        """The kind of the examples; it differs from the format for rows that are converted, such as alpaca's."""
+        return self.examples[0].kind
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes that occur, in order of first appearance; empty for other formats."""
+        """The classes that occur, in order of first appearance; empty for rows without labels."""
         return tuple(dict.fromkeys(e.label for e in self.examples if isinstance(e, Labelled)))
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the rows and the task: what a journal must find again when a run goes on."""
+        """Hash of the rows and the task; a run can only be resumed with rows of the same fingerprint."""
         digest = hashlib.sha256(self.format.encode())
         for example in self.examples:
-            digest.update(json.dumps(_row(example), sort_keys=True).encode())
+            digest.update(json.dumps(example.row(), sort_keys=True).encode())
         if self.task is not None:
             digest.update(self.task.model_dump_json().encode())
         if self.metric is not None:
@@ -150,15 +202,5 @@ class Dataset:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """The examples as JSON-ready rows, in the fields that their kind is read from."""
-        return [_row(example) for example in self.examples]
-
-
-def _row(example: Example) -> dict[str, Any]:
-    row = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(example).items()}
-    if isinstance(example, Completion) and not example.references:
-        del row["references"]
-    if isinstance(example, MultipleChoice):
-        answers = row.pop("answers")
-        row["answer"] = answers[0] if len(answers) == 1 else answers
-    return row
+        """The examples as JSON-ready rows, in the fields of their kind."""
+        return [example.row() for example in self.examples]

@@ -1,4 +1,4 @@
-"""A row's fields, read with their types checked; what is wrong is collected, so that all of it is told at once."""
+"""Reads the fields of a row with their types checked, and collects what is wrong with all of them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,13 +8,16 @@ from steerzo_edge.errors import Fault
 
 
 class Fields:
-    """An object of a row: the row itself, or one inside it.
+    """An object of a row: the row itself, or an object inside it.
+
+    A field that cannot be used adds a fault, and the method returns some value of the right type, so that reading
+    goes on and finds the other faults too.
 
     Args:
         values: The object.
-        line: Where the row began in its file, from 1.
-        faults: Grows by one fault for each field that cannot be used; a value of the right type is given instead.
-        path: Where the object stands in the row, "" for the row itself.
+        line: The line that the row began in, from 1.
+        faults: Grows by one fault for each field that cannot be used.
+        path: The object's place in the row, "" for the row itself.
     """
 
     def __init__(self, values: Mapping[str, Any], line: int, faults: list[Fault], path: str = "") -> None:
@@ -24,48 +27,52 @@ class Fields:
         self._path = path
 
     def has(self, name: str) -> bool:
-        """Whether the field is there."""
+        """Whether the field is present."""
         return name in self._values
+
+    def value(self, name: str) -> Any:
+        """The value of any type, unchecked; None if the field is missing."""
+        return self._values.get(name)
 
     def nests(self, name: str) -> bool:
         """Whether the field is an object."""
         return isinstance(self._values.get(name), Mapping)
 
     def text(self, name: str, *, may_be_empty: bool = False) -> str:
-        """A text."""
+        """A string; blanks alone count as empty."""
         value = self._values.get(name)
         if isinstance(value, str) and (may_be_empty or value.strip()):
             return value
-        self.refuse(name, "it must be a text" if may_be_empty else "it must be a text that is not empty")
+        self.refuse(name, "it must be a string" if may_be_empty else "it must be a non-empty string")
         return ""
 
     def optional_text(self, name: str) -> str:
-        """A text that may be missing, null or empty."""
+        """A string that may be missing, null or empty."""
         return self.text(name, may_be_empty=True) if self._values.get(name) is not None else ""
 
     def texts(self, name: str, *, least: int = 1) -> tuple[str, ...]:
-        """A list of texts, none empty.
+        """A list of non-empty strings.
 
         Args:
             name: Of the field.
-            least: Fewest texts it must hold.
+            least: Fewest strings it must hold.
         """
         value = self._values.get(name)
         if isinstance(value, list) and len(value) >= least and all(isinstance(v, str) and v.strip() for v in value):
             return tuple(value)
-        self.refuse(name, f"it must be a list of at least {least} texts that are not empty")
+        self.refuse(name, f"it must be a list of at least {least} non-empty strings")
         return ()
 
     def whole(self, name: str) -> int:
-        """A whole number, not below 0."""
+        """A whole number, 0 or above."""
         value = self._values.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
-        self.refuse(name, "it must be a whole number, not below 0")
+        self.refuse(name, "it must be a whole number, 0 or above")
         return 0
 
     def label(self, name: str = "label") -> str:
-        """The name of a class: a text, a whole number, or true and false."""
+        """The name of a class: a string, a whole number, or true and false."""
         value = self._values.get(name)
         if isinstance(value, bool):
             return str(value).lower()
@@ -75,11 +82,11 @@ class Fields:
         return ""
 
     def one_of(self, name: str, spellings: Mapping[str, str]) -> str:
-        """A class out of those known.
+        """One of the known classes.
 
         Args:
             name: Of the field.
-            spellings: How each may be written (true and false in lower case), and what it is called here.
+            spellings: Each way a class may be written (true and false in lower case), and the class it stands for.
         """
         value = self._values.get(name)
         written = str(value).lower() if isinstance(value, bool) else str(value)
@@ -105,35 +112,38 @@ class Fields:
         value = self._values.get(name)
         if not isinstance(value, Mapping):
             self.refuse(name, "it must be an object")
-            return Fields({}, self._line, [], self._at(name))  # its fields are not refused as well
+            return Fields({}, self._line, [], self._at(name))  # with a list of its own: one fault is enough
         return Fields(value, self._line, self._faults, self._at(name))
 
-    def each(self, name: str, *, least: int = 1) -> Iterator["Fields"]:
-        """The objects of a list.
+    def each(self, name: str, *, shape: str = "") -> Iterator["Fields"]:
+        """The objects of a list, which must hold at least one.
 
         Args:
             name: Of the field.
-            least: Fewest objects it must hold.
+            shape: What an object must look like, for the faults.
         """
         value = self._values.get(name)
-        if not isinstance(value, list) or len(value) < least:
-            self.refuse(name, f"it must be a list of at least {least} objects")
+        if not isinstance(value, list) or not value:
+            self.refuse(name, f"it must be a list of {shape or 'at least 1 object'}")
             return
         for index, member in enumerate(value):
             place = f"{self._at(name)}[{index}]"
             if isinstance(member, Mapping):
                 yield Fields(member, self._line, self._faults, place)
             else:
-                self._faults.append(Fault(f"line {self._line}", place, shown(member), "it must be an object"))
+                fix = f"it must be {shape or 'an object'}"
+                self._faults.append(Fault(f"line {self._line}", place, shown(member), fix))
 
-    def refuse(self, name: str, fix: str) -> None:
-        """Notes that a field cannot be used.
+    def refuse(self, name: str, fix: str, found: str | None = None) -> None:
+        """Adds a fault for a field that cannot be used.
 
         Args:
             name: Of the field.
             fix: What it must be.
+            found: What to quote; None quotes the value.
         """
-        found = shown(self._values[name]) if name in self._values else "nothing"
+        if found is None:
+            found = shown(self._values[name]) if name in self._values else "nothing"
         self._faults.append(Fault(f"line {self._line}", self._at(name), found, fix))
 
     def _at(self, name: str) -> str:

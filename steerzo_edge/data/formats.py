@@ -1,41 +1,22 @@
-"""The formats that rows are written in: the fields each has, and which of them a file's rows have.
+"""Recognizes the kind of a file's rows by their fields.
 
-A format is found by its fields. Where two fit equally well, or a wrong guess would be expensive, it must be named.
+Where two kinds fit equally well, or a wrong guess would be expensive, the user must name the format.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from steerzo_edge.data.examples import Format
+from steerzo_edge.data.kinds import KINDS
+from steerzo_edge.data.kinds.kind import RowKind
 from steerzo_edge.data.rows import Row
 from steerzo_edge.errors import DatasetError, Fault
 
-FIELDS: dict[Format, tuple[str, ...]] = {
-    "chat": ("messages",),
-    "completion": ("prompt", "completion"),
-    "classification": ("text", "label"),
-    "multiple-choice": ("prompt", "choices", "answer"),
-    "alpaca": ("instruction", "output"),
-    "sharegpt": ("conversations",),
-    "plain": ("text",),
-}
+FIELDS: dict[str, tuple[str, ...]] = {kind.name: kind.fields for kind in KINDS.values()}
 KNOWN = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.items())
 
 
-def named_format(name: str) -> Format:
-    """A format by its name.
-
-    Raises:
-        DatasetError: If there is none of this name; the hint lists them.
-    """
-    for format in FIELDS:
-        if format == name:
-            return format
-    raise DatasetError(f"there is no format {name!r}", hint=f"There are: {', '.join(FIELDS)}.")
-
-
-def format_of(rows: Iterable[Row], name: str) -> Format | None:
-    """The format most rows have all fields of; partial matches count where no row has all of any.
+def kind_of(rows: Iterable[Row], name: str) -> RowKind | None:
+    """The kind of which most rows have all fields; where no row has all fields of any, most fields count.
 
     Args:
         rows: Read once, to their end.
@@ -45,71 +26,74 @@ def format_of(rows: Iterable[Row], name: str) -> Format | None:
         None if there are no rows.
 
     Raises:
-        DatasetError: If no field of any format occurs, or two formats fit equally well.
+        DatasetError: If no field of any kind occurs, or two kinds fit equally well.
     """
     seen = _Seen()
     for line, row in rows:
         seen.add(line, row.keys())
     if seen.first is None:
         return None
-    ranks = {format: seen.rank(format) for format in FIELDS}
-    best = max(ranks, key=lambda format: ranks[format])
+    ranks = {kind: seen.rank(kind) for kind in KINDS}
+    best = max(ranks, key=lambda kind: ranks[kind])
     if ranks[best] == (0, 0):
         raise _unknown(name, *seen.first)
-    equal = [format for format in FIELDS if ranks[format][0] == ranks[best][0] > 0 and not _within(format, best)]
+    equal = [kind for kind in KINDS if ranks[kind][0] == ranks[best][0] > 0 and not _within(kind, best)]
     if len(equal) > 1:
         raise _ambiguous(name, seen.first[0], equal)
-    return best
+    return KINDS[best]
 
 
 @dataclass(slots=True)
 class _Seen:
-    """How many rows have how many fields of each format.
+    """How many rows have how many fields of each kind.
 
     Args:
         first: Line and fields of the first row.
-        only_text: Whether no row has a field beside `text`.
+        whole: By kind, the number of rows that have all its fields.
+        parts: By kind, the number of its fields that occur, summed over the rows.
+        others: The kinds of which some row has a field that is not the kind's.
     """
 
     first: tuple[int, str] | None = None
-    only_text: bool = True
-    whole: dict[Format, int] = field(default_factory=lambda: dict.fromkeys(FIELDS, 0))
-    parts: dict[Format, int] = field(default_factory=lambda: dict.fromkeys(FIELDS, 0))
+    whole: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    parts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    others: set[str] = field(default_factory=set)
 
     def add(self, line: int, names: Iterable[str]) -> None:
         present = set(names)
         if self.first is None:
             listed = ", ".join(map(str, names)) or "no fields"
             self.first = (line, listed if len(listed) <= 200 else listed[:197] + "...")
-        self.only_text = self.only_text and present <= {"text"}
-        for format, fields in FIELDS.items():
+        for kind, fields in FIELDS.items():
             count = sum(name in present for name in fields)
-            self.parts[format] += count
-            self.whole[format] += count == len(fields)
+            self.parts[kind] += count
+            self.whole[kind] += count == len(fields)
+            if count < len(present):
+                self.others.add(kind)
 
-    def rank(self, format: Format) -> tuple[int, int]:
-        # A misspelt `label` must not turn classes into plain text.
-        if format == "plain" and not self.only_text:
+    def rank(self, kind: str) -> tuple[int, int]:
+        if kind in self.others and KINDS[kind].only_these_fields:
             return (0, 0)
-        return (self.whole[format], self.parts[format])
+        return (self.whole[kind], self.parts[kind])
 
 
-def _within(format: Format, best: Format) -> bool:
-    return format != best and set(FIELDS[format]) < set(FIELDS[best])
+def _within(kind: str, best: str) -> bool:
+    """Whether the best kind has all fields of this one and more."""
+    return set(FIELDS[kind]) < set(FIELDS[best])
 
 
 def _unknown(name: str, line: int, seen: str) -> DatasetError:
     return DatasetError(
         f"{name}: no known format; line {line} has the fields {seen}",
-        faults=[Fault(f"line {line}", "", f"fields {seen}", f"name them by one of the formats ({KNOWN})")],
+        faults=[Fault(f"line {line}", "", f"fields {seen}", f"use the field names of one format ({KNOWN})")],
         hint=f"Known formats: {KNOWN}.",
     )
 
 
-def _ambiguous(name: str, line: int, formats: list[Format]) -> DatasetError:
-    listed = " and ".join(f"{format} ({', '.join(FIELDS[format])})" for format in formats)
+def _ambiguous(name: str, line: int, kinds: list[str]) -> DatasetError:
+    listed = " and ".join(f"{kind} ({', '.join(FIELDS[kind])})" for kind in kinds)
     return DatasetError(
         f"{name}: the rows fit {listed} equally well",
         faults=[Fault(f"line {line}", "", f"the fields of {listed}", "name the format, or leave fields out")],
-        hint=f"Name the format: {' or '.join(f'format={format}' for format in formats)}.",
+        hint=f"Name the format: {' or '.join(f'format={kind}' for kind in kinds)}.",
     )

@@ -1,4 +1,4 @@
-"""Text as answers are compared: lower case, no punctuation, articles or surplus blanks, as in SQuAD's scorer."""
+"""Text in the form that answers are compared in, as in SQuAD's scorer."""
 
 import re
 import string

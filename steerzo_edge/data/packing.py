@@ -1,47 +1,48 @@
-"""Rows of different lengths as one run of tokens: no padding goes through the model's products.
+"""Packs rows of different lengths into one run of tokens, so that the linear layers compute no padding.
 
     rows        [p p p]   [q q]   [r r r r]
     packed      p p p q q r r r r               positions 0 1 2 0 1 0 1 2 3
 
-Attention alone needs to know where rows begin; there, rows of like length are laid out side by side for a moment
-(`Group`) and put back. A row may fork: a prompt shared by several continuations, each seeing the prompt and itself.
+Only attention needs to know where rows begin. There, rows of similar length are gathered into a padded rectangle
+(`Group`), and the result is scattered back. A row may fork into branches: several continuations share a prompt, and
+each of them sees the prompt and itself.
 
     forked      p p p a a b                     positions 0 1 2 3 4 3
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.data.tokens import Tokens
 
-# What a further group costs, counted in places that look at places; flat between 4,000 and 16,000 on two cores.
+# The cost of one more group, in query-key pairs; on two cores, any value from 4,000 to 16,000 is equally fast.
 GROUP_COST = 6000
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """A row: a stem, and continuations that share it (none, for a plain row)."""
+    """A row: a stem, and the branches that continue it (none, for a row that does not fork)."""
 
     stem: Tokens
     branches: tuple[Tokens, ...] = ()
 
     @property
     def tokens(self) -> Tokens:
-        """Stem and branches, one behind the other."""
+        """The stem, followed by all branches."""
         return self.stem + tuple(token for branch in self.branches for token in branch)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Consecutive rows of like length, as attention lays them out: n rows of W places.
+    """Consecutive rows of similar length, as attention computes them: n rows of W places.
 
     Args:
         gather: (n, W) index into S of each place; padding repeats the row's first token.
         scatter: (tokens of these rows,) index into n * W of each token, in packed order.
-        mask: (n, 1, W, W) bool, True where a place may look; None if every row is plain (causal).
+        mask: (n, 1, W, W) bool, True where a place may attend; None if no row forks (causal attention).
     """
 
     gather: Tensor
@@ -49,7 +50,7 @@ class Group:
     mask: Tensor | None
 
     def by_head(self, heads: int) -> tuple[Tensor, Tensor]:
-        """Both indices where every token is H vectors in a row: (n * H * W,) into S * H, and back."""
+        """Both indices for tokens that are H consecutive vectors each: (n * H * W,) into S * H, and back."""
         width = self.gather.shape[1]
         head = torch.arange(heads, device=self.gather.device)
         there = self.gather.unsqueeze(1) * heads + head.unsqueeze(1)  # (n, H, W)
@@ -60,50 +61,46 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """N packed rows of S tokens in all; behind the last row there may be tokens that nobody looks at.
+    """N packed rows of S tokens in all.
 
     Args:
         rows: As packed, at the beginning of S.
         input_ids: (1, S) int64.
-        positions: (1, S) int64, from 0 in each row; a branch goes on where its stem ends.
+        positions: (1, S) int64, from 0 in each row; a branch continues the positions of its stem.
         groups: The rows, cut into groups for attention.
     """
 
-    rows: tuple[Fork, ...] = field(metadata={"origin": True})
+    rows: tuple[Fork, ...]
     input_ids: Tensor
     positions: Tensor
     groups: tuple[Group, ...]
 
     @property
     def tokens(self) -> int:
-        """Real ones."""
+        """Number of tokens of all rows."""
         return sum(len(row.tokens) for row in self.rows)
 
 
-def pack(rows: Sequence[Fork], device: torch.device | str = "cpu", multiple: int = 1) -> Packed:
-    """Packs rows, at least one, none empty.
+def pack(rows: Sequence[Fork], device: torch.device | str = "cpu") -> Packed:
+    """Packs rows: at least one, none empty.
 
     Args:
-        rows: In the order they are to stand; rows of like length next to each other save work.
-        device: Where the tensors go. On CUDA all rows are one group: a launch costs more than padding does.
-        multiple: S is filled up to a multiple of it, and all rows are one group whose W is one too, so that
-            shapes come again.
+        rows: In this order; rows of similar length next to each other save work.
+        device: Of the tensors. On CUDA all rows are one group: a kernel launch costs more than padding does.
     """
     tokens = [row.tokens for row in rows]
     begins = starts(rows)
-    whole = multiple > 1 or torch.device(device).type == "cuda"
-    bounds = [(0, len(rows))] if whole else _alike([len(row) for row in tokens])
-    behind = [0] * (-sum(map(len, tokens)) % multiple)
+    bounds = [(0, len(rows))] if torch.device(device).type == "cuda" else _alike([len(row) for row in tokens])
     return Packed(
         rows=tuple(rows),
-        input_ids=torch.tensor([[token for row in tokens for token in row] + behind], device=device),
-        positions=torch.tensor([[place for row in rows for place in _positions(row)] + behind], device=device),
-        groups=tuple(_group(rows[low:high], begins[low], behind, multiple, device) for low, high in bounds),
+        input_ids=torch.tensor([[token for row in tokens for token in row]], device=device),
+        positions=torch.tensor([[place for row in rows for place in _positions(row)]], device=device),
+        groups=tuple(_group(rows[low:high], begins[low], device) for low, high in bounds),
     )
 
 
 def _alike(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Bounds of groups whose padding wastes less than a further group would cost."""
+    """Bounds of groups; a new one begins where padding would waste more than one more group costs."""
     bounds = []
     low, width, used = 0, 0, 0
     for index, length in enumerate(lengths):
@@ -115,9 +112,9 @@ def _alike(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return [*bounds, (low, len(lengths))]
 
 
-def _group(rows: Sequence[Fork], start: int, behind: list[int], multiple: int, device: torch.device | str) -> Group:
+def _group(rows: Sequence[Fork], start: int, device: torch.device | str) -> Group:
     lengths = [len(row.tokens) for row in rows]
-    width = -(-max(lengths) // multiple) * multiple
+    width = max(lengths)
     gather: list[list[int]] = []
     scatter: list[int] = []
     for index, length in enumerate(lengths):
@@ -127,7 +124,7 @@ def _group(rows: Sequence[Fork], start: int, behind: list[int], multiple: int, d
     forked = any(row.branches for row in rows)
     return Group(
         torch.tensor(gather, device=device),
-        torch.tensor(scatter + behind, device=device),
+        torch.tensor(scatter, device=device),
         torch.stack([_visible(row, width) for row in rows]).unsqueeze(1).to(device) if forked else None,
     )
 
@@ -147,7 +144,7 @@ def _positions(row: Fork) -> list[int]:
 
 
 def _visible(row: Fork, width: int) -> Tensor:
-    """(T, T) bool: earlier tokens of the stem and of the own branch; padding sees the first token."""
+    """(W, W) bool: a token sees the earlier tokens of the stem and of its own branch; padding sees the stem."""
     owner = [0] * len(row.stem) + [index for index, b in enumerate(row.branches, 1) for _ in b]
     owners = torch.tensor(owner + [0] * (width - len(owner)))
     seen = (owners.unsqueeze(0) == 0) | (owners.unsqueeze(0) == owners.unsqueeze(1))

@@ -1,4 +1,7 @@
-"""Parquet as JSON lines, by a process that may die of it: see `unfold.py`. Row N is line N."""
+"""Reads Parquet as JSON lines, in a process of its own because a damaged file may end it: see `unfold.py`.
+
+Row N is line N.
+"""
 
 import json
 import os
@@ -16,7 +19,7 @@ MOST_BYTES = 256 << 20
 WAIT_S = 300.0
 _PROGRAM = Path(__file__).with_name("unfold.py")
 _REFUSED = 3
-# Nothing else of the environment is the business of a process that reads what strangers sent.
+# The process reads files from unknown senders, so it is given no other environment variables: they may hold keys.
 _PASSED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME")
 _QUIET = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -27,7 +30,7 @@ def is_parquet(data: bytes) -> bool:
 
 
 def parquet_text(data: bytes, name: str, first: int | None = None) -> str:
-    """The rows of a file as JSON lines; nulls are fields that a row does not have.
+    """The rows of a file as JSON lines; a null counts as a missing field.
 
     Args:
         data: The file.
@@ -35,7 +38,7 @@ def parquet_text(data: bytes, name: str, first: int | None = None) -> str:
         first: How many rows are wanted; None for all.
 
     Raises:
-        DatasetError: If the file is damaged, or becomes too large.
+        DatasetError: If the file is damaged, or too large once it is unpacked.
     """
     limits = (MOST_ROWS, MOST_VALUES, MOST_BYTES, first or 0)
     command = [sys.executable, "-P", str(_PROGRAM), *map(str, limits)]
@@ -45,25 +48,25 @@ def parquet_text(data: bytes, name: str, first: int | None = None) -> str:
             command, input=data, capture_output=True, check=False, env=environment, timeout=WAIT_S
         )
     except subprocess.TimeoutExpired:
-        raise _damaged(name, 1, f"it is not read after {WAIT_S:.0f} seconds") from None
+        raise _damaged(name, 1, f"reading it took more than {WAIT_S:.0f} seconds") from None
     row = done.stdout.count(b"\n") + 1
     if done.returncode == _REFUSED:
         refusal = json.loads(done.stderr)
-        raise _too_large(name, row, refusal["told"]) if refusal["large"] else _damaged(name, row, refusal["told"])
+        raise (_too_large if refusal["large"] else _damaged)(name, row, refusal["reason"])
     if done.returncode != 0:
-        raise _damaged(name, row, "the reader cannot go on, or would need too much memory")
+        raise _damaged(name, row, "the reader failed, or needed too much memory")
     return done.stdout.decode()
 
 
-def _too_large(name: str, row: int, told: str) -> DatasetError:
-    fault = Fault(f"line {row}", "", told, "split the file")
-    return DatasetError(f"{name}: {told}", faults=[fault], hint="Split the file.")
+def _too_large(name: str, row: int, reason: str) -> DatasetError:
+    fault = Fault(f"line {row}", "", reason, "split the file")
+    return DatasetError(f"{name}: {reason}", faults=[fault], hint="Split the file.")
 
 
-def _damaged(name: str, row: int, told: str) -> DatasetError:
-    fault = Fault(f"line {row}", "", told, "write the file again")
+def _damaged(name: str, row: int, reason: str) -> DatasetError:
+    fault = Fault(f"line {row}", "", reason, "write the file again")
     return DatasetError(
-        f"{name}: the Parquet file cannot be read from row {row} on: {told}",
+        f"{name}: the Parquet file cannot be read from row {row} on: {reason}",
         faults=[fault],
         hint="Write the file again, or upload JSON lines.",
     )

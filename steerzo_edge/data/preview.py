@@ -1,4 +1,4 @@
-"""Rows as the model will see them: text again, made from the tokens themselves, what is learned set apart."""
+"""Shows rows as the model will see them: text made from the tokens themselves, with what is learned set apart."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from itertools import groupby
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.tokenization import Choices, Questions, Targets, Tokenized, Tokens, tokenize
+from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.tokenization import Tokenized
+from steerzo_edge.data.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,7 @@ class Segment:
     """A run of tokens.
 
     Args:
-        text: What they say, special tokens included.
+        text: The tokens as text, special tokens included.
         target: Whether they are learned.
     """
 
@@ -28,13 +30,13 @@ class SeenRow:
     """A row.
 
     Args:
-        line: Where it began in its file, from 1.
-        segments: Its text, in order; of a plain text that became several sequences, the first.
-        options: All there is to choose from, for rows with options.
-        tokens: Of the segments together.
-        targets: Those of them that are learned.
+        line: The line of the file it began in, from 1.
+        segments: Its text, in order; of a plain text that became several sequences, the first sequence.
+        options: All texts to choose from, for rows with options.
+        tokens: Number of tokens of all segments.
+        targets: How many of these are learned.
         truncated: Whether the prompt was cut on the left.
-        sequences: How many the row became.
+        sequences: How many sequences the row became.
     """
 
     line: int
@@ -69,39 +71,26 @@ def preview(
 
 
 def _seen(line: int, data: Tokenized, tokenizer: PreTrainedTokenizerBase) -> SeenRow:
-    tokens, counted, options = _of(data)
+    row = data.learned(0)
     return SeenRow(
         line,
-        tuple(_segments(tokens, counted, tokenizer)),
-        tuple(_text(tokenizer, option) for option in options),
-        len(tokens),
-        sum(counted),
+        tuple(_segments(row.tokens, row.counted, tokenizer)),
+        tuple(_text(tokenizer, option) for option in data.options_of(0)),
+        len(row.tokens),
+        sum(row.counted),
         data.truncated > 0,
         len(data.rows),
     )
 
 
-def _of(data: Tokenized) -> tuple[Tokens, Sequence[bool], Sequence[Tokens]]:
-    """The first row's tokens with its right answer, which of them count, and its options."""
-    if isinstance(data, Targets):
-        return data.rows[0].tokens, data.rows[0].counted, ()
-    prompt = data.rows[0].prompt
-    if isinstance(data, Choices):
-        options, answer = data.options, data.options[data.rows[0].answer]
-    else:
-        assert isinstance(data, Questions)
-        options, answer = data.rows[0].choices, data.rows[0].choices[data.rows[0].answers[0]]
-    return prompt + answer, (False,) * len(prompt) + (True,) * len(answer), options
-
-
 def _segments(tokens: Tokens, counted: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> Iterator[Segment]:
-    """Each run's text is what it adds to the text before: some tokenizers drop a blank where a text begins."""
-    said, end = "", 0
+    """Each segment's text is what it adds to the text before: some tokenizers drop a blank where a text begins."""
+    shown, end = "", 0
     for target, run in groupby(counted):
         end += sum(1 for _ in run)
         text = _text(tokenizer, tokens[:end])
-        yield Segment(text[len(said) :], target)
-        said = text
+        yield Segment(text[len(shown) :], target)
+        shown = text
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> str:

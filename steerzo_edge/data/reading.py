@@ -1,6 +1,6 @@
-"""A file of rows to a Dataset, or one error that names every bad row: JSON lines, JSON, CSV or Parquet.
+"""Reads a file of rows (JSON lines, JSON, CSV or Parquet) into a Dataset, or raises one error naming every bad row.
 
-The format is found by looking at the fields, in a pass of its own, so that only examples are ever kept.
+The format is recognized by the fields, in a first pass of its own, so that only examples are ever kept in memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,10 +8,10 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from steerzo_edge.data.conversion import example_of
-from steerzo_edge.data.examples import Dataset, Example, Format, characters
+from steerzo_edge.data.examples import Dataset, Example
 from steerzo_edge.data.fields import Fields
-from steerzo_edge.data.formats import format_of, named_format
+from steerzo_edge.data.formats import kind_of
+from steerzo_edge.data.kinds import KINDS, RowKind, named_kind
 from steerzo_edge.data.parquet import is_parquet, parquet_text
 from steerzo_edge.data.rows import (
     Faults,
@@ -29,12 +29,13 @@ from steerzo_edge.data.tasks import BenchmarkTask, benchmark_task
 from steerzo_edge.errors import DatasetError, Fault, TaskError
 
 SHOWN_FAULTS = 100
-# Each answer to a passage is an example that holds all of it, so a small file may become a huge dataset. The
-# largest release, all of ReCoRD's training file, is about 100,000 examples of 200 million characters.
+# In some benchmarks each answer becomes an example that repeats its passage, so a small file may become a huge
+# dataset. The largest real one, ReCoRD's training file, is about 100,000 examples of 200 million characters.
 MOST_EXAMPLES = 1_000_000
 MOST_CHARACTERS = 256 << 20
-_ONE_TASK = "Leave the template and options out, or the benchmark task."
-_MAYBE_PLAIN = "Give every row a label, or name the format if the texts themselves are to be learned: format=plain."
+_ONE_TASK = "Leave out the template and options, or the benchmark task."
+# If no line is an object, no kind can be recognized; the file is read as this one, only to report the faults.
+_UNRECOGNIZED = KINDS["completion"]
 Source = Callable[[Faults], Iterator[Row]]
 ExamplesOf = Callable[[int, Mapping[str, Any], Faults], Iterable[Example]]
 
@@ -48,19 +49,19 @@ def read_dataset(
     format: str | None = None,
     first: int | None = None,
 ) -> Dataset:
-    """Parses a file.
+    """Reads a file.
 
     Args:
         data: Its bytes: Parquet, or UTF-8 text.
-        name: Its name; ".csv" is read as CSV, all other text by its first character.
+        name: Its name; ".csv" is read as CSV, any other text is recognized by its first character.
         task: How labelled rows are put to the model.
-        benchmark: The benchmark task whose release has these fields; None finds one of the formats by its fields.
-        format: The format, where it should not be found.
+        benchmark: The benchmark task whose published files have these fields; None reads one of the kinds of rows.
+        format: Name of the kind of rows; None recognizes it by the fields.
         first: How many rows to read; None reads and checks all.
 
     Raises:
         DatasetError: If it is empty, not text, of no known format, or has bad rows.
-        TaskError: If there is no such benchmark task, or it is given beside a template of one's own.
+        TaskError: If there is no such benchmark task, or a task or a format is given as well.
     """
     return _dataset(_source(data, name, first), name, task, benchmark, format, first)
 
@@ -73,7 +74,7 @@ def read_rows(
     benchmark: str | None = None,
     format: str | None = None,
 ) -> Dataset:
-    """The same for rows that came inside a JSON body; they are counted from 1.
+    """Reads rows that came inside a JSON body; they are numbered from 1.
 
     Raises:
         DatasetError: As `read_dataset`.
@@ -111,21 +112,20 @@ def _dataset(
         if format is not None:
             raise TaskError(f"the benchmark task {benchmark!r} brings its own format", hint="Name one of the two.")
         return _of_benchmark(source, name, benchmark_task(benchmark), first)
-    found = format_of(_bounded(source, Faults(), first), name) if format is None else named_format(format)
-    reading = _Reading(name, hint=_MAYBE_PLAIN if found == "classification" and format is None else None)
-    # Rows that are all faulty have no format; what is wrong with them is told all the same.
-    examples = reading.read(source, partial(_one, found or "completion"), first)
-    labelled = found == "classification"
+    recognized = kind_of(_bounded(source, Faults(), first), name) if format is None else None
+    kind = recognized or (_UNRECOGNIZED if format is None else named_kind(format))
+    reading = _Reading(name, hints=None if recognized is None else recognized.hints)
+    examples = reading.read(source, partial(_one, kind), first)
     return Dataset(
-        found or "completion",
+        kind.name,
         tuple(example for _, example in examples),
         tuple(line for line, _ in examples),
-        (task or Task()) if labelled else None,
+        (task or Task()) if kind.takes_task else None,
     )
 
 
-def _one(format: Format, line: int, row: Mapping[str, Any], faults: Faults) -> Iterator[Example]:
-    yield example_of(format, line, row, faults)
+def _one(kind: RowKind, line: int, row: Mapping[str, Any], faults: Faults) -> Iterator[Example]:
+    yield kind.read(Fields(row, line, faults))
 
 
 def _of_benchmark(source: Source, name: str, benchmark: BenchmarkTask, first: int | None) -> Dataset:
@@ -144,7 +144,7 @@ def _of_benchmark(source: Source, name: str, benchmark: BenchmarkTask, first: in
 
 
 def _bounded(source: Source, faults: Faults, first: int | None) -> Iterator[Row]:
-    """The rows, until there are too many of them or of their faults."""
+    """The rows, up to the limit of rows or of faults."""
     for count, (line, row) in enumerate(islice(source(faults), first), 1):
         if count > MOST_EXAMPLES:
             faults.append(Fault(f"line {line}", "", f"more than {MOST_EXAMPLES:,} rows", "split the file"))
@@ -155,11 +155,18 @@ def _bounded(source: Source, faults: Faults, first: int | None) -> Iterator[Row]
 
 
 class _Reading:
-    """Examples and faults so far; a row may give several examples, and one with a fault gives none."""
+    """Examples and faults so far.
 
-    def __init__(self, name: str, *, hint: str | None = None) -> None:
+    A row of a benchmark may give several examples; a row with a fault gives none.
+
+    Args:
+        name: What to call the file.
+        hints: As in `RowKind`.
+    """
+
+    def __init__(self, name: str, *, hints: Mapping[str, str] | None = None) -> None:
         self._name = name
-        self._hint = hint
+        self._hints = hints or {}
         self._faults = Faults()
         self._found: list[tuple[int, Example]] = []
         self._lines: set[int] = set()
@@ -169,7 +176,7 @@ class _Reading:
         """All examples, each with its line.
 
         Raises:
-            DatasetError: If there is a fault, or there are none.
+            DatasetError: If there is a fault, or no example.
         """
         for line, row in _bounded(source, self._faults, first):
             self._lines.add(line)
@@ -182,11 +189,11 @@ class _Reading:
         return self._found
 
     def _add(self, line: int, examples: Iterable[Example]) -> bool:
-        """Whether there may be more of them."""
+        """Adds a row's examples; False if they exceed the limits, so that reading must stop."""
         before = len(self._faults)
         found: list[tuple[int, Example]] = []
         for example in examples:
-            self._count, self._length = self._count + 1, self._length + characters(example)
+            self._count, self._length = self._count + 1, self._length + example.characters
             if self._count > MOST_EXAMPLES or self._length > MOST_CHARACTERS:
                 limit = f"{MOST_EXAMPLES:,} examples and {MOST_CHARACTERS:,} characters"
                 fix = "split the file, or shorten this row"
@@ -202,9 +209,9 @@ class _Reading:
         bad = {line_of(fault) for fault in faults}
         count = f"{'at least ' if self._faults.full else ''}{len(bad)} of {len(bad | self._lines)}"
         more = f" (the first {SHOWN_FAULTS} faults are listed)" if len(faults) > SHOWN_FAULTS else ""
-        unlabelled = all(fault.field == "label" and fault.found == "nothing" for fault in faults)
+        missing = {fault.field if fault.found == "nothing" else "" for fault in faults}
         return DatasetError(
             f"{self._name}: {count} rows cannot be used{more}; {faults[0]}",
             faults=faults[:SHOWN_FAULTS],
-            hint=self._hint if unlabelled else None,
+            hint=self._hints.get(missing.pop()) if len(missing) == 1 else None,
         )

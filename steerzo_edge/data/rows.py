@@ -1,7 +1,7 @@
-"""Text to rows: JSON lines, a JSON array or CSV, each with the line it began in. Its meaning is decided elsewhere.
+"""Text to rows: JSON lines, a JSON array or CSV; each row with the line it began in, its fields not yet checked.
 
-Bytes are decoded strictly: a binary file is refused, not guessed. Rows are made one at a time, because what JSON
-becomes in memory may be twenty times as large as its text.
+Bytes are decoded strictly, so a binary file is rejected. Rows are made one at a time, because parsed JSON may take
+twenty times as much memory as its text.
 """
 
 import csv
@@ -15,22 +15,22 @@ from steerzo_edge.errors import DatasetError, Fault
 
 Row = tuple[int, Mapping[str, Any]]
 MOST_FAULTS = 10_000
-# Of one row of JSON lines, and of a JSON array: both become objects before anything can be said about them.
+# Limits of one row of JSON lines and of a whole JSON array, applied before they are parsed into objects.
 MOST_ROW_CHARACTERS = 16 << 20
 MOST_ARRAY_CHARACTERS = 64 << 20
 _BLANK = re.compile(r"[ \t\n\r]*")
 
 
 class Faults(list[Fault]):
-    """What is wrong so far; a file of nothing but faults is not kept whole."""
+    """The faults found so far, at most `MOST_FAULTS`."""
 
     @property
     def full(self) -> bool:
-        """Whether no more are kept."""
+        """Whether the limit is reached."""
         return len(self) >= MOST_FAULTS
 
     def append(self, fault: Fault) -> None:
-        """Notes a fault, while there is room."""
+        """Adds a fault, unless the limit is reached."""
         if not self.full:
             super().append(fault)
 
@@ -63,25 +63,25 @@ def decoded(data: bytes, name: str) -> str:
 
 
 def json_rows(text: str, faults: Faults) -> Iterator[Row]:
-    """The objects of JSON lines; a line that is none is added to `faults`."""
+    """The objects of JSON lines; a line that is not a JSON object adds a fault."""
     number, end = 0, -1
     while end < len(text) and not faults.full:
         # Blank lines are skipped together: a file may hold millions of them.
-        start = _behind(text, end + 1)
+        start = _after_blanks(text, end + 1)
         number += 1 + text.count("\n", end + 1, start)
-        found = text.find("\n", start)
-        end = len(text) if found < 0 else found
+        newline = text.find("\n", start)
+        end = len(text) if newline < 0 else newline
         line = text[start:end]
         if not line.strip():
             continue
         if len(line) > MOST_ROW_CHARACTERS:
-            told = f"a line of {len(line):,} characters"
-            faults.append(Fault(f"line {number}", "", told, f"at most {MOST_ROW_CHARACTERS:,}, one object a line"))
+            found, fix = f"a line of {len(line):,} characters", f"at most {MOST_ROW_CHARACTERS:,}"
+            faults.append(Fault(f"line {number}", "", found, fix))
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            faults.append(Fault(f"line {number}", "", shown(line), f"one JSON object a line; {_told(error)}"))
+            faults.append(Fault(f"line {number}", "", shown(line), f"one JSON object a line; {_reason(error)}"))
             continue
         if isinstance(row, dict):
             if "\\u" not in line or is_text(row, number, faults):
@@ -91,10 +91,10 @@ def json_rows(text: str, faults: Faults) -> Iterator[Row]:
 
 
 def json_array_rows(text: str, faults: Faults, name: str) -> Iterator[Row]:
-    """The objects of a JSON array; a member that is none is added to `faults`, and so is where the JSON ends early.
+    """The objects of a JSON array; a member that is not an object adds a fault, and so does broken JSON.
 
     Raises:
-        DatasetError: If the array is so long that it should be JSON lines.
+        DatasetError: If the array is too long; JSON lines may be longer.
     """
     if len(text) > MOST_ARRAY_CHARACTERS:
         raise DatasetError(
@@ -103,7 +103,7 @@ def json_array_rows(text: str, faults: Faults, name: str) -> Iterator[Row]:
         )
     decoder = json.JSONDecoder()
     line, counted = 1, 0
-    place = _behind(text, text.index("[") + 1)
+    place = _after_blanks(text, text.index("[") + 1)
     closed = text.startswith("]", place)
     while not closed:
         line, counted = line + text.count("\n", counted, place), place
@@ -111,49 +111,45 @@ def json_array_rows(text: str, faults: Faults, name: str) -> Iterator[Row]:
             row, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             at = error.lineno if isinstance(error, json.JSONDecodeError) else line
-            faults.append(Fault(f"line {at}", "", shown(text[place : place + 61]), f"JSON; {_told(error)}"))
+            faults.append(Fault(f"line {at}", "", shown(text[place : place + 61]), f"JSON; {_reason(error)}"))
             return
         if not isinstance(row, dict):
             faults.append(Fault(f"line {line}", "", shown(row), "every member of the array must be a JSON object"))
         elif text.find("\\u", place, end) < 0 or is_text(row, line, faults):
             yield line, row
-        place = _behind(text, end)
+        place = _after_blanks(text, end)
         closed = text.startswith("]", place)
         if not closed and not text.startswith(",", place):
             line += text.count("\n", counted, place)
-            faults.append(
-                Fault(f"line {line}", "", shown(text[place : place + 61]), "a comma or ] must stand here")
-            )
+            faults.append(Fault(f"line {line}", "", shown(text[place : place + 61]), "write a comma or ] here"))
             return
-        place = place if closed else _behind(text, place + 1)
-    rest = _behind(text, place + 1)
+        place = place if closed else _after_blanks(text, place + 1)
+    rest = _after_blanks(text, place + 1)
     if rest < len(text):
         line += text.count("\n", counted, rest)
-        faults.append(
-            Fault(f"line {line}", "", shown(text[rest : rest + 61]), "nothing may stand behind the array")
-        )
+        faults.append(Fault(f"line {line}", "", shown(text[rest : rest + 61]), "nothing may follow the array"))
 
 
-def _behind(text: str, place: int) -> int:
+def _after_blanks(text: str, place: int) -> int:
     blank = _BLANK.match(text, place)
     return place if blank is None else blank.end()
 
 
-def _told(error: ValueError | RecursionError) -> str:
+def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
     return "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
 
 
 def is_text(row: Mapping[str, Any], line: int, faults: list[Fault]) -> bool:
-    """Whether all texts of a row that came as JSON can be written; if not, `faults` grows by one.
+    """Whether all strings of a row that came as JSON can be encoded as UTF-8; if not, adds a fault.
 
-    JSON's escapes may name half of a surrogate pair, which is no character: no file and no tokenizer takes it.
+    JSON's escapes can name half of a surrogate pair, which is not a character: no file and no tokenizer accepts it.
     """
     try:
         json.dumps(row, ensure_ascii=False, default=str).encode()
     except RecursionError:
-        faults.append(Fault(f"line {line}", "", "a value that is nested too deeply", "write it flatter"))
+        faults.append(Fault(f"line {line}", "", "a value that is nested too deeply", "nest it less deeply"))
         return False
     except UnicodeEncodeError as error:
         found = f"half of a surrogate pair, {error.object[error.start]!r}"
@@ -163,7 +159,7 @@ def is_text(row: Mapping[str, Any], line: int, faults: list[Fault]) -> bool:
 
 
 def csv_rows(text: str, faults: Faults) -> Iterator[Row]:
-    """The rows of CSV by the names in its header; a row of another length is added to `faults`."""
+    """The rows of CSV by the names in its header; a row of another length adds a fault."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     first = 1
@@ -182,19 +178,19 @@ def csv_rows(text: str, faults: Faults) -> Iterator[Row]:
         if header is None:
             header = [cell.strip() for cell in cells]
         elif len(cells) != len(header):
-            fix = f"the header names {len(header)}; quote a cell that holds a comma"
+            fix = f"the header has {len(header)}; quote a cell that holds a comma"
             faults.append(Fault(f"line {line}", "", f"{len(cells)} cells", fix))
         else:
             yield line, dict(zip(header, cells, strict=True))
 
 
 def line_of(fault: Fault) -> int:
-    """The line a fault of a row names."""
+    """The line that a row's fault is in."""
     return int(fault.where.rsplit(" ", 1)[-1])
 
 
 def shown(value: Any) -> str:
-    """A value as messages quote it, shortened."""
+    """A value as messages quote it, shortened to 60 characters."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
     except RecursionError:

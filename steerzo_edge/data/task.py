@@ -1,6 +1,6 @@
-"""How classification rows are put to the model: a prompt template, and a word or phrase for each label."""
+"""How labelled rows are put to the model: a prompt template, and a word or phrase for each label."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -9,7 +9,7 @@ from steerzo_edge.config import Config
 from steerzo_edge.errors import TaskError
 
 DEFAULT_TEMPLATE = "{text}\nLabel:"
-# The bound also makes pydantic refuse half of a surrogate pair, which no tokenizer takes.
+# The length limit also makes pydantic reject half of a surrogate pair, which no tokenizer accepts.
 Word = Annotated[str, Field(max_length=4000)]
 
 
@@ -48,7 +48,7 @@ class Task(Config):
         return self.template.replace("{text}", text)
 
     def answers(self, labels: Sequence[str]) -> dict[str, str]:
-        """The option of each label, with the blank that joins it to the prompt.
+        """The option word of each label, with the blank that joins it to the prompt.
 
         Args:
             labels: The classes that occur in the data.
@@ -67,3 +67,16 @@ class Task(Config):
             )
         joint = "" if self.template[-1:].isspace() else " "
         return {label: joint + answer for label, answer in chosen.items()}
+
+    @property
+    def tail(self) -> str:
+        """The blanks at the end of the template: they decide how an option is joined to the prompt."""
+        return self.template[len(self.template.rstrip()) :]
+
+    def bare(self, labels: Iterable[str]) -> "Task":
+        """The task of rows whose text is already the whole prompt, up to the blanks at its end.
+
+        Args:
+            labels: The classes, used as option words where the task names none.
+        """
+        return Task(template="{text}" + self.tail, options=self.options or {label: label for label in labels})

@@ -1,9 +1,9 @@
-"""Parquet on standard input to JSON lines on standard output: the program behind `parquet.py`.
+"""Parquet on standard input to JSON lines on standard output: the program that `parquet.py` runs.
 
-Runs in a process of its own and imports nothing of this package: pyarrow ends the whole process on some damaged
-files, and others are made to become larger than memory. So what a file says of itself is checked before it is read,
-what it becomes before it is unfolded (until then each different text is there once), and the system holds the
-process to its limits.
+It runs in a process of its own and imports nothing of this package: pyarrow ends the whole process on some damaged
+files, and others are made to grow larger than memory. So there are three checks: the sizes that the file states are
+checked before it is read; the real size of each batch is checked while repeated texts are still stored once; the
+operating system limits the memory and the processor time of the process.
 
     python -P unfold.py ROWS VALUES BYTES FIRST      most rows, values and bytes of values; rows wanted, 0 for all
 """
@@ -23,18 +23,18 @@ REFUSED = 3
 BATCH_ROWS = 256
 MEMORY_BYTES = 3 << 30
 PROCESSOR_S = 120
-# What pyarrow raises is partly Python's own: a text that is not UTF-8, a number without a name.
+# Some of the errors that pyarrow raises are Python's own: for text that is not UTF-8, an unknown type number.
 _ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may be at most.
+    """The largest file that is read.
 
     Args:
-        rows: Rows.
-        values: Values of all columns, as the file says.
-        bytes: Of all values, as the file says and as they are.
+        rows: Most rows.
+        values: Most values of all columns together, as the file states.
+        bytes: Most bytes of all values, both as the file states and as measured.
         first: Rows wanted; 0 for all.
     """
 
@@ -45,14 +45,14 @@ class Limits:
 
 
 class TooLarge(Exception):
-    """More than a file may be."""
+    """A file exceeds the limits."""
 
 
 def unfolded(data: bytes, limits: Limits) -> Iterator[dict[str, Any]]:
-    """The rows; nulls are fields that a row does not have, and columns that no text can hold give their type.
+    """The rows: nulls are left out; columns that are no text, number or truth value give their type instead.
 
     Raises:
-        TooLarge: In words.
+        TooLarge: If the file exceeds the limits; the message says which.
     """
     whole = parquet.ParquetFile(pa.BufferReader(data))
     _check_size(whole.metadata, limits)
@@ -97,7 +97,7 @@ def _is_plain(type: pa.DataType) -> bool:
 
 
 def _weight(array: pa.Array) -> int:
-    """Bytes of an array's values, repeated ones as often as they occur, without unfolding them."""
+    """Bytes of an array's values, counting repeated ones each time they occur, without making copies of them."""
     if pa.types.is_dictionary(array.type):
         return _sum(pc.binary_length(array.dictionary).take(array.indices)) + 8 * len(array)
     if pa.types.is_struct(array.type):
@@ -117,7 +117,7 @@ def _main(limits: Limits) -> int:
     written = 0
     try:
         for count, row in enumerate(unfolded(sys.stdin.buffer.read(), limits), 1):
-            # Control characters are written as six.
+            # JSON writes a control character as six characters, so the output may be larger than the values.
             written += sys.stdout.buffer.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             if written > 2 * limits.bytes:
                 raise TooLarge(f"more than {2 * limits.bytes:,} bytes as JSON lines")
@@ -126,8 +126,8 @@ def _main(limits: Limits) -> int:
         sys.stdout.buffer.flush()
     except (TooLarge, *_ERRORS) as error:
         sys.stdout.buffer.flush()
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        json.dump({"large": isinstance(error, TooLarge | MemoryError), "told": told}, sys.stderr)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        json.dump({"large": isinstance(error, TooLarge | MemoryError), "reason": reason}, sys.stderr)
         return REFUSED
     return 0
 

@@ -1,1 +1,1 @@
-"""Decoding for many requests at once, each with an adapter, a sampling and a length of its own."""
+"""Text generation for many requests at once, each with its own adapter, sampling settings and length."""

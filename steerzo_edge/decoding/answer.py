@@ -1,4 +1,4 @@
-"""An answer while it is made: tokens in, text that is certain out, and why it ends."""
+"""An answer that is being generated: takes tokens, gives text that can no longer change, and notes why it ended."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ class Generation:
     """A finished answer.
 
     Args:
-        text: Without what ended it.
-        finish_reason: "stop" for an end token or a stop text, "length" after max_new_tokens, "cancelled" if nobody
-            wanted the rest, "timeout" if it took too long.
+        text: The answer, without the end token or stop text.
+        finish_reason: "stop" after an end token or a stop text, "length" after max_new_tokens, "cancelled" if the
+            request was cancelled, "timeout" if it took too long.
         prompt_tokens: Length of the prompt.
-        completion_tokens: Tokens generated, one that ended it included.
-        logprobs: Of the text's tokens, if they were asked for; none of what ended it.
+        completion_tokens: Number of generated tokens, the end token included.
+        logprobs: Log-probabilities of the text's tokens, if requested; without those of the end token or stop text.
     """
 
     text: str
@@ -34,17 +34,17 @@ class Generation:
     logprobs: Logprobs = ()
 
 
-class Answer:
-    """Receives tokens, and gives the text that later tokens can neither change nor cut.
+class PartialAnswer:
+    """Takes tokens one by one, and gives the text that later tokens can neither change nor cut off.
 
     Args:
         tokenizer: Of the base.
         ends: Tokens that end a text.
-        sampling: Its stop texts and its length.
+        sampling: Gives the stop texts and the largest number of tokens.
 
     Attributes:
-        reason: Why it has ended; None while it goes on.
-        tokens: Those it has received.
+        reason: Why the answer ended; None until it has.
+        tokens: The tokens that it has taken.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int], sampling: Sampling) -> None:
@@ -63,10 +63,11 @@ class Answer:
 
         Args:
             token: Its id.
-            logprob: How likely it was, if that was asked for.
+            logprob: How likely it was, if requested.
 
         Returns:
-            The piece of text that is certain now, which may be empty; and the log-probabilities of its tokens.
+            The next piece of text that can no longer change, perhaps empty; and the log-probabilities of its
+            tokens.
         """
         self.tokens.append(token)
         if token in self._ends:
@@ -76,17 +77,17 @@ class Answer:
         self._extend(self._reader.put(token))
         if self.reason is None and len(self.tokens) >= self._sampling.max_new_tokens:
             return self.end("length")
-        return self._send(self._certain())
+        return self._send(self._certain_length())
 
     def end(self, reason: FinishReason) -> tuple[str, Logprobs]:
-        """Ends it from outside; returns the rest, as `put` does."""
+        """Ends the answer for a reason that its tokens do not show; returns the rest of the text, as `put` does."""
         self._extend(self._reader.end())
         self.reason = self.reason or reason
         text, logprobs = self._send(len(self._text))
         return text, logprobs + self._release(len(self._waiting))
 
     def finished(self, prompt_tokens: int) -> Generation:
-        """All of it, once it has ended.
+        """The whole answer; it must have ended.
 
         Args:
             prompt_tokens: Length of the prompt.
@@ -95,7 +96,7 @@ class Answer:
         return Generation(self._text, self.reason, prompt_tokens, len(self.tokens), tuple(self._logprobs))
 
     def _extend(self, text: str) -> None:
-        """Takes up new text, of which a stop text may cut something off."""
+        """Appends new text, and cuts it at the first stop text."""
         stops = self._sampling.stop
         before = len(self._text)
         self._text += text
@@ -107,7 +108,8 @@ class Answer:
             self._text, self.reason = self._text[: min(found)], "stop"
             self._waiting = [one for one in self._waiting if one.offset < len(self._text)]
 
-    def _certain(self) -> int:
+    def _certain_length(self) -> int:
+        """Characters that are not the beginning of a stop text that later tokens may complete."""
         end = len(self._text)
         if self.reason is None:
             for stop in self._sampling.stop:
@@ -123,7 +125,7 @@ class Answer:
         return piece, self._release(sum(one.offset < self._sent for one in self._waiting))
 
     def _release(self, count: int) -> Logprobs:
-        """The log-probabilities of the first tokens that wait for their text to be certain."""
+        """Takes the log-probabilities of the first `count` tokens that wait until their text is sent."""
         found = tuple(self._waiting[:count])
         del self._waiting[:count]
         self._logprobs += found

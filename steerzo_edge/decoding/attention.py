@@ -1,9 +1,9 @@
-"""Attention of tokens that have a past: chunks of some prompts, or one new token for each row of a pool.
+"""Attention of new tokens to cached ones: of chunks of prompts, or of one new token for each row of a pool.
 
-Each prompt's chunk goes through torch's own kernel, as if it were alone. The rows of a pool are attended to
-together, as two batched products over blocks in which every row begins at the first column: see `pool.py` for why
-a row's numbers are then its own. A call of torch's kernel for each row took 2 of the 11 ms of a step with 8 rows of
-the bundled base.
+Each prompt's chunk goes through torch's attention kernel in a call of its own. The rows of a pool are computed
+together, as two batched products over blocks in which every row begins at the first column; `cache_pool.py` says
+why a row's numbers then do not depend on the other rows. A call of the kernel for each row took 2 of the 11 ms of a
+step with 8 rows of the bundled base.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,22 +16,22 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 
 from steerzo_edge.decoding.cache import Chunk
-from steerzo_edge.decoding.pool import Pool
+from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.model.attention import attending
 
 NAME = "steerzo-rows"
 
 
 class _Forward:
-    """Whose forward it is, and which layer comes next."""
+    """The state of one forward: the caches, and the layer that comes next."""
 
-    def __init__(self, past: Sequence[Chunk] | Pool) -> None:
+    def __init__(self, past: Sequence[Chunk] | CachePool) -> None:
         self.past = past
         self.layer = 0
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def mask(self, tokens: int, seen: int, window: int | None, device: torch.device) -> Tensor:
-        """`_mask`, which most layers share."""
+        """The mask of `_mask`; it is computed once for all layers with the same window."""
         key = tokens, seen, window
         if key not in self._masks:
             self._masks[key] = _mask(*key, device)
@@ -42,12 +42,12 @@ _forward: ContextVar[_Forward] = ContextVar("forward")
 
 
 @contextmanager
-def attention_to(past: Sequence[Chunk] | Pool, config: PretrainedConfig) -> Iterator[None]:
-    """Inside the block, one forward of a model with this config goes on with these rows; they grow.
+def attention_to(past: Sequence[Chunk] | CachePool, config: PretrainedConfig) -> Iterator[None]:
+    """Lets one forward of a model inside the block attend to these caches, and extends them.
 
     Args:
-        past: Chunks of prompts, one behind the other in one row of tokens, or rows with one new token each.
-        config: The model's; its choice of attention is put back afterwards.
+        past: Chunks of prompts, concatenated into one row of tokens, or rows with one new token each.
+        config: The model's; its attention implementation is restored afterwards.
     """
     with attending(config, NAME, _forward, _Forward(past)):
         yield
@@ -65,11 +65,11 @@ def _attend(
     softcap: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What `transformers` calls: query (n, H, q, d), key and value (n, Hkv, q, d) to (n, q, H, d)."""
+    """The attention that `transformers` calls: query (n, H, q, d), key and value (n, Hkv, q, d) to (n, q, H, d)."""
     forward = _forward.get()
     layer, forward.layer = forward.layer, forward.layer + 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if isinstance(forward.past, Pool):
+    if isinstance(forward.past, CachePool):
         k, v = forward.past.extend(layer, key, value)
         return _of_rows(query, k, v, forward.past.hidden(sliding_window), scale, softcap), None
     found = []
@@ -88,10 +88,10 @@ def _attend(
 def _of_rows(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, cap: float | None) -> Tensor:
     """(n, H, 1, d), (n, Hkv, W, d), (n, Hkv, W, d) to (n, 1, H, d).
 
-    In float32 on a CPU: there the bf16 product's last bit was seen to depend on the other rows.
+    On a CPU it is computed in float32: the last bit of a bf16 product there was seen to depend on the other rows.
     """
     count, shared, width, depth = k.shape
-    # Query heads that share a key head are its queries: there is no order among them.
+    # Query heads that share a key head become its queries: attention does not depend on the order of queries.
     q = q.reshape(count, shared, -1, depth)
     if q.device.type != "cpu" and cap is None:
         found = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=~hidden, scale=scale)
@@ -114,7 +114,7 @@ def _of_chunk(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 
 
 def _mask(tokens: int, seen: int, window: int | None, device: torch.device) -> Tensor:
-    """(q, s) bool: which of s tokens each of the last q may look at."""
+    """(q, s) bool: which of s tokens each of the last q may attend to."""
     asking = torch.arange(seen - tokens, seen, device=device)[:, None]
     places = torch.arange(seen, device=device)
     visible = places <= asking

@@ -1,11 +1,11 @@
-"""The keys and values of one prompt while it is read; `pool.py` has those of the rows that are decoded."""
+"""The keys and values of one prompt while it is read; `cache_pool.py` holds those of the rows that are decoded."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from steerzo_edge.data.tokenization import Tokens
+from steerzo_edge.data.tokens import Tokens
 
 ROOM = 64
 
@@ -14,8 +14,8 @@ class RowCache:
     """Keys and values of the tokens of one row.
 
     Attributes:
-        length: Tokens that every layer has; a forward's own tokens are counted when it has ended.
-        layers: Each layer's keys and values, (Hkv, room, d); what lies behind `length` means nothing.
+        length: Number of tokens that every layer holds; the tokens of a forward are counted after it.
+        layers: Each layer's keys and values, (Hkv, room, d); columns from `length` on are undefined.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class RowCache:
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes a layer's keys and values behind those of the tokens before.
+        """Appends a layer's keys and values of new tokens.
 
         Args:
             layer: From 0.
             keys: (Hkv, q, d) of q new tokens.
-            values: (Hkv, q, d), where d may be another.
+            values: (Hkv, q, d); d may differ from that of the keys.
 
         Returns:
             The layer's keys and values of all length + q tokens, as views.
@@ -45,7 +45,7 @@ class RowCache:
 
     @property
     def bytes(self) -> int:
-        """Memory it takes now."""
+        """Bytes that it takes now."""
         return sum(block.nbytes for kept in self.layers for block in kept)
 
     def _grown(self, block: Tensor, end: int) -> Tensor:
@@ -59,8 +59,8 @@ class Chunk:
     """Tokens of one prompt that are read in one forward.
 
     Args:
-        cache: What has been read of it before.
-        tokens: That come next; not empty.
+        cache: Holds the tokens of the prompt that were read before.
+        tokens: The next tokens of the prompt; not empty.
     """
 
     cache: RowCache
@@ -68,7 +68,7 @@ class Chunk:
 
 
 def blocks_of(tokens: int) -> int:
-    """For how many tokens a row holds memory that has so many: a multiple of ROOM."""
+    """Number of tokens that a row of so many tokens has memory for: the next multiple of ROOM."""
     return -(-tokens // ROOM) * ROOM
 
 

@@ -1,17 +1,17 @@
-"""Text from the base with any adapter, one prompt at a time, streamed as it comes: a batch of one row."""
+"""Generates text with the base and any adapter for one prompt, streamed: batched decoding with one row."""
 
 from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Message
-from steerzo_edge.data.tokenization import answer_tokens, chat_text, prompt_tokens
+from steerzo_edge.data.tokens import answer_tokens, chat_text, prompt_tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import GREEDY, Sampling
 from steerzo_edge.errors import InputError, PromptTooLongError
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 __all__ = ["FinishReason", "Generation", "Sampling", "encode_prompt", "generate"]
 
@@ -25,15 +25,15 @@ def generate(
     on_text: Callable[[str], None] = lambda text: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Generation:
-    """Answers a prompt or a conversation.
+    """Generates the answer to a prompt or a conversation.
 
     Args:
         base: The frozen model.
-        prompt: A text to go on with, or the turns of a conversation.
+        prompt: A text to continue, or the turns of a conversation.
         adapter: Patches of one version; None is the bare base.
         sampling: How tokens are chosen.
-        on_text: Given each piece of the answer as soon as it is certain.
-        cancelled: Asked after every token; True ends the answer.
+        on_text: Called with each piece of the answer as soon as it can no longer change.
+        cancelled: Called after every token; True ends the answer.
 
     Raises:
         InputError: If the prompt is empty, or a conversation does not fit the chat template.
@@ -60,18 +60,18 @@ def encode_prompt(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> tuple[int, ...]:
-    """The tokens of a prompt, checked against the context. May be called from any thread with its own tokenizer.
+    """Encodes a prompt and checks it against the context. Any thread may call it with its own tokenizer.
 
     Args:
-        base: Whose context it is.
-        prompt: A text to go on with, or the turns of a conversation.
+        base: The base whose context must hold prompt and answer.
+        prompt: A text to continue, or the turns of a conversation.
         max_new_tokens: Tokens that the answer needs.
         tokenizer: A copy of the base's; by default the base's own.
 
     Raises:
-        InputError: If it is empty or does not fit the chat template.
-        PromptTooLongError: If it and the answer exceed the context; without encoding it, if it has more characters
-            than the longest tokens could hold.
+        InputError: If the prompt is empty or does not fit the chat template.
+        PromptTooLongError: If prompt and answer exceed the context. A prompt with more characters than a context
+            full of the longest token is refused before it is encoded.
     """
     tokenizer = base.tokenizer if tokenizer is None else tokenizer
     is_text = isinstance(prompt, str)

@@ -1,4 +1,4 @@
-"""Prompts on their way into the cache: which of them a step reads, and how far."""
+"""Prompts that are being read into caches: which of them a step reads, and how many of their tokens."""
 
 from collections.abc import Iterable
 
@@ -6,17 +6,19 @@ from torch import Tensor
 
 from steerzo_edge.decoding.cache import Chunk, RowCache
 from steerzo_edge.decoding.row import Row
-from steerzo_edge.model.bank import rows
+from steerzo_edge.model.routes import rows
 
 
 class Reading:
-    """Tokens that are being read for one row, or for several that begin alike.
+    """A prompt that is being read, for one request or for several with the same tokens and adapter.
 
     Args:
-        row: The first of them.
+        row: The first of these requests.
 
     Attributes:
-        scores: (1, V) logits behind the last token that has been read.
+        tokens: The tokens to read: the prompt, and of a request that was parked also its answer so far.
+        rows: The requests.
+        scores: (1, V) logits after the last token that was read; None before the first.
     """
 
     def __init__(self, row: Row) -> None:
@@ -28,34 +30,35 @@ class Reading:
         self.scores: Tensor | None = None
 
     def takes(self, row: Row) -> bool:
-        """Whether the row begins alike; then it is one more of these from now on."""
-        alike = row.request.adapter is self.adapter and row.so_far == self.tokens
-        if alike:
+        """Adds a row if it has the same tokens and adapter; returns whether it has."""
+        same = row.request.adapter is self.adapter and row.so_far == self.tokens
+        if same:
             self.rows.append(row)
-        return alike
+        return same
 
     @property
     def rest(self) -> int:
-        """Tokens still to be read."""
+        """Number of tokens that are not read yet."""
         return len(self.tokens) - self.cache.length
 
     def chunk(self, most: int) -> Chunk:
-        """What is read next.
+        """The next tokens to read.
 
         Args:
-            most: Tokens of a chunk; only the last has fewer.
+            most: Number of tokens in a chunk; only the last has fewer.
         """
         return Chunk(self.cache, self.tokens[self.cache.length : self.cache.length + most])
 
 
 def next_of(readings: Iterable[Reading], most: int) -> list[Reading]:
-    """Those of which a step reads a chunk: the first, and of the others, in turn, all that still fit.
+    """Chooses the prompts of which a step reads a chunk: the first, and all others, in order, whose chunk still
+    fits.
 
-    A chunk is never cut to fit: where a prompt is cut depends on its own length only.
+    A chunk is never shortened to fit: where a prompt is cut depends on its own length alone.
 
     Args:
-        readings: In turn; not empty.
-        most: Tokens of a chunk, and of all of them.
+        readings: In the order of their turns; not empty.
+        most: Most tokens of a chunk, and of all chunks together.
     """
     taken: list[Reading] = []
     room = most

@@ -1,23 +1,23 @@
-"""A request on its way through the decoder: what is asked, what each step brings, and what must outlive a step."""
+"""A request in the decoder: its settings, the pieces that steps produce, and its state between two steps."""
 
 from dataclasses import dataclass
 
-from steerzo_edge.data.tokenization import Tokens
-from steerzo_edge.decoding.answer import Answer, FinishReason, Generation, Logprobs
+from steerzo_edge.data.tokens import Tokens
+from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs, PartialAnswer
 from steerzo_edge.decoding.logprobs import TokenLogprob
 from steerzo_edge.decoding.sampling import Chooser, Sampling
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be answered.
+    """A prompt, and how it is answered.
 
     Args:
-        tokens: Of the prompt; not empty, and with the answer no longer than the context.
+        tokens: The prompt's tokens; not empty, and together with the answer no longer than the context.
         sampling: How tokens are chosen.
-        adapter: Patches of one version that nobody changes while the request lives; None is the bare base.
+        adapter: Patches of one version, which must not change until the request ends; None is the bare base.
     """
 
     tokens: Tokens
@@ -26,21 +26,21 @@ class Request:
 
     @property
     def longest(self) -> int:
-        """Tokens of prompt and answer, if nothing ends it early."""
+        """Most tokens of prompt and answer together."""
         return len(self.tokens) + self.sampling.max_new_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a step has brought to one request.
+    """What one step produced for one request.
 
     Args:
-        ticket: As `Decoder.add` gave it.
-        text: Goes on where the piece before ended; may be empty.
+        ticket: The number that `Decoder.add` returned for the request.
+        text: Continues the text of the piece before; may be empty.
         tokens: How many tokens the answer has now.
-        made: All of the answer, with its last piece; None before.
-        logprobs: Of the text's tokens, if they were asked for.
-        error: What the request failed with, which is its last piece; None if all is well.
+        made: The whole answer, in its last piece; None in earlier ones.
+        logprobs: Log-probabilities of the text's tokens, if requested.
+        error: The exception that ended the request, in its last piece; None otherwise.
     """
 
     ticket: int
@@ -52,11 +52,11 @@ class Piece:
 
 
 class Row:
-    """A request and its answer so far; its keys and values are elsewhere, and can be made again from this.
+    """A request and its answer so far; its keys and values are kept elsewhere and can be computed again from it.
 
     Args:
-        ticket: Its number.
-        request: What is asked.
+        ticket: The number of the request.
+        request: The prompt, and how it is answered.
         base: The frozen model.
     """
 
@@ -64,24 +64,24 @@ class Row:
         self.ticket = ticket
         self.request = request
         self.chooser = Chooser(request.sampling, base.device)
-        self.answer = Answer(base.tokenizer, base.end_tokens, request.sampling)
+        self.answer = PartialAnswer(base.tokenizer, base.end_tokens, request.sampling)
 
     @property
     def so_far(self) -> Tokens:
-        """The tokens of prompt and answer."""
+        """The tokens of the prompt, and of the answer so far."""
         return (*self.request.tokens, *self.answer.tokens) if self.answer.tokens else self.request.tokens
 
     def put(self, token: int, logprob: TokenLogprob | None) -> Piece:
-        """Takes the token that `chooser` chose."""
+        """Appends the token that `chooser` chose; returns the piece of this step."""
         self.chooser.taken()
         return self._piece(*self.answer.put(token, logprob))
 
     def end(self, reason: FinishReason) -> Piece:
-        """Ends it; returns its last piece."""
+        """Ends the answer; returns its last piece."""
         return self._piece(*self.answer.end(reason))
 
     def fail(self, error: Exception) -> Piece:
-        """Its last piece, where something else than an answer came of it."""
+        """The last piece of a request that an error ended."""
         return Piece(self.ticket, "", len(self.answer.tokens), error=error)
 
     def _piece(self, text: str, logprobs: Logprobs) -> Piece:

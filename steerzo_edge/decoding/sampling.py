@@ -1,8 +1,8 @@
-"""Which token comes next.
+"""Chooses the next token of a row.
 
-Sampling uses a generator of each request's own: Gumbel noise is added to the processed scores, and the largest
-wins, which draws from exactly the distribution they define. So a seeded request gives the same text again whatever
-else is in its batch, and nothing else in the process shares or disturbs its randomness.
+Each request has its own generator. Gumbel noise is added to the processed scores and the largest is taken, which
+draws from exactly the distribution that the scores define. So a request with a seed gives the same text again
+whatever other requests are in the batch, and other code in the process cannot change its randomness.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class Sampling:
         top_p: Keep the smallest set of tokens with this much probability.
         top_k: Keep this many likeliest tokens; 0 keeps all.
         stop: Texts that end the answer; they are not part of it.
-        seed: Of the sampling.
-        logprobs: Of how many of the likeliest tokens log-probabilities are told, beside the chosen one's; None is
-            of none at all.
+        seed: Of the generator.
+        logprobs: For how many of the likeliest tokens log-probabilities are returned, besides the chosen one's;
+            None returns no log-probabilities.
     """
 
     max_new_tokens: int = 128
@@ -45,7 +45,7 @@ class Chooser:
     """Chooses the tokens of one request.
 
     Args:
-        sampling: Its settings.
+        sampling: The settings of the request.
         device: Where scores are.
     """
 
@@ -63,7 +63,8 @@ class Chooser:
         self._generator = torch.Generator(device).manual_seed(sampling.seed)
 
     def weighed(self, scores: Tensor) -> Tensor:
-        """Scores whose largest is the token to take; the same again until it is taken, should a step fail.
+        """Scores whose largest is the token to take. Calls before `taken` give the same, so a failed step can be
+        repeated.
 
         Args:
             scores: (1, V) float32 logits.
@@ -78,7 +79,7 @@ class Chooser:
         return scores - torch.log(-torch.log(self._noise.clamp(1e-20, 1 - 1e-7)))
 
     def taken(self) -> None:
-        """The token is part of the answer: the next one has noise of its own."""
+        """Notes that the token became part of the answer: the next call of `weighed` draws new noise."""
         self._noise = None
 
     @property
@@ -88,7 +89,7 @@ class Chooser:
 
 
 def chosen(scores: Tensor, choosers: Sequence[Chooser]) -> list[int]:
-    """The next token of each row; waits for the device once.
+    """Chooses the next token of each row; waits for the device once.
 
     Args:
         scores: (n, V) logits.

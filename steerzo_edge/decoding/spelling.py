@@ -1,4 +1,4 @@
-"""The bytes that a token stands for. A token may be a part of a character, so its text alone would not do."""
+"""The bytes that a token stands for; its text is not enough, since a token may be a part of a character."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 
 class Spelling:
-    """Spells the tokens of one tokenizer, by how its decoder joins them.
+    """Spells the tokens of one tokenizer, by the rules of its decoder.
 
     Args:
         tokenizer: Of the base.
@@ -29,7 +29,7 @@ class Spelling:
         self._special = set(tokenizer.all_special_ids)
 
     def bytes(self, token: int) -> bytes:
-        """What a token is written as; special tokens by their names."""
+        """The bytes of a token; a special token is spelled by its name."""
         piece = str(self._tokenizer.convert_ids_to_tokens(token))
         if token in self._special:
             return piece.encode()
@@ -52,7 +52,7 @@ def _parts(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @cache
 def _letters() -> dict[str, int]:
-    """Byte-level vocabularies write each byte as a visible letter: its own, or the next from 256 on."""
+    """The byte of each letter in byte-level vocabularies: visible bytes are their own, others follow from 256."""
     own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in own]
     return {chr(byte): byte for byte in own} | {chr(256 + place): byte for place, byte in enumerate(others)}

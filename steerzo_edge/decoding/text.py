@@ -1,14 +1,15 @@
-"""Tokens to text, as they come, in constant time for each.
+"""Decodes tokens to text one by one, in constant time per token.
 
-Decoding all tokens again for each new one takes a quarter of a second a token towards the end of a long answer.
-Only a tail is decoded here: a few tokens whose text is known already, as context, and the new ones behind them.
+Decoding all tokens again for each new one takes a quarter of a second per token near the end of a long answer. Only
+a tail is decoded here: a few tokens whose text is already known, as context, and the new ones after them.
 
     tokens   ... o o o o [c c c c n n n]
-    text     ... settled |known .|new      what `put` returns, unless it ends within a character
+    text     ... settled |known .|new      `put` returns the new text, unless it ends within a character
 
 Context is needed because a token's text depends on its neighbours (a leading space is dropped at the start of a
-text, one character may be several tokens). It begins where its text is how the longer text ends, so never within
-a character. A run of bytes that is no UTF-8 may be marked by other numbers of marks than if all were decoded.
+text, and one character may be several tokens). Context begins at a token from which the decoded text is the end of
+the longer text, so never within a character. Bytes that are not valid UTF-8 become replacement marks; their number
+may differ from that in a decoding of all tokens.
 """
 
 from typing import Final
@@ -16,14 +17,14 @@ from typing import Final
 from transformers import PreTrainedTokenizerBase
 
 MARK: Final = "\ufffd"
-# Tokens that may lack a part of their character, and marks that may stand for it: all its bytes but the last.
+# A character has up to 4 bytes: at most 3 tokens, and 3 marks for them, wait for the rest of their character.
 MOST_WAITING = 3
 CONTEXT = 4
 LONGEST = 24
 
 
 class Text:
-    """The text of tokens that come one by one; once returned, it does not change.
+    """The text of tokens that are put in one by one; text that was returned does not change.
 
     Args:
         tokenizer: Of the base.
@@ -36,14 +37,14 @@ class Text:
         self._waiting = 0
 
     def put(self, token: int) -> str:
-        """Takes the next token; returns the text that is certain now, which may be empty."""
+        """Takes the next token; returns the new text that can no longer change, perhaps empty."""
         self._tail.append(token)
         text = self._decoded(self._tail)
         certain = len(text)
         if text.endswith(MARK):
             self._waiting += 1
             marks = min(MOST_WAITING, len(text) - len(text.rstrip(MARK)))
-            # Some tokenizers mark a whole run of bytes, good ones too, while its last character is broken.
+            # Some tokenizers mark all bytes of a run, valid ones too, until its last character is complete.
             certain = self._known if self._waiting <= MOST_WAITING else certain - marks
         else:
             self._waiting = 0
@@ -54,13 +55,13 @@ class Text:
         return new
 
     def end(self) -> str:
-        """No token comes any more; returns what has waited, broken characters included."""
+        """Ends the text; returns the rest, incomplete characters included."""
         new = self._decoded(self._tail)[self._known :]
         self._known += len(new)
         return new
 
     def _shorten(self, text: str) -> None:
-        """Keeps a few tokens as context, if there is a place to cut at; after a long run of none, cuts anywhere."""
+        """Cuts the tail to a few tokens of context at a valid place; when it is too long, at any place."""
         unknown = len(text) - self._known
         for size in range(CONTEXT, LONGEST):
             tail = self._tail[-size:]

@@ -1,7 +1,7 @@
-"""Whether back-propagation would serve better, in plain words.
+"""Says in a sentence whether back-propagation would be the better choice.
 
-Exact gradients usually need 10 to 100 times fewer steps than zeroth-order estimates (arXiv:2510.03425): where they
-fit into memory and the objective has one, they should be used.
+Exact gradients usually need 10 to 100 times fewer steps than zeroth-order estimates (arXiv:2510.03425). If they fit
+into memory and the objective has a gradient, they should be used.
 """
 
 import psutil
@@ -10,13 +10,13 @@ import torch
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.estimate.anatomy import anatomy
 from steerzo_edge.estimate.cgroup import cgroup_free_bytes
-from steerzo_edge.estimate.needs import Estimate, estimate
+from steerzo_edge.estimate.memory import MemoryEstimate, estimate
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.model.base import Base
 from steerzo_edge.settings.profile import Profile
 
 GIB = 1 << 30
-# An estimate may be off by a quarter; what is said to fit should fit.
+# An estimate may be off by a quarter, so back-propagation is said to fit only with this share of the free memory.
 SAFE = 0.8
 LEAN = "batch.probes_per_forward 1 and batch.prefix_memory_mib 0"
 SMALLER = "lower batch.examples or batch.max_tokens, or choose a smaller base"
@@ -24,11 +24,11 @@ FEWER = "exact gradients usually need 10-100 times fewer steps (arXiv:2510.03425
 
 
 def free_bytes(device: torch.device, loaded: int = 0) -> int:
-    """What a run may use on a device: free memory within a container's limit, and what the base holds.
+    """Bytes that a run may use on a device: free memory within a container's limit, and the loaded base's own.
 
     Args:
-        device: Where the run is to be.
-        loaded: Bytes of the base's weights, if they are loaded; on CUDA torch knows by itself.
+        device: The device of the run.
+        loaded: Bytes of the base's weights, if they are loaded; not needed on CUDA, where torch counts them.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
@@ -37,22 +37,17 @@ def free_bytes(device: torch.device, loaded: int = 0) -> int:
     return loaded + (available if limited is None else min(available, limited))
 
 
-def has_gradient(profile: Profile) -> bool:
-    """Whether the profile's objective can be differentiated."""
-    return getattr(profile.objective, "kind", "likelihood") == "likelihood"
-
-
-def advice(found: Estimate, free: int, *, differentiable: bool) -> str:
-    """What the numbers say about the choice of method.
+def advice(found: MemoryEstimate, free: int, *, differentiable: bool) -> str:
+    """Says what the memory needs mean for the choice between zeroth-order and back-propagation.
 
     Args:
-        found: The needs.
+        found: The memory needs of both.
         free: Bytes that may be used.
         differentiable: Whether the objective has a gradient.
     """
     room = f"{_gib(free)} are free"
     if not differentiable:
-        return f"The objective has no gradient, so back-propagation is no choice; {room}. {_own(found, free)}"
+        return f"The objective has no gradient, so back-propagation is not possible; {room}. {_own(found, free)}"
     needs = f"Back-propagation would need about {_gib(found.exact.total)} and {room}"
     checkpointed = _gib(found.checkpointed.total)
     if found.exact.total <= SAFE * free:
@@ -63,19 +58,19 @@ def advice(found: Estimate, free: int, *, differentiable: bool) -> str:
 
 
 def advice_for(base: Base, profile: Profile, *data: Tokenized) -> str:
-    """The advice for a run on a base that is loaded.
+    """Gives the advice for a run on a loaded base.
 
     Args:
         base: The frozen model.
         profile: The settings.
-        *data: Tokenized training rows, and those for validation.
+        *data: Tokenized training rows, and validation rows if there are any.
     """
     work = work_of(profile, base.context_length, *data)
     found = estimate(profile, anatomy(base.model.config), work, device=base.device.type)
-    return advice(found, free_bytes(base.device, found.weights), differentiable=has_gradient(profile))
+    return advice(found, free_bytes(base.device, found.weights), differentiable=profile.objective.differentiable)
 
 
-def _own(found: Estimate, free: int) -> str:
+def _own(found: MemoryEstimate, free: int) -> str:
     whole, lean = found.zeroth_order.total, found.lean.total
     if whole <= free:
         return f"Zeroth-order is what fits: about {_gib(whole)}."

@@ -1,7 +1,7 @@
-"""What a model is made of, from its config alone: the layers are built without storage and looked at.
+"""The sizes of a model, from its config alone: its layers are built without storage and inspected.
 
-That gives every weight exactly, whatever the family calls it; `optimum` knows what the number of heads is called.
-Experts that are kept as one stacked tensor are not known: they count as weights that are not quantized.
+That gives the size of every weight exactly, whatever its name in the model family; `optimum` knows the family's
+name for the number of heads. Experts that are stored as one stacked tensor count as weights that are not quantized.
 """
 
 from copy import deepcopy
@@ -10,20 +10,15 @@ from dataclasses import dataclass
 import torch
 from optimum.utils import NormalizedConfigManager
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from steerzo_edge.model.building import building
-from steerzo_edge.model.hub import explained, hub_token
 from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
-from steerzo_edge.model.load import source_of
-from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.model.quantization import STORAGES, Quantization
+from steerzo_edge.model.sources.registry import source_of
 
-# Bytes of a quantized weight: the code, and the scale of its block of 64. Double quantization keeps that scale in
-# one byte, and a float32 for 256 of those. GPTQ: mostly 4 bits,
-# with scale and zero for groups of 128.
-WEIGHT_BYTES = {"nf4": 0.5 + (1 + 4 / 256) / 64, "fp4": 0.5 + 4 / 64, "int8": 1.0, "gptq": 0.5 + 2.5 / 128}
-# What families call the layers that lead back to the residual stream.
-GIVE_BACK = {"o_proj", "out_proj", "dense", "c_proj", "down_proj", "fc2", "fc_out", "dense_4h_to_h", "wo", "w2"}
+# Names, in various model families, of the layers whose output is added to the residual stream.
+OUTPUT_LAYERS = {"o_proj", "out_proj", "dense", "c_proj", "down_proj", "fc2", "fc_out", "dense_4h_to_h", "wo", "w2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,7 @@ class Projection:
         name: Dotted.
         inputs: D.
         outputs: O.
-        gives_back: Whether it leads from inside attention or MLP back to the residual stream.
+        gives_back: Whether its output is added to the residual stream: the last layer of an attention or an MLP.
     """
 
     name: str
@@ -44,12 +39,12 @@ class Projection:
 
     @property
     def module(self) -> str:
-        """Dotted name of what it is a part of."""
+        """Dotted name of the module that it is a part of."""
         return self.name.rpartition(".")[0]
 
     @property
     def in_attention(self) -> bool:
-        """Whether that is an attention."""
+        """Whether that module is an attention."""
         return "attn" in self.module or "attention" in self.module
 
 
@@ -60,17 +55,17 @@ class Anatomy:
     Args:
         layers: Decoder layers.
         hidden: Width of the residual stream.
-        queries: Query heads times their width.
-        keys: Key heads times their width.
-        heads: Query heads.
+        queries: Number of query heads times their width.
+        keys: Number of key heads times their width.
+        heads: Number of query heads.
         intermediate: Width inside the MLP.
         gated: Whether the MLP is a product of two branches.
-        activation: What the config calls its activation.
+        activation: The name of the activation in the config.
         norms: Widths of the norms of one layer, for one token.
         float32_norms: Whether norms are computed on a float32 copy (RMS norms of `transformers`).
         vocabulary: V.
         projections: Every linear layer of the decoder, lowest first.
-        others: Numbers in all other weights; a tied head counts once.
+        others: Size of all other weights together; a tied head counts once.
     """
 
     layers: int
@@ -88,46 +83,45 @@ class Anatomy:
     others: int
 
     def weight_bytes(self, quantization: Quantization, itemsize: int) -> int:
-        """The frozen base.
+        """Bytes of the frozen base.
 
         Args:
             quantization: Of the decoder's linear layers; everything else stays in the compute type.
             itemsize: Bytes of the compute type.
         """
         linear = sum(projection.inputs * projection.outputs for projection in self.projections)
-        scales = 4 * sum(projection.outputs for projection in self.projections) if quantization == "int8" else 0
-        return round(linear * WEIGHT_BYTES.get(quantization, itemsize)) + scales + self.others * itemsize
+        storage = STORAGES[quantization]
+        scales = storage.bytes_per_output * sum(projection.outputs for projection in self.projections)
+        return round(linear * storage.bytes_per_weight(itemsize)) + scales + self.others * itemsize
 
     @property
     def largest_weight(self) -> int:
-        """Numbers in the largest linear layer: what a quantized product expands for a moment."""
+        """Size of the largest linear layer, which a quantized product expands for a moment."""
         return max(projection.inputs * projection.outputs for projection in self.projections)
 
 
 def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
-    """A base's config: read from disk, or fetched from the hub without its weights.
+    """Loads a base's config from disk, or from the hub without the weights.
 
     Args:
-        name: As `load_base` takes it.
+        name: As in `load_base`.
         revision: Commit, tag or branch of a hub model.
 
     Raises:
-        BaseModelError: If there is none, or the hub cannot be reached.
+        BaseModelError: If there is no such model, or the hub cannot be reached.
     """
-    source = source_of(name)
+    source = source_of(name, revision)
     try:
-        return AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=False, token=hub_token(source)
-        )
+        return source.config()
     except (OSError, ValueError) as error:
-        raise explained(error, name, revision, "the config of base model") from error
+        raise source.explained(error, "the config of base model") from error
 
 
 def bare_model(config: PretrainedConfig) -> PreTrainedModel:
-    """The model that a config describes, without storage for its weights.
+    """Builds the model that a config describes, without storage for its weights.
 
     Args:
-        config: Of a causal language model.
+        config: The config of a causal language model.
     """
     with building(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config), dtype=torch.float32)
@@ -136,10 +130,10 @@ def bare_model(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def anatomy(config: PretrainedConfig) -> Anatomy:
-    """The sizes of the model that a config describes.
+    """Reads the sizes of the model that a config describes.
 
     Args:
-        config: Of a causal language model.
+        config: The config of a causal language model.
     """
     model = bare_model(config)
     linear = linear_layers(model)
@@ -169,7 +163,7 @@ def anatomy(config: PretrainedConfig) -> Anatomy:
 
 
 def _heads(config: PretrainedConfig) -> tuple[int, int, int]:
-    """Query heads, key heads, hidden size."""
+    """The number of query heads, that of key heads, and the hidden size."""
     try:
         known = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
         heads, hidden = int(known.num_attention_heads), int(known.hidden_size)
@@ -180,7 +174,8 @@ def _heads(config: PretrainedConfig) -> tuple[int, int, int]:
 
 def _projections(linear: dict[str, nn.Module]) -> tuple[Projection, ...]:
     return tuple(
-        Projection(name, *features(module), name.rpartition(".")[2] in GIVE_BACK) for name, module in linear.items()
+        Projection(name, *features(module), name.rpartition(".")[2] in OUTPUT_LAYERS)
+        for name, module in linear.items()
     )
 
 
@@ -190,7 +185,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _norm_width(name: str, module: nn.Module, heads: int, keys: int) -> int:
-    """Norms inside attention work on every head."""
+    """The width of a norm for one token; norms of queries and keys are applied to every head."""
     size = int(module.weight.numel())  # type: ignore[operator]
     return size * {"q_norm": heads, "k_norm": keys}.get(name.rpartition(".")[2], 1)
 

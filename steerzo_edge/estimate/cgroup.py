@@ -1,9 +1,9 @@
-"""Memory that a container's limit leaves: inside it, the machine's own free memory is no answer.
+"""Free memory within a container's limit, which may be far below the free memory of the machine.
 
     v2    /sys/fs/cgroup/memory.max                      memory.current           memory.stat: inactive_file
     v1    /sys/fs/cgroup/memory/memory.limit_in_bytes    memory.usage_in_bytes    memory.stat: total_inactive_file
 
-Reads the group that is mounted there, which in a container is its own; limits of groups below are not seen.
+Only the control group mounted there is read, which in a container is the container's; groups below it are not.
 """
 
 from pathlib import Path
@@ -16,14 +16,14 @@ _VERSIONS = (
 
 
 def cgroup_free_bytes(root: Path = ROOT) -> int | None:
-    """Bytes up to the control group's limit; file pages that can be dropped count as free.
+    """Bytes that are free below the control group's limit; cached file pages that can be dropped count as free.
 
     Args:
         root: Where control groups are mounted.
 
     Returns:
-        None where there is no limit, or none that can be read. Without a limit, v1 says a number near 2**63: the
-        answer is then as large, and never the smaller one beside the machine's free memory.
+        None if there is no limit, or if it cannot be read. Without a limit, v1 reports a number near 2**63; the
+        result is then as large, so that the minimum with the machine's free memory is the machine's.
     """
     for limit, usage, stat, cache in _VERSIONS:
         try:

@@ -1,10 +1,11 @@
-"""What a run has to compute: forwards, floating point operations, random numbers; and how long that takes.
+"""What a run has to compute (forwards, floating point operations, random numbers), and how long that takes.
 
     seconds = layers run * seconds a layer + operations * seconds each + numbers perturbed * seconds each
 
-The first term is what a layer costs however few tokens go through it: launches, and the expansion of its weights. A
-product of (T, D) and (D, O) counts as 2 T D O operations. Not counted: answers that evaluations generate, the
-output head, reading and writing files.
+The first term is the time that a layer takes however few tokens go through it: for kernel launches, and for the
+expansion of its weights. A product of (T, D) and (D, O) counts as 2 T D O operations. Answers that the objective
+generates are counted at their longest. Not counted: answers that evaluations generate, the output head, reading and
+writing files.
 """
 
 import math
@@ -23,9 +24,9 @@ class Speed:
     """How fast a device is, in seconds.
 
     Args:
-        layer: Of one decoder layer however few tokens there are.
-        operation: Of one floating point operation in it, beyond that.
-        number: Of one trained number in one probe: drawn, added, stored.
+        layer: Time of one decoder layer however few tokens there are.
+        operation: Time of one floating point operation, in addition to that.
+        number: Time of one trained number in one probe: drawn, added, stored.
     """
 
     layer: float
@@ -35,15 +36,15 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What is to be computed.
+    """The amount of computation.
 
     Args:
-        forwards: Forward passes: a probe each.
+        forwards: Probes; one that generates text counts once.
         evaluations: Evaluations on the validation rows.
-        tokens: Tokens put through the model, those of evaluations included.
-        layers: Decoder layers run; stacked probes share theirs.
+        tokens: Tokens of rows put through the model, those of evaluations included; generated ones are not.
+        layers: Decoder layers run; a layer run for several stacked probes counts once.
         operations: Floating point operations in them.
-        numbers: Trained numbers that are perturbed, summed over probes.
+        numbers: Trained numbers that are perturbed, summed over all probes.
     """
 
     forwards: int = 0
@@ -74,22 +75,22 @@ class Effort:
         )
 
     def seconds(self, speed: Speed) -> float:
-        """How long it takes on a device of that speed."""
+        """Seconds that it takes on a device of that speed."""
         return self.layers * speed.layer + self.operations * speed.operation + self.numbers * speed.number
 
 
 def run_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
-    """All of a run, if nothing ends it early.
+    """The computation of a whole run, if nothing ends it early.
 
     Args:
         profile: The settings.
         body: The model's sizes.
         trained: The subset's sizes.
-        work: Of its rows.
+        work: Sizes of the rows.
     """
     step = step_effort(profile, body, trained, work)
     tuning = _tuning_forwards(profile)
-    found = step * profile.steps + _part(step, tuning) + _judging(profile, body, trained, work)
+    found = step * profile.steps + _part(step, tuning) + _evaluations(profile, body, trained, work)
     if trained.first_layer and _keeps(profile, body, work):
         passes = max(1, math.ceil(work.rows_tokens / (work.longest * work.examples)))
         found += _through(body, range(trained.first_layer), work.rows_tokens, work.mean, passes)
@@ -97,33 +98,29 @@ def run_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) ->
 
 
 def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
-    """One step, on rows of the mean length; where blocks of layers take turns, the mean over them.
+    """The computation of one step on rows of mean length; if blocks of layers take turns, the mean over them.
 
     Args:
         profile: The settings.
         body: The model's sizes.
         trained: The subset's sizes.
-        work: Of its rows.
+        work: Sizes of the rows.
     """
-    copies, cost = stacked_probes(profile, trained, work), profile.method.cost
-    tokens = work.examples * work.mean
-    kept = trained.first_layer if _keeps(profile, body, work) else 0
-    starts = _block_starts(profile, body, trained)
-    below = sum((_through(body, range(kept, start), tokens, work.mean, 1) for start in starts), Effort())
-    above = sum(
-        (
-            _through(body, range(start, body.layers), cost * tokens, work.mean, -(-cost // copies))
-            for start in starts
-        ),
-        Effort(),
-    )
-    extra = 0 if trained.rank == 0 else 2 * cost * tokens * (trained.size + trained.frozen)
+    cost = profile.method.cost
+    passes = -(-cost // stacked_probes(profile, trained, work))
+    if profile.objective.generates:
+        length = work.mean + profile.objective.answer_tokens
+        layers = _generation(profile, body, work, passes)
+    else:
+        length = work.mean
+        layers = _rows_once(profile, body, trained, work, passes)
+    adapters = 0 if trained.rank == 0 else 2 * cost * work.examples * length * (trained.size + trained.frozen)
     return Effort(
         forwards=cost,
-        tokens=cost * tokens,
-        layers=(below.layers + above.layers) / len(starts),
-        operations=(below.operations + above.operations) / len(starts) + extra,
-        numbers=cost * trained.size / len(starts),
+        tokens=cost * work.examples * work.mean,
+        layers=layers.layers,
+        operations=layers.operations + adapters,
+        numbers=cost * trained.size / len(_block_starts(profile, body, trained)),
     )
 
 
@@ -133,8 +130,8 @@ def layer_operations(body: Anatomy, layer: int, tokens: float, length: float) ->
     Args:
         body: The model's sizes.
         layer: From 0.
-        tokens: That go through it.
-        length: Of the rows they are in.
+        tokens: How many tokens go through it.
+        length: Tokens of the rows that they are in.
     """
     weights = sum(p.inputs * p.outputs for p in body.projections if layer_index(p.name) == layer)
     return tokens * (2 * weights + 4 * body.queries * length)
@@ -143,6 +140,29 @@ def layer_operations(body: Anatomy, layer: int, tokens: float, length: float) ->
 def _through(body: Anatomy, layers: range, tokens: float, length: float, passes: int) -> Effort:
     operations = sum(layer_operations(body, layer, tokens, length) for layer in layers)
     return Effort(layers=len(layers) * passes, operations=operations)
+
+
+def _rows_once(profile: Profile, body: Anatomy, trained: Trained, work: Work, passes: int) -> Effort:
+    """The decoder layers of a step whose probes read the rows: those below a block once, the others per probe."""
+    cost, tokens = profile.method.cost, work.examples * work.mean
+    kept = trained.first_layer if _keeps(profile, body, work) else 0
+    starts = _block_starts(profile, body, trained)
+    below = sum((_through(body, range(kept, start), tokens, work.mean, 1) for start in starts), Effort())
+    above = sum(
+        (_through(body, range(start, body.layers), cost * tokens, work.mean, passes) for start in starts), Effort()
+    )
+    return Effort(
+        layers=(below.layers + above.layers) / len(starts),
+        operations=(below.operations + above.operations) / len(starts),
+    )
+
+
+def _generation(profile: Profile, body: Anatomy, work: Work, passes: int) -> Effort:
+    """The decoder layers of a step whose probes generate: prompts as long as the rows, then a forward per token."""
+    rows, answer = profile.method.cost * work.examples, profile.objective.answer_tokens
+    everything = range(body.layers)
+    prompts = _through(body, everything, rows * work.mean, work.mean, passes)
+    return prompts + _through(body, everything, rows * answer, work.mean + answer, passes * answer)
 
 
 def _block_starts(profile: Profile, body: Anatomy, trained: Trained) -> list[int]:
@@ -158,24 +178,24 @@ def _tuning_forwards(profile: Profile) -> int:
 
 
 def _part(step: Effort, forwards: int) -> Effort:
-    """So many forwards like those of a step."""
+    """A number of forwards like those of a step."""
     share = forwards / step.forwards
     return Effort(
         forwards, 0, step.tokens * share, step.layers * share, step.operations * share, step.numbers * share
     )
 
 
-def _judging(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
-    if not work.judged_tokens:
+def _evaluations(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
+    if not work.validation_tokens:
         return Effort()
     kept = trained.first_layer if _keeps(profile, body, work) else 0
-    passes = math.ceil(work.judged_tokens / (work.longest * work.examples))
-    once = _through(body, range(kept, body.layers), work.judged_tokens, work.mean, passes)
+    passes = math.ceil(work.validation_tokens / (work.longest * work.examples))
+    once = _through(body, range(kept, body.layers), work.validation_tokens, work.mean, passes)
     times = 1 + -(-profile.steps // profile.evaluate.every)  # before the first step, and always at the end
-    return (once + Effort(evaluations=1, tokens=work.judged_tokens)) * times
+    return (once + Effort(evaluations=1, tokens=work.validation_tokens)) * times
 
 
 def _keeps(profile: Profile, body: Anatomy, work: Work) -> bool:
-    """Whether what enters the lowest trained layer is kept for all rows."""
+    """Whether the hidden states that enter the lowest trained layer are kept for all rows."""
     room = (profile.batch.prefix_memory_mib + profile.batch.prefix_disk_mib) << 20
     return body.hidden * profile.model.dtype.itemsize * work.rows_tokens <= room

@@ -1,6 +1,6 @@
-"""The speed of a device with a base that is loaded: one decoder layer, twice, and one probe's numbers.
+"""Measures the speed of a device with a loaded base: one decoder layer on few and many tokens, and one probe.
 
-cost: a few milliseconds on the bundled base; about a second where a layer has 100 million weights on two cores
+Cost: a few milliseconds on the bundled base; about a second for a layer of 100 million weights on two cores.
 """
 
 import time
@@ -16,7 +16,7 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.noise import Noise
 
-# Rows of so many tokens: few, where what a layer costs anyway shows; and as many as keep products busy.
+# Tokens of a row. One row shows the fixed cost of a layer; 32 rows are enough for the products to dominate.
 ROW = 32
 FEW, MANY = 1, 32
 NUMBERS = 1 << 20
@@ -24,11 +24,11 @@ NUMBERS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is known of a base that is loaded.
+    """Sizes and speed of a loaded base.
 
     Args:
         body: Its sizes.
-        speed: Of the device with it.
+        speed: Of the device with this base.
     """
 
     body: Anatomy
@@ -36,25 +36,25 @@ class Survey:
 
 
 def survey(base: Base) -> Survey:
-    """Looks at a base. On the thread that owns the model, and while nobody else makes tensors.
+    """Measures a base. Call it on the thread that owns the model, while no other thread creates tensors.
 
     Args:
         base: The frozen model.
 
     Note:
-        `transformers` sets torch's default type, which all threads share, while it builds a model.
+        It builds a model, and `transformers` sets torch's default type, which all threads share, while it does.
     """
     body = anatomy(base.model.config)
     return Survey(body, measured_speed(base, body))
 
 
 def measured_speed(base: Base, body: Anatomy, clock: Callable[[], float] = time.perf_counter) -> Speed:
-    """Runs the lowest layer on few and on many tokens. On the thread that owns the model.
+    """Times the lowest layer on few and on many tokens. Call it on the thread that owns the model.
 
     Args:
         base: The frozen model.
         body: Its sizes.
-        clock: Seconds.
+        clock: Returns seconds.
     """
     row = min(ROW, base.context_length)
 
@@ -75,12 +75,12 @@ def measured_speed(base: Base, body: Anatomy, clock: Callable[[], float] = time.
 
 
 def number_seconds(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
-    """How long one number of a probe takes: drawn, added, cast.
+    """Seconds that one number of a probe takes: drawn, added, cast.
 
     Args:
-        device: Where.
+        device: Where it is measured.
         dtype: The compute type.
-        clock: Seconds.
+        clock: Returns seconds.
     """
     noise = Noise(NUMBERS, device, cache_bytes=0)
     start, direction = noise.zeros(0), Direction.seeded(0)
@@ -88,12 +88,12 @@ def number_seconds(device: torch.device, dtype: torch.dtype, clock: Callable[[],
 
 
 def shortest(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
-    """Seconds of the shorter of two calls, after one that is not counted.
+    """Seconds of the shorter of two calls, after a first call that is not counted.
 
     Args:
-        call: What is timed.
-        device: Which is waited for.
-        clock: Seconds.
+        call: The function to time.
+        device: Its pending work is waited for.
+        clock: Returns seconds.
     """
     taken = []
     for _ in range(3):

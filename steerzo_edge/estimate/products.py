@@ -1,20 +1,18 @@
-"""The speed of a device without a base: one product of the base's largest shape, in the base's quantization.
+"""Measures the speed of a device without a base: one product of the base's largest shape, in its quantization.
 
-Attention, norms and activations are not in it, so the seconds it leads to are a lower bound; `measure.py` has the
-speed with a base that is loaded.
+Attention, norms and activations are left out, so seconds computed from it are a lower bound; `measure.py` measures
+the speed with a loaded base.
 """
 
 import time
 from collections.abc import Callable
 
-import bitsandbytes as bnb
 import torch
-from torch import nn
 
 from steerzo_edge.estimate.anatomy import Anatomy
 from steerzo_edge.estimate.effort import Speed
 from steerzo_edge.estimate.measure import number_seconds, shortest
-from steerzo_edge.model.quantization import FrozenLinear, Quantization
+from steerzo_edge.model.quantization import STORAGES, Quantization
 
 FEW, MANY = 32, 1024
 
@@ -26,17 +24,23 @@ def product_speed(
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Multiplies few and many tokens by a random weight.
+    """Times products of few and of many tokens with a random weight.
 
     Args:
-        body: Of the base; its largest linear layer is the weight's shape.
-        quantization: How the weight is kept.
+        body: Sizes of the base; the weight has the shape of its largest linear layer.
+        quantization: How the weight is stored.
         dtype: The compute type.
-        device: Where.
-        clock: Seconds.
+        device: Where it is measured.
+        clock: Returns seconds.
     """
     largest = max(body.projections, key=lambda projection: projection.inputs * projection.outputs)
-    layer = FrozenLinear(_layer(largest.inputs, largest.outputs, quantization, dtype, device))
+    weight = torch.randn(
+        largest.outputs, largest.inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    )
+    storage = STORAGES[quantization]
+    if not storage.can_quantize:
+        storage = STORAGES["nf4"]  # GPTQ layers cannot be made here; nf4 weights take about as many bytes
+    layer = storage.linear(storage.layer(weight.to(device), None, dtype))
 
     def product(tokens: int) -> Callable[[], object]:
         x = torch.ones(tokens, largest.inputs, dtype=dtype, device=device)
@@ -53,18 +57,3 @@ def product_speed(
     rest = max(0.0, few - operation * 2 * FEW * size)
     weights = sum(projection.inputs * projection.outputs for projection in body.projections) / body.layers
     return Speed(rest * weights / size, operation, number_seconds(device, dtype, clock))
-
-
-def _layer(inputs: int, outputs: int, kind: Quantization, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
-    layer: nn.Module
-    if kind == "none":
-        layer = nn.Linear(inputs, outputs, bias=False, dtype=dtype, device="meta")
-        layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    elif kind == "int8":
-        layer = bnb.nn.Linear8bitLt(inputs, outputs, bias=False, has_fp16_weights=False)
-        layer.weight = bnb.nn.Int8Params(weight.half(), requires_grad=False, has_fp16_weights=False)
-    else:
-        layer = bnb.nn.Linear4bit(inputs, outputs, bias=False, compute_dtype=dtype, quant_type=kind)
-        layer.weight = bnb.nn.Params4bit(weight.to(dtype), requires_grad=False, quant_type=kind)
-    return layer.to(device).requires_grad_(False).eval()

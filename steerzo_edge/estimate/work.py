@@ -1,4 +1,4 @@
-"""What a step works on: trained numbers, the tokens of a batch, the positions that look at the vocabulary."""
+"""Sizes of a step: trained numbers, tokens of a batch, positions that are scored over the whole vocabulary."""
 
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -9,7 +9,6 @@ from steerzo_edge.data.tokenization import Questions, Targets, Tokenized
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.estimate.anatomy import Anatomy, Projection
 from steerzo_edge.model.layers import layer_index, select
-from steerzo_edge.settings.objectives import LikelihoodConfig
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import LastLayersConfig, LoraConfig, LoraXsConfig
 
@@ -19,13 +18,13 @@ class Trained:
     """The trainable subset, by its sizes.
 
     Args:
-        projections: The linear layers it touches, lowest first.
+        projections: The linear layers that it adapts or trains, lowest first.
         first_layer: The lowest decoder layer among them.
-        size: d.
-        block: Numbers that one step perturbs at most.
-        frozen: Numbers in its frozen part.
+        size: d, the number of trained numbers.
+        block: Most numbers that one step perturbs.
+        frozen: Size of its frozen part.
         rank: R, or 0 for whole weights.
-        keeps_inputs: Whether a gradient needs these layers' inputs (a trained A, a whole weight).
+        keeps_inputs: Whether a gradient needs the inputs of these layers: for a trained A, or a whole weight.
     """
 
     projections: tuple[Projection, ...]
@@ -38,7 +37,7 @@ class Trained:
 
 
 def trained_by(profile: Profile, body: Anatomy) -> Trained:
-    """The subset of a profile on a model.
+    """Finds the sizes of a profile's subset on a model.
 
     Args:
         profile: The settings.
@@ -98,11 +97,11 @@ class Work:
     Args:
         examples: B.
         longest: Tokens of the longest row.
-        tokens: S, of the B longest rows, packed.
+        tokens: S, the tokens of the B longest rows, packed.
         places: P, positions of a batch whose next token is scored over the whole vocabulary.
-        rows_tokens: Tokens of all rows together; what a kept prefix holds. 0 if the rows are not known.
+        rows_tokens: Tokens of all rows together, which a kept prefix holds; 0 if the rows are not known.
         mean: Tokens of a training row, on average.
-        judged_tokens: Tokens of all validation rows together.
+        validation_tokens: Tokens of all validation rows together.
     """
 
     examples: int
@@ -111,38 +110,38 @@ class Work:
     places: int
     rows_tokens: int
     mean: float
-    judged_tokens: int = 0
+    validation_tokens: int = 0
 
 
 def work_of(profile: Profile, context_length: int, *data: Tokenized) -> Work:
-    """The largest batch of a profile.
+    """Finds the sizes of a profile's largest batch.
 
     Args:
         profile: The settings.
-        context_length: Of the base.
-        *data: Tokenized training rows, and those for validation; none for rows as long as the profile allows,
-            labelled, with options of one token.
+        context_length: Of the base, in tokens.
+        *data: Tokenized training rows, and validation rows if there are any. Without rows, the sizes are those of
+            labelled rows as long as the profile allows, with options of one token.
     """
     examples = profile.batch.examples
     if not data:
         longest = min(profile.batch.max_tokens, context_length)
-        places = examples if _option_mass(profile) > 0 else 0
+        places = examples if profile.objective.any_option_weight > 0 else 0
         return Work(examples, longest, examples * longest, places, 0, longest)
     train = data[0]
     lengths = sorted((len(row.tokens) for row in forks(train)), reverse=True)
-    judged = [len(row.tokens) for rows in data[1:] for row in forks(rows)]
+    validation = [len(row.tokens) for rows in data[1:] for row in forks(rows)]
     return Work(
         examples,
         lengths[0],
         sum(islice(cycle(lengths), examples)),
-        _places(train, examples, _option_mass(profile)),
-        sum(lengths) + sum(judged),
+        _places(train, examples, profile.objective.any_option_weight),
+        sum(lengths) + sum(validation),
         fmean(lengths),
-        sum(judged),
+        sum(validation),
     )
 
 
-def _places(data: Tokenized, examples: int, option_mass: float) -> int:
+def _places(data: Tokenized, examples: int, any_option_weight: float) -> int:
     if isinstance(data, Targets):
         counts = sorted((sum(row.counted) for row in data.rows), reverse=True)
         return sum(islice(cycle(counts), examples))
@@ -150,9 +149,5 @@ def _places(data: Tokenized, examples: int, option_mass: float) -> int:
         counts = sorted((sum(len(choice) for choice in row.choices) for row in data.rows), reverse=True)
         return sum(islice(cycle(counts), examples))
     if all(len(option) == 1 for option in data.options):
-        return examples if option_mass > 0 else 0
+        return examples if any_option_weight > 0 else 0
     return examples * sum(map(len, data.options))
-
-
-def _option_mass(profile: Profile) -> float:
-    return profile.objective.option_mass if isinstance(profile.objective, LikelihoodConfig) else 0.0

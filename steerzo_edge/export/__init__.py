@@ -1,1 +1,1 @@
-"""Adapters in other forms: PEFT directories for old versions, merged models, GGUF files for llama.cpp."""
+"""Exports adapters: PEFT directories for old versions of peft, merged models, GGUF files for llama.cpp."""

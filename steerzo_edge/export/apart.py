@@ -1,7 +1,7 @@
-"""An export in a process of its own: see `program.py`.
+"""Runs an export in a process of its own: see `program.py`.
 
-Loading a base sets things that belong to a whole process, and takes memory that a server may not have. The process
-ends with whoever started it; where memory runs out, the system ends it before others.
+Loading a base changes settings of the whole process, and takes memory that a server may not have. The process ends
+when its parent ends; if memory runs out, the system ends it before other processes.
 """
 
 import json
@@ -41,14 +41,14 @@ _KINDS: Final = {
         StorageError,
     )
 }
-# No key and no token: the base is in the cache already, for it is loaded here.
+# No key and no token: the process that serves this base has put it into the cache.
 _PASSED: Final = (
     *("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "HOME", "TMPDIR", "XDG_CACHE_HOME"),
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "OMP_NUM_THREADS"),
 )
 _SET: Final = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "passive"}
 _ROOT: Final = Path(__file__).parents[2]
-_MOST_TOLD: Final = 4000
+_MOST_TRACE: Final = 4000
 
 
 def export_apart(
@@ -66,20 +66,21 @@ def export_apart(
     Args:
         form: As in `export`.
         adapter: A PEFT directory.
-        out: Where it will be; what is beside it after an error is the caller's to remove.
+        out: Path of the export; after an error, the caller removes partial files next to it.
         name: The base, as `load_base` takes it.
         revision: Commit, tag or branch of a hub model.
-        memory_bytes: Most that the process may have; 0 is no limit.
-        unwanted: Asked a few times a second; True ends the process.
+        memory_bytes: Limit of the process's memory; 0 for none.
+        unwanted: Called a few times a second; True ends the process.
 
     Raises:
         SteerzoError: As `export`.
         OSError: As `export`.
         BusyError: If it became unwanted, or took longer than an hour.
-        CapacityError: If memory did not suffice.
+        CapacityError: If it ran out of memory.
     """
     command = [sys.executable, "-P", "-m", "steerzo_edge.export.program", str(memory_bytes)]
-    # The process reads its end of a pipe whose other end is here, and leaves when that is closed, however it is.
+    # The process reads one end of a pipe; this process holds the other end. When that is closed, also by a kill,
+    # the export process ends.
     theirs, ours = os.pipe()
     try:
         process = subprocess.Popen(
@@ -97,12 +98,12 @@ def export_apart(
     try:
         with process:
             try:
-                told, trace = _ended(process, unwanted)
+                output, trace = _ended(process, unwanted)
             finally:
                 process.kill()
     finally:
         os.close(ours)
-    _raise(process.returncode, told, trace)
+    _raise(process.returncode, output, trace)
 
 
 def _environment() -> dict[str, str]:
@@ -118,26 +119,26 @@ def _ended(process: subprocess.Popen[bytes], unwanted: Callable[[], bool]) -> tu
             return process.communicate(timeout=POLL_S)
         except subprocess.TimeoutExpired:
             if unwanted():
-                raise BusyError("the export was given up: nobody waits for it any more") from None
+                raise BusyError("the export was stopped, because it is no longer wanted") from None
             if time.monotonic() > until:
-                raise BusyError(f"the export was given up after {WAIT_S:.0f} seconds") from None
+                raise BusyError(f"the export was stopped after {WAIT_S:.0f} seconds") from None
 
 
-def _raise(status: int, told: bytes, trace: bytes) -> None:
+def _raise(status: int, output: bytes, trace: bytes) -> None:
     if status == 0:
         return
     if status == REFUSED:
-        raise _refusal(json.loads(told))
+        raise _refusal(json.loads(output))
     if status in (NO_MEMORY, -9):
         raise CapacityError(
-            "the memory did not suffice for the export",
-            hint="Download the adapter, and run `steerzo export ADAPTER_DIR --out DIR` where there is more memory.",
+            "the export ran out of memory",
+            hint="Download the adapter, and run `steerzo export ADAPTER_DIR --out DIR` with more memory.",
         )
-    cause = RuntimeError(f"exit status {status}: {trace.decode(errors='replace')[-_MOST_TOLD:]}")
+    cause = RuntimeError(f"exit status {status}: {trace.decode(errors='replace')[-_MOST_TRACE:]}")
     raise SteerzoError("the export failed; the server's log has the details") from cause
 
 
-def _refusal(told: dict[str, Any]) -> Exception:
-    if told["kind"] == "OSError":
-        return OSError(told["errno"], told["told"])
-    return _KINDS[told["kind"]](told["told"], hint=told["hint"])
+def _refusal(refused: dict[str, Any]) -> Exception:
+    if refused["kind"] == "OSError":
+        return OSError(refused["errno"], refused["message"])
+    return _KINDS[refused["kind"]](refused["message"], hint=refused["hint"])

@@ -1,4 +1,4 @@
-"""Every form an adapter is exported in, by the word that asks for it."""
+"""The forms in which an adapter can be exported, by name."""
 
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -10,7 +10,7 @@ from steerzo_edge.model.merged import Agreement, export_merged
 
 Form = Literal["peft", "merged", "gguf", "gguf-lora"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
-# Forms for which the base is loaded again, in 16 bits.
+# For these forms the base is loaded again, in 16 bits.
 WHOLE_MODELS: Final = frozenset({"merged", "gguf"})
 
 
@@ -20,16 +20,16 @@ def export(form: Form, adapter: Path, out: Path, name: str, *, revision: str | N
     Args:
         form: "peft" and "merged" make a directory, "gguf" and "gguf-lora" a file.
         adapter: A PEFT directory.
-        out: Where it will be; must not exist, or be an empty directory.
+        out: Path of the export; must not exist, or be an empty directory.
         name: The base, as `load_base` takes it.
         revision: Commit, tag or branch of a hub model.
 
     Returns:
-        How a merged model agrees with base and adapter; None where nothing was merged.
+        How well a merged model agrees with base and adapter; None if nothing was merged.
 
     Raises:
-        ConflictError: If there is something at `out`, a package is missing, or a merged model does not agree.
-        BaseModelError: If the base does not allow the form.
+        ConflictError: If `out` exists, a package is missing, or a merged model does not agree.
+        BaseModelError: If the base cannot be exported in this form.
         AdapterFileError: If the adapter does not fit it.
         OSError: If the disk is full or fails.
         StorageError: As OSError.

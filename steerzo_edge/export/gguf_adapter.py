@@ -1,4 +1,4 @@
-"""An adapter alone as a GGUF file, which llama.cpp adds to a GGUF of the base (`--lora`)."""
+"""Exports an adapter alone as a GGUF file, which llama.cpp applies to a GGUF of the base (`--lora`)."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from steerzo_edge.model.adapter_file import LAYER_TENSOR, WEIGHTS, read_config
 
 
 def export_gguf_adapter(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> None:
-    """Writes an adapter in float32; of the base only the config is read.
+    """Writes an adapter in float32; only the config of the base is read.
 
     Args:
         adapter: A PEFT directory.
@@ -23,8 +23,8 @@ def export_gguf_adapter(adapter: Path, out: Path, name: str, *, revision: str | 
         revision: Commit, tag or branch of a hub model.
 
     Raises:
-        ConflictError: If there is something at `out`, or the package gguf is missing.
-        BaseModelError: If llama.cpp does not do what the base does.
+        ConflictError: If `out` exists, or the package gguf is missing.
+        BaseModelError: If llama.cpp cannot compute what the base computes.
         AdapterFileError: If the adapter is no LoRA on this base's linear layers.
         OSError: If the disk is full or fails.
         StorageError: As OSError.
@@ -33,7 +33,7 @@ def export_gguf_adapter(adapter: Path, out: Path, name: str, *, revision: str | 
     shape = gguf_shape(config)
     if read_config(adapter).get("modules_to_save"):
         raise AdapterFileError(
-            "the adapter holds whole layers, and a GGUF adapter only low-rank pairs",
+            "the adapter contains full layers, and a GGUF adapter can contain low-rank pairs only",
             hint="Export the merged model: --format gguf.",
         )
     layers = {part.name: (part.inputs, part.outputs) for part in anatomy(config).projections}
@@ -43,18 +43,18 @@ def export_gguf_adapter(adapter: Path, out: Path, name: str, *, revision: str | 
         "general.type": "adapter",
         "general.name": adapter.name,
         "adapter.type": "lora",
-        # llama.cpp divides by the rank; a rank-stabilized adapter means its root.
+        # llama.cpp divides alpha by the rank; a rank-stabilized adapter divides it by the square root.
         "adapter.lora.alpha": alpha * rank**0.5 if settings.get("use_rslora") else alpha,
     }
     write_gguf(out, shape.architecture, facts, adapter_tensors(load_file(adapter / WEIGHTS), shape))
 
 
 def adapter_tensors(tensors: dict[str, Tensor], shape: GgufShape) -> dict[str, Tensor]:
-    """An adapter's pairs under llama.cpp's names, in its order.
+    """Names an adapter's tensors as llama.cpp does, and puts their rows into its order.
 
     Args:
-        tensors: As a PEFT directory holds them, already checked.
-        shape: Of the base's config.
+        tensors: Of a PEFT directory, already checked.
+        shape: Of the base.
     """
     places = {key: place for key in tensors if (place := LAYER_TENSOR.match(key))}
     names = tensor_names(shape, sorted({f"{place['layer']}.weight" for place in places.values()}))

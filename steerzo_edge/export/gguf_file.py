@@ -1,6 +1,6 @@
-"""GGUF files: written whole, read back, and kept only if every tensor and every fact came back as it was given.
+"""Writes GGUF files atomically, and keeps one only if reading it back gives the same tensors and metadata.
 
-The format and its names for tensors are those of the package `gguf` (llama.cpp's own), which is an extra.
+The format and the names of tensors come from llama.cpp's package `gguf`, which is an optional dependency.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ _FILE_TYPES: Final = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 32}
 
 
 def gguf_package() -> Any:
-    """The package `gguf`.
+    """Imports the package `gguf`.
 
     Raises:
-        ConflictError: With the line that installs it, if it is missing.
+        ConflictError: If it is missing; the hint says how to install it.
     """
     try:
         import gguf
@@ -37,10 +37,10 @@ def tensor_names(shape: GgufShape, names: Sequence[str]) -> dict[str, str]:
 
     Args:
         shape: Of the base.
-        names: As `transformers` calls them, with ".weight" or ".bias".
+        names: The names of `transformers`, with ".weight" or ".bias".
 
     Raises:
-        ConflictError: If one has no name there.
+        ConflictError: If llama.cpp has no name for one.
     """
     gguf = gguf_package()
     architecture = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == shape.architecture)
@@ -53,22 +53,22 @@ def tensor_names(shape: GgufShape, names: Sequence[str]) -> dict[str, str]:
 
 
 def write_gguf(path: Path, architecture: str, facts: Mapping[str, Fact], tensors: Mapping[str, Tensor]) -> None:
-    """Writes a file and reads it back; what is there when this returns is whole.
+    """Writes a file and reads it back.
 
     Args:
         path: Must not exist.
         architecture: llama.cpp's name of the family.
-        facts: By the keys of the format.
+        facts: The metadata, by the keys of the format.
         tensors: By llama.cpp's names; matrices keep their type, vectors become float32.
 
     Raises:
-        ConflictError: If there is something at `path`, or the package is missing.
-        StorageError: If something else came back than was written.
+        ConflictError: If `path` exists, or the package is missing.
+        StorageError: If the file that is read back differs.
         OSError: If the disk is full or fails.
     """
     gguf = gguf_package()
     if path.exists():
-        raise ConflictError(f"there is something at {str(path)!r} already", hint="Name a file that is new.")
+        raise ConflictError(f"{str(path)!r} exists already", hint="Name a new file.")
     kept = {name: tensor.float() if tensor.ndim == 1 else tensor for name, tensor in tensors.items()}
     matrices = [tensor.dtype for tensor in kept.values() if tensor.ndim > 1]
     whole = {**facts, "general.file_type": _FILE_TYPES[matrices[0]]}
@@ -105,10 +105,10 @@ def _check(gguf: Any, path: Path, facts: Mapping[str, Fact], tensors: Mapping[st
         found = read.fields[key].contents() if key in read.fields else None
         same = found == np.float32(value) if isinstance(value, float) else found == value
         if not same:
-            raise StorageError(f"the file's {key!r} is not what was written")
+            raise StorageError(f"{key!r} in the file differs from what was written")
     by_name = {tensor.name: tensor for tensor in read.tensors}
     if set(by_name) != set(tensors):
-        raise StorageError("the file's tensors are not those that were written")
+        raise StorageError("the file has other tensors than were written")
     for name, tensor in tensors.items():
         found = by_name[name]
         same = (
@@ -117,7 +117,7 @@ def _check(gguf: Any, path: Path, facts: Mapping[str, Fact], tensors: Mapping[st
             and np.array_equal(found.data.view(np.uint8).ravel(), _bytes(tensor).ravel())
         )
         if not same:
-            raise StorageError(f"the file's tensor {name!r} is not what was written")
+            raise StorageError(f"tensor {name!r} in the file differs from what was written")
 
 
 def _bytes(tensor: Tensor) -> Any:

@@ -1,10 +1,9 @@
-"""Base and adapter as one GGUF file: what llama.cpp and all that is built on it load."""
+"""Exports base and adapter as one GGUF file, for llama.cpp and software built on it."""
 
 from pathlib import Path
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import ConflictError
 from steerzo_edge.estimate.anatomy import load_config
@@ -12,6 +11,7 @@ from steerzo_edge.export.gguf_file import gguf_package, tensor_names, write_gguf
 from steerzo_edge.export.shapes import GgufShape, gguf_shape
 from steerzo_edge.export.vocabulary import vocabulary
 from steerzo_edge.model.merged import Agreement, load_merged, released_tokenizer
+from steerzo_edge.model.weights.none import is_transposed
 
 
 def export_gguf(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> Agreement:
@@ -24,16 +24,17 @@ def export_gguf(adapter: Path, out: Path, name: str, *, revision: str | None = N
         revision: Commit, tag or branch of a hub model.
 
     Raises:
-        ConflictError: If there is something at `out`, the package gguf is missing, or the merged model does not
-            agree with base and adapter; nothing is kept then.
-        BaseModelError: If the base cannot be had in 16 bits, or llama.cpp does not do what it does.
+        ConflictError: If `out` exists, the package gguf is missing, or the merged model does not agree with base
+        and
+            adapter; nothing is kept then.
+        BaseModelError: If the base cannot be loaded in 16 bits, or llama.cpp cannot compute what it computes.
         AdapterFileError: If the adapter does not fit it.
         OSError: If the disk is full or fails.
         StorageError: As OSError.
     """
     gguf_package()
     if out.exists():
-        raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a file that is new.")
+        raise ConflictError(f"{str(out)!r} exists already", hint="Name a new file.")
     shape = gguf_shape(load_config(name, revision))
     base, found = load_merged(adapter, name, revision)
     facts = {
@@ -48,11 +49,11 @@ def export_gguf(adapter: Path, out: Path, name: str, *, revision: str | None = N
 
 
 def model_tensors(model: PreTrainedModel, shape: GgufShape) -> dict[str, Tensor]:
-    """A model's weights under llama.cpp's names, in its order.
+    """Names a model's weights as llama.cpp does, and puts their rows into its order.
 
     Args:
-        model: Unquantized, without a bank.
-        shape: Of its config.
+        model: Unquantized, without an adapter bank.
+        shape: Of the base.
     """
     weights: dict[str, Tensor] = {}
     tied = model.config.tie_word_embeddings
@@ -72,5 +73,5 @@ def model_tensors(model: PreTrainedModel, shape: GgufShape) -> dict[str, Tensor]
 
 
 def _as_matrix(module: nn.Module, part: str, tensor: Tensor) -> Tensor:
-    """(O, D), also where a family keeps its weights turned round."""
-    return tensor.T if isinstance(module, Conv1D) and part == "weight" else tensor
+    """(O, D), also in families that store weights transposed."""
+    return tensor.T if is_transposed(module) and part == "weight" else tensor

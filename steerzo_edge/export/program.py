@@ -1,8 +1,8 @@
-"""The program behind `apart.py`: one export; refusals are JSON on standard output.
+"""The program that `apart.py` starts: makes one export, and writes errors as JSON to standard output.
 
     python -P -m steerzo_edge.export.program BYTES FORM ADAPTER OUT NAME REVISION
 
-BYTES is the most memory it may have (0: no limit). It ends when its standard input does.
+BYTES is the limit of its memory (0: no limit). It ends when its standard input is closed.
 """
 
 import json
@@ -23,22 +23,22 @@ def _main(form: str, adapter: str, out: str, name: str, revision: str) -> int:
     try:
         export(known[form], Path(adapter), Path(out), name, revision=revision or None)
     except SteerzoError as error:
-        return _refused(kind=type(error).__name__, told=str(error), hint=error.hint)
+        return _refused(kind=type(error).__name__, message=str(error), hint=error.hint)
     except OSError as error:
         if error.errno is None:
             raise
-        return _refused(kind="OSError", told=error.strerror, errno=error.errno)
+        return _refused(kind="OSError", message=error.strerror, errno=error.errno)
     except MemoryError:
         return NO_MEMORY
     except RuntimeError as error:
-        if "allocate memory" in str(error):  # torch's allocator has no class for it on the CPU
+        if "allocate memory" in str(error):  # torch's CPU allocator raises a plain RuntimeError
             return NO_MEMORY
         raise
     return 0
 
 
-def _refused(**told: object) -> int:
-    sys.stdout.write(json.dumps(told))
+def _refused(**refused: object) -> int:
+    sys.stdout.write(json.dumps(refused))
     sys.stdout.flush()
     return REFUSED
 
@@ -53,7 +53,7 @@ def _limit(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    with suppress(OSError):  # only Linux has it
+    with suppress(OSError):  # exists on Linux only
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 

@@ -1,8 +1,8 @@
-"""What llama.cpp has to be told of a base, and how it wants its tensors: a family is a function here.
+"""The metadata that llama.cpp needs for a base, and the order of rows it expects: one function for each family.
 
-llama.cpp turns neighbouring pairs of a head's features for Llama (0 with 1, 2 with 3), transformers those half a
-head apart (0 with d/2). So the rows of Llama's query and key projections change places, in a base and in the B of
-an adapter alike; the scores are the same sums. Qwen and GPT-2 are kept as they are.
+For Llama, llama.cpp rotates neighbouring pairs of a head's features (0 with 1, 2 with 3); transformers rotates
+features half a head apart (0 with d/2). So the rows of Llama's query and key projections are reordered, in a base
+and in the B of an adapter alike; attention scores are the same sums. Qwen and GPT-2 need no reordering.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,20 +23,20 @@ _HINT: Final = "Export the merged checkpoint; llama.cpp's own convert_hf_to_gguf
 
 @dataclass(frozen=True, slots=True)
 class GgufShape:
-    """A base as llama.cpp sees it.
+    """Describes a base to llama.cpp.
 
     Args:
         architecture: llama.cpp's name of the family.
-        layers: Decoder layers.
-        facts: Its sizes, by the keys of the format.
-        turned: Heads of the projections whose rows change places, by the last part of their names.
-        rotary_factors: What each rotary frequency is divided by, (d / 2,) float32; None where nothing is scaled.
+        layers: Number of decoder layers.
+        facts: Sizes, by the keys of the format.
+        reordered: Number of heads of each projection whose rows are reordered, by the last part of its name.
+        rotary_factors: Divisors of the rotary frequencies, (d / 2,) float32; None if they are not scaled.
     """
 
     architecture: str
     layers: int
     facts: Mapping[str, Fact]
-    turned: Mapping[str, int] = field(default_factory=dict)
+    reordered: Mapping[str, int] = field(default_factory=dict)
     rotary_factors: Tensor | None = None
 
     def in_order(self, layer: str, tensor: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class GgufShape:
             layer: Dotted name of the layer.
             tensor: (O, ...).
         """
-        heads = self.turned.get(layer.rpartition(".")[2])
+        heads = self.reordered.get(layer.rpartition(".")[2])
         if heads is None:
             return tensor
         half = len(tensor) // heads // 2
@@ -54,13 +54,13 @@ class GgufShape:
 
 
 def gguf_shape(config: PretrainedConfig) -> GgufShape:
-    """The shape of a base.
+    """Describes a base to llama.cpp.
 
     Args:
         config: Of the base.
 
     Raises:
-        BaseModelError: If there is no writer for the family, or the base has something that llama.cpp does not do.
+        BaseModelError: If the family is not supported, or llama.cpp cannot compute what the base computes.
     """
     family = FAMILIES.get(config.model_type)
     if family is None:
@@ -70,18 +70,18 @@ def gguf_shape(config: PretrainedConfig) -> GgufShape:
 
 
 def _llama(config: PretrainedConfig) -> GgufShape:
-    return _rotary(config, "llama", turned=True)
+    return _rotary(config, "llama", reorders=True)
 
 
 def _qwen2(config: PretrainedConfig) -> GgufShape:
-    return _rotary(config, "qwen2", turned=False)
+    return _rotary(config, "qwen2", reorders=False)
 
 
 def _qwen3(config: PretrainedConfig) -> GgufShape:
-    return _rotary(config, "qwen3", turned=False)
+    return _rotary(config, "qwen3", reorders=False)
 
 
-def _rotary(config: PretrainedConfig, name: str, *, turned: bool) -> GgufShape:
+def _rotary(config: PretrainedConfig, name: str, *, reorders: bool) -> GgufShape:
     _expect(config, "hidden_act", ("silu", "swish"))
     _expect_no_window(config)
     heads, keys = int(config.num_attention_heads), int(config.num_key_value_heads)
@@ -104,7 +104,7 @@ def _rotary(config: PretrainedConfig, name: str, *, turned: bool) -> GgufShape:
         name,
         layer_count(config),
         {f"{name}.{key}": value for key, value in facts.items()},
-        {"q_proj": heads, "k_proj": keys} if turned else {},
+        {"q_proj": heads, "k_proj": keys} if reorders else {},
         _rotary_factors(config, name, width),
     )
 
@@ -113,7 +113,7 @@ def _rotary_factors(config: PretrainedConfig, name: str, width: int) -> Tensor |
     settings: dict[str, Any] = config.rope_parameters
     kind = settings.get("rope_type", "default")
     if settings.get("partial_rotary_factor", 1.0) != 1.0:
-        raise BaseModelError("positions that turn only a part of a head are not written to GGUF", hint=_HINT)
+        raise BaseModelError("positions that rotate only a part of a head are not written to GGUF", hint=_HINT)
     if kind == "default":
         return None
     if name != "llama" or kind not in ("llama3", "linear"):
@@ -153,7 +153,7 @@ def _expect_no_window(config: PretrainedConfig) -> None:
     used = getattr(config, "use_sliding_window", True)
     if used and window is not None and window < config.max_position_embeddings:
         raise BaseModelError(
-            f"attention looks {window} tokens back, and llama.cpp would look at all of them", hint=_HINT
+            f"attention looks {window} tokens back, and llama.cpp would attend to all tokens", hint=_HINT
         )
 
 

@@ -1,8 +1,8 @@
-"""A byte-level BPE tokenizer as llama.cpp keeps it: pieces, merges, and the name of a way to cut text.
+"""Converts a byte-level BPE tokenizer to llama.cpp's format: pieces, merges, and the name of its pre-tokenizer.
 
-llama.cpp knows some ways to cut a text into words before merges are applied, each by a name. Which one is meant is
-not written in `tokenizer.json`; it is found by trying them: the same merges behind each cut must give the
-tokenizer's own ids, for every piece of its vocabulary and for texts that are hard to cut.
+A pre-tokenizer cuts a text into words before merges are applied; llama.cpp knows some, by name. `tokenizer.json`
+does not contain that name, so it is found by trying them: the same merges after each cut must give the tokenizer's
+own ids, for every piece of its vocabulary and for texts that are hard to cut.
 """
 
 import json
@@ -22,11 +22,11 @@ _HINT: Final = "Export the merged checkpoint; llama.cpp's own convert_hf_to_gguf
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A way to cut text into words.
+    """A pre-tokenizer: a way to cut text into words.
 
     Args:
-        patterns: Applied one after the other to what the one before has left whole.
-        whole_words: A word that is a piece itself is taken as it is, without merges.
+        patterns: Applied in order; each cuts the words that the previous one has made.
+        whole_words: A word that is itself a piece becomes that token, without merges.
     """
 
     patterns: tuple[str, ...]
@@ -36,7 +36,7 @@ class Cut:
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 _ENDINGS: Final = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _LATER: Final = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# llama.cpp's names (`tokenizer.ggml.pre`) and what they do, as of its `llama-vocab.cpp`.
+# llama.cpp's names (`tokenizer.ggml.pre`) and their patterns, from its `llama-vocab.cpp`.
 CUTS: Final = {
     "gpt-2": Cut((_WORDS,)),
     "smollm": Cut((r"\p{N}", _WORDS)),
@@ -60,19 +60,19 @@ HARD: Final = (
 def vocabulary(
     tokenizer: PreTrainedTokenizerBase, size: int, generation: GenerationConfig | None
 ) -> dict[str, Fact]:
-    """What a GGUF file says of a tokenizer.
+    """The metadata that describes a tokenizer in a GGUF file.
 
     Args:
         tokenizer: Of the base, as it was released.
         size: V of the embedding, which may have rows without a token.
-        generation: Where further tokens that end a text are named.
+        generation: Names further tokens that end a text.
 
     Raises:
-        BaseModelError: If it is no byte-level BPE, or cuts text in a way that llama.cpp has no name for.
+        BaseModelError: If it is not a byte-level BPE, or llama.cpp does not know its pre-tokenizer.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
-        raise BaseModelError("the tokenizer has no tokenizer.json, and only that is written to GGUF", hint=_HINT)
+        raise BaseModelError("the tokenizer has no tokenizer.json, which GGUF export needs", hint=_HINT)
     described = json.loads(backend.to_str())
     pieces, kinds = _pieces(described, size)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"]]
@@ -87,24 +87,24 @@ def vocabulary(
 
 
 def cut_of(tokenizer: Tokenizer) -> str:
-    """llama.cpp's name for the way a tokenizer cuts text.
+    """llama.cpp's name for a tokenizer's pre-tokenizer.
 
     Args:
         tokenizer: A byte-level BPE.
 
     Raises:
-        BaseModelError: If it is something else, or none of the known ways gives its ids.
+        BaseModelError: If it is something else, or no known pre-tokenizer gives its ids.
     """
     described = json.loads(tokenizer.to_str())
     if described["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(described["pre_tokenizer"]):
-        raise BaseModelError("the tokenizer is no byte-level BPE, and only those are written to GGUF", hint=_HINT)
+        raise BaseModelError("the tokenizer is not a byte-level BPE, which GGUF export needs", hint=_HINT)
     if described["normalizer"] not in (None, {"type": "NFC"}):
-        raise BaseModelError("the tokenizer changes text before it cuts it, and llama.cpp would not", hint=_HINT)
+        raise BaseModelError("the tokenizer normalizes text in a way that llama.cpp does not support", hint=_HINT)
     for name, cut in CUTS.items():
         other = _with(described, cut)
         if all(_ids(tokenizer, text) == _ids(other, text) for text in _texts(tokenizer)):
             return name
-    raise BaseModelError("the tokenizer cuts text in a way that no known name of llama.cpp stands for", hint=_HINT)
+    raise BaseModelError("the tokenizer cuts text in a way that llama.cpp does not know", hint=_HINT)
 
 
 def _with(described: dict[str, Any], cut: Cut) -> Tokenizer:
@@ -127,7 +127,7 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _pieces(described: dict[str, Any], size: int) -> tuple[list[str], list[int]]:
-    """Text and kind of every row of the embedding; tokens that a tokenizer adds behind its end have no row."""
+    """Text and kind of every row of the embedding; tokens with an id past its last row are left out."""
     found = {token: (piece, NORMAL) for piece, token in described["model"]["vocab"].items()}
     for added in described["added_tokens"]:
         found[added["id"]] = added["content"], CONTROL if added["special"] else USER_DEFINED
@@ -140,11 +140,13 @@ def _special(tokenizer: PreTrainedTokenizerBase, size: int, generation: Generati
     ends = [tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])]
     ends = [end for end in dict.fromkeys(ends) if end is not None and end < size]
     if not ends:
-        raise BaseModelError("neither tokenizer nor generation_config.json say which token ends a text", hint=_HINT)
+        raise BaseModelError(
+            "neither the tokenizer nor generation_config.json names a token that ends a text", hint=_HINT
+        )
     coded = tokenizer.encode("x")
     bos, pad = tokenizer.bos_token_id, tokenizer.pad_token_id
     found: dict[str, Fact] = {
-        # What a tokenizer does not name must be written all the same: llama.cpp has numbers of its own for it.
+        # Written also if the tokenizer has no such token: llama.cpp would assume ids of its own.
         "tokenizer.ggml.bos_token_id": ends[0] if bos is None else bos,
         "tokenizer.ggml.eos_token_id": ends[0],
         "tokenizer.ggml.add_bos_token": len(coded) > 1 and coded[0] == bos,

@@ -1,7 +1,7 @@
-"""What an adapter from elsewhere may be: LoRA on linear layers of this base, finite numbers, nothing else.
+"""Checks an uploaded adapter: it must be a LoRA on linear layers of this base, of finite numbers.
 
-Looked at before any of it is used, and every fault is told at once. Settings that would change what the numbers
-mean (DoRA, patterns of ranks, starts that also change the base) are refused; those that do not are passed over.
+The check comes before any use of the adapter, and reports all faults at once. Settings that change what the numbers
+mean (DoRA, patterns of ranks, initializations that also change the base) are refused; other settings are ignored.
 """
 
 import math
@@ -21,36 +21,36 @@ MOST_FAULTS: Final = 100
 # Room for the names and shapes of some ten thousand tensors; the format itself allows 100 MB.
 MOST_HEADER_BYTES: Final = 4 << 20
 FLOATS: Final = ("F32", "F16", "BF16")
-# Settings of peft that change what the numbers mean, and what is said of them.
+# Settings of peft that change what the numbers mean, and what to do about each.
 _REFUSED: Final[Mapping[str, str]] = {
-    "use_dora": "DoRA is not served; train a plain LoRA",
-    "rank_pattern": "one rank for all layers is served; leave it empty",
-    "alpha_pattern": "one alpha for all layers is served; leave it empty",
-    "modules_to_save": "whole layers are not taken, only LoRA on linear layers",
-    "layer_replication": "the base's layers are served as they are",
-    "trainable_token_indices": "trained tokens are not served",
-    "target_parameters": "LoRA is served on linear layers only",
+    "use_dora": "DoRA is not supported; train a plain LoRA",
+    "rank_pattern": "all layers must have one rank; leave it empty",
+    "alpha_pattern": "all layers must have one alpha; leave it empty",
+    "modules_to_save": "full layers are not accepted, only LoRA on linear layers",
+    "layer_replication": "the base's layers cannot be replicated; leave it empty",
+    "trainable_token_indices": "trained tokens are not supported",
+    "target_parameters": "LoRA is supported on linear layers only",
     "alora_invocation_tokens": "an adapter is active for the whole prompt here; train a plain LoRA",
-    "use_qalora": "QALoRA is not served; train a plain LoRA",
-    "lora_bias": "biases are not served; train without them",
-    "megatron_config": "Megatron's layers are not served",
+    "use_qalora": "QALoRA is not supported; train a plain LoRA",
+    "lora_bias": "biases are not supported; train without them",
+    "megatron_config": "Megatron's layers are not supported",
 }
-# Starts that take something out of the base's weights: such an adapter fits no other copy of the base.
+# Initializations that subtract a part from the base's weights: the adapter does not fit the original base.
 _CHANGE_THE_BASE: Final = ("pissa", "olora", "corda", "loftq")
 
 
 def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Looks at a PEFT directory.
+    """Checks a PEFT directory.
 
     Args:
         directory: With `adapter_config.json` and `adapter_model.safetensors`.
         shapes: (in, out) features of the base's linear layers, by dotted name.
 
     Returns:
-        Its settings, with the keys that matter and no others.
+        Its settings, reduced to the keys that matter.
 
     Raises:
-        AdapterFileError: With every fault (the first 100).
+        AdapterFileError: With all faults (the first 100).
     """
     config = read_config(directory)
     faults = list(_config_faults(config))
@@ -65,7 +65,7 @@ def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, int]]) -> dic
     named = config.get("base_model_name_or_path")
     return {
         **cleaned,
-        **({"use_rslora": True} if config.get("use_rslora") else {}),  # peft before 0.8 does not know the word
+        **({"use_rslora": True} if config.get("use_rslora") else {}),  # peft before 0.8 does not know this key
         "fan_in_fan_out": bool(config.get("fan_in_fan_out")),
         "base_model_name_or_path": named if isinstance(named, str) else None,
         "revision": None,
@@ -77,19 +77,21 @@ def _config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
         return Fault(CONFIG, key, shown(config.get(key)), fix)
 
     if config.get("peft_type") != "LORA":
-        yield fault("peft_type", 'only "LORA" is served')
+        yield fault("peft_type", 'only "LORA" is supported')
     if config.get("task_type") not in ("CAUSAL_LM", None):
-        yield fault("task_type", 'only "CAUSAL_LM" is served')
+        yield fault("task_type", 'only "CAUSAL_LM" is supported')
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        yield fault("r", "the rank is a whole number from 1 on")
+        yield fault("r", "the rank must be a whole number, at least 1")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not _is_finite(alpha):
-        yield fault("lora_alpha", "alpha is a number")
+        yield fault("lora_alpha", "alpha must be a finite number")
     if config.get("bias", "none") != "none":
-        yield fault("bias", 'biases are not served; train with bias "none"')
+        yield fault("bias", 'biases are not supported; train with bias "none"')
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGE_THE_BASE):
-        yield fault("init_lora_weights", "this start changes the base too; have peft convert it to a plain LoRA")
+        yield fault(
+            "init_lora_weights", "this initialization changes the base too; convert it to a plain LoRA with peft"
+        )
     for key, fix in _REFUSED.items():
         if config.get(key):
             yield fault(key, fix)
@@ -98,14 +100,14 @@ def _config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def _tensor_faults(
     path: Path, rank: Any, shapes: Mapping[str, tuple[int, int]], layers: set[str]
 ) -> Iterator[Fault]:
-    """Faults of the weights; fills `layers` with those that have both of their parts."""
+    """Faults of the weights; adds to `layers` every layer that has tensors."""
     _check_header(path)
     parts: dict[str, set[str]] = {}
     try:
@@ -128,7 +130,7 @@ def _tensor_faults(
     except (OSError, SafetensorError) as error:
         raise AdapterFileError(f"{WEIGHTS} cannot be read: {error}") from None
     if not parts:
-        yield _tensor_fault("", "no tensor of a linear layer", "an adapter holds lora_A and lora_B of some layers")
+        yield _tensor_fault("", "no tensor of a linear layer", "an adapter needs lora_A and lora_B of some layers")
     for layer, found_parts in parts.items():
         layers.add(layer)
         if len(found_parts) != 2:
@@ -140,11 +142,11 @@ def _tensor_fault(key: str, found: str, fix: str) -> Fault:
 
 
 def _check_header(path: Path) -> None:
-    """The header is parsed whole: a few bytes must not ask for a hundred megabytes of it."""
+    """Limits the header, which is parsed as a whole: a small file must not claim a header of 100 MB."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
     except OSError as error:
         raise AdapterFileError(f"{WEIGHTS} cannot be read: {error.strerror}") from None
     if size > MOST_HEADER_BYTES:
-        raise AdapterFileError(f"{WEIGHTS} is no safetensors file, or has a header of {size} bytes")
+        raise AdapterFileError(f"{WEIGHTS} is not a safetensors file, or has a header of {size} bytes")

@@ -1,4 +1,4 @@
-"""Adapters on disk, in PEFT's own format: what comes out loads in `peft`, what `peft` wrote loads here.
+"""Adapters on disk, in the format of PEFT: `peft` loads the files written here, and its files load here.
 
 adapter_config.json           rank, alpha, target modules
 adapter_model.safetensors     float32; equal adapters give equal bytes
@@ -13,12 +13,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import AdapterFileError
-from steerzo_edge.model.bank import LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.subset import Subset
+from steerzo_edge.model.weights.none import is_transposed
 from steerzo_edge.storage.files import sync_directory, write_json
 from steerzo_edge.storage.sealed import write_tensors
 
@@ -32,9 +32,9 @@ def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
     """Writes a PEFT directory.
 
     Args:
-        directory: Made if missing; files in it are replaced whole.
-        subset: What was trained.
-        base: What it was trained on.
+        directory: Made if missing; each file in it is replaced as a whole.
+        subset: The trained parameters.
+        base: The base they were trained on.
 
     Returns:
         sha256 of the weights file.
@@ -45,8 +45,8 @@ def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
         directory / CONFIG,
         {
             **subset.peft_config(),
-            # Conv1D keeps its weight turned round, and peft wants to be told.
-            "fan_in_fan_out": any(isinstance(base.bank.layers[slot.layer].base, Conv1D) for slot in subset.slots),
+            # peft must be told that GPT-2 stores its weights transposed.
+            "fan_in_fan_out": any(is_transposed(base.bank.layers[slot.layer].base) for slot in subset.slots),
             "base_model_name_or_path": base.name,
             "revision": base.revision,
         },
@@ -60,7 +60,7 @@ def load_adapter(directory: Path, base: Base) -> Patches:
 
     Args:
         directory: With `adapter_config.json` and `adapter_model.safetensors`.
-        base: Whose layers it must fit.
+        base: Its layers must fit.
 
     Raises:
         AdapterFileError: If a file is missing or damaged, or a tensor fits no layer of the base.
@@ -74,7 +74,7 @@ def load_adapter(directory: Path, base: Base) -> Patches:
     for key, tensor in tensors.items():
         found = LAYER_TENSOR.match(key)
         if found is None or found["layer"] not in base.bank.layers:
-            raise AdapterFileError(f"tensor {key!r} fits no linear layer of base model {base.name!r}")
+            raise AdapterFileError(f"tensor {key!r} belongs to no linear layer of base model {base.name!r}")
         parts.setdefault(found["layer"], {})[found["part"]] = tensor
     return {layer: _patch(layer, own, config, base) for layer, own in parts.items()}
 
@@ -86,10 +86,10 @@ def file_sha256(path: Path) -> str:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The settings of a PEFT directory, whatever they say.
+    """Reads the settings of a PEFT directory, without checking them.
 
     Raises:
-        AdapterFileError: If there are none, or they are not a JSON object.
+        AdapterFileError: If the file is missing, or is not a JSON object.
     """
     try:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
@@ -105,9 +105,9 @@ def _config(directory: Path) -> dict[str, Any]:
     if config.get("peft_type") != "LORA":
         raise AdapterFileError(f"{CONFIG} does not describe a LoRA")
     if config.get("use_dora") or config.get("bias", "none") != "none":
-        raise AdapterFileError("LoRA with trained biases or DoRA is not served")
+        raise AdapterFileError("LoRA with trained biases and DoRA are not supported")
     if not isinstance(config.get("lora_alpha"), int | float):
-        raise AdapterFileError(f"{CONFIG} gives no lora_alpha")
+        raise AdapterFileError(f"{CONFIG} has no lora_alpha")
     return config
 
 
@@ -129,11 +129,11 @@ def _patch(layer: str, parts: dict[str, Tensor], config: dict[str, Any], base: B
 
 def _scale(layer: str, config: dict[str, Any], rank: int) -> float:
     if config.get("rank_pattern") or config.get("alpha_pattern"):
-        raise AdapterFileError(f"layer {layer!r}: rank_pattern and alpha_pattern are not served")
+        raise AdapterFileError(f"layer {layer!r}: rank_pattern and alpha_pattern are not supported")
     alpha = float(config["lora_alpha"])
     return alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
 
 
 def _expect(layer: str, tensor: Tensor, shape: tuple[int, int]) -> None:
     if tuple(tensor.shape) != shape:
-        raise AdapterFileError(f"layer {layer!r}: found shape {tuple(tensor.shape)}, the base needs {shape}")
+        raise AdapterFileError(f"layer {layer!r}: the shape is {tuple(tensor.shape)}, the base needs {shape}")

@@ -1,7 +1,7 @@
-"""Attention over packed rows, for every family that lets its attention function be chosen.
+"""Attention over packed rows, for every family whose attention function can be chosen.
 
-The rest of a layer (norms, products, activations) works on tokens and does not care where rows begin. Here the
-packed tokens are laid out row by row, attended to, and packed again; padding exists for this moment only.
+The rest of a layer (norms, products, activations) works on single tokens, wherever rows begin. Only attention needs
+rows: the packed tokens are laid out row by row with padding, attended to, and packed again.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def packed_attention(config: PretrainedConfig, packed: Packed) -> Iterator[None]
     """Inside the block, models with this config attend within the rows of a packed batch.
 
     Args:
-        config: The model's; its choice of attention is put back afterwards.
+        config: Of the model; its choice of attention is restored afterwards.
         packed: The layout of the tokens that go through the model.
     """
     with attending(config, NAME, _layout, _Layout(packed)):
@@ -51,13 +51,13 @@ def packed_attention(config: PretrainedConfig, packed: Packed) -> Iterator[None]
 
 @contextmanager
 def attending(config: PretrainedConfig, name: str, variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Inside the block, models with this config use another attention function, which finds a value set.
+    """Inside the block, models with this config use another attention function, which reads a context variable.
 
     Args:
-        config: The model's; its choice of attention is put back afterwards, as the variable is.
-        name: Of a registered function.
-        variable: Where it looks.
-        value: What it finds there.
+        config: Of the model; its choice of attention is restored afterwards, and so is the variable.
+        name: Of a registered attention function.
+        variable: The variable that the function reads.
+        value: Its value inside the block.
     """
     before, token = config._attn_implementation, variable.set(value)
     config._attn_implementation = name
@@ -80,7 +80,7 @@ def _attend(
     softcap: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What `transformers` calls: query (K, H, S, d), key and value (K, H / g, S, d) to (K, S, H, d)."""
+    """`transformers` calls this: query (K, H, S, d), key and value (K, H / g, S, d) to (K, S, H, d)."""
     layout = _layout.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     parts = []
@@ -99,7 +99,7 @@ def _laid_out(part: Tensor, layout: _Layout, number: int) -> Tensor:
     """(K, H, S, d) to (K * n, H, W, d) of a group."""
     copies, heads, tokens, depth = part.shape
     there, _ = layout.by_head(number, heads)
-    vectors = part.transpose(1, 2).reshape(copies, tokens * heads, depth)  # as the projection left them: a view
+    vectors = part.transpose(1, 2).reshape(copies, tokens * heads, depth)  # a view: the projection's layout
     width = layout.packed.groups[number].gather.shape[1]
     return vectors.index_select(1, there).view(-1, heads, width, depth)
 
@@ -113,20 +113,20 @@ def _put_back(out: Tensor, layout: _Layout, number: int) -> Tensor:
 
 
 def _mask(packed: Packed, group: Group, window: int | None) -> Tensor | None:
-    """(n or 1, 1, W, W) bool, or None where plain causal attention is meant."""
+    """(n or 1, 1, W, W) bool, or None for plain causal attention."""
     width = group.gather.shape[1]
     if window is None or width <= window:
         return group.mask
     if group.mask is None:
         places = torch.arange(width, device=group.gather.device)
         return ((places.unsqueeze(1) - places < window) & (places.unsqueeze(1) >= places))[None, None]
-    # Where rows fork, how far back a token looks goes by positions: the stem is near to every branch.
+    # In rows that fork, the window counts positions, not places: every branch follows directly on the stem.
     positions = packed.positions[0][group.gather]
     return group.mask & (positions[:, None, :, None] - positions[:, None, None, :] < window)
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """torch's own kernels, which are the quickest on CUDA."""
+    """torch's own kernels, the fastest ones on CUDA."""
     if mask is not None and len(mask) > 1:
         mask = mask.repeat(len(q) // len(mask), 1, 1, 1)
     return nn.functional.scaled_dot_product_attention(
@@ -137,8 +137,8 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float | None) -> Tensor:
     """Product, softmax in float32, product; in chunks of rows and queries whose scores stay in the cache.
 
-    torch's fused CPU kernel takes 2 to 3 times as long for rows of up to 500 tokens (two cores, bf16), and none
-    knows soft-capped scores (Gemma 2).
+    torch's fused CPU kernel takes 2 to 3 times as long for rows of up to 500 tokens (two cores, bf16), and no fused
+    kernel supports soft-capped scores (Gemma 2).
     """
     rows, heads, width, depth = q.shape
     shared = k.shape[1]
@@ -148,7 +148,7 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, c
     step = max(1, SCORE_BYTES // (4 * heads * min(width, QUERIES) * width))
     for start, first in product(range(0, rows, step), range(0, width, QUERIES)):
         part, asking = slice(start, start + step), slice(first, first + QUERIES)
-        end = min(asking.stop, width)  # nobody looks ahead
+        end = min(asking.stop, width)  # causal: no later keys
         asked = q[part, :, :, asking].flatten(2, 3)
         scores = (asked @ k[part, :, :end].transpose(2, 3)).float()  # (n, H / g, g * w, end)
         scores = scores.view(-1, shared, heads // shared, end - first, end)
@@ -164,7 +164,7 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, c
 
 
 def _additive(mask: Tensor | None, width: int, like: Tensor) -> Tensor:
-    """(n or 1, 1, W, W) float32: 0 where a token may look, -inf elsewhere."""
+    """(n or 1, 1, W, W) float32: 0 where a token attends to another, -inf elsewhere."""
     if mask is None:
         mask = torch.ones(1, 1, width, width, dtype=torch.bool, device=like.device).tril()
     return torch.zeros(mask.shape, dtype=torch.float32, device=like.device).masked_fill_(~mask, -torch.inf)

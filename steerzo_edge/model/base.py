@@ -40,15 +40,15 @@ class Base:
         name: The hub id or path it was loaded from.
         model: Frozen, in evaluation mode; its linear layers are wrapped here.
         tokenizer: Its tokenizer.
-        quantization: How its linear layers are kept.
-        compute_dtype: The type its activations have.
+        quantization: How its linear layers store their weights.
+        compute_dtype: The type of its activations.
         fingerprint: Hash of its frozen weights.
         revision: The commit, tag or branch that was asked for, if one was.
 
     Attributes:
         bank: Its adapter bank.
         head: Its output head.
-        preempted_s: Seconds that it has been lent to others, in all.
+        preempted_s: Seconds spent inside `preempted`, in all.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Base:
         self.fingerprint = fingerprint
         self.revision = revision
         self.bank = AdapterBank(model)
-        self._fan = BranchedLayers(decoder_layers(model)[1])
+        self._layers = BranchedLayers(decoder_layers(model)[1])
         self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.preemption_hook())
         self.preempted_s = 0.0
         self._attention = model.config._attn_implementation
@@ -82,12 +82,12 @@ class Base:
 
     @property
     def context_length(self) -> int:
-        """Most tokens the model can take: see `positions.py`."""
+        """Most tokens that the model can take: see `positions.py`."""
         return context_of(self.model.config)
 
     @cached_property
     def longest_token(self) -> int:
-        """Most characters that one token is written with."""
+        """Characters of the longest token."""
         return max(map(len, self.tokenizer.get_vocab()))
 
     @property
@@ -97,68 +97,62 @@ class Base:
         ends = {self.tokenizer.eos_token_id} if found is None else {found} if isinstance(found, int) else set(found)
         return frozenset(end for end in ends if end is not None)
 
-    def hidden(self, packed: Packed, copies: int = 1, entering: HiddenStates | None = None) -> Tensor:
+    def hidden(self, packed: Packed, copies: int = 1, states: HiddenStates | None = None) -> Tensor:
         """Last hidden states of K versions under the bank's active route.
 
         Args:
             packed: S tokens, the same for all versions.
-            copies: K. Patches of the route from its `fan` on expect K groups of rows, those below one.
-            entering: What `self.hidden_at` gave for these tokens, for a layer not above the route's fan.
+            copies: K. Patches from the route's branch layer on expect K groups of rows, patches below it one group.
+            states: Hidden states of these tokens from `hidden_at`, at or below the route's branch layer; the layers
+                below them do not run.
 
         Returns:
             (K, S, D) in the compute type.
         """
-        enter, states = (0, None) if entering is None else (entering.layer, entering.states)
-        return self._forward(packed, Plan(self.bank.fan, copies, states, enter))
+        first_layer, tensor = (0, None) if states is None else (states.layer, states.states)
+        return self._forward(packed, Plan(self.bank.branch_layer, copies, tensor, first_layer))
 
-    def hidden_at(self, layer: int, packed: Packed, entering: HiddenStates | None = None) -> HiddenStates:
+    def hidden_at(self, layer: int, packed: Packed, states: HiddenStates | None = None) -> HiddenStates:
         """Hidden states that enter a layer, under the bank's active route.
 
         Args:
             layer: The layer, from 0.
             packed: S tokens.
-            entering: What enters a lower layer, if it is at hand.
+            states: Hidden states that enter a lower layer; the layers below them do not run.
         """
-        enter, states = (0, None) if entering is None else (entering.layer, entering.states)
-        plan = Plan(layer, 1, states, enter, stop=True)
+        first_layer, tensor = (0, None) if states is None else (states.layer, states.states)
+        plan = Plan(layer, 1, tensor, first_layer, stop=True)
         self._forward(packed, plan)
         assert plan.reached is not None
         return HiddenStates(layer, plan.reached)
 
     @contextmanager
     def preempted(self) -> Iterator[None]:
-        """Inside the block the model is as if no forward were under way, though one may wait for it.
+        """Inside the block other work may use the model, while a forward waits at its preemption hook.
 
-        What that forward has set up (route, plan, kernels, attention) is put back afterwards, so its numbers do
-        not depend on who came in between.
+        The model's state is as if no forward were running. What the waiting forward has set up (route, plan,
+        kernels, attention) is restored afterwards, so its numbers do not depend on the other work.
         """
         began = time.perf_counter()
         config = self.model.config
         is_batch_pass, attention = self.bank.is_batch_pass, config._attn_implementation
         self.bank.is_batch_pass, config._attn_implementation = False, self._attention
         try:
-            with torch.inference_mode(mode=False), self.bank.route({}), self._fan.under(None):
+            with torch.inference_mode(mode=False), self.bank.route({}), self._layers.under(None):
                 yield
         finally:
             self.bank.is_batch_pass, config._attn_implementation = is_batch_pass, attention
             self.preempted_s += time.perf_counter() - began
 
-    def catch_up(self) -> bool:
-        """Waits until the device has done all it was given.
-
-        Returns:
-            False, without waiting, while a CUDA graph is recorded: then nobody else may use the device.
-        """
+    def catch_up(self) -> None:
+        """Waits until the device has finished all queued work."""
         if self.device.type == "cuda":
-            if torch.cuda.is_current_stream_capturing():
-                return False
             torch.cuda.synchronize(self.device)
-        return True
 
     def _forward(self, packed: Packed, plan: Plan) -> Tensor:
         self.bank.is_batch_pass = True
         try:
-            with packed_attention(self.model.config, packed), self._fan.under(plan):
+            with packed_attention(self.model.config, packed), self._layers.under(plan):
                 output = self.model.base_model(
                     input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False
                 )

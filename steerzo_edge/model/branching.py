@@ -1,12 +1,12 @@
-"""Where K probes part ways: below the lowest adapted layer all of them are the same.
+"""Runs the layers below the lowest adapted one once for K probes, whose hidden states are equal up to there.
 
-    layers 0 .. e-1    do not run, if what enters layer e is at hand
-    layers e .. f-1    run once, on (1, S)
-    layer  f           the hidden states fan out to (K, S)
-    layers f .. L-1    run on (K, S)
+    layers 0 .. e-1    do not run, if the hidden states that enter layer e are given
+    layers e .. b-1    run once, on (1, S)
+    layer  b           the hidden states are repeated to (K, S)
+    layers b .. L-1    run on (K, S)
 
 The decoder's layers stay in place; each one's `forward` asks the active plan first. That works for every family
-whose layers take hidden states and give them back, whatever they do about positions.
+whose layers take hidden states and return hidden states, however it computes positions.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,27 +19,27 @@ from torch import Tensor, nn
 
 @dataclass(slots=True)
 class Plan:
-    """One forward.
+    """Which layers one forward runs, and on how many copies.
 
     Args:
-        fan: f, the layer where the hidden states fan out.
+        branch_layer: b, the layer from which on there are K copies.
         copies: K.
-        entering: (1, S, D) hidden states that enter layer e, or None to begin at the embedding.
-        enter: e.
-        stop: Run nothing from layer f on; `reached` is all that is wanted.
-        reached: (1, S, D) hidden states that reached layer f, once the forward has run.
+        states: (1, S, D) hidden states that enter layer e, or None to begin at the embedding.
+        first_layer: e.
+        stop: Run nothing from layer b on; only `reached` is wanted.
+        reached: (1, S, D) hidden states that entered layer b; set by the forward.
     """
 
-    fan: int
+    branch_layer: int
     copies: int = 1
-    entering: Tensor | None = None
-    enter: int = 0
+    states: Tensor | None = None
+    first_layer: int = 0
     stop: bool = False
     reached: Tensor | None = None
 
 
 class BranchedLayers:
-    """The decoder layers of a model, under plans.
+    """The decoder layers of a model, which follow plans.
 
     Args:
         layers: Of the decoder; their `forward` is wrapped in place.
@@ -47,13 +47,13 @@ class BranchedLayers:
 
     def __init__(self, layers: nn.ModuleList) -> None:
         self._plan: Plan | None = None
-        self._gives_tuple = False
+        self._returns_tuple = False
         for index, layer in enumerate(layers):
             layer.forward = self._planned(index, layer.forward)
 
     @contextmanager
     def under(self, plan: Plan | None) -> Iterator[None]:
-        """Forwards inside the block follow the plan; None lets every layer run once, as it is."""
+        """Forwards inside the block follow the plan; None runs every layer once, as it is."""
         before, self._plan = self._plan, plan
         try:
             yield
@@ -64,22 +64,22 @@ class BranchedLayers:
         def planned(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
             plan = self._plan
             if plan is None:
-                given = forward(hidden_states, *args, **kwargs)
-                self._gives_tuple = isinstance(given, tuple)
-                return given
-            if index < plan.enter or (plan.stop and index > plan.fan):
-                return self._as_given(hidden_states)
-            if index == plan.enter and plan.entering is not None:
-                hidden_states = plan.entering
-            if index == plan.fan:
+                returned = forward(hidden_states, *args, **kwargs)
+                self._returns_tuple = isinstance(returned, tuple)
+                return returned
+            if index < plan.first_layer or (plan.stop and index > plan.branch_layer):
+                return self._unchanged(hidden_states)
+            if index == plan.first_layer and plan.states is not None:
+                hidden_states = plan.states
+            if index == plan.branch_layer:
                 plan.reached = hidden_states
                 if plan.stop:
-                    return self._as_given(hidden_states)
+                    return self._unchanged(hidden_states)
                 hidden_states = hidden_states.expand(plan.copies, -1, -1)
             return forward(hidden_states, *args, **kwargs)
 
         return planned
 
-    def _as_given(self, hidden_states: Tensor) -> Any:
-        """Unchanged hidden states, in the form the family's layers give them."""
-        return (hidden_states,) if self._gives_tuple else hidden_states
+    def _unchanged(self, hidden_states: Tensor) -> Any:
+        """The same hidden states, in the form in which the family's layers return them."""
+        return (hidden_states,) if self._returns_tuple else hidden_states

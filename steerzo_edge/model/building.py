@@ -1,7 +1,7 @@
-"""One model is built at a time in a process, and torch's default float type is the same afterwards.
+"""A lock for building models: one at a time in a process, and torch's default float type is restored after it.
 
-`transformers` sets that default while it builds a model, and sets back what it found. It belongs to all threads:
-of two that build at once, the second finds what the first has set, and leaves it for good.
+`transformers` changes that default, which all threads share, while it builds a model, and restores it afterwards.
+If two threads build at once, the second one saves the value that the first has set, and restores that in the end.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _LOCK = RLock()
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Everything that lets `transformers` build a model does so in here.
+    """Use this block around every call that lets `transformers` build a model.
 
     Note:
-        Other threads see the changed default meanwhile: numbers of the engine name their type.
+        Other threads see the changed default in the meantime, so the engine names the type of each tensor it makes.
     """
     with _LOCK:
         before = torch.get_default_dtype()

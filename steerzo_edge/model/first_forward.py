@@ -1,8 +1,8 @@
 """One short forward of a base that has just been loaded: does the engine compute what the model computes?
 
-Two rows of different lengths, packed, as two versions that part ways above the first layer. Whatever a family does
-differently than the engine takes for granted (attention that cannot be chosen, states that leak from row to row,
-layers that are called otherwise, a head of its own) is found here, before anybody trains on wrong numbers.
+Two rows of different lengths, packed, as two versions that branch above the first layer. This finds families that
+break the engine's assumptions (attention that cannot be chosen, states that leak from row to row, layers that are
+called in another way, a head of its own) before a run trains on wrong numbers.
 """
 
 import torch
@@ -39,15 +39,15 @@ def check_forward(base: Base) -> None:
     bound = 0.05 * float(own.abs().max())
     if not torch.allclose(ours, own.expand_as(ours), rtol=0.05, atol=bound):
         raise BaseModelError(
-            f"{name} computes its attention or its logits in a way this engine does not know", hint=_HINT
+            f"{name} computes its attention or its logits in a way that this engine does not support", hint=_HINT
         )
 
 
 def _logits(base: Base, ids: list[int], size: int) -> torch.Tensor:
     """(2, T, V) of both versions of the second row."""
     packed = pack([Fork(tuple(ids[:5])), Fork(tuple(ids))], base.device)
-    fan = min(1, layer_count(base.model.config) - 1)
-    with base.bank.route({}, fan):
+    branch_layer = min(1, layer_count(base.model.config) - 1)
+    with base.bank.route({}, branch_layer):
         hidden = base.hidden(packed, copies=2)[:, 5 : 5 + len(ids)]
     logits = base.head.logits(hidden.flatten(0, 1), torch.arange(size, device=base.device))
     return logits.view(2, len(ids), size)

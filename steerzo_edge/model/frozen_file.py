@@ -1,7 +1,7 @@
-"""The frozen part of a subset on disk, so that a run goes on with its very bits.
+"""Stores the frozen part of a subset on disk, so that a resumed run uses the same bits.
 
-It can be made again from rows, weights and seed; but sums of other threads, another torch or another kernel round
-differently, and a journal's steps belong to the bits that they were measured with.
+It could be computed again from rows, weights and seed, but another number of threads, another torch or another
+kernel rounds differently, and the steps in a journal are valid only for the bits they were measured with.
 """
 
 from pathlib import Path
@@ -15,9 +15,9 @@ def save_frozen(path: Path, frozen: Tensor, origin: str) -> None:
     """Writes a subset's frozen part.
 
     Args:
-        path: The file; replaced whole.
+        path: The file; replaced atomically.
         frozen: Flat float32.
-        origin: What it was made from; `load_frozen` asks for the same.
+        origin: Describes what it was made from; `load_frozen` compares it.
 
     Raises:
         OSError: If the disk is full or fails.
@@ -26,11 +26,11 @@ def save_frozen(path: Path, frozen: Tensor, origin: str) -> None:
 
 
 def load_frozen(path: Path, origin: str) -> Tensor | None:
-    """Reads what `save_frozen` wrote; None if it is missing, damaged, or of another origin.
+    """Reads the file of `save_frozen`; None if it is missing, damaged, or has another origin.
 
     Args:
         path: The file.
-        origin: What it must have been made from.
+        origin: As it was given to `save_frozen`.
     """
     found = load_sealed(path)
     return found[1]["frozen"] if found is not None and found[0].get("origin") == origin else None

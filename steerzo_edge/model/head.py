@@ -1,7 +1,7 @@
-"""The output head, asked for no more than is needed, always in float32.
+"""The output head: computes only the logits that are needed, always in float32.
 
-A bf16 logit near 16 is rounded to steps of 1/8, and probes differ by about 1e-3: products here run in float32
-whatever the base computes in. The full vocabulary is walked in blocks, so that no (K, B, T, V) tensor exists.
+A bf16 logit near 16 is rounded to steps of 1/8, and probes differ by about 1e-3: products here are in float32,
+whatever the base's compute type. The vocabulary is processed in blocks, so that no (K, B, T, V) tensor exists.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ BLOCK_BYTES = 64 << 20
 
 
 class Head:
-    """Hidden states to logits or log-likelihoods.
+    """Computes logits or log-likelihoods from hidden states.
 
     Args:
         layer: The model's output embedding; frozen, not quantized.
-        config: Where families with scaled or soft-capped logits say so.
+        config: Of the model; it says whether logits are scaled or soft-capped.
         block_bytes: Bound on the temporary memory of `log_likelihoods` and `normalizers`.
         between: Called before every block of the vocabulary; see `AdapterBank.preemption_hook`.
     """
@@ -62,11 +62,13 @@ class Head:
         Returns:
             (P,) float32, in nats.
         """
-        parts = [self._walked(part, ids) for part, ids in zip(*self._cut(hidden.float(), token_ids), strict=True)]
+        parts = [
+            self._by_blocks(part, ids) for part, ids in zip(*self._cut(hidden.float(), token_ids), strict=True)
+        ]
         return torch.cat([chosen - normalizer for normalizer, chosen in parts])
 
     def normalizers(self, hidden: Tensor) -> Tensor:
-        """log of the summed exponentials of all logits: a logit less this is a log-probability.
+        """log of the summed exponentials of all logits; a logit minus this is a log-probability.
 
         Args:
             hidden: (P, D).
@@ -76,20 +78,20 @@ class Head:
         """
         nothing = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
         parts = zip(*self._cut(hidden.float(), nothing), strict=True)
-        return torch.cat([self._walked(part, ids)[0] for part, ids in parts])
+        return torch.cat([self._by_blocks(part, ids)[0] for part, ids in parts])
 
     def _cut(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-        """Positions in runs whose logits over a block of the vocabulary stay within the bound."""
+        """Splits positions so that their logits over a block of the vocabulary stay within the bound."""
         positions = max(1, self._block_bytes // (8 * self._columns))
         return [torch.split(tensor, positions) for tensor in tensors]
 
     @property
     def _columns(self) -> int:
-        """Half of the budget goes to the float32 weight block, half to its logits."""
+        """Tokens in a block: half of the bound is for the float32 weights, half for the logits."""
         vocabulary, width = self._weight.shape
         return max(1, min(vocabulary, self._block_bytes // (8 * width)))
 
-    def _walked(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_blocks(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Normalizer and the token's logit, (P,) each, block by block over the vocabulary."""
         normalizer = torch.full((len(hidden),), -torch.inf, dtype=torch.float32, device=hidden.device)
         chosen = torch.zeros_like(normalizer)
@@ -107,7 +109,7 @@ class Head:
 
 
 def _finish(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
-    """What a family does to its logits after the product."""
+    """How a family changes its logits after the product."""
     if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2 and later
         return lambda logits: torch.tanh(logits / cap) * cap
     if divisor := getattr(config, "logits_scaling", None):  # Granite

@@ -1,8 +1,8 @@
-"""What the layers of a bare base are given: the directions in which their inputs lie.
+"""Finds the directions that each layer's inputs span, on the base without an adapter.
 
-One forward over a few rows; each layer's inputs are reduced to R directions while the forward goes by, so that it
-needs the memory of inference. A LoRA whose A spans these directions spends no probe on features that its layer
-never sees. Sources: AGZO, arXiv:2601.17261; ZO-Act, arXiv:2607.01125.
+One forward over a few rows; each layer's inputs are reduced to R directions as the forward passes the layer, so
+that it needs no more memory than inference. A LoRA whose A spans these directions wastes no probe on features that
+do not occur in its layer's inputs. Sources: AGZO, arXiv:2601.17261; ZO-Act, arXiv:2607.01125.
 """
 
 import math
@@ -16,25 +16,25 @@ from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import BaseModelError, ProfileError
 from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear
 from steerzo_edge.model.spectrum import leading
 from steerzo_edge.seeds import derive_seed
 
 
 def input_subspace(base: Base, layers: Mapping[str, BankLinear], packed: Packed, *, rank: int, seed: int) -> Tensor:
-    """An A for each layer that spans the leading directions of the layer's own inputs.
+    """Computes an A for each layer that spans the leading directions of the layer's own inputs.
 
     Args:
         base: The frozen model, without an adapter.
         layers: The bank's layers, by dotted name.
-        packed: The rows that are looked at.
+        packed: The rows of the forward.
         rank: R.
-        seed: Of the subspace iteration.
+        seed: For the start of the subspace iteration.
 
     Returns:
-        Every layer's (R, D), flat, in the order of `layers`: float32. The rows are orthonormal times one scalar a
-        layer, such that the mean square of A x over these tokens is R |x|^2 / (3 D), which is what a random A
-        (uniform in +-1 / sqrt(D)) gives: epsilon and learning rate mean the same for both.
+        Every layer's (R, D), in one flat float32 tensor, in the order of `layers`. The rows are orthonormal times
+        one scalar a layer, chosen so that the mean square of A x over these tokens is R |x|^2 / (3 D). A random A
+        (uniform in +-1 / sqrt(D)) gives the same, so epsilon and learning rate mean the same for both.
 
     Raises:
         ProfileError: If a layer has fewer than R in-features.
@@ -51,7 +51,7 @@ def input_subspace(base: Base, layers: Mapping[str, BankLinear], packed: Packed,
 
 @dataclass(frozen=True, slots=True)
 class _Watcher:
-    """A patch that changes nothing: it looks at the inputs."""
+    """A patch that changes nothing, and records the directions of its inputs."""
 
     name: str
     rank: int
@@ -72,9 +72,9 @@ class _Watcher:
         depth = x.shape[1]
         energy = float(torch.linalg.vector_norm(x, dtype=torch.float32)) ** 2
         if not energy < math.inf:
-            raise BaseModelError(f"what layer {self.name!r} is given is not finite")
+            raise BaseModelError(f"the inputs of layer {self.name!r} are not finite")
         found = leading(x, self.rank, torch.Generator().manual_seed(self.seed))
         seen = float(found.values.square().sum())
-        # Inputs that are all zero have no scale: then the rows are as long as a random A's.
+        # Inputs that are all zero have no scale: the rows get the length of a random A's.
         square = self.rank * energy / (3 * depth * seen) if seen > 0 else 1 / 3
         return found.right * math.sqrt(square)

@@ -1,9 +1,9 @@
-"""The linear weights of the last n decoder layers, trained whole ("bf16 layers").
+"""Trains the full linear weights of the last n decoder layers, unquantized.
 
 The quantized base stays as it is, and keeps serving: the subset starts from its dequantized weights, so step 0
-computes what the base computes, and each version replaces those products instead of adding to them.
+computes what the base computes. Each version replaces the products of these layers instead of adding to them.
 
-Memory: 4 bytes a weight for the master, 2 for each copy in bf16. Norms and embeddings are not trained.
+Memory: 4 bytes a weight for the master copy, 2 for each version in bf16. Norms and embeddings are not trained.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.bank import BankLinear, Patches, WeightPatch
+from steerzo_edge.model.bank import BankLinear
+from steerzo_edge.model.patches import Patches, WeightPatch
 from steerzo_edge.model.subset import inside, lay_out
 
 
 class LastLayers:
-    """Whole weights of the given layers, as a trainable subset.
+    """Full weights of the given layers, as a trainable subset.
 
     Args:
         layers: The bank's layers that are trained, by dotted name.
@@ -50,13 +51,13 @@ class LastLayers:
         return {slot.layer: WeightPatch(slot.of(flat), self._biases[slot.layer]) for slot in own}
 
     def export(self) -> dict[str, Tensor]:
-        """See `Subset.export`: whole weights, as PEFT stores `modules_to_save`."""
+        """See `Subset.export`: full weights, as PEFT stores `modules_to_save`."""
         return {
             f"base_model.model.{slot.layer}.weight": slot.of(self.parameters).cpu().clone() for slot in self.slots
         }
 
     def peft_config(self) -> dict[str, object]:
-        """See `Subset.peft_config`: a LoRA of no layers plus modules saved whole."""
+        """See `Subset.peft_config`: a LoRA of no layers, with modules that are saved in full."""
         return {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -65,6 +66,6 @@ class LastLayers:
             "lora_alpha": 1,
             "lora_dropout": 0.0,
             "bias": "none",
-            "target_modules": "dummy-target-modules",  # peft: nothing to adapt, only modules saved whole
+            "target_modules": "dummy-target-modules",  # matches no layer: peft only loads the saved modules
             "modules_to_save": sorted(slot.layer for slot in self.slots),
         }

@@ -1,22 +1,19 @@
-"""Finding the linear layers of a decoder, whatever its family calls them."""
+"""Finds the linear layers of a decoder, whatever names its family gives them."""
 
 import re
 from collections.abc import Sequence
 
-import bitsandbytes as bnb
 from optimum.utils import NormalizedConfigManager
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from steerzo_edge.errors import BaseModelError, ProfileError
-from steerzo_edge.model.quantization import is_gptq
-
-LINEAR = (nn.Linear, bnb.nn.Linear4bit, bnb.nn.Linear8bitLt, Conv1D)
+from steerzo_edge.model.quantization import storage_of
 
 
 def layer_count(config: PretrainedConfig) -> int:
-    """Number of decoder layers, by whatever name the architecture gives it."""
+    """Number of decoder layers; configs name it differently."""
     try:
         normalized = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
         return int(normalized.num_layers)
@@ -28,39 +25,35 @@ def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     """The stack of decoder layers and its dotted name, such as "model.layers" or "transformer.h".
 
     Raises:
-        BaseModelError: If the model holds no list of that many layers.
+        BaseModelError: If the model has no list of that many layers.
     """
     count = layer_count(model.config)
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name, module
-    raise BaseModelError(f"{type(model).__name__} holds no list of {count} decoder layers")
+    raise BaseModelError(f"{type(model).__name__} has no list of {count} decoder layers")
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Every linear layer inside the decoder layers, by dotted name, in order; never the output head."""
     stack, layers = decoder_layers(model)
-    return {
-        f"{stack}.{name}": module
-        for name, module in layers.named_modules()
-        if isinstance(module, LINEAR) or is_gptq(module)
-    }
+    return {f"{stack}.{name}": module for name, module in layers.named_modules() if storage_of(module) is not None}
 
 
 def features(module: nn.Module) -> tuple[int, int]:
-    """(in, out) features of a linear layer; Conv1D stores its weight transposed."""
+    """(in, out) features of a linear layer."""
     if isinstance(module, Conv1D):
         return int(module.nx), int(module.nf)
     return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
 
 
 def select(names: Sequence[str], targets: str | Sequence[str], last_layers: int | None) -> list[str]:
-    """The layers a subset trains, out of all linear layers.
+    """Selects the layers that a subset trains.
 
     Args:
         names: Dotted names of all linear layers, lowest first.
         targets: "all-linear", or the last parts of names, such as ["q_proj", "v_proj"].
-        last_layers: Only the topmost so many decoder layers; None, or more than there are, for all.
+        last_layers: Select from this many topmost decoder layers; None, or more than there are, for all.
 
     Raises:
         ProfileError: If a target matches nothing.
@@ -80,8 +73,8 @@ def select(names: Sequence[str], targets: str | Sequence[str], last_layers: int 
 
 
 def layer_index(name: str) -> int:
-    """The decoder layer a dotted name lies in: 7 for "model.layers.7.mlp.up_proj"."""
+    """The decoder layer that a dotted name is in: 7 for "model.layers.7.mlp.up_proj"."""
     found = re.search(r"\.(\d+)\.", name)
     if found is None:
-        raise BaseModelError(f"{name!r} does not lie in a numbered decoder layer")
+        raise BaseModelError(f"{name!r} is not inside a numbered decoder layer")
     return int(found.group(1))

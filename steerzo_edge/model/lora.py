@@ -1,8 +1,8 @@
 """LoRA adapters: y + scale * (x A^T) B^T on chosen linear layers. Source: arXiv:2106.09685.
 
 With `freeze_a` (LoRA-FA, arXiv:2308.03303) only B is trained. At B = 0 the derivative with respect to A is
-zero, so a random perturbation of A spends its forward passes on nothing; freezing A also shrinks d. A frozen A is
-random, or given: `model/inputs.py` has one that lies where the layer's inputs lie.
+zero, so forward passes with a perturbed A are wasted; freezing A also makes d smaller. A frozen A is random, or
+given: `input_subspace.py` computes one that spans the layer's inputs.
 """
 
 import math
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.bank import BankLinear, LoraPatch, Patches
+from steerzo_edge.model.bank import BankLinear
+from steerzo_edge.model.patches import LoraPatch, Patches
 from steerzo_edge.model.subset import inside, lay_out
 
 
@@ -45,16 +46,16 @@ class Lora:
         self.alpha = alpha
         self.freeze_a = freeze_a
         self.compute_dtype = compute_dtype
-        resting: list[tuple[str, str, tuple[int, int]]] = []
+        kept: list[tuple[str, str, tuple[int, int]]] = []
         trained: list[tuple[str, str, tuple[int, int]]] = []
         for name, layer in layers.items():
-            (resting if freeze_a else trained).append((name, "A", (rank, layer.in_features)))
+            (kept if freeze_a else trained).append((name, "A", (rank, layer.in_features)))
             trained.append((name, "B", (layer.out_features, rank)))
         self.slots = lay_out(trained)
         self.parameters: Tensor = torch.zeros(self.slots[-1].stop, dtype=torch.float32, device=device)
-        self._frozen_slots = lay_out(resting)
+        self._frozen_slots = lay_out(kept)
         self.frozen: Tensor = torch.zeros(
-            self._frozen_slots[-1].stop if resting else 0, dtype=torch.float32, device=device
+            self._frozen_slots[-1].stop if kept else 0, dtype=torch.float32, device=device
         )
         if frozen is None:
             self._draw(torch.Generator().manual_seed(seed))

@@ -1,14 +1,15 @@
-"""LoRA-XS: an R x R core between frozen factors taken from the layer's own weight. Source: arXiv:2405.17604.
+"""LoRA-XS: an R x R matrix between frozen factors taken from the layer's own weight. Source: arXiv:2405.17604.
 
     delta W = alpha / R * left C right        left = sqrt(O / R) U      right = c S V^T      U S V^T ~ W
 
-R^2 numbers a layer are trained, whatever its width: a zeroth-order step has few coordinates to be wrong in.
+R^2 numbers a layer are trained, whatever its width: the noise of a zeroth-order step is spread over few
+coordinates.
 
-The paper puts S on the output side. Here it stands on the input side, where S V^T x = U^T W x: what the core is
-given is the layer's own output along its R strongest output directions, and what it gives is added along the same
-directions. Scales are such that epsilon and learning rate mean what they mean for a LoRA with a random frozen A:
-c = sqrt(R / (3 sum S^2)) makes the mean square of right x what that A makes of an x without a preferred direction,
-R |x|^2 / (3 D); columns of length sqrt(O / R) make a perturbation of C move the output as far as one of B does.
+The paper puts S on the output side. Here it is on the input side, where S V^T x = U^T W x: the input of C is the
+layer's own output along its R strongest output directions, and the output of C is added along the same directions.
+The scales are chosen so that epsilon and learning rate mean the same as for a LoRA with a random frozen A. With
+c = sqrt(R / (3 sum S^2)) the mean square of right x is R |x|^2 / (3 D) for an x without a preferred direction, as
+for that A; columns of length sqrt(O / R) make a perturbation of C move the output as far as one of B does.
 """
 
 from collections.abc import Mapping
@@ -17,15 +18,16 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.errors import ProfileError
-from steerzo_edge.model.bank import BankLinear, LoraXsPatch, Patches
+from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.lora import lora_config
+from steerzo_edge.model.patches import LoraXsPatch, Patches
 from steerzo_edge.model.spectrum import leading
 from steerzo_edge.model.subset import Slot, inside, lay_out
 from steerzo_edge.seeds import derive_seed
 
 
 class LoraXs:
-    """Cores on the given layers, as a trainable subset.
+    """LoRA-XS on the given layers, as a trainable subset.
 
     Args:
         layers: The bank's layers it adapts, by dotted name.
@@ -64,7 +66,7 @@ class LoraXs:
         return found
 
     def export(self) -> dict[str, Tensor]:
-        """See `Subset.export`: an ordinary LoRA whose B is the left factor times the core."""
+        """See `Subset.export`: an ordinary LoRA whose B is left C."""
         found = {}
         for slot in self.slots:
             right, left = (factor.of(self.frozen) for factor in self._factors[slot.layer])
@@ -81,16 +83,16 @@ class LoraXs:
 def lora_xs_factors(
     layers: Mapping[str, BankLinear], *, rank: int, seed: int, compute_dtype: torch.dtype
 ) -> Tensor:
-    """The frozen factors of each layer, from its dequantized weight; one weight is expanded at a time.
+    """Computes the frozen factors of each layer from its dequantized weight; one weight is expanded at a time.
 
     Args:
         layers: The bank's layers, by dotted name.
         rank: R.
-        seed: Of the subspace iteration.
+        seed: For the start of the subspace iteration.
         compute_dtype: The type that weights are expanded to.
 
     Returns:
-        For each layer its (R, D) right and its (O, R) left factor, flat: float32.
+        For each layer its (R, D) right and its (O, R) left factor, all in one flat float32 tensor.
 
     Raises:
         ProfileError: If a layer has fewer than R features on either side.
@@ -110,7 +112,7 @@ def lora_xs_factors(
 def _factors(weight: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     found = leading(weight, rank, generator)
     energy = float(found.values.square().sum())
-    scale = (rank / (3 * energy)) ** 0.5 if energy > 0 else 1.0  # a layer of zeros has nothing to scale
+    scale = (rank / (3 * energy)) ** 0.5 if energy > 0 else 1.0  # a weight of zeros cannot be scaled
     right = scale * found.values.unsqueeze(1) * found.right  # (R, D)
     return right, (len(weight) / rank) ** 0.5 * found.left
 

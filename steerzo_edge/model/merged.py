@@ -1,11 +1,11 @@
-"""An adapter merged into its base: one `transformers` checkpoint in 16 bits, checked before it is kept.
+"""Merges an adapter into its base: one `transformers` checkpoint in 16 bits, checked before it is kept.
 
-W + scale * B A is added up in float32 and rounded once, to the base's own 16-bit type. Never into 4-bit weights:
-what an adapter changes is smaller than what they round away. So the base is loaded again, unquantized; that takes
-two bytes a weight, on the CPU.
+W + scale * B A is computed in float32 and rounded once, to the base's own 16-bit type. An adapter is never merged
+into 4-bit weights, because its change is smaller than their rounding. So the base is loaded again, unquantized;
+that takes two bytes a weight, on the CPU.
 
-The check: on a few prompts, the merged model must predict what base and adapter predict side by side. Both compute
-in 16 bits, so they differ by roundings; how much they may is `Agreement.bound`.
+The check: on a few prompts, the merged model must make the same predictions as base and adapter unmerged. Both
+compute in 16 bits, so they differ by rounding; `Agreement.bound` says how far they may differ.
 """
 
 import shutil
@@ -17,18 +17,19 @@ from typing import Final
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.pytorch_utils import Conv1D
+from transformers import PreTrainedTokenizerBase
 
-from steerzo_edge.data.tokenization import prompt_tokens
+from steerzo_edge.data.tokens import prompt_tokens
 from steerzo_edge.errors import AdapterFileError, BaseModelError, ConflictError, StorageError
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.bank import BankLinear, LoraPatch, Patch, Patches, WeightPatch, uniform
+from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.hub import explained, hub_token
-from steerzo_edge.model.load import load_base, quiet, source_of
-from steerzo_edge.model.older_readers import mend_settings
-from steerzo_edge.model.quantization import dequantized
+from steerzo_edge.model.load import load_base, quiet
+from steerzo_edge.model.older_readers import add_old_settings
+from steerzo_edge.model.patches import LoraPatch, Patch, Patches, WeightPatch
+from steerzo_edge.model.routes import uniform
+from steerzo_edge.model.sources.registry import source_of
+from steerzo_edge.model.weights.none import is_transposed
 from steerzo_edge.storage.files import sync_directory
 
 PROMPTS: Final = (
@@ -37,8 +38,8 @@ PROMPTS: Final = (
     "The capital of France is Paris. The capital of Italy is",
     "def add(a, b):\n    return a + b\n",
 )
-# Nats a token. Two ways to round 16-bit products differ by less; a merge that went wrong differs by more than a
-# tenth of what the adapter does, unless that is hardly anything.
+# Nats a token. Two ways to round 16-bit products differ by less. A wrong merge differs by more than a tenth of the
+# adapter's effect, unless the adapter has next to no effect.
 ROUNDING_NATS: Final = 0.005
 SHARE: Final = 0.1
 _SIXTEEN_BITS: Final = (torch.bfloat16, torch.float16)
@@ -46,11 +47,11 @@ _SIXTEEN_BITS: Final = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How the merged model agrees with base and adapter side by side, in nats a token.
+    """How well the merged model agrees with base and adapter unmerged, in nats a token.
 
     Args:
-        effect: Mean divergence of the bare base from base and adapter: what the adapter does.
-        error: The same of the merged model: what merging changed.
+        effect: Mean divergence of the bare base from base and adapter: the effect of the adapter.
+        error: Mean divergence of the merged model from base and adapter: the error of merging.
     """
 
     effect: float
@@ -58,7 +59,7 @@ class Agreement:
 
     @property
     def bound(self) -> float:
-        """The largest error with which a merged model is kept."""
+        """The largest error at which a merged model is kept."""
         return max(ROUNDING_NATS, SHARE * self.effect)
 
     @property
@@ -72,19 +73,19 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
 
     Args:
         adapter: A PEFT directory.
-        out: Where the checkpoint will be; must not exist, or be empty.
+        out: Directory of the checkpoint; must not exist, or be empty.
         name: The base, as `load_base` takes it.
         revision: Commit, tag or branch of a hub model.
 
     Raises:
-        ConflictError: If there is something at `out`, or the merged model does not agree; nothing is kept then.
-        BaseModelError: If the base cannot be had in 16 bits.
+        ConflictError: If `out` exists and is not empty, or the merged model does not agree; nothing is kept then.
+        BaseModelError: If the base cannot be loaded in 16 bits.
         AdapterFileError: If the adapter does not fit it.
         OSError: If the disk is full or fails.
         StorageError: As OSError.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConflictError(f"there is something at {str(out)!r} already", hint="Name a directory that is new.")
+        raise ConflictError(f"{str(out)!r} exists already", hint="Name a new directory.")
     base, found = load_merged(adapter, name, revision)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
@@ -92,7 +93,7 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
     try:
         _save(base, partial)
         released_tokenizer(name, revision).save_pretrained(partial)
-        mend_settings(partial)
+        add_old_settings(partial)
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -101,7 +102,7 @@ def export_merged(adapter: Path, out: Path, name: str, *, revision: str | None =
 
 
 def load_merged(adapter: Path, name: str, revision: str | None = None) -> tuple[Base, Agreement]:
-    """A base in 16 bits with an adapter in its weights; its bank is gone, its model is an ordinary one.
+    """Loads a base in 16 bits and merges an adapter into it; its model has no adapter bank any more.
 
     Args:
         adapter: A PEFT directory.
@@ -110,7 +111,7 @@ def load_merged(adapter: Path, name: str, revision: str | None = None) -> tuple[
 
     Raises:
         ConflictError: If the merged model does not agree with base and adapter.
-        BaseModelError: If the base cannot be had in 16 bits.
+        BaseModelError: If the base cannot be loaded in 16 bits.
         AdapterFileError: If the adapter does not fit it.
     """
     base = load_sixteen_bits(name, revision)
@@ -119,26 +120,26 @@ def load_merged(adapter: Path, name: str, revision: str | None = None) -> tuple[
         raise ConflictError(
             f"the merged model differs from base and adapter by {found.error:.4f} nats a token, more than "
             f"{found.bound:.4f}; it was not kept",
-            hint="Serve the adapter unmerged; it may be too small, or too large, for 16 bits.",
+            hint="Serve the adapter unmerged; its weights may be too small or too large for 16 bits.",
         )
     return base, found
 
 
 def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
-    """A base as its makers released it: unquantized, in its own 16-bit type or else bfloat16, on the CPU.
+    """Loads a base unquantized, in the 16-bit type it was released in or else bfloat16, on the CPU.
 
     Raises:
         BaseModelError: If it cannot be loaded, or was released quantized.
     """
-    source = source_of(name)
+    source = source_of(name, revision)
     try:
-        settings, _ = PretrainedConfig.get_config_dict(source, revision=revision, token=hub_token(source))
+        settings = source.settings()
     except OSError as error:
-        raise explained(error, name, revision) from error
+        raise source.explained(error, "base model") from error
     if settings.get("quantization_config"):
         raise BaseModelError(
-            f"base model {name!r} was released quantized, it has no 16-bit weights",
-            hint="Serve the adapter unmerged, or name the base that this one was made from.",
+            f"base model {name!r} was released quantized and has no 16-bit weights",
+            hint="Serve the adapter unmerged, or name the 16-bit model that this base was made from.",
         )
     own = getattr(torch, str(settings.get("dtype") or settings.get("torch_dtype")), torch.bfloat16)
     dtype = own if own in _SIXTEEN_BITS else torch.bfloat16
@@ -146,44 +147,40 @@ def load_sixteen_bits(name: str, revision: str | None = None) -> Base:
 
 
 def released_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """A base's tokenizer, without what `load_tokenizer` changes of it.
+    """Loads a base's tokenizer as it was released, without the changes of `load_tokenizer`.
 
     Raises:
         OSError: If there is none.
     """
-    source = source_of(name)
-    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        source, revision=revision, trust_remote_code=False, token=hub_token(source)
-    )
-    return found
+    return source_of(name, revision).tokenizer()
 
 
 def merge(base: Base, adapter: Patches, prompts: Sequence[str] = PROMPTS) -> Agreement:
-    """Adds an adapter to the weights of a base, which is an ordinary model afterwards.
+    """Adds an adapter to the weights of a base, whose model is an ordinary one afterwards.
 
     Args:
-        base: Unquantized; its bank is taken out, so it serves no adapter any more.
+        base: Unquantized; its bank is removed, so it can serve no adapter any more.
         adapter: Patches of one version.
-        prompts: What the agreement is measured on.
+        prompts: Texts that the agreement is measured on.
 
     Raises:
         AdapterFileError: If a patch cannot be merged.
     """
     rows = [_row(base, prompt) for prompt in prompts]
-    bare, beside = (_predictions(base, rows, patches) for patches in (None, adapter))
+    bare, unmerged = (_predictions(base, rows, patches) for patches in (None, adapter))
     for name, layer in base.bank.layers.items():
         if name in adapter:
             _set_weight(layer, _merged_weight(name, layer, adapter[name]))
         base.model.set_submodule(name, layer.base)
     merged = _predictions(base, rows, None)
-    return Agreement(_divergence(beside, bare), _divergence(beside, merged))
+    return Agreement(_divergence(unmerged, bare), _divergence(unmerged, merged))
 
 
 def _save(base: Base, directory: Path) -> None:
     try:
         with quiet():
             base.model.save_pretrained(directory)
-    except SafetensorError as error:  # how its writer says that the disk takes no more
+    except SafetensorError as error:  # raised when the disk is full
         raise StorageError(f"the merged weights cannot be written: {error}") from error
 
 
@@ -207,7 +204,7 @@ def _merged_weight(name: str, layer: BankLinear, patch: Patch) -> Tensor:
         return patch.weight[0]
     if not isinstance(patch, LoraPatch):
         raise AdapterFileError(f"layer {name!r}: {type(patch).__name__} cannot be merged")
-    weight = dequantized(layer.base, torch.float32)  # (O, D)
+    weight = layer.weight_like_base(torch.float32)  # (O, D)
     return torch.addmm(weight, patch.b[0].float(), patch.a[0].float(), alpha=patch.scale)
 
 
@@ -215,4 +212,4 @@ def _set_weight(layer: BankLinear, weight: Tensor) -> None:
     own = layer.base.weight
     assert isinstance(own, Tensor)
     with torch.no_grad():
-        own.copy_(weight.T if isinstance(layer.base, Conv1D) else weight)
+        own.copy_(weight.T if is_transposed(layer.base) else weight)

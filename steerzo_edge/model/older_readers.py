@@ -1,8 +1,8 @@
-"""A checkpoint's settings in words that `transformers` 4 and what is built on it understand too.
+"""Adds settings to a checkpoint so that `transformers` 4, and software built on it, reads it correctly.
 
-`transformers` 5 keeps the positions' settings under a key of its own and calls its tokenizer class by a new name.
-Version 4 reads past the first, with other positions than the model was trained with, and stumbles over the second.
-Both versions read what is added here.
+`transformers` 5 stores the settings of positions under a new key, and its tokenizer class has a new name. Version 4
+ignores the first, and then computes other positions than the model was trained with; the second makes it fail. Both
+versions read the settings that are added here.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 from steerzo_edge.storage.files import write_json
 
 
-def mend_settings(directory: Path) -> None:
-    """Adds the old words to a checkpoint's files.
+def add_old_settings(directory: Path) -> None:
+    """Adds the settings of version 4 to the files of a checkpoint.
 
     Args:
         directory: With `config.json` and the tokenizer's files.
@@ -33,9 +33,7 @@ def _change(path: Path, change: Any) -> None:
 def _with_old_positions(settings: dict[str, Any]) -> dict[str, Any]:
     positions = settings.get("rope_parameters")
     if not isinstance(positions, dict) or "rope_theta" not in positions:
-        return (
-            settings  # none, or a set for each kind of layer, which version 4 writes in another way for each family
-        )
+        return settings  # none; or one for each kind of layer, which version 4 stores differently for each family
     scaling = {key: value for key, value in positions.items() if key not in ("rope_theta", "partial_rotary_factor")}
     settings = {**settings, "rope_theta": positions["rope_theta"]}
     if "partial_rotary_factor" in positions:

@@ -1,9 +1,10 @@
-"""How many positions a base has, and whether a token's position is turned into the same numbers in every company.
+"""How many positions a base has, and whether a row's positional numbers depend on other rows.
 
-Two ways of stretching rotary positions let `transformers` choose a forward's frequencies by the largest position
-among all its tokens: then what one request is answered depends on how long another has become. Longrope has one set
-of factors up to the length it was trained with first and another beyond; up to that length it is used, with the
-first set alone. Dynamic NTK makes its frequencies anew as texts grow, and keeps them for the next forward.
+With two ways of stretching rotary positions, `transformers` chooses the frequencies of a forward by the largest
+position among all its tokens: the answer to one request would depend on the length of another. Longrope has one set
+of factors up to the length of its first training and another one beyond; it is used up to that length, with the
+first set only. Dynamic NTK recomputes its frequencies as texts grow, and keeps them for the next forward: it is
+refused.
 """
 
 import logging
@@ -19,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def context_of(config: PretrainedConfig) -> int:
-    """Most tokens a model can take: those it has positions for, of longrope those that it was trained with first.
+    """Most tokens that a model can take: its positions; with longrope, the length of its first training.
 
     Args:
-        config: The model's.
+        config: Of the model.
     """
     most = int(getattr(config, "max_position_embeddings", DEFAULT))
     first = [
@@ -32,20 +33,20 @@ def context_of(config: PretrainedConfig) -> int:
 
 
 def check_positions(config: PretrainedConfig, name: str) -> None:
-    """Refuses a model whose frequencies depend on what it was given before, and tells of a context that is cut.
+    """Refuses a model whose frequencies depend on other rows, and logs a warning if the context is shortened.
 
     Args:
-        config: The model's.
-        name: For messages.
+        config: Of the model.
+        name: The base's name, for messages.
 
     Raises:
         BaseModelError: If its positions are stretched by dynamic NTK.
     """
     if any("dynamic" in _kind(ropes) for ropes in _ropes(config)):
         raise BaseModelError(
-            f"base model {name!r} stretches its positions as texts grow (rope_type dynamic), so that one text's "
-            "numbers depend on the length of others",
-            hint="In a copy of it, set rope_type in config.json to one that is fixed: default, linear or yarn.",
+            f"base model {name!r} stretches its positions as texts grow (rope_type dynamic), so the numbers of one "
+            "text depend on the length of others",
+            hint="In a copy of the model, set rope_type in config.json to a fixed one: default, linear or yarn.",
         )
     context, whole = context_of(config), int(getattr(config, "max_position_embeddings", DEFAULT))
     if context < whole:

@@ -1,9 +1,9 @@
-"""The frozen prefix: what the layers below the lowest trained one make of a row, computed once and kept.
+"""The frozen prefix: the hidden states that enter the lowest trained layer, computed once for each row and kept.
 
-The base never moves, so the hidden states that enter the lowest trained layer are the same in every step and
-every epoch. They are kept in memory first, then on disk, when all rows fit into both together; otherwise they
-are computed once a batch. Either way their bits depend only on the rows, not on when they were needed: rows are
-always put through in the same blocks, so that a run that was killed goes on with the same numbers.
+The base never changes, so these hidden states are the same in every step and every epoch. If those of all rows fit
+into the memory and disk limits together, they are kept, first in memory, then on disk; otherwise they are computed
+once a batch. Their bits depend on the rows only, not on when they are needed: rows are always computed in the same
+blocks, so that a run that was killed continues with the same numbers.
 """
 
 import logging
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Usage:
-    """What a store has done.
+class PrefixUsage:
+    """What a store holds, and how often it computed or read a block.
 
     Args:
         memory_bytes: Held in memory now.
         disk_bytes: Held on disk now.
-        computed: Blocks of rows put through the frozen layers.
+        computed: Blocks of rows computed by the frozen layers.
         read: Blocks read back from disk.
     """
 
@@ -47,12 +47,12 @@ class PrefixStore:
 
     Args:
         base: The frozen model.
-        rows: All rows that will be asked for; equal rows are kept once.
+        rows: All rows that batches may contain; equal rows are kept once.
         first_layer: The layer, at least 1.
-        block_tokens: Most tokens put through the frozen layers at once, unless a single row has more.
-        memory_bytes: Most that is held in memory.
-        disk_bytes: Most that is held on disk, if `directory` is given.
-        directory: Where; made when needed, its files are this store's own.
+        block_tokens: Most tokens computed at once, unless a single row has more.
+        memory_bytes: Limit of what is held in memory.
+        disk_bytes: Limit of what is held on disk, if `directory` is given.
+        directory: Where blocks are written. It is made when needed; no other code writes there.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PrefixStore:
         directory: Path | None = None,
     ) -> None:
         self.first_layer = first_layer
-        self.usage = Usage()
+        self.usage = PrefixUsage()
         self._base = base
         self._memory_bytes = memory_bytes
         self._disk_bytes = disk_bytes if directory is not None else 0
@@ -84,14 +84,14 @@ class PrefixStore:
         self.needed_bytes = width * sum(len(row.tokens) for row in self._places)
         self.keeps = self.needed_bytes <= self._memory_bytes + self._disk_bytes
         if directory is not None and directory.is_dir():
-            for left in directory.glob("block-*"):  # by a life of this run that was killed
+            for left in directory.glob("block-*"):  # from a process of this run that was killed
                 left.unlink()
 
     def of(self, packed: Packed) -> HiddenStates:
         """Hidden states that enter the layer, on the base's device.
 
         Args:
-            packed: Rows out of those the store was made for.
+            packed: Some of the rows that the store was made for.
         """
         return self._gathered(packed) if self.keeps else self._computed(packed)
 
@@ -105,9 +105,9 @@ class PrefixStore:
             block, start = self._places[row]
             parts.append(self._block(block)[start : start + len(row.tokens)])
         states = torch.cat(parts)
-        behind = packed.input_ids.shape[1] - len(states)
-        if behind:
-            states = torch.nn.functional.pad(states, (0, 0, 0, behind))
+        padding = packed.input_ids.shape[1] - len(states)
+        if padding:
+            states = torch.nn.functional.pad(states, (0, 0, 0, padding))
         return HiddenStates(self.first_layer, states.unsqueeze(0).to(self._base.device))
 
     def _block(self, index: int) -> Tensor:
@@ -132,7 +132,7 @@ class PrefixStore:
             self._write(oldest, tensor)
 
     def _write(self, index: int, tensor: Tensor) -> None:
-        """Best effort: a block that cannot be written is computed again when it is needed."""
+        """Writes a block if there is room; one that is not written is computed again when it is needed."""
         if index in self._written or self.usage.disk_bytes + tensor.nbytes > self._disk_bytes:
             return
         assert self._directory is not None
@@ -140,7 +140,7 @@ class PrefixStore:
             self._directory.mkdir(parents=True, exist_ok=True)
             write_tensors(self._path(index), {"hidden": tensor.contiguous()}, {})
         except OSError as error:
-            log.warning("the prefix of a block of rows was not written: %s", error)
+            log.warning("hidden states of a block of rows were not written: %s", error)
             self._disk_bytes = 0
             return
         self._written.add(index)
@@ -152,7 +152,7 @@ class PrefixStore:
         try:
             found = load_file(self._path(index))["hidden"]
         except (OSError, SafetensorError, KeyError) as error:
-            log.warning("the prefix of a block of rows was lost: %s", error)
+            log.warning("hidden states of a block of rows cannot be read: %s", error)
             self._written.discard(index)
             return None
         self.usage.read += 1
@@ -174,7 +174,7 @@ class PrefixStore:
 
 
 def _blocks(rows: Sequence[Fork], most: int) -> list[list[Fork]]:
-    """Rows of like length together: a function of the set of rows alone."""
+    """Groups rows of similar length; the result depends on the set of rows only."""
     blocks: list[list[Fork]] = [[]]
     tokens = 0
     for row in sorted(dict.fromkeys(rows), key=lambda row: (len(row.tokens), row.stem, row.branches)):

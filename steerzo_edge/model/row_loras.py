@@ -1,13 +1,14 @@
-"""LoRAs of many rows on a CPU: a few tokens each, so what counts is the time to begin a product.
+"""LoRAs of many rows on a CPU: each row has a few tokens, so the time to start a product decides.
 
-In float32: a bf16 product of one token with a rank-8 pair takes 5 times as long there, nearly all of it to set
-oneDNN up (27 against 5 microseconds a layer of the bundled base, two cores), and its sum is rounded twice.
+Products are in float32: a bf16 product of one token with a rank-8 pair takes 5 times as long there, nearly all of
+it to set up oneDNN (27 against 5 microseconds a layer of the bundled base, two cores), and its sum is rounded
+twice.
 """
 
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear
 
 
 class RowLoras:
@@ -19,7 +20,7 @@ class RowLoras:
     """
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
-        self._a, self._b = _turned(a), _turned(b)  # (n, D, R), (n, R, O)
+        self._a, self._b = _transposed(a), _transposed(b)  # (n, D, R), (n, R, O)
 
     @property
     def groups(self) -> int:
@@ -30,19 +31,19 @@ class RowLoras:
         """(n, ..., D) to (n, ..., O)."""
         out = base(x)
         low = torch.bmm(x.float().view(self.groups, -1, x.shape[-1]), self._a)
-        # The base's product is ours alone, so the adapter's is added in place; rounded once.
+        # `out` is a fresh tensor, so the adapter's product is added in place; it is rounded once.
         out.add_(torch.bmm(low, self._b).view_as(out))
         return out
 
     def write(self, x: Tensor, out: Tensor) -> None:
-        """What is added to the base's product, for one row.
+        """Writes what is added to the base's product, for one row.
 
         Args:
             x: (1, q, D) float32.
-            out: (1, q, O) float32; written to.
+            out: (1, q, O) float32; overwritten.
         """
         torch.bmm(torch.bmm(x, self._a), self._b, out=out)
 
 
-def _turned(factor: Tensor) -> Tensor:
+def _transposed(factor: Tensor) -> Tensor:
     return factor.transpose(1, 2).to(torch.float32, copy=True, memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""The leading singular vectors of a tall, wide or low matrix: randomised subspace iteration.
+"""Leading singular vectors of a matrix of any shape or rank, by randomised subspace iteration.
 
 Cost: 2 * `ITERATIONS` + 1 products of the matrix with R + `OVERSAMPLING` columns; half a second for 4096 x 4096 in
 bf16 on one core.
@@ -18,7 +18,7 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """The R leading singular triplets of an (N, D) matrix, largest first.
+    """The R leading singular values of an (N, D) matrix with their vectors, largest first.
 
     Args:
         left: (N, R) float32; orthonormal columns, as far as the matrix has rank R.
@@ -32,25 +32,25 @@ class Spectrum:
 
 
 def leading(matrix: Tensor, rank: int, generator: torch.Generator) -> Spectrum:
-    """The leading singular triplets.
+    """Computes the leading singular values and vectors.
 
     Args:
         matrix: (N, D) of any float type.
-        rank: R, at most D; where the matrix has a lower one, the last directions are arbitrary.
-        generator: On the CPU; it draws where the iteration starts.
+        rank: R, at most D; if the matrix has a lower rank, the last directions are arbitrary.
+        generator: On the CPU; it draws the start of the iteration.
 
     Note:
-        Vectors whose singular values nearly agree may come out mixed: it is their common span that converges, each
-        iteration by the square of the ratio of value number R to value number R + 17.
+        Vectors whose singular values are nearly equal may be mixed: only their common span converges. Each
+        iteration multiplies the error by the square of the ratio of value number R + 17 to value number R.
     """
     count, depth = matrix.shape
     width = min(rank + OVERSAMPLING, depth)
-    if count < width:  # rows of zeros change nothing, and make every factor below full
+    if count < width:  # rows of zeros change no vector, and give all factors below their full size
         matrix = torch.nn.functional.pad(matrix, (0, 0, 0, width - count))
     columns = torch.randn(depth, width, generator=generator, dtype=torch.float32).to(matrix.device)
     columns = torch.linalg.qr(columns).Q  # (D, w)
     for _ in range(ITERATIONS):
-        # Both halves are made orthonormal: squares of values would drown in float32 where a few dominate.
+        # Orthonormal after each half: float32 cannot hold the squares of small values beside those of large ones.
         columns = torch.linalg.qr(_back(matrix, torch.linalg.qr(_through(matrix, columns)).Q)).Q
     left, values, mixing = torch.linalg.svd(_through(matrix, columns), full_matrices=False)
     return Spectrum(left[:count, :rank], values[:rank], mixing[:rank] @ columns.T)

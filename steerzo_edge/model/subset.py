@@ -1,7 +1,7 @@
-"""What is trainable: one float32 vector, and the views of it that the layers see.
+"""Subsets: the trainable parameters as one float32 vector, and the patches that read it.
 
-The master copy is written by the update rule alone. Probes live in `Copies`: perturbed versions of it in the
-compute type, made from it and thrown away, so that no evaluation can ever change it.
+Only the update rule writes to the vector, the master copy. Probes are in `Copies`: perturbed versions of it in the
+compute type, made for an evaluation and overwritten by the next, so that no evaluation can change the master copy.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from steerzo_edge.model.bank import Patches
+from steerzo_edge.model.patches import Patches
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Slot:
 
     Args:
         layer: Dotted name of the linear layer.
-        part: "A", "B" (LoRA), "C" (a core) or "W" (a whole weight).
+        part: "A" or "B" (LoRA), "C" (LoRA-XS) or "W" (a full weight).
         shape: Of the matrix.
         start: Offset of its first number.
     """
@@ -32,7 +32,7 @@ class Slot:
 
     @property
     def stop(self) -> int:
-        """Offset behind its last number."""
+        """Offset of the first number after it."""
         return self.start + math.prod(self.shape)
 
     def of(self, flat: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Slot:
 
 
 def lay_out(matrices: list[tuple[str, str, tuple[int, int]]]) -> list[Slot]:
-    """Slots one behind the other, from (layer, part, shape)."""
+    """Slots one after the other, from (layer, part, shape)."""
     slots, start = [], 0
     for layer, part, shape in matrices:
         slots.append(Slot(layer, part, shape, start))
@@ -60,7 +60,7 @@ class Subset(Protocol):
 
     @property
     def frozen(self) -> Tensor:
-        """Flat float32: what was made from seed, rows or weights and is never trained; may be empty."""
+        """Flat float32: numbers made from seed, rows or weights that are never trained; may be empty."""
         ...
 
     @property
@@ -92,10 +92,10 @@ class Subset(Protocol):
 
 
 class Copies:
-    """Room for K versions of a subset, or of a part of it, to be stacked in one forward.
+    """Memory for K versions of a subset, or of a part of it, which one forward uses together.
 
     Args:
-        subset: Whose master copy they start from.
+        subset: Its master copy is what versions are made from.
         count: K.
         span: Which part of d; None for all.
     """
@@ -115,7 +115,7 @@ class Copies:
         return self._flat.shape[0]
 
     def hold(self) -> Patches:
-        """Copies the master into the first version; returns the patches of that one."""
+        """Copies the master into the first version, and returns the patches of that version."""
         self._flat[0].copy_(self._subset.parameters[self.span])
         return self.stacked(1)
 
@@ -123,7 +123,7 @@ class Copies:
         """Stores one segment of one version, cast to the compute type.
 
         Args:
-            index: Which of the K.
+            index: Of the version, below K.
             segment: Where in d.
             values: (length,) float32.
         """
@@ -131,7 +131,7 @@ class Copies:
         self._flat[index, segment.start - start : segment.stop - start].copy_(values)
 
     def stacked(self, count: int) -> Patches:
-        """Patches where the first `count` versions take one group of rows each."""
+        """Patches of the first `count` versions: each is used by one group of rows."""
         if count not in self._patches:
             self._patches[count] = self._subset.patches(self._flat[:count], self.span)
         return self._patches[count]

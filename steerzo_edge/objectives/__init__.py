@@ -1,1 +1,1 @@
-"""Losses and metrics: likelihoods, error rates, scored answers, evaluation."""
+"""Objectives and metrics: likelihood, error rate, scores of generated answers, evaluation."""

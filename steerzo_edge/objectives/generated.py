@@ -1,77 +1,125 @@
-"""Answers to many prompts at once: greedy, left-padded, through `transformers`' own `generate`.
+"""Objectives on generated answers: 1 - the mean score of the answers to a batch's prompts. They have no gradient.
 
-Rows go through the bank's active route as in every other forward, so K stacked versions of an adapter answer K
-equal groups of rows. An answer ends at the end of text, at a line's end, or after so many tokens.
+    f1             words that the answer shares with a reference
+    exact-match    whether the answer is a reference
+    scorer         what a scorer of the operator gives it
 
-Cost: one forward for all prompts, then one for each token of the longest answer.
+Cost: a forward for the prompts, and one for each token of the longest answer, all for K stacked versions. The loss
+changes in jumps, as that of `accuracy.py` does.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
-from transformers import StoppingCriteria, StoppingCriteriaList
 
-from steerzo_edge.data.tokenization import Target, Tokens
-from steerzo_edge.model.base import Base
+from steerzo_edge.data.batches import Batch
+from steerzo_edge.data.examples import Metric
+from steerzo_edge.data.tokenization import Targets, Tokenized
+from steerzo_edge.errors import ProfileError
+from steerzo_edge.model.base import Base, HiddenStates
+from steerzo_edge.objectives.greedy_answers import MAX_NEW_TOKENS, greedy_answers, prompt_of
+from steerzo_edge.objectives.objective import Objective, ObjectiveConfig
+from steerzo_edge.objectives.scorers import SCORERS, AnswerScorer, registered_scorer
 
-# Longest answer where neither the rows nor the profile say so.
-MAX_NEW_TOKENS = 32
+
+class GeneratedAnswerConfig(ObjectiveConfig):
+    """Answers that are generated greedily, for every probe.
+
+    Attributes:
+        metric: The scorer whose mean is the loss, by its name among `scorers()`.
+    """
+
+    by_score: ClassVar[bool] = True
+    generates: ClassVar[bool] = True
+    metric: ClassVar[Metric]
+    max_new_tokens: int | None = Field(
+        None, ge=1, le=4096, description="Longest answer; null takes the task's own, or 32."
+    )
+
+    def prepare(self, rows: Tokenized, context_length: int) -> Tokenized:
+        """Refuses rows without references; sets their metric and longest answer. See `ObjectiveConfig.prepare`."""
+        self.scorers()  # a scorer that is missing is refused before the rows are looked at
+        if not isinstance(rows, Targets) or not all(row.references for row in rows.rows):
+            raise ProfileError(f"objective.kind is {self.kind}, which needs prompt/completion rows")
+        longest = self.max_new_tokens or rows.max_new_tokens or MAX_NEW_TOKENS
+        if longest >= context_length:
+            raise ProfileError(
+                f"objective.max_new_tokens is {longest}, but the base's context holds {context_length} tokens"
+            )
+        return replace(rows, metric=self._main_metric(rows), max_new_tokens=longest)
+
+    def build(self, rows: Tokenized) -> Objective:
+        """See `ObjectiveConfig.build`."""
+        assert isinstance(rows, Targets)
+        return GeneratedAnswerLoss(rows, self.scorers()[self.metric], rows.max_new_tokens or MAX_NEW_TOKENS)
+
+    @property
+    def answer_tokens(self) -> int:
+        """The setting or its default; a task's own length is not looked at."""
+        return self.max_new_tokens or MAX_NEW_TOKENS
+
+    def _main_metric(self, rows: Targets) -> Metric:
+        """The metric that evaluations compare by: that of the rows' task, if it has one."""
+        return rows.metric or self.metric
 
 
-def answers(base: Base, prompts: Sequence[Tokens], max_new_tokens: int) -> list[str]:
-    """What follows each prompt, under the bank's active route.
+class F1Config(GeneratedAnswerConfig):
+    """Words that generated answers share with their references."""
+
+    kind: Literal["f1"] = "f1"
+    metric: ClassVar[Metric] = "f1"
+
+
+class ExactMatchConfig(GeneratedAnswerConfig):
+    """The share of generated answers that are one of their references."""
+
+    kind: Literal["exact-match"] = "exact-match"
+    metric: ClassVar[Metric] = "exact_match"
+
+
+class ScorerConfig(GeneratedAnswerConfig):
+    """What a scorer that the operator has registered gives the generated answers."""
+
+    kind: Literal["scorer"] = "scorer"
+    metric: ClassVar[Metric] = "score"
+    name: str = Field(min_length=1, max_length=200, description="The scorer's name, as the operator registered it.")
+
+    def scorers(self) -> Mapping[str, AnswerScorer]:
+        """The built-in scorers, and the operator's as "score". See `ObjectiveConfig.scorers`."""
+        return {**SCORERS, "score": registered_scorer(self.name)}
+
+    def _main_metric(self, rows: Targets) -> Metric:
+        """The operator's scorer also comes before the metric of the rows' task."""
+        return self.metric
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedAnswerLoss:
+    """1 - the mean score of the answers to a batch's prompts. See `Objective`.
 
     Args:
-        base: The frozen model.
-        prompts: At least one, none empty; those that leave no room in the context are cut on the left.
-        max_new_tokens: Most tokens of an answer, at least 1 and less than the context holds.
-
-    Returns:
-        One line of text for each prompt, without blanks around it.
+        data: The rows that batches are made of.
+        scorer: Gives a number in [0, 1], or nan; nan makes the loss of the whole probe nan.
+        max_new_tokens: Longest answer.
     """
-    room = base.context_length - max_new_tokens
-    kept = [prompt[-room:] for prompt in prompts]
-    width = max(map(len, kept))
-    pad = base.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in kept], device=base.device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in kept], device=base.device)
-    # The whole engine multiplies alike; generation's quick product is for one row, and these are many.
-    base.bank.is_batch_pass = True
-    try:
-        found = base.model.generate(
-            ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            stopping_criteria=StoppingCriteriaList([_LineEnds(base)]),
-            pad_token_id=pad,
-        )
-    finally:
-        base.bank.is_batch_pass = False
-    return [_text(base, row) for row in found[:, width:].tolist()]
 
+    data: Targets
+    scorer: AnswerScorer
+    max_new_tokens: int
 
-def prompt_of(row: Target) -> Tokens:
-    """The tokens before the first that counts."""
-    return row.tokens[: row.counted.index(True)]
-
-
-class _LineEnds(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row whose last token ends a line."""
-
-    def __init__(self, base: Base) -> None:
-        self._tokenizer = base.tokenizer
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """Called by `generate` after each token: whether each row is done."""
-        pieces = self._tokenizer.batch_decode(input_ids[:, -1:])
-        return torch.tensor(["\n" in piece for piece in pieces], device=input_ids.device)
-
-
-def _text(base: Base, tokens: Sequence[int]) -> str:
-    ends = base.end_tokens
-    until = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
-    text = str(base.tokenizer.decode(tokens[:until], skip_special_tokens=True))
-    return text.partition("\n")[0].strip()
+    def __call__(
+        self, base: Base, batch: Batch, copies: int = 1, hidden_states: HiddenStates | None = None
+    ) -> Tensor:
+        """(K,) float32 in [0, 1]. Row group k is generated by version k; `hidden_states` is not used."""
+        rows = [self.data.rows[index] for index in batch.indices]
+        texts = greedy_answers(base, [prompt_of(row) for row in rows] * copies, self.max_new_tokens)
+        size = len(rows)
+        means = []
+        for k in range(copies):
+            pairs = zip(rows, texts[k * size : (k + 1) * size], strict=True)
+            means.append(sum(self.scorer(row, text) for row, text in pairs) / size)
+        return 1 - torch.tensor(means, dtype=torch.float32, device=base.device)

@@ -1,8 +1,8 @@
-"""How a generated answer is judged: overlap, exact match, or a function of the operator's own.
+"""Scorers of generated answers: overlap of words, exact match, or a function that the operator registers.
 
-An operator registers scorers, as entry points of an installed package in the group "steerzo_edge.scorers", or in
-the environment: STEERZO_SCORERS="brevity=my_module:brevity,units=my_module:units". Profiles name them. Nothing that
-a request says is ever imported.
+An operator registers scorers as entry points of an installed package in the group "steerzo_edge.scorers", or in the
+environment: STEERZO_SCORERS="brevity=my_module:brevity,units=my_module:units". Profiles choose among them by name;
+text of a request is never imported.
 
     def brevity(prompt: str, answer: str, references: Sequence[str]) -> float: ...    # in [0, 1], 1 is best
 """
@@ -31,14 +31,14 @@ SCORERS: Mapping[str, AnswerScorer] = {
 
 
 def registered_scorer(name: str, environment: Mapping[str, str] = os.environ) -> AnswerScorer:
-    """The judge that asks a registered scorer.
+    """Loads a scorer that the operator registered.
 
     Args:
-        name: As it was registered.
+        name: The name it was registered under.
         environment: Where STEERZO_SCORERS is looked up.
 
     Returns:
-        A judge whose answer is nan where the scorer raises or gives no number in [0, 1]; the log says so.
+        The scorer, with nan and a log entry in place of an exception or of a value outside [0, 1].
 
     Raises:
         ProfileError: If there is no such scorer, or it cannot be loaded.
@@ -52,23 +52,23 @@ def registered_scorer(name: str, environment: Mapping[str, str] = os.environ) ->
     except (ImportError, AttributeError) as error:
         raise ProfileError(f"scorer {name!r} ({known[name].value}) cannot be loaded: {error}") from None
 
-    def judge(row: Target, answer: str) -> float:
+    def checked(row: Target, answer: str) -> float:
         try:
             value = float(scorer(row.prompt, answer, row.references))
-        except Exception as error:  # the operator's code may raise anything; the run goes on without this candidate
+        except Exception as error:  # the operator's code may raise anything; only this candidate is lost
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.warning("scorer %r raised %s at %s:%s", name, type(error).__name__, place.filename, place.lineno)
             return math.nan
         if not 0 <= value <= 1:
-            log.warning("scorer %r gave %s, which is no number in [0, 1]", name, value)
+            log.warning("scorer %r gave %s, which is not a number in [0, 1]", name, value)
             return math.nan
         return value
 
-    return judge
+    return checked
 
 
 def _registered(environment: Mapping[str, str]) -> dict[str, EntryPoint]:
-    """The operator's environment comes before what packages bring."""
+    """All registered scorers; a name in the environment replaces the same name in a package."""
     found = {point.name: point for point in entry_points(group=GROUP)}
     for part in filter(None, (part.strip() for part in environment.get(VARIABLE, "").split(","))):
         name, equals, place = (piece.strip() for piece in part.partition("="))

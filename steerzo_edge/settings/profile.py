@@ -10,8 +10,9 @@ from pydantic import Field
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import NotFoundError, ProfileError
+from steerzo_edge.objectives.likelihood import LikelihoodConfig
 from steerzo_edge.settings.methods import MethodConfig
-from steerzo_edge.settings.objectives import LikelihoodConfig, ObjectiveConfig
+from steerzo_edge.settings.objectives import AnyObjectiveConfig
 from steerzo_edge.settings.sections import (
     BatchConfig,
     EvaluateConfig,
@@ -27,7 +28,7 @@ from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 
 _HERE = Path(__file__).parent.parent
 PLACES = (_HERE / "profiles", _HERE.parent / "profiles")
-_UNIONS = {"subset": SubsetConfig, "objective": ObjectiveConfig, "method": MethodConfig, "rule": RuleConfig}
+_UNIONS = {"subset": SubsetConfig, "objective": AnyObjectiveConfig, "method": MethodConfig, "rule": RuleConfig}
 
 
 class Profile(Config):
@@ -37,7 +38,7 @@ class Profile(Config):
     description: str = Field("", max_length=400, description="What it is for, in one sentence.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     subset: SubsetConfig = Field(default_factory=LoraConfig, description="What is trained.")
-    objective: ObjectiveConfig = Field(default_factory=LikelihoodConfig, description="What is minimised.")
+    objective: AnyObjectiveConfig = Field(default_factory=LikelihoodConfig, description="What is minimised.")
     method: MethodConfig = Field(default_factory=AllLossesConfig, description="How the gradient is estimated.")
     rule: RuleConfig = Field(default_factory=SGDConfig, description="How parameters move along it.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="The rate over the steps.")

@@ -18,10 +18,10 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.input_subspace import input_subspace
 from steerzo_edge.model.last_layers import LastLayers
 from steerzo_edge.model.layers import layer_count, select
-from steerzo_edge.model.load import BUNDLED
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.lora_xs import LoraXs, lora_xs_factors
 from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.model.sources.bundled import BUNDLED
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.zo.rule import Rule
 from steerzo_edge.zo.rules import SGD, Adam, Momentum

@@ -1,1 +1,1 @@
-"""Files that are whole or absent: atomic writes, and tensors with a checksum."""
+"""Files that are complete or absent: atomic writes, and tensors with a checksum."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, synced, renamed."""
+"""Atomic writes: a file is written under a temporary name, synced, then renamed, so it is complete or absent."""
 
 import json
 import os
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then puts it in its place.
+    """Lets `write` fill a temporary file in the same directory, then renames it to `path`.
 
     Args:
-        path: Where the file will be; its directory must exist.
-        write: Given the temporary path.
+        path: Of the file; its directory must exist.
+        write: Called with the temporary path.
 
     Raises:
-        OSError: If the disk is full or fails; the old file, if any, is untouched.
+        OSError: If the disk is full or fails; an old file at `path` stays as it was.
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -29,7 +29,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """The same for bytes that are at hand.
+    """Writes bytes atomically.
 
     Raises:
         OSError: As `write_whole`.
@@ -38,13 +38,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON with sorted keys, so that equal values give equal bytes."""
+    """Writes JSON atomically, with sorted keys, so that equal values give equal bytes."""
     text = json.dumps(value, indent=2, sort_keys=True) + "\n"
     write_bytes(path, text.encode())
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes renames inside a directory survive a power cut."""
+    """Syncs a directory, so that renames in it survive a power cut."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

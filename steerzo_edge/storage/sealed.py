@@ -1,7 +1,7 @@
-"""Tensor files that know whether they are whole: safetensors with a hash of what they hold.
+"""Sealed tensor files: safetensors with a hash of their content.
 
-For files that can be made again: what is missing, torn or altered reads as "not there". A disk that gives back
-other bytes than it was given must not become another adapter.
+For files that can be made again: one that is missing, incomplete or altered is treated as missing. A disk that
+returns other bytes than were written must not change an adapter.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from torch import Tensor
 from steerzo_edge.storage.files import write_bytes
 
 log = logging.getLogger(__name__)
-# One entry: safetensors writes several in any order, and equal content should give equal bytes.
+# One metadata entry only: safetensors writes several in any order, and equal content should give equal bytes.
 _SEAL = "seal"
 
 
@@ -26,9 +26,9 @@ def save_sealed(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, s
     """Writes tensors and a hash of them.
 
     Args:
-        path: The file; replaced whole.
+        path: The file; replaced atomically.
         tensors: By name; any shapes, on any device.
-        notes: Kept beside them.
+        notes: Stored with the tensors.
 
     Raises:
         OSError: If the disk is full or fails.
@@ -39,28 +39,28 @@ def save_sealed(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, s
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file, whole or not at all.
+    """Writes a safetensors file atomically.
 
     Args:
-        path: The file; replaced whole.
+        path: The file; replaced atomically.
         tensors: By name; contiguous.
         metadata: The file's own.
 
     Raises:
-        OSError: If the disk is full or fails; safetensors' own writer says that with an error of its own.
+        OSError: If the disk is full or fails; safetensors' own writer would raise another error.
     """
     data = save(dict(tensors), metadata=dict(metadata))
     write_bytes(path, data)
 
 
 def load_sealed(path: Path) -> tuple[dict[str, str], dict[str, Tensor]] | None:
-    """Reads what `save_sealed` wrote.
+    """Reads a file of `save_sealed`.
 
     Args:
         path: The file.
 
     Returns:
-        The notes, and the tensors on the CPU; None if the file is missing or not what was written.
+        The notes, and the tensors on the CPU; None if the file is missing or was altered.
     """
     if not path.exists():
         return None
@@ -71,7 +71,7 @@ def load_sealed(path: Path) -> tuple[dict[str, str], dict[str, Tensor]] | None:
         notes: dict[str, str] = seal["notes"]
         if seal["sha256"] == _digest(tensors, notes):
             return notes, tensors
-        log.warning("%s does not hold what was written to it; it is made again", path)
+        log.warning("the content of %s does not match its hash; the file is made again", path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         log.warning("%s cannot be read (%s); it is made again", path, error)
     return None

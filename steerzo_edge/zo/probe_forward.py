@@ -13,11 +13,12 @@ from torch import Tensor
 
 from steerzo_edge.data.batches import Batch
 from steerzo_edge.errors import CapacityError
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base, HiddenStates
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
-from steerzo_edge.objectives.likelihood import Objective, losses
+from steerzo_edge.objectives.likelihood import losses
+from steerzo_edge.objectives.objective import Objective
 from steerzo_edge.zo.blocks import Block, Blocks
 from steerzo_edge.zo.strategy import Probe
 

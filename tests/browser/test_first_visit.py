@@ -1,4 +1,4 @@
-"""Somebody who has never seen it: uploads, starts, watches, tries, stops. One tab, one server, in this order."""
+"""A first visit in one tab: upload, start, watch, pause, try and cancel a job, in this order on one server."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def steps_shown(page: Page) -> int:
 
 
 def curve(page: Page) -> str:
-    """What the loss curve says to those who cannot see it."""
+    """The description of the loss curve for screen readers."""
     return (
         page.locator(".chart", has=page.get_by_role("heading", name="Loss"))
         .locator("[role=img]")
@@ -32,9 +32,9 @@ def curve(page: Page) -> str:
 def test_from_nothing_to_an_adapter(opened: Any, live: ServerProcess, rows: Path, tmp_path: Path) -> None:
     tab = opened()
     page = tab.go("/")
-    expect(page.get_by_role("heading", name="Bring rows")).to_be_visible()
+    expect(page.get_by_role("heading", name="Upload data")).to_be_visible()
 
-    # A file with faults: every line is named, with what to do.
+    # A file with faults: every faulty line is listed, with how to fix it.
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "good", "label": "ok"}\n{"text": "no label"}\nno json\n')
     tab.answers(422)
@@ -44,7 +44,7 @@ def test_from_nothing_to_an_adapter(opened: Any, live: ServerProcess, rows: Path
     for words in ("line 2", "line 3", "it must be the name of a class", "one JSON object a line"):
         expect(told).to_contain_text(words)
 
-    # A good one, dropped where a hand would drop it.
+    # A good file, dropped on the upload area.
     transfer = page.evaluate_handle(
         """text => {
           const all = new DataTransfer();
@@ -55,20 +55,20 @@ def test_from_nothing_to_an_adapter(opened: Any, live: ServerProcess, rows: Path
     )
     page.dispatch_event(".drop", "drop", {"dataTransfer": transfer})
     expect(page.get_by_role("heading", level=1)).to_have_text("sentences.jsonl")
-    expect(page.get_by_text("classification: texts and their class")).to_be_visible()
-    expect(page.locator(".seen mark").first).to_have_text(re.compile("ok|no"))
+    expect(page.get_by_text("classification: a text and its label")).to_be_visible()
+    expect(page.locator(".preview-row mark").first).to_have_text(re.compile("ok|no"))
     expect(page.locator(".bars").last).to_contain_text("20 · 50.0 %")
 
-    # The form: memory and time first, then the button.
+    # The form: the button is enabled once memory and time are estimated.
     page.get_by_role("link", name="Start a job").click()
     start = page.get_by_role("button", name="Start the job")
     expect(start).to_be_disabled()
     expect(start).to_be_enabled()
     panel = page.get_by_role("region", name="Before it starts")
-    expect(panel).to_contain_text("may be used")
+    expect(panel).to_contain_text("available")
     assert re.search(r"about \d", panel.inner_text())
 
-    # A mistake is told beside its field, and nowhere else.
+    # A mistake is shown at its field.
     page.get_by_label("Steps", exact=True).fill("0")
     expect(start).to_be_disabled()
     expect(page.locator(".field", has=page.get_by_label("Steps", exact=True)).get_by_role("alert")).to_contain_text(
@@ -101,7 +101,7 @@ def test_from_nothing_to_an_adapter(opened: Any, live: ServerProcess, rows: Path
     page.wait_for_function(FURTHER, arg=seen)
     expect(page.locator(".chart canvas").first).to_be_visible()
     page.get_by_role("button", name="Time", exact=True).click()
-    assert "of computing" in curve(page)
+    assert "of compute time" in curve(page)
 
     # Pause and resume.
     page.get_by_role("button", name="Pause first try").click()
@@ -112,36 +112,37 @@ def test_from_nothing_to_an_adapter(opened: Any, live: ServerProcess, rows: Path
     expect(page.locator(".head .state")).to_have_text("running")
     page.wait_for_function(FURTHER, arg=held)
 
-    # Base beside the adapter as it is now, streamed, while it learns.
+    # Base model and adapter side by side, streamed, while the job runs.
     page.get_by_role("link", name="Try it").click()
     expect(page.locator(".answer")).to_have_count(2)
     page.get_by_label("Add a column").select_option("latest")
     expect(page.locator(".answer")).to_have_count(3)
     page.get_by_label("Prompt").fill("so good 3")
-    page.get_by_label("Longest answer, tokens").fill("12")
+    page.get_by_label("Longest answer, in tokens").fill("12")
     with page.expect_response("**/generate") as answered:
         page.get_by_role("button", name="Ask").click()
     assert answered.value.headers["content-type"].startswith("text/event-stream")
-    for name in ("Base", "first try", "latest"):
+    for name in ("Base model", "first try", "latest"):
         expect(page.get_by_role("region", name=f"Answer of {name}").locator(".speed")).to_contain_text(
-            re.compile(r"\d+ tokens? · [\d.]+ tokens/s .*(length|itself)")
+            re.compile(r"\d+ tokens? · [\d.]+ tokens/s .*(length limit|finished)")
         )
     # A long answer can be stopped.
-    page.get_by_label("Longest answer, tokens").fill("230")
+    page.get_by_label("Longest answer, in tokens").fill("230")
     page.get_by_role("button", name="Ask").click()
     page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_role("region", name="Answer of Base").locator(".speed")).to_contain_text("stopped")
+    expect(page.get_by_role("region", name="Answer of Base model").locator(".speed")).to_contain_text("stopped")
     expect(page.get_by_role("button", name="Ask")).to_be_visible()
     # Chat keeps the turns.
     page.get_by_role("button", name="Chat").click()
-    page.get_by_label("Longest answer, tokens").fill("6")
+    page.get_by_label("Longest answer, in tokens").fill("6")
     for turn in ("hello", "again"):
         page.get_by_label("Prompt").fill(turn)
         page.get_by_role("button", name="Ask").click()
         expect(page.get_by_role("button", name="Ask")).to_be_visible()
-    expect(page.get_by_role("region", name="Answer of Base").locator(".asked")).to_have_text(["hello", "again"])
+    prompts = page.get_by_role("region", name="Answer of Base model").locator(".user-prompt")
+    expect(prompts).to_have_text(["hello", "again"])
 
-    # And the end: asked for, asked again, done.
+    # Cancelling asks for confirmation first.
     page.get_by_role("navigation").get_by_role("link", name="Jobs").click()
     row = page.get_by_role("row").filter(has_text="first try")
     expect(row).to_contain_text("steps/s")

@@ -1,4 +1,4 @@
-"""Each view: accessible in both colours, whole on a phone; and what happens when the server is not as it was."""
+"""Every view: accessible in both colours, usable on a phone, and with a server that restarts or asks for a key."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def closed(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_nothing_serious_is_in_the_way(opened: Any, there: dict[str, str], colours: str) -> None:
+def test_axe_finds_nothing_serious(opened: Any, there: dict[str, str], colours: str) -> None:
     tab = opened(color_scheme=colours)
     found = {}
     for view in VIEWS:
@@ -72,7 +72,7 @@ def test_nothing_is_cut_off_on_a_phone(opened: Any, there: dict[str, str]) -> No
         assert not wide, (view, wide[:3])
 
 
-def test_jobs_are_compared_on_one_chart(opened: Any, there: dict[str, str]) -> None:
+def test_jobs_are_compared_on_one_chart(opened: Any, there: dict[str, str], live: ServerProcess) -> None:
     page = opened().go("/jobs")
     for name in ("one", "two"):
         page.get_by_role("checkbox", name=f"Compare {name}").check()
@@ -83,14 +83,50 @@ def test_jobs_are_compared_on_one_chart(opened: Any, there: dict[str, str]) -> N
     assert re.search(r"one: first [\d.]+, last [\d.]+; two: first [\d.]+, last [\d.]+", words), words
     rows = page.locator("tbody tr")
     expect(rows).to_have_count(2)
-    expect(rows.nth(1)).to_contain_text("Two point (MeZO)")
+    methods = {method["kind"]: method["name"] for method in live.client.get("/methods")["methods"]}
+    expect(rows.nth(1)).to_contain_text(methods["two-point"])
+
+
+def test_a_method_that_only_the_api_knows_is_shown(opened: Any, there: dict[str, str], live: ServerProcess) -> None:
+    """The page has no list of methods: GET /methods is all it needs to show a new one."""
+    known = live.client.get("/methods")["methods"]
+    spiral = {
+        "kind": "spiral",
+        "name": "Spiral (made up)",
+        "about": "walks in circles.",
+        "settings": {"pool": 6},
+        "forwards": 15,
+        "forwards_per_candidate": 2,
+    }
+    profiles = live.client.get("/profiles")["profiles"]
+    for profile in profiles:
+        profile["method"] = {"kind": "spiral", "pool": 8}
+    tab = opened()
+    tab.context.route("**/methods", lambda route: route.fulfill(json={"methods": [*known, spiral]}))
+    tab.context.route("**/profiles", lambda route: route.fulfill(json={"profiles": profiles}))
+
+    page = tab.go(f"/start?dataset={there['dataset']}")
+    facts = page.locator(".meaning")
+    expect(facts).to_contain_text("Spiral (made up): 19 forward passes a step")
+    page.get_by_text("More settings").click()
+    for method in known:
+        page.get_by_label("Method").select_option(method["kind"])
+        expect(facts).to_contain_text(f"{method['name']}: ")
+        expect(page.locator(".field", has=page.get_by_label("Method"))).to_contain_text(method["about"][1:])
+        expect(page.get_by_label("Candidates a step")).to_be_visible(visible="pool" in method["settings"])
+
+    job = live.client.get("/jobs/one")
+    job["profile"]["method"]["kind"] = "spiral"
+    tab.context.route("**/jobs/one", lambda route: route.fulfill(json=job))
+    page = tab.go("/jobs/one")
+    expect(page.get_by_text("Spiral (made up): 11 forward passes a step")).to_be_visible()
 
 
 def test_a_finished_job_can_be_read_without_its_curves(
     opened: Any, there: dict[str, str], live: ServerProcess
 ) -> None:
     page = opened().go("/jobs/one")
-    page.get_by_text("Every check as a table").click()
+    page.get_by_text("All evaluations as a table").click()
     checks = live.client.get(f"/jobs/{there['one']}/metrics")["evals"]
     rows = page.locator("details tbody tr")
     expect(rows).to_have_count(len(checks))
@@ -135,13 +171,13 @@ def test_the_key_is_asked_for_once_and_stays_in_the_session(opened: Any, closed:
     tab_issues = tab.issues()
     assert not tab_issues, tab_issues
     page.get_by_label("API key").fill("open-sesame")
-    page.get_by_role("button", name="Open").click()
+    page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="What rows look like")).to_be_visible()
     page.reload()
     expect(page.get_by_role("heading", name="What rows look like")).to_be_visible()
     assert page.get_by_role("dialog").count() == 0
     assert "open-sesame" not in json.dumps(tab.context.storage_state())
-    # The example goes all the way with a key too.
+    # The example dataset can be uploaded with a key too.
     page.get_by_role("button", name=re.compile("Use the example")).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("intents.jsonl")
 
@@ -166,11 +202,11 @@ def test_a_restarted_server_is_found_again(opened: Any, closed: ServerProcess, r
     expect(page.locator(".head .state")).to_have_text("running")
     page.wait_for_function(FURTHER, arg=5)
     closed.kill()
-    expect(page.get_by_text("The connection broke off")).to_be_visible()
+    expect(page.get_by_text("The connection to the server is lost")).to_be_visible()
     closed.start()
     known = closed.client.get(f"/jobs/{job['id']}")["step"]
     page.wait_for_function(FURTHER, arg=known + 5, timeout=30_000)
-    expect(page.get_by_text("The connection broke off")).to_be_hidden()
+    expect(page.get_by_text("The connection to the server is lost")).to_be_hidden()
     expect(page.locator("ol.log")).to_contain_text("Going on at step")
 
 

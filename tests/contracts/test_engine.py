@@ -164,7 +164,7 @@ def test_memory_that_runs_out_halves_the_chunk_and_keeps_the_step(
     whole = type(base).hidden
     sizes: list[int] = []
 
-    def small_memory(self: Base, packed: Packed, copies: int = 1, entering: object = None) -> torch.Tensor:
+    def small_memory(self: Base, packed: Packed, copies: int = 1, states: object = None) -> torch.Tensor:
         sizes.append(copies)
         if copies > 1:
             raise torch.OutOfMemoryError("as if")

@@ -15,18 +15,18 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, T5Config
 
-from steerzo_edge.decoding.answer import Answer
+from steerzo_edge.decoding.answer import PartialAnswer
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.export.gguf_adapter import export_gguf_adapter
 from steerzo_edge.export.gguf_model import export_gguf
 from steerzo_edge.model.adapter_file import load_adapter, save_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.lora import Lora
 from steerzo_edge.model.merged import export_merged
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.quantization import Quantization
 from tests.conftest import byte_tokenizer
 from tests.contracts.conftest import LOADS
@@ -91,15 +91,15 @@ def patches_of(lora: Lora) -> Patches:
 
 def answered(base: Base, requests: list[Request]) -> list[tuple[int, ...]]:
     """The tokens of each answer, decoded together."""
-    made: list[Answer] = []
+    made: list[PartialAnswer] = []
 
-    class Kept(Answer):
+    class Kept(PartialAnswer):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             made.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("steerzo_edge.decoding.row.Answer", Kept)
+        patch.setattr("steerzo_edge.decoding.row.PartialAnswer", Kept)
         decoder = Decoder(base, prefill_tokens=16)
         for request in requests:
             decoder.add(request)

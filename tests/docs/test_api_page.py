@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.app import create_app
-from server.problems import status_of
+from server.errors import status_of
 from server.settings import Settings
 from steerzo_edge.errors import SteerzoError
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord, WatchRecord

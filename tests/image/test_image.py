@@ -12,9 +12,9 @@ from itertools import islice
 
 import pytest
 
-from server.access.keys import PREFIX
 from server.commands.client import Client
 from server.commands.demo import INTENTS
+from server.store.keys import PREFIX
 from tests.image.containers import STOP_S, Container, docker, ran, serving
 from tests.server.process import finished
 

@@ -267,7 +267,7 @@ def test_rules_agree_with_torch(rule: str) -> None:
 
 
 def test_rows_of_a_batch_use_their_own_adapters(tiny: Loader) -> None:
-    from steerzo_edge.model.bank import rows
+    from steerzo_edge.model.routes import rows
 
     base = tiny("none", torch.float32)
     adapters = [*_adapters(base), None]

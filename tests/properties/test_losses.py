@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from steerzo_edge.data.batches import collate
 from steerzo_edge.data.examples import Completion, Dataset, Labelled
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.task import Task
-from steerzo_edge.data.tokenization import Targets, tokenize
+from steerzo_edge.data.tokenization import Targets
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.objectives.evaluation import evaluate
 from steerzo_edge.objectives.likelihood import losses

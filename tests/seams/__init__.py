@@ -1,0 +1,1 @@
+"""Extending the package by one file and one line."""

@@ -10,7 +10,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def copied_package(tmp_path: Path) -> Path:
-    """A copy of `steerzo_edge` in a directory of its own; its assets are linked, not copied."""
+    """Copies `steerzo_edge`; its assets and the profiles are linked, not copied.
+
+    Returns:
+        The directory that holds the copy, for `PYTHONPATH`; the package is `steerzo_edge` in it.
+    """
     root = tmp_path / "copy"
     package = root / "steerzo_edge"
     shutil.copytree(ROOT / "steerzo_edge", package, ignore=shutil.ignore_patterns("assets", "__pycache__"))
@@ -20,7 +24,7 @@ def copied_package(tmp_path: Path) -> Path:
 
 
 def add_line(file: Path, after: str, line: str) -> None:
-    """Adds one line after the only line that holds `after`."""
+    """Adds a line, indented as given, below the only line that contains `after`."""
     lines = file.read_text(encoding="utf-8").splitlines()
     (place,) = [number for number, text in enumerate(lines) if after in text]
     lines.insert(place + 1, line)
@@ -28,10 +32,16 @@ def add_line(file: Path, after: str, line: str) -> None:
 
 
 def run_in(root: Path, program: str, *arguments: str) -> str:
-    """What a program prints that imports the copy instead of the package."""
+    """Runs a Python program that imports the copy instead of the package.
+
+    Returns:
+        What the program wrote to standard output.
+    """
+    # The repository comes second, for the packages that are not copied.
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=root, env=environment, capture_output=True, text=True
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

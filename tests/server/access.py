@@ -9,10 +9,10 @@ from urllib.parse import unquote
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from server.access.keys import Keys
 from server.app import create_app
 from server.services.context import Context
 from server.settings import Settings
+from server.store.keys import Keys
 
 URL = "http://127.0.0.1:8000"
 KEY = "a-key-of-the-settings"

@@ -78,7 +78,7 @@ def test_a_profile_key_that_does_not_exist(client: Client, dataset: str) -> None
         ({"dataset": "ds_missing"}, 404, "not-found", "ds_missing"),
         ({"validation": "ds_missing"}, 404, "not-found", "ds_missing"),
         ({"profile": "gpu-8bg"}, 404, "not-found", "gpu-8bg"),
-        ({"profile": "/etc/passwd.yaml"}, 422, "invalid-input", "cannot name a file"),
+        ({"profile": "/etc/passwd.yaml"}, 422, "invalid-input", "but not a file"),
         ({"profile": 7}, 422, "invalid-input", "profile"),
         ({"modle": "x"}, 422, "invalid-input", "model"),
         ({"model": "other/base"}, 409, "conflict", "other/base"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.commands.client import Client
-from server.problems import TooLargeError
+from server.errors import TooLargeError
 from server.services.task_files import read_task_file
 from steerzo_edge.errors import InputError, NotFoundError
 from tests.server.conftest import PROFILE
@@ -170,8 +170,8 @@ def test_no_way_out_of_the_directory(
     [
         ({"task": "mnli", "path": "rte/train.jsonl"}, 422, "invalid-task", "mnli"),
         ({"task": "rte", "dataset": "ds_missing"}, 404, "not-found", "ds_missing"),
-        ({"task": "rte"}, 422, "invalid-input", "either a dataset or a path"),
-        ({"task": "rte", "dataset": "a", "path": "b"}, 422, "invalid-input", "either a dataset or a path"),
+        ({"task": "rte"}, 422, "invalid-input", "either dataset or path"),
+        ({"task": "rte", "dataset": "a", "path": "b"}, 422, "invalid-input", "either dataset or path"),
         ({"task": "rte", "pth": "b"}, 422, "invalid-input", "path"),
         ({"path": "rte/train.jsonl"}, 422, "invalid-input", "task"),
     ],

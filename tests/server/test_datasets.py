@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from server.app import create_app
 from server.services.context import Context
-from server.services.dataset_files import DatasetService
+from server.services.dataset_service import DatasetService
 from server.settings import Settings
 from server.store.database import Database
 from server.store.datasets import DatasetTable
@@ -98,10 +98,10 @@ def test_the_same_rows_may_come_in_any_file(http: TestClient, context: Context) 
         assert (facts["rows"], facts["format"], facts["duplicates"]) == (24, "classification", 14)
         assert facts["balance"] == {"y": 12, "n": 12}
         assert facts["tokens"] == found[0]["tokens"]
-        row = context.register.dataset(facts["id"])
-        assert context.library.bytes_of(row) == data
-        assert context.library.read(row, None).fingerprint == context.library.read(row, None).fingerprint
-    prints = {context.library.read(context.register.dataset(facts["id"]), None).fingerprint for facts in found}
+        row = context.dataset_table.get(facts["id"])
+        assert context.directory.bytes_of(row) == data
+        assert context.directory.read(row, None).fingerprint == context.directory.read(row, None).fingerprint
+    prints = {context.directory.read(context.dataset_table.get(facts["id"]), None).fingerprint for facts in found}
     assert len(prints) == 1
 
 
@@ -113,7 +113,7 @@ def test_formats_are_kept_as_they_were_named(http: TestClient, context: Context)
     plain = upload(http, "rows.jsonl", lines(ROWS), format="plain")
     assert (plain["format"], plain["sequences"]) == ("plain", 24)
     for facts in (alpaca, inline, plain):
-        dataset = context.library.read(context.register.dataset(facts["id"]), None)
+        dataset = context.directory.read(context.dataset_table.get(facts["id"]), None)
         assert (dataset.format, len(dataset)) == (facts["format"], facts["rows"])
     assert http.post("/datasets", json={"rows": ROWS, "format": "plain"}).json()["format"] == "plain"
     response = http.post("/datasets", json={"rows": ROWS, "format": "yaml"})
@@ -123,9 +123,9 @@ def test_formats_are_kept_as_they_were_named(http: TestClient, context: Context)
 def test_the_same_upload_again_is_the_same_dataset(http: TestClient, context: Context) -> None:
     data = lines(ROWS[:6])
     first = upload(http, "again.jsonl", data)
-    held = context.library.names()
+    held = context.directory.names()
     assert upload(http, "again.jsonl", data) == first
-    assert context.library.names() == held
+    assert context.directory.names() == held
     others = [
         upload(http, "again.jsonl", data, name="other"),
         upload(http, "again.jsonl", data, format="plain"),
@@ -185,11 +185,11 @@ def test_a_dataset_in_use_is_not_deleted(http: TestClient, context: Context) -> 
     assert http.post(f"/jobs/{job}/cancel").status_code < 300
     assert ended(http, job)["state"] == "cancelled"
     for id in (train, judged):
-        file = context.register.dataset(id).file
-        assert file in context.library.names()
+        file = context.dataset_table.get(id).file
+        assert file in context.directory.names()
         response = http.delete(f"/datasets/{id}")
         assert (response.status_code, response.content) == (204, b"")
-        assert file not in context.library.names()
+        assert file not in context.directory.names()
         problem(http.get(f"/datasets/{id}"), 404, "not-found")
         problem(http.delete(f"/datasets/{id}"), 404, "not-found")
     shown = http.get(f"/jobs/{job}")
@@ -206,7 +206,7 @@ def test_a_job_is_not_queued_for_a_dataset_that_is_deleted_meanwhile(
     id = upload(http, "meanwhile.jsonl", lines(ROWS))["id"]
 
     def deleted(*arguments: object) -> None:
-        context.holdings.remove(id)
+        context.dataset_service.remove(id)
 
     monkeypatch.setattr("server.services.inspection.warning_of", deleted)
     before = len(http.get("/jobs").json()["jobs"])
@@ -220,7 +220,8 @@ def test_validation_rows_that_are_learned_too_are_told(http: TestClient, context
     told = http.post("/jobs", json={**body, "validation": [*distinct[8:], {"text": "new", "label": "y"}]}).json()
     quiet = http.post("/jobs", json=body).json()
     messages = [
-        [event.data["message"] for event in context.store.events(j["id"], kinds=["log"])] for j in (told, quiet)
+        [event.data["message"] for event in context.job_table.events.read(j["id"], kinds=["log"])]
+        for j in (told, quiet)
     ]
     assert any("4 of the 5 validation rows are also among the training rows" in text for text in messages[0])
     assert not any("validation rows" in text for text in messages[1])
@@ -244,7 +245,7 @@ def fail_to_rename(monkeypatch: pytest.MonkeyPatch, context: Context) -> None:
 
 def fill_the_database(monkeypatch: pytest.MonkeyPatch, context: Context) -> None:
     """SQLite's own word for a full disk: no page more than there are."""
-    database = context.register._database
+    database = context.dataset_table._database
     ((pages,),) = database.rows("PRAGMA page_count")
     database.rows(f"PRAGMA max_page_count = {pages}")
 
@@ -257,7 +258,7 @@ def test_a_full_disk_leaves_nothing_behind(
     http: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch, fault: Any, says: str
 ) -> None:
     labels = [{"text": f"{i}", "label": f"{fault.__name__} {i} {'x' * 20}"} for i in range(300)]
-    files, known = context.library.names(), http.get("/datasets").json()
+    files, known = context.directory.names(), http.get("/datasets").json()
     with monkeypatch.context() as patch:
         fault(patch, context)
         try:
@@ -268,14 +269,14 @@ def test_a_full_disk_leaves_nothing_behind(
                 assert says in found["detail"]
             problem(http.post("/datasets", json={"rows": labels[:150]}), 507, "storage-failed")
         finally:
-            context.register._database.rows("PRAGMA max_page_count = 1000000")
-    assert context.library.names() == files
+            context.dataset_table._database.rows("PRAGMA max_page_count = 1000000")
+    assert context.directory.names() == files
     assert http.get("/datasets").json() == known
     upload(http, "r.jsonl", lines(labels))
 
 
 def test_uploads_above_the_limit_leave_nothing_behind(http: TestClient, context: Context) -> None:
-    files = context.library.names()
+    files = context.directory.names()
     big = lines(ROWS * 400)
     assert len(big) > 300_000
     problem(http.post("/datasets", files={"file": ("big.jsonl", big)}), 413, "too-large")
@@ -290,11 +291,11 @@ def test_uploads_above_the_limit_leave_nothing_behind(http: TestClient, context:
     # Rows inside JSON become objects at once, so they have the limit of all other bodies.
     document = problem(http.post("/datasets", json={"rows": ROWS * 40}), 413, "too-large")
     assert "file" in document["hint"]
-    assert context.library.names() == files
+    assert context.directory.names() == files
 
 
 def test_forms_that_cannot_be_read(http: TestClient, context: Context) -> None:
-    files = context.library.names()
+    files = context.directory.names()
     part = '--x\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
     file = part.format("file", '; filename="a.jsonl"', lines(ROWS[:2]).decode())
     bodies = {
@@ -312,7 +313,7 @@ def test_forms_that_cannot_be_read(http: TestClient, context: Context) -> None:
     for says, (kind, body) in bodies.items():
         response = http.post("/datasets", content=body.encode(), headers={"Content-Type": kind})
         assert says in problem(response, 422, "invalid-input")["detail"]
-    assert context.library.names() == files
+    assert context.directory.names() == files
     response = http.post(
         "/datasets", content=(file + "--x--").encode(), headers={"Content-Type": bodies["too long"][0]}
     )
@@ -320,7 +321,7 @@ def test_forms_that_cannot_be_read(http: TestClient, context: Context) -> None:
 
 
 def test_names_are_the_servers_own(http: TestClient, context: Context) -> None:
-    root = context.library.root
+    root = context.directory.root
     before = sorted(path for path in root.parent.rglob("*") if path.parent != root / "datasets")
     for name in (
         "../../evil.jsonl",
@@ -335,9 +336,9 @@ def test_names_are_the_servers_own(http: TestClient, context: Context) -> None:
         assert len(found["name"]) <= 100
         assert "/" not in found["name"]
         assert "\\" not in found["name"]
-        file = context.register.dataset(found["id"]).file
+        file = context.dataset_table.get(found["id"]).file
         assert file.startswith(found["id"])
-        assert file in context.library.names()
+        assert file in context.directory.names()
     assert sorted(path for path in root.parent.rglob("*") if path.parent != root / "datasets") == before
 
 
@@ -351,23 +352,23 @@ def test_rows_are_not_logged(http: TestClient, caplog: pytest.LogCaptureFixture)
     assert SECRET not in caplog.text
 
 
-def holdings(root: Path) -> DatasetService:
-    library = DataDirectory(root)
-    return DatasetService(DatasetTable(Database(library.database)), library)
+def dataset_service(root: Path) -> DatasetService:
+    directory = DataDirectory(root)
+    return DatasetService(DatasetTable(Database(directory.database)), directory)
 
 
 def test_what_a_killed_server_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    held = holdings(tmp_path)
-    library = held._library
+    held = dataset_service(tmp_path)
+    directory = held._directory
     (tmp_path / "datasets" / "old.jsonl").write_bytes(b"a file that this database never knew")
-    incoming, _ = library.stage(b"half")
+    incoming, _ = directory.stage(b"half")
     held.sweep()
     # Beside a new database, old files are left alone; what is on its way belongs to nobody.
-    assert library.names() == ["old.jsonl"]
-    row = held.add("ds_1", "one", library.stage(b"whole")[0], ".jsonl", {"format": "plain"})
-    library.stage(b"half")
+    assert directory.names() == ["old.jsonl"]
+    row = held.add("ds_1", "one", directory.stage(b"whole")[0], ".jsonl", {"format": "plain"})
+    directory.stage(b"half")
     held.sweep()
-    assert library.names() == [row.file]
-    assert library.bytes_of(row) == b"whole"
+    assert directory.names() == [row.file]
+    assert directory.bytes_of(row) == b"whole"
     assert not incoming.exists()
-    held._register._database.close()
+    held._table._database.close()

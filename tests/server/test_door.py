@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from starlette.websockets import WebSocketDisconnect
 from typer.testing import CliRunner
 
-from server.access.keys import Keys, hashed
 from server.app import create_app
 from server.commands.app import app as command_line
-from server.commands.serve import FIRST_KEY, admit
+from server.commands.serve import FIRST_KEY, check_keys
 from server.settings import Settings
 from server.store.database import Database
+from server.store.keys import Keys, hashed
 from steerzo_edge.errors import ConflictError, InputError, NotFoundError
 from tests.server.access import KEY, app_in, client_of, context_of, keys_of, statuses
 
@@ -213,13 +213,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def test_a_public_address_without_a_key_is_refused(database: Database) -> None:
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
         with pytest.raises(InputError, match="no valid API key") as refused:
-            admit(Settings(host=host), database)
+            check_keys(Settings(host=host), database)
         assert "steerzo keys create" in refused.value.hint
     for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
-        admit(Settings(host=host), database)
-    admit(Settings(host="0.0.0.0", api_key=KEY), database)
+        check_keys(Settings(host=host), database)
+    check_keys(Settings(host="0.0.0.0", api_key=KEY), database)
     Keys(database).create("ann")
-    admit(Settings(host="0.0.0.0"), database)
+    check_keys(Settings(host="0.0.0.0"), database)
 
 
 def test_a_key_is_made_and_shown_once_where_that_is_asked_for(
@@ -227,16 +227,16 @@ def test_a_key_is_made_and_shown_once_where_that_is_asked_for(
 ) -> None:
     settings = Settings(host="0.0.0.0", make_key=True)
     caplog.set_level("WARNING")
-    admit(settings, database)
+    check_keys(settings, database)
     key = caplog.messages[0].split()[-1]
     assert Keys(database).holder(key) == FIRST_KEY
     caplog.clear()
-    admit(settings, database)
+    check_keys(settings, database)
     assert not caplog.messages
     # Whoever revokes the last key wants nobody in; a restart makes no new one.
     Keys(database).revoke(FIRST_KEY)
     with pytest.raises(InputError, match="no valid API key"):
-        admit(settings, database)
+        check_keys(settings, database)
 
 
 def test_a_public_server_is_closed_even_if_its_keys_are_lost(tmp_path: Path) -> None:

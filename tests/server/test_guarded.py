@@ -151,7 +151,7 @@ def test_a_public_address_without_a_key_ends_with_the_command_that_makes_one(tmp
         timeout=60,
     )
     assert done.returncode == 2
-    assert "0.0.0.0 can be reached by others, and there is no valid API key" in done.stderr
+    assert "0.0.0.0 can be reached from other machines, and there is no valid API key" in done.stderr
     assert f"steerzo keys create NAME --data-dir {tmp_path / 'data'}" in done.stderr
 
 

@@ -14,12 +14,12 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from server.access.bodies import LEAST_BYTES_PER_S
+from server.access.body_limits import LEAST_BYTES_PER_S
 from server.access.connection import MOST_HEAD_BYTES, Connection
-from server.access.quota import Quota
-from server.access.rates import MOST_BUCKETS, Rates, neighbourhood
+from server.access.rate_limits import MOST_BUCKETS, RateLimits, neighbourhood
 from server.commands.serve import uvicorn_config
-from server.problems import NoRoomError, TooOftenError
+from server.errors import NoRoomError, TooOftenError
+from server.services.quota import Quota
 from server.settings import Settings
 from server.store.database import Database
 from tests.server.access import KEY, app_in, client_of, context_of, keys_of
@@ -36,7 +36,7 @@ class Clock:
 
 def test_a_bucket_holds_a_burst_and_fills_at_its_rate() -> None:
     clock = Clock()
-    rates = Rates(2.0, 5, now=clock)
+    rates = RateLimits(2.0, 5, now=clock)
 
     def taken() -> int:
         for count in range(100):
@@ -60,7 +60,7 @@ def test_a_bucket_holds_a_burst_and_fills_at_its_rate() -> None:
 
 def test_buckets_are_forgotten_so_that_many_addresses_cost_no_memory() -> None:
     clock = Clock()
-    rates = Rates(1e6, 2, now=clock)
+    rates = RateLimits(1e6, 2, now=clock)
     for index in range(MOST_BUCKETS + 100):
         clock.now += 1e-3
         rates.take(f"address {index}")
@@ -102,7 +102,7 @@ def test_the_defaults_stand_in_nobodys_way() -> None:
 def test_more_readers_than_places_wait(tmp_path: Path) -> None:
     app = app_in(tmp_path)
     context = context_of(app)
-    job = context.store.add_job("job_0123456789abcdef", None, {"profile": {"steps": 1}})
+    job = context.job_table.add("job_0123456789abcdef", None, {"profile": {"steps": 1}})
     context.feeds.readers = context.settings.max_event_readers
     refused = client_of(app).get(f"/jobs/{job.id}/events")
     assert (refused.status_code, refused.json()["code"]) == (429, "busy")
@@ -116,7 +116,7 @@ def test_what_is_kept_has_a_quota(tmp_path: Path) -> None:
     # The base is not loaded here: whatever gets past the quota is told so.
     assert client.post("/datasets", json=small).status_code == 503
     (tmp_path / "data" / "datasets" / "large").write_bytes(b"x" * (1 << 20))
-    context_of(app).room._seen = None
+    context_of(app).quota._seen = None
     for path in ("/datasets", "/jobs", "/v1/files", "/v1/fine_tuning/jobs"):
         body = {"dataset": "x"} if path == "/jobs" else small
         refused = client.post(path, json=body)
@@ -143,20 +143,20 @@ def test_room_counts_what_would_come_and_what_there_is(tmp_path: Path) -> None:
     assert held > 4096
     tight = room(most_bytes=held + 100)
     tight.check(100)
-    with pytest.raises(NoRoomError, match="101 would come"):
+    with pytest.raises(NoRoomError, match="the request adds 101"):
         tight.check(101)
     (tmp_path / "more").write_bytes(b"x" * 50)
     tight.check(100)  # looked at a moment ago
     clock.now += 3
     with pytest.raises(NoRoomError):
         tight.check(100)
-    with pytest.raises(NoRoomError, match="must stay so"):
+    with pytest.raises(NoRoomError, match="must stay free"):
         room(least_free_bytes=1 << 60).check(0)
     for index in range(2):
         room().check(0)
         with database.writing() as db:
             db.execute("INSERT INTO datasets VALUES (?, 'x', 'x', 0, '{}')", (f"ds_{index}",))
-    with pytest.raises(NoRoomError, match="no more than 2"):
+    with pytest.raises(NoRoomError, match="the limit is 2"):
         room().check(0)
     database.close()
 

@@ -242,6 +242,6 @@ def test_equal_seeds_give_equal_adapters_and_others_do_not(
     assert sha[0] == job["adapter"]["sha256"] != sha[1]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/profiles", "/profiles/cpu-demo"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/profiles", "/profiles/cpu-demo", "/methods"])
 def test_what_needs_no_job(client: Client, path: str) -> None:
     assert client.http.get(path).status_code == 200

@@ -12,10 +12,10 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from server.access.observed import UNMATCHED
-from server.lock import DirectoryLock
+from server.access.request_log import UNMATCHED
 from server.logs import REQUEST, JsonLines, TextLines
 from server.metrics import Gauge, Metrics
+from server.store.lock import DirectoryLock
 from steerzo_edge.errors import ConflictError
 from steerzo_edge.records import EvalRecord, StepRecord
 from tests.server.access import app_in, client_of, context_of
@@ -165,7 +165,7 @@ def test_an_unexpected_error_is_one_problem_and_its_headers(
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(context_of(app).store, "job", fail)
+    monkeypatch.setattr(context_of(app).job_table, "get", fail)
     for path in ("/jobs/x", "/v1/fine_tuning/jobs/x"):
         response = client_of(app).get(path)
         assert response.status_code == 500
@@ -198,7 +198,7 @@ def test_ready_means_that_every_part_answers(
         response = client.get("/readyz")
         assert response.status_code == 503, words
         assert words in response.json()["detail"]
-        assert str(context.library.root) not in response.text
+        assert str(context.directory.root) not in response.text
         assert int(response.headers["retry-after"]) > 0
 
     def ready() -> None:
@@ -213,19 +213,19 @@ def test_ready_means_that_every_part_answers(
 
     ready()
     with monkeypatch.context() as patched:
-        patched.setattr(type(context.device), "quantum_s", property(lambda device: 1e6))
-        says("at one piece of work for 1000000 s")
+        patched.setattr(type(context.device), "time_slice_s", property(lambda device: 1e6))
+        says("time slice of the device has taken 1000000 s")
     with monkeypatch.context() as patched:
         patched.setattr("server.services.readiness.os.fsync", no_write)
-        says("takes no writes")
+        says("cannot be written")
     with monkeypatch.context() as patched:
         patched.setattr(context.database, "writing", no_transaction)
-        says("takes no writes")
+        says("cannot be written")
     with monkeypatch.context() as patched:
-        patched.setattr(context.room, "_least_free_bytes", 1 << 60)
+        patched.setattr(context.quota, "_least_free_bytes", 1 << 60)
         says("MiB free")
     ready()
-    assert sorted(path.name for path in context.library.root.glob(".*")) == []
+    assert sorted(path.name for path in context.directory.root.glob(".*")) == []
     context.lock.release()
     says("not locked")
     context.device.stop()

@@ -213,7 +213,7 @@ def test_events_come_newest_first_in_pages(openai: OpenAI, tuned: FineTuningJob)
     whole = list(openai.fine_tuning.jobs.list_events(tuned.id, limit=1000))
     assert [event.id for event in openai.fine_tuning.jobs.list_events(tuned.id, limit=5)] == [e.id for e in whole]
     assert whole[0].message == "The job has succeeded."
-    assert whole[-1].message == "The job waits in the queue."
+    assert whole[-1].message == "The job is waiting in the queue."
     found: list[Any] = [event.data or {} for event in whole[::-1] if event.type == "metrics"]
     assert [data["step"] for data in found if "train_loss" in data] == list(range(12))
     assert all(event.level == "info" and event.object == "fine_tuning.job.event" for event in whole)
@@ -264,10 +264,10 @@ def test_an_idempotency_key_makes_one_job(openai: OpenAI, base: str, file: str) 
 @pytest.mark.parametrize(
     ("changes", "param", "says"),
     [
-        ({"model": "gpt-4o-mini"}, "model", "adapters start from the base"),
+        ({"model": "gpt-4o-mini"}, "model", "training starts from the base"),
         ({"method": {"type": "dpo"}}, "method.type", "only supervised"),
         ({"method": {"type": "reinforcement", "reinforcement": {"grader": {}}}}, "method.type", "only supervised"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}, "integrations", "nothing leaves"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}, "integrations", "no data leaves"),
         ({"suffix": "../../x"}, "suffix", "match"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "greater than or equal to 1"),

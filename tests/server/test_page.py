@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from server.static import PLACE, page_files
+from server.routes.page_files import PAGE_DIRECTORY, page_files
 from tests.server.access import KEY, app_in, client_of
 
 MOST_BYTES = 300_000
@@ -22,7 +22,7 @@ def test_it_is_small() -> None:
 
 
 def test_every_file_is_served_and_nothing_else(app: FastAPI) -> None:
-    files = [path for path in PLACE.rglob("*") if path.is_file()]
+    files = [path for path in PAGE_DIRECTORY.rglob("*") if path.is_file()]
     assert len(page_files()) == len(files)
     for path, file in page_files().items():
         response = client_of(app).get(path)
@@ -72,7 +72,10 @@ def test_every_file_it_names_is_there() -> None:
             assert name in page_files(), (path, name)
         for name in re.findall(r'from "(\.[^"]+)"', text):
             there = "/" + str(
-                (PLACE / path.removeprefix("/page/")).parent.joinpath(name).resolve().relative_to(PLACE)
+                (PAGE_DIRECTORY / path.removeprefix("/page/"))
+                .parent.joinpath(name)
+                .resolve()
+                .relative_to(PAGE_DIRECTORY)
             )
             assert f"/page{there}" in page_files(), (path, name)
 

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job's rows are read within the quantum that asks for them, so that tests can count quanta."""
+    """A job's rows are read within the time slice that asks for them, so that tests can count time slices."""
 
     def at_once(call: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
@@ -19,4 +19,4 @@ def rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             future.set_exception(error)
         return future
 
-    monkeypatch.setattr("server.jobs.runner.beside", at_once)
+    monkeypatch.setattr("server.jobs.runner.in_background", at_once)

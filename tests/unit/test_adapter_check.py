@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from server.problems import TooLargeError
-from server.services.archive import MOST_ENTRIES, unpack
+from server.errors import TooLargeError
+from server.services.adapter_archive import MOST_ENTRIES, unpack
 from steerzo_edge.errors import AdapterFileError
 from steerzo_edge.model.adapter_check import check_adapter
 from steerzo_edge.model.adapter_file import load_adapter

@@ -1,4 +1,4 @@
-"""The register of adapters, their names, their place in memory; also for databases of older servers."""
+"""The table of adapters, their names, their place in memory; also for databases of older servers."""
 
 import json
 import sqlite3
@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from server.errors import NoRoomError
 from server.ids import ID
-from server.problems import NoRoomError
 from server.store.adapter_cache import AdapterCache, bytes_of
 from server.store.adapter_files import AdapterFiles
 from server.store.adapter_names import LATEST
 from server.store.adapters import AdapterRow
 from server.store.database import STEPS, Database
 from server.store.directory import DataDirectory
-from server.store.jobs import Store
+from server.store.jobs import JobTable
 from steerzo_edge.errors import AdapterFileError, ConflictError, NotFoundError
 from steerzo_edge.model.adapter_file import file_sha256
 from steerzo_edge.model.base import Base
@@ -41,41 +41,41 @@ def uploaded(box: Box, name: str, rank: int = 4, seed: int = 0) -> AdapterRow:
     """What `keep_adapter` does once an upload was found good."""
     incoming = written(box.adapters.files.fresh(), lora_files(box.base, rank, seed=seed))
     sha256, config = (file_sha256(incoming / f) for f in ("adapter_model.safetensors", "adapter_config.json"))
-    id = f"ad_{len(box.adapters.register.rows()):016x}"
+    id = f"ad_{len(box.adapters.table.rows()):016x}"
     box.adapters.files.put(incoming, id)
     facts = {"base": "x", "rank": rank, "config_sha256": config}
-    return box.adapters.register.add(id, name, sha256, facts, exact=True, most=100)
+    return box.adapters.table.add(id, name, sha256, facts, exact=True, most=100)
 
 
 def test_a_jobs_adapter_is_listed_when_there_is_one(box: Box) -> None:
     job = box.post("mine")
-    quanta = box.quanta()
-    next(quanta)
-    assert box.adapters.register.rows() == []
-    list(quanta)
-    (row,) = box.adapters.register.rows()
-    result = box.store.job(job.id).result
+    time_slices = box.time_slices()
+    next(time_slices)
+    assert box.adapters.table.rows() == []
+    list(time_slices)
+    (row,) = box.adapters.table.rows()
+    result = box.job_table.get(job.id).result
     assert result is not None
     assert ID.fullmatch(row.id)
     assert (row.name, row.job, row.sha256) == ("mine", job.id, result["sha256"])
     assert row.facts == {"base": "bundled", "rank": 2, "step": result["step"]}
-    box.runner.delete(box.store.job(job.id))
-    assert box.adapters.register.rows() == []
+    box.runner.delete(box.job_table.get(job.id))
+    assert box.adapters.table.rows() == []
 
 
 def test_a_job_that_goes_on_keeps_its_adapters_id_and_name(box: Box) -> None:
     job = box.post("mine")
-    quanta = box.quanta()
+    time_slices = box.time_slices()
     for _ in range(6):
-        next(quanta)
+        next(time_slices)
     box.runner.pause(job)
-    list(quanta)
-    (paused,) = box.adapters.register.rows()
+    list(time_slices)
+    (paused,) = box.adapters.table.rows()
     _, before = box.runner.adapter(paused.id)
-    box.adapters.register.rename(paused.id, "best")
+    box.adapters.table.rename(paused.id, "best")
     box.runner.resume(job)
     box.work()
-    (after,) = box.adapters.register.rows()
+    (after,) = box.adapters.table.rows()
     assert (after.id, after.name) == (paused.id, "best")
     assert after.sha256 != paused.sha256
     # The older version may stay in memory, but is not what is meant any more.
@@ -110,24 +110,24 @@ def test_adapters_of_an_older_database_appear(tmp_path: Path) -> None:
 
 def test_every_name_means_one_thing(box: Box) -> None:
     job = done(box, "first")
-    (row,) = box.adapters.register.rows()
+    (row,) = box.adapters.table.rows()
     other = uploaded(box, "other")
     for name in ("first", "latest", "base", job, row.id, other.id, "other"):
         with pytest.raises(ConflictError):
             box.post(name)
         if name not in ("other", other.id):
             with pytest.raises(ConflictError):
-                box.adapters.register.rename(other.id, name)
+                box.adapters.table.rename(other.id, name)
     with pytest.raises(ConflictError):
         uploaded(box, "first")
-    register = box.adapters.register
-    register.rename(row.id, "best")
+    table = box.adapters.table
+    table.rename(row.id, "best")
     with pytest.raises(ConflictError):
-        register.rename(other.id, "first")  # the job is called so still
-    register.rename(row.id, "first")
-    assert register.add("ad_x", "other", "", {}, exact=False, most=9).name == "other-2"
-    with pytest.raises(NoRoomError, match="no more than 2"):
-        register.add("ad_y", "third", "", {}, exact=True, most=2)
+        table.rename(other.id, "first")  # the job is called so still
+    table.rename(row.id, "first")
+    assert table.add("ad_x", "other", "", {}, exact=False, most=9).name == "other-2"
+    with pytest.raises(NoRoomError, match="the limit is 2"):
+        table.add("ad_y", "third", "", {}, exact=True, most=2)
 
 
 def test_who_answers_to_which_name(box: Box) -> None:
@@ -137,7 +137,7 @@ def test_who_answers_to_which_name(box: Box) -> None:
     with pytest.raises(NotFoundError):
         find(LATEST)
     first = done(box, "first")
-    (row,) = box.adapters.register.rows()
+    (row,) = box.adapters.table.rows()
     other = uploaded(box, "other")
     waiting = box.post("waiting")
     assert [find(name).id for name in (first, "first", LATEST)] == [first] * 3
@@ -149,23 +149,23 @@ def test_who_answers_to_which_name(box: Box) -> None:
         box.runner.adapter("waiting")
     with pytest.raises(NotFoundError, match=r"there are .*first"):
         find("frist")
-    quanta = box.quanta()
-    next(quanta)
+    time_slices = box.time_slices()
+    next(time_slices)
     assert box.runner.adapter(LATEST)[0] == box.runner.adapter("waiting")[0] == waiting.id
     assert box.runner.adapter("first")[0] == first
 
 
 def test_a_deleted_adapter_is_gone_and_its_job_stays(box: Box) -> None:
     job = box.post("mine", steps=6)
-    quanta = box.quanta()
+    time_slices = box.time_slices()
     for _ in range(3):
-        next(quanta)
+        next(time_slices)
     box.runner.pause(job)
-    list(quanta)
-    (row,) = box.adapters.register.rows()
+    list(time_slices)
+    (row,) = box.adapters.table.rows()
     _, in_use = box.runner.adapter("mine")
     files = box.adapters.files.directory(row)
-    box.adapters.register.remove(row.id)
+    box.adapters.table.remove(row.id)
     box.adapters.files.drop(row)
     box.adapters.cache.forget(row.owner)
     assert in_use  # whoever answers with it has it
@@ -177,25 +177,25 @@ def test_a_deleted_adapter_is_gone_and_its_job_stays(box: Box) -> None:
     with pytest.raises(NotFoundError):
         box.runner.adapter(LATEST)
     with pytest.raises(NotFoundError):
-        box.adapters.register.remove(row.id)
+        box.adapters.table.remove(row.id)
     # The job goes on, and what it makes then is there again.
-    box.runner.resume(box.store.job(job.id))
+    box.runner.resume(box.job_table.get(job.id))
     box.work()
     assert box.runner.adapter("mine")[0] == job.id
 
 
 def test_the_adapter_of_a_running_job_cannot_be_deleted(box: Box) -> None:
     job = box.post("mine")
-    quanta = box.quanta()
+    time_slices = box.time_slices()
     for _ in range(3):
-        next(quanta)
+        next(time_slices)
     box.runner.pause(job)
-    list(quanta)
-    (row,) = box.adapters.register.rows()
+    list(time_slices)
+    (row,) = box.adapters.table.rows()
     box.runner.resume(job)
-    next(box.quanta())
-    with pytest.raises(ConflictError, match="runs"):
-        box.adapters.register.remove(row.id)
+    next(box.time_slices())
+    with pytest.raises(ConflictError, match="is running"):
+        box.adapters.table.remove(row.id)
 
 
 def test_memory_has_a_bound_and_the_least_used_go_first(box: Box) -> None:
@@ -241,13 +241,13 @@ def test_what_a_crash_left_is_swept_away(box: Box) -> None:
     files = box.adapters.files
     written(files.fresh(), {"x": b"x"})
     written(box.root / "adapters" / "ad_unknown", {"x": b"x"})
-    files.sweep(box.adapters.register)
+    files.sweep(box.adapters.table)
     assert [path.name for path in (box.root / "adapters").iterdir()] == [row.id]
     # A new database beside old files does not make them disappear.
     fresh = Database(box.root / "other.sqlite")
-    library = DataDirectory(box.root)
-    other = type(box.adapters).of(fresh, library, Store(fresh), memory_bytes=0)
-    AdapterFiles(library).sweep(other.register)
+    directory = DataDirectory(box.root)
+    other = type(box.adapters).of(fresh, directory, JobTable(fresh), memory_bytes=0)
+    AdapterFiles(directory).sweep(other.table)
     assert files.directory(row).exists()
     fresh.close()
 

@@ -12,27 +12,26 @@ from typing import Any
 import pytest
 import torch
 
-from server.device.prompts import Limits
+from server.device.prompts import PromptLimits
 from server.device.thread import Device
+from server.errors import NotReadyError
 from server.metrics import Metrics
-from server.problems import NotReadyError
 from server.services.generation import (
     MOST_TOKENS,
-    Answer,
-    Question,
+    FinishedAnswer,
+    GenerationRequest,
     TextPiece,
     streamed_answer,
     whole_answer,
     whole_answers,
 )
-from steerzo_edge.decoding.answer import Answer as TextOfAnswer
-from steerzo_edge.decoding.answer import Logprobs
+from steerzo_edge.decoding.answer import Logprobs, PartialAnswer
 from steerzo_edge.decoding.generate import Sampling, encode_prompt
 from steerzo_edge.errors import PromptTooLongError
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 
-QUESTION = Question("good =>", Sampling(max_new_tokens=6))
+QUESTION = GenerationRequest("good =>", Sampling(max_new_tokens=6))
 DEADLINE_S = 20
 
 
@@ -50,7 +49,7 @@ class Idle:
 def server(tiny: Loader) -> Iterator[Any]:
     """The parts that answers need."""
     base = tiny("none", torch.float32)
-    device = Device(lambda: base, Idle(), limits=Limits(), training_share=0.25)
+    device = Device(lambda: base, Idle(), limits=PromptLimits(), training_share=0.25)
     device.start()
     deadline = time.monotonic() + DEADLINE_S
     while True:
@@ -75,12 +74,12 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No answer ends by itself; the tokens that are read anew at every step."""
     asked: list[int] = []
 
-    def put(answer: TextOfAnswer, token: int, logprob: None) -> tuple[str, Logprobs]:
+    def put(answer: PartialAnswer, token: int, logprob: None) -> tuple[str, Logprobs]:
         asked.append(token)
         answer.tokens.append(token)
         return "x", ()
 
-    monkeypatch.setattr(TextOfAnswer, "put", put)
+    monkeypatch.setattr(PartialAnswer, "put", put)
     return asked
 
 
@@ -108,7 +107,7 @@ def request(left: asyncio.Event) -> Any:
 
 
 def test_a_stream_is_the_whole_answer_in_pieces(server: Any) -> None:
-    async def ask() -> tuple[Answer, list[TextPiece | Answer]]:
+    async def ask() -> tuple[FinishedAnswer, list[TextPiece | FinishedAnswer]]:
         whole = await whole_answer(server, QUESTION, request(asyncio.Event()))
         assert len(asyncio.all_tasks()) == 1
         return whole, [piece async for piece in await streamed_answer(server, QUESTION)]
@@ -122,7 +121,7 @@ def test_a_stream_is_the_whole_answer_in_pieces(server: Any) -> None:
 def test_some_answers_are_made_together(server: Any) -> None:
     questions = [replace(QUESTION, prompt=text) for text in ("good =>", "a", "the third")]
 
-    async def ask() -> tuple[list[Answer], list[Answer]]:
+    async def ask() -> tuple[list[FinishedAnswer], list[FinishedAnswer]]:
         nobody_leaves = asyncio.Event()
         together = await whole_answers(server, questions, request(nobody_leaves))
         return together, [await whole_answer(server, one, request(nobody_leaves)) for one in questions]
@@ -133,7 +132,7 @@ def test_some_answers_are_made_together(server: Any) -> None:
 
 
 def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: list[int]) -> None:
-    async def ask() -> Answer:
+    async def ask() -> FinishedAnswer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
         await until(lambda: bool(endless))
@@ -163,7 +162,7 @@ def test_a_client_that_leaves_before_its_turn_costs_nothing(
     ask_device = server.device.ask
     monkeypatch.setattr(server.device, "ask", lambda prompt: (waiting.append(prompt), ask_device(prompt))[1])
 
-    async def ask() -> Answer:
+    async def ask() -> FinishedAnswer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
         await until(lambda: server.device.waiting == 1)
@@ -178,8 +177,8 @@ def test_a_client_that_leaves_before_its_turn_costs_nothing(
 
 
 def test_an_answer_may_fill_the_context(server: Any) -> None:
-    async def ask(prompt: str) -> Answer:
-        question = Question(prompt, Sampling(max_new_tokens=1), "mine", fill_context=True)
+    async def ask(prompt: str) -> FinishedAnswer:
+        question = GenerationRequest(prompt, Sampling(max_new_tokens=1), "mine", fill_context=True)
         return await whole_answer(server, question, request(asyncio.Event()))
 
     filled = asyncio.run(ask("x" * 250))
@@ -204,7 +203,7 @@ def test_prompts_are_encoded_off_the_devices_thread_and_once(server: Any, monkey
     busy = threading.Event()
     held = server.device.submit(lambda base: busy.wait(DEADLINE_S))
 
-    async def ask() -> list[Answer]:
+    async def ask() -> list[FinishedAnswer]:
         nobody_leaves = request(asyncio.Event())
         with pytest.raises(PromptTooLongError):
             await whole_answer(server, replace(QUESTION, prompt="x" * 300), nobody_leaves)

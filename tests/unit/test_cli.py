@@ -191,8 +191,8 @@ def test_evaluate_generates_what_a_task_is_judged_by(tmp_path: Path, tiny_path: 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--shots", "2"], "belong together"),
-        (["--demonstrations", "rows.jsonl"], "belong together"),
+        (["--shots", "2"], "must be given together"),
+        (["--demonstrations", "rows.jsonl"], "must be given together"),
         (["--task", "mnli"], "no benchmark task"),
         (["--adapter", "/nowhere"], "no adapter directory"),
         (["--quantization", "int3"], "quantization"),
@@ -238,4 +238,4 @@ def test_the_demo_runs_through(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "job succeeded" in done.stdout
     assert "before  0.3" in done.stdout
-    assert "right answer" in done.stdout
+    assert "correct answer" in done.stdout

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from steerzo_edge.decoding.cache import Chunk
 from steerzo_edge.decoding.decoder import Decoder, Request
+from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.generate import Generation, encode_prompt
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import select
 from steerzo_edge.model.lora import Lora
+from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run import Run
@@ -218,13 +219,13 @@ def test_requests_that_begin_alike_are_read_once(base: Base, monkeypatch: pytest
     requests = [Request(tokens, Sampling(6 + seed, 1.0, seed=seed), kinds[seed % 2]) for seed in range(8)]
     expected = [together(base, [request], prefill_tokens=16)[0][1] for request in requests]
     read: list[int] = []
-    into = Decoder._read_into
+    into = CachedForward.chunks
 
-    def counted(decoder: Decoder, chunks: Sequence[Chunk]) -> Tensor:
+    def counted(model: CachedForward, chunks: Sequence[Chunk]) -> Tensor:
         read.extend(len(chunk.tokens) for chunk in chunks)
-        return into(decoder, chunks)
+        return into(model, chunks)
 
-    monkeypatch.setattr(Decoder, "_read_into", counted)
+    monkeypatch.setattr(CachedForward, "chunks", counted)
     decoder = Decoder(base, prefill_tokens=16)
     tickets = [decoder.add(request) for request in requests[:6]]
     decoder.step()

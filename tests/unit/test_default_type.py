@@ -10,8 +10,8 @@ import torch
 
 from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.bank import rows
 from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.model.routes import rows
 from steerzo_edge.model.segments import segments
 from steerzo_edge.run import Run
 from tests.conftest import Loader, completion_rows, labelled_rows, phrase_rows, question_rows
@@ -24,7 +24,7 @@ MOMENTUM = {"kind": "momentum", "learning_rate": 0.02}
 RUNS: dict[str, dict[str, object]] = {
     "lora": {"rule": ADAM},
     "both-factors": {"subset": {"kind": "lora", "rank": 2, "freeze_a": False}, "rule": MOMENTUM},
-    "core": {"subset": {"kind": "lora-xs", "rank": 2}, "rule": MOMENTUM},
+    "lora-xs": {"subset": {"kind": "lora-xs", "rank": 2}, "rule": MOMENTUM},
     "layers": {"subset": {"kind": "last-n-layers", "layers": 1}, "rule": ADAM},
 }
 ROWS = {"labelled": labelled_rows, "phrases": phrase_rows, "completion": completion_rows, "choices": question_rows}

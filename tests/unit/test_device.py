@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from server.device.prompts import Limits
+from server.device.prompts import PromptLimits
 from server.device.shares import Shares
 from server.device.thread import Device
-from server.problems import NotReadyError
+from server.errors import NotReadyError
 from steerzo_edge.data.batches import collate
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.errors import BusyError
-from steerzo_edge.model.bank import LoraPatch, Patches, no_preemption
+from steerzo_edge.model.bank import no_preemption
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import LoraPatch, Patches
 from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run import Result, Run
@@ -40,7 +41,7 @@ PROFILE: dict[str, Any] = {
 
 
 class Job:
-    """A run, in quanta of a step; a second one is never begun."""
+    """A run, in time_slices of a step; a second one is never begun."""
 
     def __init__(self, directory: Path, **changes: Any) -> None:
         self.directory = directory
@@ -57,9 +58,9 @@ class Job:
         self.run = Run(self.directory, base, self.profile, labelled_rows(), seed=1)
 
     def next_job(self) -> Iterator[None] | None:
-        return None if self.begun or not self.go.is_set() else self.quanta()
+        return None if self.begun or not self.go.is_set() else self.time_slices()
 
-    def quanta(self) -> Iterator[None]:
+    def time_slices(self) -> Iterator[None]:
         assert self.run is not None
         self.begun = True
         for record in self.run.records():
@@ -74,16 +75,16 @@ class Job:
 class Asking:
     """A prompt that is made when its turn has come."""
 
-    def __init__(self, request: Callable[[Base], Request], hear: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, request: Callable[[Base], Request], on_text: Callable[[], None] = lambda: None) -> None:
         self.has_left = False
         self._request = request
-        self._hear = hear
+        self._on_text = on_text
 
     def request(self, base: Base) -> Request:
         return self._request(base)
 
-    def hear(self, text: str) -> None:
-        self._hear()
+    def on_text(self, text: str) -> None:
+        self._on_text()
 
 
 class Alternating(Shares):
@@ -104,22 +105,22 @@ class Comings:
 
     def __init__(self, base: Base) -> None:
         self.count = 0
-        self._lent = base.lent
+        self._preempted = base.preempted
 
     def __call__(self) -> AbstractContextManager[None]:
         self.count += 1
-        return self._lent()
+        return self._preempted()
 
 
 @contextmanager
 def beside(base: Base, job: Job, share: float | None) -> Iterator[tuple[Device, Comings]]:
     """A device at work on a job; without a share, it and prompts take turns."""
-    device = Device(lambda: base, job, limits=Limits(prefill_tokens=16), training_share=share or 0.0)
+    device = Device(lambda: base, job, limits=PromptLimits(prefill_tokens=16), training_share=share or 0.0)
     if share is None:
-        device._shares = Alternating()
+        device._turns.shares = Alternating()
     comings = Comings(base)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "lent", comings)
+        patch.setattr(base, "preempted", comings)
         device.start()
         try:
             yield device, comings
@@ -151,7 +152,7 @@ def alone(directory: Path, base: Base, **changes: Any) -> tuple[str, list[Any]]:
     """Hash of the adapter, and the losses, of a run that nobody came into."""
     job = Job(directory, **changes)
     job.start(base)
-    for _ in job.quanta():
+    for _ in job.time_slices():
         pass
     return outcome(job)
 
@@ -322,7 +323,7 @@ class Unwilling(Asking):
 
 def test_a_thread_that_ends_says_so_and_leaves_nobody_waiting(tiny: Loader, tmp_path: Path) -> None:
     base, failures = tiny("none"), list[Exception]()
-    device = Device(lambda: base, Broken(), limits=Limits(), training_share=0.25, failed=failures.append)
+    device = Device(lambda: base, Broken(), limits=PromptLimits(), training_share=0.25, failed=failures.append)
     device.start()
     device.join(DEADLINE_S)
     assert [str(failure) for failure in failures] == ["broken"]
@@ -361,7 +362,7 @@ def test_what_nobody_used_is_not_saved_for_a_job_to_come(tiny: Loader, tmp_path:
         wait_for_base(device)
         for _ in range(30):
             device.ask(Asking(lambda base: request)).result(DEADLINE_S)
-        assert device._shares._saved_s < 0.05 * device.seconds["prompts"]
+        assert device._turns.shares._saved_s < 0.05 * device.seconds["prompts"]
         job.go.set()
         device.wake()
         assert job.ended.wait(DEADLINE_S)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from server.commands.app import app
 from steerzo_edge.cli import findings
 from steerzo_edge.cli.findings import GIB, cards, disk, kernel, memory, versions
-from steerzo_edge.model.quantization import FrozenLinear
+from steerzo_edge.model.weights.four_bit import FourBitLinear
+from steerzo_edge.model.weights.int8 import Int8Linear
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -34,15 +35,19 @@ def test_a_sound_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_a_kernel_that_gives_wrong_numbers(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = FrozenLinear.decode_matmul
-    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: plain(self, x) * 1.1)
+    linear: Any = {"nf4": FourBitLinear, "int8": Int8Linear}[kind]
+    right = linear.decode_matmul
+    monkeypatch.setattr(linear, "decode_matmul", lambda self, x: right(self, x) * 1.1)
     found = kernel(kind)
     assert found.verdict == "failed"
     assert "wrong numbers" in found.fix
 
 
 def test_a_kernel_that_gives_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: torch.full((1, 256), torch.nan, device=x.device))
+    def not_a_number(self: FourBitLinear, x: torch.Tensor) -> torch.Tensor:
+        return torch.full((1, 256), torch.nan, device=x.device)
+
+    monkeypatch.setattr(FourBitLinear, "decode_matmul", not_a_number)
     assert kernel("nf4").verdict == "failed"
 
 
@@ -50,8 +55,8 @@ def test_codes_that_stand_for_other_weights(monkeypatch: pytest.MonkeyPatch) -> 
     """The product agrees with the expanded weight, but that is not what was quantized."""
     wrong = torch.zeros(256, 512, dtype=torch.bfloat16)
     wrong[0, 0] = 1
-    monkeypatch.setattr(findings, "dequantized", lambda layer, dtype: wrong)
-    monkeypatch.setattr(FrozenLinear, "few", lambda self, x: x.cpu() @ wrong.T)
+    monkeypatch.setattr(FourBitLinear, "weight", lambda self, dtype: wrong)
+    monkeypatch.setattr(FourBitLinear, "decode_matmul", lambda self, x: x.cpu() @ wrong.T)
     monkeypatch.setattr(findings, "default_device", lambda: "cpu")
     assert kernel("nf4").verdict == "failed"
 
@@ -60,10 +65,11 @@ def test_codes_that_stand_for_other_weights(monkeypatch: pytest.MonkeyPatch) -> 
     "error", [RuntimeError("no kernel image is available"), OSError("libbitsandbytes"), AssertionError()]
 )
 def test_a_kernel_that_does_not_run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: FrozenLinear, x: torch.Tensor) -> torch.Tensor:
+    def broken(self: object, x: torch.Tensor) -> torch.Tensor:
         raise error
 
-    monkeypatch.setattr(FrozenLinear, "few", broken)
+    monkeypatch.setattr(FourBitLinear, "decode_matmul", broken)
+    monkeypatch.setattr(Int8Linear, "decode_matmul", broken)
     code, found = doctor()
     assert code == 1
     assert found["nf4 kernel"]["verdict"] == found["int8 kernel"]["verdict"] == "failed"

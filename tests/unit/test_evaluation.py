@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from steerzo_edge.data.examples import Completion, Dataset, Labelled
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.task import Task
-from steerzo_edge.data.tokenization import Targets, prompt_tokens, tokenize
+from steerzo_edge.data.tokenization import Targets
+from steerzo_edge.data.tokens import prompt_tokens
 from steerzo_edge.decoding.generate import Sampling, generate
-from steerzo_edge.model.bank import uniform
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.lora import Lora
+from steerzo_edge.model.routes import uniform
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.evaluation import evaluate
-from steerzo_edge.objectives.generated import answers, prompt_of
+from steerzo_edge.objectives.greedy_answers import greedy_answers, prompt_of
 from steerzo_edge.objectives.metrics import accuracy, balanced_accuracy, binary_f1, token_f1
 from steerzo_edge.records import EvalRecord
 from steerzo_edge.training.progress import Progress
@@ -45,7 +47,7 @@ def adapters(base: Base, count: int) -> Copies:
 def test_many_prompts_are_answered_as_each_alone(tiny: Loader, quantization: str) -> None:
     base = tiny(quantization, torch.float32)
     with torch.inference_mode():
-        found = answers(base, [prompt_tokens(base.tokenizer, prompt) for prompt in PROMPTS], 12)
+        found = greedy_answers(base, [prompt_tokens(base.tokenizer, prompt) for prompt in PROMPTS], 12)
     assert found == one_by_one(base, PROMPTS, 12)
     assert len(set(found)) > 1
     assert not base.bank.is_batch_pass
@@ -57,14 +59,14 @@ def test_stacked_versions_answer_groups_of_rows(tiny: Loader) -> None:
     prompts = [prompt_tokens(base.tokenizer, prompt) for prompt in PROMPTS]
     with torch.inference_mode():
         with base.bank.route(copies.stacked(3)):
-            stacked = answers(base, prompts * 3, 10)
+            stacked = greedy_answers(base, prompts * 3, 10)
         alone = []
         for index in range(3):
             generator = torch.Generator().manual_seed(index)
             size = copies.span.stop
             copies.write(0, copies.span, 0.3 * torch.randn(size, generator=generator))
             with base.bank.route(uniform(copies.stacked(1))):
-                alone += answers(base, prompts, 10)
+                alone += greedy_answers(base, prompts, 10)
     assert stacked == alone
     assert stacked[:5] != stacked[5:10]
 
@@ -87,12 +89,12 @@ def test_an_answer_ends_with_its_line_and_at_the_end_of_text(tiny: Loader, monke
         return torch.cat([ids, torch.tensor(rows)], 1)
 
     monkeypatch.setattr(base.model, "generate", scripted)
-    assert answers(base, prompts, 30) == ["one line", "ended", "", "ab", "\u00e9"]
+    assert greedy_answers(base, prompts, 30) == ["one line", "ended", "", "ab", "\u00e9"]
 
 
 def test_rows_stop_one_by_one(tiny: Loader) -> None:
     """The criterion speaks of each row's last token only."""
-    from steerzo_edge.objectives.generated import _LineEnds
+    from steerzo_edge.objectives.greedy_answers import _LineEnds
 
     base = tiny("none", torch.float32)
     rows = torch.tensor([base.tokenizer(text).input_ids for text in ("a\nb", "ab\n", "\n\nc")])
@@ -103,7 +105,7 @@ def test_prompts_without_room_are_cut_on_the_left(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     long = prompt_tokens(base.tokenizer, "x" * 400 + " the end")
     with torch.inference_mode():
-        assert answers(base, [long], 20) == answers(base, [long[-(base.context_length - 20) :]], 20)
+        assert greedy_answers(base, [long], 20) == greedy_answers(base, [long[-(base.context_length - 20) :]], 20)
 
 
 def test_the_metrics_of_shared_options(tiny: Loader) -> None:
@@ -148,7 +150,7 @@ def test_the_metrics_of_choices_of_ones_own(tiny: Loader) -> None:
     assert named.score == named.metrics["exact_match"] == found.accuracy
 
 
-def test_generated_metrics_are_taken_only_where_they_are_asked_for(tiny: Loader) -> None:
+def test_generated_metrics_are_taken_only_where_they_are_required(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     data = tokenize(completion_rows(), base.tokenizer, 64)
     plain = evaluate(base, data)
@@ -156,7 +158,7 @@ def test_generated_metrics_are_taken_only_where_they_are_asked_for(tiny: Loader)
     assert isinstance(data, Targets)
     asked = [prompt_of(row) for row in data.rows]
     with torch.inference_mode():
-        given = [answers(base, [prompt], 6)[0] for prompt in asked]
+        given = [greedy_answers(base, [prompt], 6)[0] for prompt in asked]
     # Some rows are answered as their references want it, some are not.
     references = [(given[i],) if i % 3 == 0 else ("something else", "other") for i in range(20)]
     rows = tuple(replace(row, references=found) for row, found in zip(data.rows, references, strict=True))

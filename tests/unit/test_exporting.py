@@ -16,10 +16,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from server.access.quota import Quota
-from server.problems import NoRoomError
+from server.errors import NoRoomError
 from server.services import exports
-from server.services.exports import exported, needs
+from server.services.exports import export_needs, exported
+from server.services.quota import Quota
 from steerzo_edge.errors import BaseModelError, BusyError, CapacityError, ConflictError, SteerzoError
 from steerzo_edge.estimate.anatomy import bare_model, load_config
 from steerzo_edge.export import apart
@@ -44,10 +44,10 @@ def box(tmp_path: Path, tiny: Loader) -> Box:
 def server_of(box: Box, check: Callable[..., None] = lambda more_bytes, datasets: None) -> Any:
     return SimpleNamespace(
         adapters=box.adapters,
-        bell=SimpleNamespace(closed=False),
+        notifier=SimpleNamespace(closed=False),
         device=SimpleNamespace(base=box.base),
         settings=SimpleNamespace(model=SimpleNamespace(revision=None)),
-        room=SimpleNamespace(check=check),
+        quota=SimpleNamespace(check=check),
     )
 
 
@@ -71,10 +71,10 @@ def test_a_base_without_sixteen_bits_is_a_conflict(box: Box, monkeypatch: pytest
         raise BaseModelError("it was released quantized")
 
     monkeypatch.setattr(exports, "export_apart", refused)
-    with pytest.raises(ConflictError, match="exported so: it was released"):
+    with pytest.raises(ConflictError, match="exported in this form: it was released"):
         exported(server_of(box), row, "merged")
     assert left(box) == []
-    assert not box.adapters.merging.locked()
+    assert not box.adapters.export_lock.locked()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -86,27 +86,29 @@ def test_too_little_memory_is_told_before_anything_is_loaded(
     monkeypatch.setattr(exports, "export_apart", None)
     with pytest.raises(ConflictError, match="are free"):
         exported(server_of(box), row, form)
-    assert not box.adapters.merging.locked()
+    assert not box.adapters.export_lock.locked()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_disk_and_quota_are_looked_at_first(box: Box, monkeypatch: pytest.MonkeyPatch, form: Form) -> None:
     row = uploaded(box, "mine")
-    room = Quota(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0)
+    quota = Quota(box.root, box.job_table._database, most_bytes=1, most_datasets=9, least_free_bytes=0)
     monkeypatch.setattr(exports, "export_apart", None)
     with pytest.raises(NoRoomError, match="the quota is 1"):
-        exported(server_of(box, room.check), row, form)
+        exported(server_of(box, quota.check), row, form)
 
 
 def test_what_passes_is_no_part_of_the_quota(box: Box) -> None:
-    room = Quota(box.root, box.store._database, most_bytes=1, most_datasets=9, least_free_bytes=0, now=iter_clock())
-    before = room.held_bytes()
+    quota = Quota(
+        box.root, box.job_table._database, most_bytes=1, most_datasets=9, least_free_bytes=0, now=iter_clock()
+    )
+    before = quota.held_bytes()
     (box.adapters.files.passing() / "file").write_bytes(bytes(100_000))
-    assert room.held_bytes() == before
+    assert quota.held_bytes() == before
     (box.adapters.files.fresh() / "file").write_bytes(bytes(100_000))
-    assert room.held_bytes() == before + 100_000
+    assert quota.held_bytes() == before + 100_000
     assert len(left(box)) == 2
-    box.adapters.files.sweep(box.adapters.register)
+    box.adapters.files.sweep(box.adapters.table)
     assert left(box) == []
 
 
@@ -118,7 +120,7 @@ def iter_clock() -> Callable[[], float]:
 def test_needs_are_weights_and_the_largest_and_logits(box: Box) -> None:
     adapter = box.adapters.files.directory(uploaded(box, "mine"))
     base = box.base
-    whole, alone = needs("gguf", base, adapter), needs("gguf-lora", base, adapter)
+    whole, alone = export_needs("gguf", base, adapter), export_needs("gguf-lora", base, adapter)
     bare = bare_model(load_config(base.name))
     weights = 2 * sum(parameter.numel() for parameter in bare.parameters())
     largest = 4 * max(parameter.numel() for parameter in bare.parameters())
@@ -136,11 +138,11 @@ def test_every_form_is_made_by_another_process(box: Box, form: Form) -> None:
         assert children() <= others
         name, start = ("model.safetensors", b"") if form == "merged" else (f"{row.id}.gguf", b"GGUF")
         assert found.files[name].read(1 << 20).startswith(start)
-        assert box.adapters.merging.locked()
+        assert box.adapters.export_lock.locked()
     finally:
         found.close()
     assert all(file.closed for file in found.files.values())
-    assert not box.adapters.merging.locked()
+    assert not box.adapters.export_lock.locked()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -153,9 +155,9 @@ def test_one_at_a_time_until_it_is_closed(box: Box, monkeypatch: pytest.MonkeyPa
     first.close()
     second = exported(server, row, "merged")
     first.close()  # once more: the turn is another's now
-    assert box.adapters.merging.locked()
+    assert box.adapters.export_lock.locked()
     second.close()
-    assert not box.adapters.merging.locked()
+    assert not box.adapters.export_lock.locked()
 
 
 @pytest.fixture
@@ -259,26 +261,26 @@ def test_nobody_waits_any_more(box: Box, why: str) -> None:
 
     def unwanted() -> bool:
         asked.append(len(children() - others))
-        server.bell.closed = why == "shutdown"
+        server.notifier.closed = why == "shutdown"
         return why == "left"
 
-    with pytest.raises(BusyError, match="nobody waits"):
+    with pytest.raises(BusyError, match="no longer wanted"):
         exported(server, row, "merged", unwanted=unwanted)
     assert asked[0] == 1
     assert children() <= others
     assert left(box) == []
-    assert not box.adapters.merging.locked()
+    assert not box.adapters.export_lock.locked()
 
 
 def test_refusals_come_back_as_they_were(box: Box, tmp_path: Path) -> None:
     adapter = box.adapters.files.directory(uploaded(box, "mine"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
-    with pytest.raises(ConflictError, match="there is something") as caught:
+    with pytest.raises(ConflictError, match="exists already") as caught:
         export_apart("merged", adapter, tmp_path / "out", box.base.name)
-    assert caught.value.hint == "Name a directory that is new."
+    assert caught.value.hint == "Name a new directory."
     with pytest.raises(FileNotFoundError):
-        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "told": "gone", "errno": 2}).encode(), b"")
+        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "message": "gone", "errno": 2}).encode(), b"")
     with pytest.raises(CapacityError):
         apart._raise(-9, b"", b"")
     with pytest.raises(SteerzoError, match="log has the details") as unknown:

@@ -7,20 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from server.device.prompts import Limits, Prompts
+from server.device.prompts import PromptLimits, Prompts
 from steerzo_edge.decoding import decoder as decoding
+from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.decoding.decoder import Decoder, Piece, Request
+from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
 from steerzo_edge.decoding.logprobs import logprobs_of
-from steerzo_edge.decoding.pool import Pool
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear
 from tests.conftest import Loader
 from tests.unit.test_decoding import mixed
-
-Forward = Callable[[Decoder, Tensor, Tensor, Any], Tensor]
 
 
 class BrokenPatch:
@@ -72,18 +71,18 @@ def alone(base: Base, requests: list[Request]) -> list[Generation | None]:
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Tensor], Exception | None]) -> list[Exception]:
     """Forwards raise what `fails` says for their ids; what was raised."""
-    forward: Forward = Decoder._forward
+    forward = CachedForward._run
     raised: list[Exception] = []
 
-    def checked(decoder: Decoder, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
-        scores = forward(decoder, ids, positions, past)  # the cache is written to before it fails
+    def checked(model: CachedForward, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
+        scores = forward(model, ids, positions, past)  # the cache is written to before it fails
         error = fails(ids)
         if error is not None:
             raised.append(error)
             raise error
         return scores
 
-    monkeypatch.setattr(Decoder, "_forward", checked)
+    monkeypatch.setattr(CachedForward, "_run", checked)
     return raised
 
 
@@ -146,15 +145,15 @@ def test_too_little_memory_parks_who_came_last(base: Base, monkeypatch: pytest.M
         raised = failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if len(ids) > 3 else None)
     else:
         raised = []
-        fit = Pool._fit
+        fit = CachePool._fit
 
-        def small(pool: Pool, lengths: list[int]) -> None:
+        def small(pool: CachePool, lengths: list[int]) -> None:
             if len(lengths) > 3:
                 raised.append(MemoryError())
                 raise raised[-1]
             fit(pool, lengths)
 
-        monkeypatch.setattr(Pool, "_fit", small)
+        monkeypatch.setattr(CachePool, "_fit", small)
     decoder = Decoder(base)
     tickets = [decoder.add(one) for one in requests]
     order: list[int] = []
@@ -172,7 +171,7 @@ def test_too_little_memory_parks_who_came_last(base: Base, monkeypatch: pytest.M
 
 def test_who_is_alone_and_has_not_enough_memory_fails(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if ids.shape[1] == 1 else None)
-    prompts = Prompts(Limits(rows=2))
+    prompts = Prompts(PromptLimits(rows=2))
     prompts.open(base)
     asked = [prompts.ask(Asked(request(base, "good" + "x" * n, 5))) for n in range(4)]
     for _ in range(60):
@@ -187,7 +186,7 @@ def test_who_is_alone_and_has_not_enough_memory_fails(base: Base, monkeypatch: p
 
 def test_nobody_joins_while_somebody_is_parked(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if len(ids) > 2 else None)
-    prompts = Prompts(Limits(rows=3))
+    prompts = Prompts(PromptLimits(rows=3))
     prompts.open(base)
     askers = [Asked(request(base, "good" + "x" * n, 30)) for n in range(4)]
     futures = [prompts.ask(asker) for asker in askers]
@@ -206,10 +205,10 @@ def test_nobody_joins_while_somebody_is_parked(base: Base, monkeypatch: pytest.M
 
 def test_who_cannot_hear_fails_alone(base: Base) -> None:
     class Deaf(Asked):
-        def hear(self, text: str) -> None:
+        def on_text(self, text: str) -> None:
             raise ValueError("no ears")
 
-    prompts = Prompts(Limits())
+    prompts = Prompts(PromptLimits())
     prompts.open(base)
     deaf, well = prompts.ask(Deaf(request(base, "good", 8))), prompts.ask(Asked(request(base, "good", 8)))
     while prompts.any:
@@ -228,5 +227,5 @@ class Asked:
     def request(self, base: Base) -> Request:
         return self.asked
 
-    def hear(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         pass

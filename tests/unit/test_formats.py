@@ -10,13 +10,15 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from steerzo_edge.data import kinds
 from steerzo_edge.data import parquet as reader
 from steerzo_edge.data import rows as text_rows
-from steerzo_edge.data.conversion import WITH_INPUT, WITHOUT_INPUT
 from steerzo_edge.data.examples import Chat, Completion, Labelled, Message, Plain
 from steerzo_edge.data.formats import FIELDS
+from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.kinds.alpaca import WITH_INPUT, WITHOUT_INPUT
 from steerzo_edge.data.reading import read_dataset, read_rows
-from steerzo_edge.data.tokenization import Targets, tokenize
+from steerzo_edge.data.tokenization import Targets
 from steerzo_edge.errors import DatasetError, TaskError
 from tests.conftest import byte_tokenizer
 
@@ -290,7 +292,7 @@ def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, 
     program.write_text("import time; time.sleep(60)")
     monkeypatch.setattr(reader, "_PROGRAM", program)
     monkeypatch.setattr(reader, "WAIT_S", 0.5)
-    with pytest.raises(DatasetError, match="not read after"):
+    with pytest.raises(DatasetError, match="took more than"):
         read_dataset(b"PAR1")
 
 
@@ -318,3 +320,18 @@ def test_every_token_of_a_plain_text_but_the_first_counts_once() -> None:
     tokenizer.eos_token = None
     with pytest.raises(DatasetError, match=r"line 2, field 'text': found 1 tokens"):
         tokenize(read_rows([{"text": text}, {"text": "z"}]), tokenizer, 8)
+
+
+def test_every_file_of_a_kind_is_registered() -> None:
+    found = {path.stem for path in Path(kinds.__file__).parent.glob("*.py")}
+    assert found - {"__init__", "kind"} == set(kinds.FILES)
+    assert list(FIELDS) == list(kinds.KINDS)
+
+
+def test_a_turn_without_a_speaker_is_named() -> None:
+    with pytest.raises(DatasetError) as caught:
+        read_rows([{"messages": [{"content": "Why?"}, ANSWER]}, {"messages": [{"role": "tool", "content": ""}]}])
+    assert [(fault.field, fault.found) for fault in caught.value.faults] == [
+        ("messages[0].role", "nothing"),
+        ("messages[0].role", "'tool'"),
+    ]

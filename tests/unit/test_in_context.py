@@ -4,9 +4,10 @@ import pytest
 
 from steerzo_edge.data.examples import Completion, Dataset, Labelled, MultipleChoice
 from steerzo_edge.data.in_context import with_demonstrations
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.reading import read_rows
 from steerzo_edge.data.task import Task
-from steerzo_edge.data.tokenization import Choices, tokenize
+from steerzo_edge.data.tokenization import Choices
 from steerzo_edge.errors import DatasetError
 from tests.conftest import DATASETS, byte_tokenizer, completion_rows, labelled_rows
 from tests.unit.test_tasks import CASES, asked

@@ -16,10 +16,10 @@ from steerzo_edge.export.gguf_adapter import export_gguf_adapter
 from steerzo_edge.export.gguf_model import export_gguf
 from steerzo_edge.export.vocabulary import HARD
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.merged import load_sixteen_bits
+from steerzo_edge.model.patches import Patches
 from tests.families import ENDS, HEADS, SHAPE, saved
 from tests.peft_directory import lora_files, written
 from tests.unit.test_gguf import CONFIGS, WRITTEN

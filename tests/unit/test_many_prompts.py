@@ -10,15 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from server.device.prompts import Limits, Prompts
-from server.problems import PromptTimeoutError
+from server.device.prompts import PromptLimits, Prompts
+from server.errors import PromptTimeoutError
 from steerzo_edge.decoding.decoder import Request
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BusyError, NotFoundError
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.quantization import Linear
+from steerzo_edge.model.patches import Linear, Patches
 from tests.conftest import Loader
 from tests.unit.test_decoding import adapters
 
@@ -55,7 +54,7 @@ class PromptListener:
         logprobs = 3 if self.number % 7 == 0 else None
         return Request(tokens, Sampling(length, float(self.number % 2), seed=self.number, logprobs=logprobs), kind)
 
-    def hear(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         self.heard += 1
 
 
@@ -74,7 +73,7 @@ def test_nothing_is_left_of_a_thousand_prompts(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     kinds = adapters(base)
     now = 0.0
-    prompts = Prompts(Limits(waiting=12, rows=8, prefill_tokens=16, timeout_s=40), now=lambda: now)
+    prompts = Prompts(PromptLimits(waiting=12, rows=8, prefill_tokens=16, timeout_s=40), now=lambda: now)
     prompts.open(base)
     fates: Counter[str] = Counter()
     left: list[weakref.ref[object]] = []

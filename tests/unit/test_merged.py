@@ -13,9 +13,9 @@ from server.commands.app import app
 from steerzo_edge.errors import BaseModelError, ConflictError
 from steerzo_edge.model import merged
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.bank import BankLinear, Patch
+from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.merged import Agreement, export_merged, load_sixteen_bits
-from steerzo_edge.model.quantization import dequantized
+from steerzo_edge.model.patches import Patch
 from tests.peft_directory import lora_files, written
 
 ROW = torch.tensor([[5, 70, 9, 33, 101, 8]])
@@ -72,7 +72,7 @@ def test_a_merge_that_went_wrong_is_not_kept(
     factor = {"forgotten": 0.0, "twice": 2.0, "turned round": -1.0}[wrong]
 
     def other(name: str, layer: BankLinear, patch: Patch) -> torch.Tensor:
-        weight = dequantized(layer.base, torch.float32)
+        weight = layer.weight_like_base(torch.float32)
         return weight + factor * (right(name, layer, patch) - weight)
 
     monkeypatch.setattr(merged, "_merged_weight", other)

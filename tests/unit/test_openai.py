@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from server.app import create_app
+from server.errors import NotReadyError, TooLargeError, UnauthorizedError, problem_of
 from server.openai.parameters import ChatBody, CompletionBody
 from server.openai.tuning import TuningBody
 from server.openai_errors import error_object, is_openai, param_of
-from server.problems import NotReadyError, TooLargeError, UnauthorizedError, problem_of, respond
+from server.problems import respond
 from server.settings import Settings
 from steerzo_edge.config import fault_of
 from steerzo_edge.errors import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steerzo_edge.data.examples import Message
-from steerzo_edge.data.tokenization import chat_text
+from steerzo_edge.data.tokens import chat_text
 from steerzo_edge.errors import BaseModelError, InputError
 from steerzo_edge.model.load import load_base, load_tokenizer
 from tests.conftest import byte_tokenizer

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from steerzo_edge.data.batches import collate, forks
+from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.packing import pack
-from steerzo_edge.data.tokenization import Tokenized, tokenize
+from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
 from tests.conftest import DATASETS, Loader
@@ -94,7 +95,7 @@ def test_a_lost_or_broken_file_is_made_again(
     files[0].unlink()
     files[1].write_bytes(b"not a tensor")
     assert torch.equal(kept.of(pack(everything.rows)).states, before)
-    assert "was lost" in caplog.text
+    assert "cannot be read" in caplog.text
 
 
 def test_a_full_disk_is_not_the_end(

@@ -20,7 +20,8 @@ import yaml
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Completion, Dataset
 from steerzo_edge.errors import DivergedError, InputError
-from steerzo_edge.model.load import BUNDLED, load_base, source_of
+from steerzo_edge.model.load import load_base
+from steerzo_edge.model.sources.bundled import DIRECTORY
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import resolve
@@ -205,7 +206,7 @@ def test_the_tokenizer_learns_from_the_mix_and_not_from_held_out_text(data: Path
 
 def test_the_tokenizer_is_made_like_the_bundled_one(prepared: Path, tmp_path: Path) -> None:
     ours = json.loads((prepared / "tokenizer.json").read_text())
-    bundled = Path(source_of(BUNDLED))
+    bundled = DIRECTORY
     theirs = json.loads((bundled / "tokenizer.json").read_text())
     assert ours["pre_tokenizer"] == theirs["pre_tokenizer"]
     assert [token["content"] for token in ours["added_tokens"]] == list(SPECIAL)
@@ -561,7 +562,7 @@ def test_a_run_that_is_told_to_stop_has_saved_where_it_is(data: Path, mix: Mix, 
         process.terminate()
         said += process.stderr.readlines()
     assert process.returncode == STOPPED
-    assert said[-1].endswith("the same command goes on\n")
+    assert said[-1].endswith("run the same command again to resume\n")
     last = said[-2]
     checkpoint = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)
     assert last.startswith(f"step {checkpoint['step']}, ")
@@ -603,7 +604,7 @@ def test_the_documents_repeat_what_was_measured() -> None:
     for corpus, size in found["corpora"].items():
         scores = " | ".join(f"{model['bits_per_byte'][corpus]:.2f}" for model in found["models"])
         assert f"| {corpus} | {size['bytes']:,} | {scores} |" in text
-    shipped = hashlib.sha256((Path(source_of(BUNDLED)) / "model.safetensors").read_bytes()).hexdigest()
+    shipped = hashlib.sha256((DIRECTORY / "model.safetensors").read_bytes()).hexdigest()
     assert found["models"][0]["sha256"] == shipped
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from server.device.prompts import Limits, Prompts
+from server.device.prompts import PromptLimits, Prompts
 from server.device.shares import Shares
 from server.device.thread import Device
-from server.problems import PromptTimeoutError, status_of
+from server.errors import PromptTimeoutError, status_of
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.generate import encode_prompt, generate
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import BusyError, CapacityError, NotFoundError, SteerzoError
-from steerzo_edge.model.bank import Patches
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import Patches
 from tests.conftest import Loader
 
 DEADLINE_S = 20
@@ -40,7 +40,7 @@ class Asking:
             raise self.error
         return Request(encode_prompt(base, self.prompt, self.tokens), Sampling(self.tokens), self.adapter)
 
-    def hear(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         self.heard += text
 
 
@@ -57,7 +57,7 @@ def base(tiny: Loader) -> Base:
 
 
 def opened(base: Base, clock: Clock | None = None, **limits: Any) -> Prompts:
-    prompts = Prompts(Limits(**limits), now=clock or Clock())
+    prompts = Prompts(PromptLimits(**limits), now=clock or Clock())
     prompts.open(base)
     return prompts
 
@@ -232,7 +232,7 @@ class Steps:
 
 def test_training_goes_on_among_prompts_and_prompts_among_training(base: Base) -> None:
     steps = Steps()
-    device = Device(lambda: base, steps, limits=Limits(), training_share=0.3)
+    device = Device(lambda: base, steps, limits=PromptLimits(), training_share=0.3)
     device.start()
     deadline = time.monotonic() + DEADLINE_S
     while not steps.began:

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.decoding.cache import Chunk, RowCache
+from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.decoding.decoder import Decoder, Request
-from steerzo_edge.decoding.pool import Pool
+from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.reading import Reading, next_of
 from steerzo_edge.decoding.row import Row
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.model.bank import LoraXsPatch, Patches, WeightPatch
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.patches import LoraXsPatch, Patches, WeightPatch
 from tests.conftest import Loader
 from tests.unit.test_decoding import adapter, adapters
 from tests.unit.test_failing_steps import finished
@@ -111,13 +112,13 @@ def test_what_is_not_finite_stays_where_it_is(bundled: Base) -> None:
 def test_prompts_that_come_together_are_read_in_one_forward(bundled: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as fit into `prefill_tokens`, in turn; a long one does not keep those behind it waiting."""
     forwards: list[list[int]] = []
-    into = Decoder._read_into
+    into = CachedForward.chunks
 
-    def noted(decoder: Decoder, chunks: list[Chunk]) -> Tensor:
+    def noted(model: CachedForward, chunks: list[Chunk]) -> Tensor:
         forwards.append([len(chunk.tokens) for chunk in chunks])
-        return into(decoder, chunks)
+        return into(model, chunks)
 
-    monkeypatch.setattr(Decoder, "_read_into", noted)
+    monkeypatch.setattr(CachedForward, "chunks", noted)
     decoder = Decoder(bundled, prefill_tokens=16)
     for length in (5, 4, 40, 6, 1, 3):
         decoder.add(Request(drawn(bundled, length, length), Sampling(2)))
@@ -148,17 +149,17 @@ def test_a_forward_that_fails_is_done_one_at_a_time(
         ticket = decoder.add(request)
         expected.append(finished(decoder)[ticket].made)
     sizes: list[int] = []
-    forward = Decoder._forward
+    forward = CachedForward._run
 
-    def failing(decoder: Decoder, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
-        scores = forward(decoder, ids, positions, past)  # the caches are written to before it fails
-        if not isinstance(past, Pool):
+    def failing(model: CachedForward, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
+        scores = forward(model, ids, positions, past)  # the caches are written to before it fails
+        if not isinstance(past, CachePool):
             sizes.append(len(past))
             if len(past) > 1:
                 raise error
         return scores
 
-    monkeypatch.setattr(Decoder, "_forward", failing)
+    monkeypatch.setattr(CachedForward, "_run", failing)
     decoder = Decoder(bundled, prefill_tokens=16)
     tickets = [decoder.add(request) for request in requests]
     last = finished(decoder)

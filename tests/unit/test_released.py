@@ -15,10 +15,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.errors import BaseModelError
-from steerzo_edge.model import released
+from steerzo_edge.model import quantization
 from steerzo_edge.model.load import load_base
-from steerzo_edge.model.quantization import Quantization, dequantized
-from steerzo_edge.model.released import released_as
+from steerzo_edge.model.quantization import Quantization, released_as
 from steerzo_edge.zo.oracle import Round
 from tests.conftest import byte_tokenizer
 from tests.contracts.test_same_losses import PROBES, SAVINGS, SUBSETS, built, compare
@@ -125,7 +124,7 @@ def test_without_its_package_a_gptq_base_says_how_to_get_it(
 ) -> None:
     gptq(quantized("none"), tmp_path / "gptq")
     found = util.find_spec
-    monkeypatch.setattr(released, "find_spec", lambda name: None if name == "gptqmodel" else found(name))
+    monkeypatch.setattr(quantization, "find_spec", lambda name: None if name == "gptqmodel" else found(name))
     with pytest.raises(BaseModelError, match="gptqmodel is not installed") as refusal:
         loaded(tmp_path / "gptq", "gptq")
     assert refusal.value.hint == 'pip install "steerzo-edge[gptq]"'
@@ -141,7 +140,7 @@ def test_a_gptq_base(quantized: Callable[..., Path], tmp_path: Path) -> None:
     base = loaded(tmp_path / "gptq", "gptq")
     assert set(base.bank.layers) == set(meant)
     for name, layer in base.bank.layers.items():
-        found = dequantized(layer.base, torch.float32)
+        found = layer.weight_like_base(torch.float32)
         assert float((found - meant[name]).abs().max()) < 2**-6 * float(meant[name].abs().max()), name
     for number, subset in enumerate(("all-layers", "core-blocks-of-the-top", "whole-top-layer", "top-layer")):
         parts, data = built(base, "phrases", SUBSETS[subset], SAVINGS["stacked"], tmp_path / str(number))

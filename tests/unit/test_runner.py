@@ -1,4 +1,4 @@
-"""Jobs on the runner, quantum by quantum, without a server: asked to stop, out of disk, damaged, cleared away."""
+"""Jobs on the runner, time slice by time slice, without a server: stopped, out of disk, damaged, cleared away."""
 
 import errno
 import json
@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from server.faults import Retries, known_error_of
 from server.jobs.cleanup import JobCleanup, Retention
+from server.jobs.retries import Retries
 from server.jobs.runner import Runner
-from server.store.adapter_parts import Adapters
+from server.store.adapter_store import AdapterStore
 from server.store.database import Database
 from server.store.datasets import DatasetTable
 from server.store.directory import DataDirectory
-from server.store.jobs import Store
+from server.store.jobs import JobTable
 from server.store.rows import JobRow
+from server.system_errors import known_error_of
 from steerzo_edge.errors import (
     AdapterFileError,
     CapacityError,
@@ -53,17 +54,19 @@ class Box:
     ) -> None:
         self.root, self.base, self.clock = root, base, clock
         self.posted = 0
-        self.library = DataDirectory(root)
-        database = Database(self.library.database)
-        self.store = Store(database, now=clock)
-        self.register = DatasetTable(database)
-        self.adapters = Adapters.of(database, self.library, self.store, memory_bytes=memory_bytes)
-        self.shelf = JobCleanup(self.store, self.library, retention, forget=self.adapters.cache.forget, now=clock)
+        self.directory = DataDirectory(root)
+        database = Database(self.directory.database)
+        self.job_table = JobTable(database, now=clock)
+        self.dataset_table = DatasetTable(database)
+        self.adapters = AdapterStore.of(database, self.directory, self.job_table, memory_bytes=memory_bytes)
+        self.cleanup = JobCleanup(
+            self.job_table, self.directory, retention, forget=self.adapters.cache.forget, now=clock
+        )
         self.runner = Runner(
-            self.store,
-            self.register,
-            self.library,
-            self.shelf,
+            self.job_table,
+            self.dataset_table,
+            self.directory,
+            self.cleanup,
             self.adapters,
             snapshot_every=3,
             retries=Retries(2, 10.0),
@@ -71,25 +74,25 @@ class Box:
         self.runner.start(base)
 
     def post(self, name: str | None = None, **changes: Any) -> JobRow:
-        if not self.register.datasets():
+        if not self.dataset_table.rows():
             rows = labelled_rows(20).rows()
             data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-            incoming, _ = self.library.stage(data)
-            self.library.put(incoming, "ds_1.jsonl")
-            self.register.add("ds_1", "rows", "ds_1.jsonl", {"format": "classification"})
+            incoming, _ = self.directory.stage(data)
+            self.directory.put(incoming, "ds_1.jsonl")
+            self.dataset_table.add("ds_1", "rows", "ds_1.jsonl", {"format": "classification"})
         priority = changes.pop("priority", 0)
         profile = resolve(PROFILE, {"steps": STEPS, **changes})
         spec = {"dataset": "ds_1", "validation": None, "profile": profile.model_dump(mode="json"), "task": TASK}
         self.posted += 1
-        return self.store.add_job(f"job_{self.posted}", name, {**spec, "seed": 0}, priority=priority)
+        return self.job_table.add(f"job_{self.posted}", name, {**spec, "seed": 0}, priority=priority)
 
-    def quanta(self) -> Iterator[None]:
+    def time_slices(self) -> Iterator[None]:
         """What the device's thread would do, until nothing waits."""
         while (work := self.runner.next_job()) is not None:
             yield from work
 
-    def work(self, quanta: int | None = None) -> None:
-        list(islice(self.quanta(), quanta))
+    def work(self, time_slices: int | None = None) -> None:
+        list(islice(self.time_slices(), time_slices))
 
     def again(self) -> "Box":
         return Box(self.root, self.base, self.clock)
@@ -111,63 +114,63 @@ def expected(tiny: Loader, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     calm = Box(tmp_path_factory.mktemp("calm"), tiny("nf4"), Clock())
     job = calm.post()
     calm.work()
-    result = calm.store.job(job.id).result
+    result = calm.job_table.get(job.id).result
     assert result is not None
     return result
 
 
 def steps_of(box: Box, job: JobRow) -> list[int | None]:
-    return [event.step for event in box.store.events(job.id, kinds=("step",))]
+    return [event.step for event in box.job_table.events.read(job.id, kinds=("step",))]
 
 
 def test_pause_and_resume_lose_nothing(box: Box, expected: dict[str, Any]) -> None:
     first, second = box.post(), box.post(priority=-1)
-    quanta = box.quanta()
+    time_slices = box.time_slices()
     for _ in range(6):
-        next(quanta)
+        next(time_slices)
     before = steps_of(box, first)
     box.runner.pause(first)
-    next(quanta)
-    assert box.store.job(first.id).state == "paused"
+    next(time_slices)
+    assert box.job_table.get(first.id).state == "paused"
     assert len(steps_of(box, first)) <= len(before) + 1
     name, patches = box.runner.adapter(first.id)
     assert name == first.id
     assert patches
-    list(quanta)
-    assert box.store.job(second.id).state == "succeeded"
-    assert box.store.job(first.id).state == "paused"
+    list(time_slices)
+    assert box.job_table.get(second.id).state == "succeeded"
+    assert box.job_table.get(first.id).state == "paused"
     box.runner.resume(first)
     box.work()
-    done = box.store.job(first.id)
+    done = box.job_table.get(first.id)
     assert done.state == "succeeded"
     assert done.result == expected
     assert steps_of(box, first) == list(range(STEPS))
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_what_was_asked_just_before_a_crash_is_done(box: Box, wish: str) -> None:
+@pytest.mark.parametrize("requested", ["pause", "cancel"])
+def test_what_was_asked_just_before_a_crash_is_done(box: Box, requested: str) -> None:
     job = box.post()
     box.work(5)
-    getattr(box.runner, wish)(job)
+    getattr(box.runner, requested)(job)
     again = box.again()
-    assert again.store.job(job.id).state == "queued"
+    assert again.job_table.get(job.id).state == "queued"
     again.work()
-    done = again.store.job(job.id)
-    assert done.state == {"pause": "paused", "cancel": "cancelled"}[wish]
+    done = again.job_table.get(job.id)
+    assert done.state == {"pause": "paused", "cancel": "cancelled"}[requested]
     assert done.result is not None
     assert done.result["step"] <= 5
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_a_job_stopped_while_it_waits_to_go_on_keeps_what_it_learned(box: Box, wish: str) -> None:
+@pytest.mark.parametrize("requested", ["pause", "cancel"])
+def test_a_job_stopped_while_it_waits_to_go_on_keeps_what_it_learned(box: Box, requested: str) -> None:
     job = box.post()
     box.work(8)
     again = box.again()  # a crash: the job waits with steps done
-    getattr(again.runner, wish)(again.store.job(job.id))
-    stopped = again.store.job(job.id)
-    assert (stopped.state, stopped.result) == ({"pause": "paused", "cancel": "cancelled"}[wish], None)
+    getattr(again.runner, requested)(again.job_table.get(job.id))
+    stopped = again.job_table.get(job.id)
+    assert (stopped.state, stopped.result) == ({"pause": "paused", "cancel": "cancelled"}[requested], None)
     again.work()
-    result = again.store.job(job.id).result
+    result = again.job_table.get(job.id).result
     assert result is not None
     assert again.runner.adapter(job.id)[0] == job.id
 
@@ -201,18 +204,18 @@ def test_a_fault_that_passes_costs_nothing(
     job = box.post()
     for attempt, delay_s in enumerate((10, 20), 1):
         box.work()
-        waiting = box.store.job(job.id)
+        waiting = box.job_table.get(job.id)
         assert (waiting.state, waiting.attempts) == ("queued", attempt)
         assert waiting.error is not None
         assert waiting.error["code"] in ("storage-failed", "out-of-memory")
         clock.now += delay_s - 1
         box.work()
-        assert box.store.job(job.id).state == "queued"
+        assert box.job_table.get(job.id).state == "queued"
         clock.now += 2
     box.work()
-    done = box.store.job(job.id)
+    done = box.job_table.get(job.id)
     assert (done.state, done.error, done.result) == ("succeeded", None, expected)
-    logs = [event.data["message"] for event in box.store.events(job.id, kinds=("log",))]
+    logs = [event.data["message"] for event in box.job_table.events.read(job.id, kinds=("log",))]
     assert any("attempt 2 in 10 s" in message for message in logs)
 
 
@@ -224,16 +227,16 @@ def test_a_fault_that_stays_fails_the_job_and_leaves_a_journal_to_go_on_from(
     for _ in range(3):
         box.work()
         clock.now += 100
-    failed = box.store.job(job.id)
+    failed = box.job_table.get(job.id)
     assert failed.state == "failed"
     assert failed.error is not None
     assert (failed.error["code"], failed.error["status"]) == ("storage-failed", 507)
     assert "the disk is full" in failed.error["detail"]
-    _, entries = Journal.read(box.library.job(job.id) / "journal")
+    _, entries = Journal.read(box.directory.job(job.id) / "journal")
     assert [entry.record.step for entry in entries if entry.gradient.terms] == [0, 1, 2, 3, 4]
     box.runner.resume(failed)
     box.work()
-    assert box.store.job(job.id).result == expected
+    assert box.job_table.get(job.id).result == expected
 
 
 def test_a_step_that_goes_well_forgets_earlier_faults(
@@ -244,21 +247,21 @@ def test_a_step_that_goes_well_forgets_earlier_faults(
     box.work()
     clock.now += 100
     box.work()
-    assert box.store.job(job.id).attempts == 2
+    assert box.job_table.get(job.id).attempts == 2
     clock.now += 100
     box.work(4)
-    assert box.store.job(job.id).attempts == 0
+    assert box.job_table.get(job.id).attempts == 0
 
 
 def test_a_bug_fails_the_job_at_once_and_not_the_runner(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, 5, 1, lambda: ZeroDivisionError("a bug"))
     first, second = box.post(), box.post()
     box.work()
-    failed = box.store.job(first.id)
+    failed = box.job_table.get(first.id)
     assert failed.state == "failed"
     assert failed.error is not None
     assert failed.error["code"] == "internal-error"
-    assert box.store.job(second.id).state == "succeeded"
+    assert box.job_table.get(second.id).state == "succeeded"
 
 
 @pytest.mark.parametrize("half", ["nothing", "half"])
@@ -268,7 +271,7 @@ def test_news_that_cannot_be_written_are_written_later(
     """A full disk takes neither the journal's line nor the word that it was not taken, or only half of it."""
     failing(monkeypatch, 5, 1, FAULTS["full"])
     job = box.post()
-    move = box.store._move
+    move = box.job_table._move
     full = [True]
 
     def refused(db: sqlite3.Connection, id: str, state: Any, **more: Any) -> None:
@@ -278,23 +281,23 @@ def test_news_that_cannot_be_written_are_written_later(
             raise error
         move(db, id, state, **more)
 
-    monkeypatch.setattr(box.store, "_move", refused)
-    assert list(islice(box.quanta(), 100))
-    assert box.store.job(job.id).state == "running"
+    monkeypatch.setattr(box.job_table, "_move", refused)
+    assert list(islice(box.time_slices(), 100))
+    assert box.job_table.get(job.id).state == "running"
     assert box.runner.next_job() is None
     full[0] = False
     assert box.runner.next_job() is None
-    assert box.store.job(job.id).state == "queued"
+    assert box.job_table.get(job.id).state == "queued"
     clock.now += 11
     box.work()
-    assert box.store.job(job.id).result == expected
+    assert box.job_table.get(job.id).result == expected
 
 
 def test_a_job_that_cannot_even_be_begun_waits(
     box: Box, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
 ) -> None:
     job = box.post()
-    move = box.store._move
+    move = box.job_table._move
     refusals: list[Any] = []
 
     def refused(db: sqlite3.Connection, id: str, state: Any, **more: Any) -> None:
@@ -305,18 +308,18 @@ def test_a_job_that_cannot_even_be_begun_waits(
             raise error
         move(db, id, state, **more)
 
-    monkeypatch.setattr(box.store, "_move", refused)
+    monkeypatch.setattr(box.job_table, "_move", refused)
     box.work()
-    assert (refusals, box.store.job(job.id).state) == (["running"], "queued")
-    monkeypatch.setattr(box.runner, "_rest_until", 0.0)
+    assert (refusals, box.job_table.get(job.id).state) == (["running"], "queued")
+    monkeypatch.setattr(box.runner, "_pause_until", 0.0)
     box.work()
-    assert box.store.job(job.id).result == expected
+    assert box.job_table.get(job.id).result == expected
 
 
 def test_a_damaged_adapter_is_not_served(box: Box) -> None:
     job = box.post()
     box.work()
-    path = box.library.job(job.id) / "adapter" / "adapter_model.safetensors"
+    path = box.directory.job(job.id) / "adapter" / "adapter_model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -332,19 +335,19 @@ def test_a_damaged_adapter_is_not_served(box: Box) -> None:
 def test_a_damaged_snapshot_is_made_again(box: Box, expected: dict[str, Any], name: str, damage: str) -> None:
     job = box.post()
     box.work(9)
-    path = box.library.job(job.id) / name
+    path = box.directory.job(job.id) / name
     data = bytearray(path.read_bytes())
     data[-2] ^= 64
     path.write_bytes({"flipped": bytes(data), "cut": bytes(data[:-9]), "empty": b""}[damage])
     again = box.again()
     again.work()
-    assert again.store.job(job.id).result == expected
+    assert again.job_table.get(job.id).result == expected
 
 
 def test_what_only_a_running_job_needs_is_cleared_away(box: Box) -> None:
     job = box.post()
     box.work()
-    assert sorted(path.name for path in box.library.job(job.id).iterdir()) == [
+    assert sorted(path.name for path in box.directory.job(job.id).iterdir()) == [
         "adapter",
         "frozen.safetensors",
         "journal",
@@ -354,9 +357,9 @@ def test_what_only_a_running_job_needs_is_cleared_away(box: Box) -> None:
 def test_directories_of_no_job_are_cleared_away_at_the_start(box: Box) -> None:
     job = box.post()
     box.work()
-    (box.library.job("job_gone") / "adapter").mkdir(parents=True)
+    (box.directory.job("job_gone") / "adapter").mkdir(parents=True)
     box.again()
-    assert [path.name for path in box.library.job_directories()] == [job.id]
+    assert [path.name for path in box.directory.job_directories()] == [job.id]
 
 
 def test_a_lost_database_costs_no_journal(box: Box) -> None:
@@ -365,19 +368,19 @@ def test_a_lost_database_costs_no_journal(box: Box) -> None:
     for path in box.root.glob("steerzo.sqlite*"):
         path.unlink()
     box.again()
-    assert [path.name for path in box.library.job_directories()] == [job.id]
-    assert (box.library.job(job.id) / "journal").exists()
+    assert [path.name for path in box.directory.job_directories()] == [job.id]
+    assert (box.directory.job(job.id) / "journal").exists()
 
 
 def test_deleted_means_gone(box: Box) -> None:
     job = box.post("mine")
-    quanta = box.quanta()
-    next(quanta)
+    time_slices = box.time_slices()
+    next(time_slices)
     with pytest.raises(ConflictError, match="running"):
         box.runner.delete(job)
-    list(quanta)
-    box.runner.delete(box.store.job(job.id))
-    assert not box.library.job(job.id).exists()
+    list(time_slices)
+    box.runner.delete(box.job_table.get(job.id))
+    assert not box.directory.job(job.id).exists()
     with pytest.raises(NotFoundError):
         box.runner.adapter("mine")
     box.post("mine")
@@ -390,11 +393,11 @@ def test_old_and_surplus_jobs_are_cleared_away(tmp_path: Path, tiny: Loader, clo
         jobs.append(box.post(steps=1))
         box.work()
         clock.now += 60
-    assert [job.id for job in box.store.jobs()] == [job.id for job in jobs[1:]]
+    assert [job.id for job in box.job_table.rows()] == [job.id for job in jobs[1:]]
     clock.now += 3 * 86_400
     waiting = box.post(steps=1)
-    box.shelf.tidy()
-    assert [job.id for job in box.store.jobs()] == [waiting.id]
+    box.cleanup.tidy()
+    assert [job.id for job in box.job_table.rows()] == [waiting.id]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from server.services.series import series, thinned
 from server.store.database import Database
-from server.store.jobs import Store
+from server.store.jobs import JobTable
 from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord
 
 
@@ -16,19 +16,19 @@ def record(step: int) -> StepRecord:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(Database(tmp_path / "jobs.sqlite"))
-    store.add_job("job_1", "one", {"steps": 101})
-    store.add_records("job_1", [TuneRecord(0, 0.1, 0.01, None, 8, 16, 2.0, "found")])
-    store.add_records("job_1", [record(step) for step in range(101)])
-    store.add_records("job_1", [EvalRecord(101, 0.5, None, 4, True)])
-    store.add_log("job_1", "a sentence")
-    return store
+def job_table(tmp_path: Path) -> JobTable:
+    job_table = JobTable(Database(tmp_path / "jobs.sqlite"))
+    job_table.add("job_1", "one", {"steps": 101})
+    job_table.events.add_records("job_1", [TuneRecord(0, 0.1, 0.01, None, 8, 16, 2.0, "found")])
+    job_table.events.add_records("job_1", [record(step) for step in range(101)])
+    job_table.events.add_records("job_1", [EvalRecord(101, 0.5, None, 4, True)])
+    job_table.events.add_log("job_1", "a sentence")
+    return job_table
 
 
 @pytest.mark.parametrize("points", [None, 2, 7, 100, 101, 5000])
-def test_sums_do_not_depend_on_how_many_points_are_shown(store: Store, points: int | None) -> None:
-    found = series(store, "job_1", points)
+def test_sums_do_not_depend_on_how_many_points_are_shown(job_table: JobTable, points: int | None) -> None:
+    found = series(job_table, "job_1", points)
     steps = found["steps"]
     assert len(steps) == min(points or 101, 101)
     assert (steps[0]["step"], steps[-1]["step"]) == (0, 100)
@@ -39,17 +39,17 @@ def test_sums_do_not_depend_on_how_many_points_are_shown(store: Store, points: i
     assert len(found["evals"]) == 1
 
 
-def test_the_log_says_what_happened_in_its_order(store: Store) -> None:
-    found = series(store, "job_1", 2)
+def test_the_log_says_what_happened_in_its_order(job_table: JobTable) -> None:
+    found = series(job_table, "job_1", 2)
     assert [line["kind"] for line in found["log"]] == ["state", "tune", "log"]
     assert [line["at"] for line in found["log"]] == sorted(line["at"] for line in found["log"])
     assert found["log"][2]["message"] == "a sentence"
     assert [one["message"] for one in found["decisions"]] == ["found"]
 
 
-def test_a_job_without_steps_has_an_empty_series(store: Store) -> None:
-    store.add_job("job_2", "two", {"steps": 1})
-    assert series(store, "job_2")["steps"] == []
+def test_a_job_without_steps_has_an_empty_series(job_table: JobTable) -> None:
+    job_table.add("job_2", "two", {"steps": 1})
+    assert series(job_table, "job_2")["steps"] == []
 
 
 def test_thinned_keeps_the_ends() -> None:

@@ -24,7 +24,8 @@ def test_examples_of_a_line_stay_together() -> None:
         assert not set(train.lines) & set(held.lines)
         assert len(train) == 160
         assert len(held) == 40
-        assert sorted(train.examples + held.examples, key=lambda e: int(e.prompt)) == list(dataset.examples)  # type: ignore[union-attr]
+        both = [*train.examples, *held.examples]
+        assert sorted(both, key=lambda example: int(str(example.row()["prompt"]))) == list(dataset.examples)
     assert len(split(dataset, holding(0.2, 7), 0)[1] or ()) == 10  # whole lines, thinned out later
 
 

@@ -1,4 +1,4 @@
-"""What ships with a base: its card, its manifest, and the lists of those whom it owes thanks."""
+"""Writes what ships with a base: its card, its manifest, and the attribution lists."""
 
 import shutil
 from datetime import timedelta

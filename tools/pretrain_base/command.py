@@ -1,4 +1,4 @@
-"""The commands: `train` makes a base or goes on with one, `evaluate` compares models, `shapes` shows the presets.
+"""The commands: `train` makes a base or resumes one, `evaluate` compares models, `shapes` shows the presets.
 
 python -m tools.pretrain_base train --out DIR --preset 10m --minutes 20
 python -m tools.pretrain_base evaluate --model bundled --model DIR/base --json FILE
@@ -26,17 +26,17 @@ from tools.pretrain_base.settings import Settings
 from tools.pretrain_base.shape import PRESETS, fitting
 
 DATA = Path(os.environ.get("STEERZO_BENCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
-STOPPED = 75  # what sysexits.h calls a temporary failure: run the same command again
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command.
+    """Runs a command.
 
     Args:
-        arguments: Of the command line; by default those of the process.
+        arguments: Command-line arguments; by default those of the process.
 
     Raises:
-        SystemExit: 1 with a message if something is wrong; 75 if a run was stopped and can go on.
+        SystemExit: 1 with a message if something is wrong; 75 if training was stopped and can be resumed.
     """
     options = command_line().parse_args(arguments)
     console = Console(stderr=options.command == "train", width=150)
@@ -50,21 +50,25 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """What the commands take."""
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         "pretrain_base", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("shapes", help="the presets").set_defaults(do=_shapes)
-    train = commands.add_parser("train", help="make a base, or go on with one")
-    evaluate = commands.add_parser("evaluate", help="bits per byte of held-out text")
+    train = commands.add_parser("train", help="make a base, or resume one")
+    evaluate = commands.add_parser("evaluate", help="compare models in bits per byte of held-out text")
     for one, do in ((train, _train), (evaluate, _evaluate)):
         one.set_defaults(do=do)
-        one.add_argument("--data", type=Path, default=DATA, help="the directory that the mix's paths are below")
+        one.add_argument(
+            "--data", type=Path, default=DATA, help="the directory that the paths of the mix are relative to"
+        )
         one.add_argument("--mix", type=Path, default=DEFAULT_MIX)
-        one.add_argument("--bytes", type=int, default=50_000, help="held-out bytes of each corpus")
+        one.add_argument(
+            "--bytes", type=int, default=50_000, help="bytes of held-out text to score, for each corpus"
+        )
     evaluate.add_argument("--model", action="append", required=True, help='a directory, a hub id, or "bundled"')
-    evaluate.add_argument("--context", type=int, default=CONTEXT, help="tokens of a window")
+    evaluate.add_argument("--context", type=int, default=CONTEXT, help="tokens of a scored window")
     evaluate.add_argument("--json", type=Path)
     _train_options(train)
     return parser
@@ -73,25 +77,31 @@ def command_line() -> argparse.ArgumentParser:
 def _train_options(train: argparse.ArgumentParser) -> None:
     settings = Settings()
     train.add_argument("--out", type=Path, required=True)
-    train.add_argument("--name", default="steerzo-small", help="of the model, in its card")
+    train.add_argument("--name", default="steerzo-small", help="name of the model in its card")
     train.add_argument("--preset", choices=PRESETS, default="10m")
-    train.add_argument("--budget-mb", type=float, help="of bf16, embeddings included; by default the preset's")
-    train.add_argument("--vocabulary", type=int, help="pieces of the tokenizer; by default the preset's")
-    train.add_argument("--untied", action="store_true", help="an output head of its own")
+    train.add_argument(
+        "--budget-mb",
+        type=float,
+        help="size of the bf16 weights, embeddings included; by default that of the preset",
+    )
+    train.add_argument("--vocabulary", type=int, help="pieces of the tokenizer; by default that of the preset")
+    train.add_argument("--untied", action="store_true", help="train an output head instead of using the embedding")
     train.add_argument("--tokenizer-characters", type=int, default=40_000_000)
-    train.add_argument("--minutes", type=float, default=settings.minutes, help="of training, all calls together")
-    train.add_argument("--steps", type=int, help="instead of --minutes")
-    train.add_argument("--passes", type=float, default=settings.passes, help="over any corpus, at most")
+    train.add_argument(
+        "--minutes", type=float, default=settings.minutes, help="minutes of training, summed over all calls"
+    )
+    train.add_argument("--steps", type=int, help="steps of training, instead of --minutes")
+    train.add_argument("--passes", type=float, default=settings.passes, help="most passes over any corpus")
     train.add_argument("--context", type=int, default=settings.context)
     train.add_argument("--batch-tokens", type=int, default=settings.batch_tokens)
     train.add_argument("--forward-tokens", type=int, default=settings.forward_tokens)
     train.add_argument("--learning-rate", type=float, default=settings.learning_rate)
     train.add_argument("--schedule", choices=("wsd", "cosine"), default=settings.schedule.kind)
     train.add_argument("--warmup", type=int, default=settings.schedule.warmup)
-    train.add_argument("--save-every", type=int, default=settings.save_every, help="steps")
+    train.add_argument("--save-every", type=int, default=settings.save_every, help="steps between checkpoints")
     train.add_argument("--seed", type=int, default=settings.seed)
     train.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default=settings.precision)
-    train.add_argument("--compile", action="store_true", help="torch.compile")
+    train.add_argument("--compile", action="store_true", help="use torch.compile")
 
 
 def _train(options: argparse.Namespace, console: Console) -> int:
@@ -127,9 +137,9 @@ def _train(options: argparse.Namespace, console: Console) -> int:
         done = progress.step == progress.steps
         console.print(", ".join(f"{key} {value:.4g}" for key, value in asdict(progress).items()))
     if stop() and not done:
-        console.print("stopped and saved; the same command goes on")
+        console.print("stopped and saved; run the same command again to resume")
         return STOPPED
-    console.print(f"the base is in {recipe.out / 'base'}")
+    console.print(f"the base was written to {recipe.out / 'base'}")
     return 0
 
 

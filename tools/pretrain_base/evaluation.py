@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.machine import description
-from steerzo_edge.errors import BaseModelError
-from steerzo_edge.model.load import default_device, load_tokenizer, quiet, source_of
-from steerzo_edge.model.origin import check_model
+from steerzo_edge.model.load import default_device, load_tokenizer, quiet
+from steerzo_edge.model.quantization import STORAGES
+from steerzo_edge.model.sources.bundled import BUNDLED, DIRECTORY
+from steerzo_edge.model.sources.registry import source_of
+from steerzo_edge.model.sources.source import Loading
 from tools.pretrain_base.bits import Score, score
 from tools.pretrain_base.documents import Document, documents
 from tools.pretrain_base.mix import Mix, file_hash
@@ -109,7 +111,7 @@ def evaluate(name: str, texts: dict[str, Text], *, context: int, device: torch.d
     scores = {corpus: score(model, tokenizer, text.documents, context=width) for corpus, text in texts.items()}
     seconds = time.perf_counter() - started
     whole = sum(scores.values(), Score())
-    weights = Path(source_of(name)) / "model.safetensors"
+    weights = (DIRECTORY if name == BUNDLED else Path(name)) / "model.safetensors"
     return {
         "model": name if name == "bundled" else Path(name).name,
         "sha256": file_hash(weights) if weights.is_file() else None,
@@ -130,12 +132,8 @@ def _loaded(name: str, device: torch.device) -> tuple[PreTrainedModel, PreTraine
     tokenizer = load_tokenizer(name)
     try:
         with quiet():
-            check_model(source, None)
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-            )
+            source.settings()  # refuses what is not safe to load
+            model = source.model(Loading(STORAGES["none"], True, torch.float32, device))
     except (OSError, ValueError, ImportError) as error:
-        raise BaseModelError(
-            f"base model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
-        ) from error
-    return model.eval().to(device), tokenizer
+        raise source.explained(error, "base model") from error
+    return model.eval(), tokenizer

@@ -1,4 +1,4 @@
-"""The mix: which texts, how much of each, under which licence. `mix.yaml` is the one that a base is made from."""
+"""The mix: the texts, the share of each, and their licences. `mix.yaml` is the default mix."""
 
 import hashlib
 from pathlib import Path
@@ -20,10 +20,10 @@ class Source(Config):
     path: Path = Field(description="The file below the data directory: .txt, .txt.xz or .jsonl.")
     form: Literal["text", "titled", "dialogue", "instructions"] = Field("text", description="What a document is.")
     chat_share: float = Field(0.0, ge=0, le=1, description="Share of its documents put into the chat format.")
-    ask: str = Field("", description="How a titled document is asked for, with {title}.")
+    ask: str = Field("", description="The prompt that asks for a titled document; contains {title}.")
     weight: float = Field(gt=0, description="Share of the training tokens, before the sum is brought to 1.")
-    licence: str = Field(min_length=2, description="Under which the text may be used.")
-    credit: str = Field(min_length=2, description="Whom to thank, and where it was found.")
+    licence: str = Field(min_length=2, description="The licence of the text.")
+    credit: str = Field(min_length=2, description="Author and origin.")
     attribution: Path | None = Field(None, description="A list of titles and authors that ships with the base.")
 
     @model_validator(mode="after")
@@ -31,7 +31,7 @@ class Source(Config):
         if (self.form == "text" and self.chat_share > 0) or (self.form == "instructions" and self.chat_share < 1):
             raise ValueError("chat_share is 0 for plain text and 1 for instructions")
         if self.form == "titled" and self.chat_share > 0 and "{title}" not in self.ask:
-            raise ValueError("ask must hold {title}")
+            raise ValueError("ask must contain {title}")
         return self
 
 
@@ -39,7 +39,7 @@ class Mix(Config):
     """All corpora of a base."""
 
     sources: tuple[Source, ...] = Field(
-        min_length=1, description="The corpora; an equal document counts for the first."
+        min_length=1, description="The corpora; a document that several contain belongs to the first of them."
     )
 
     @property

@@ -1,7 +1,7 @@
-"""The whole way: texts to tokens to weights to a base directory with its card. Called again, it goes on.
+"""Makes a base: tokenizes texts, trains the weights, writes a base directory with its card. It can be resumed.
 
-OUT/work    tokenizer, token files, checkpoint.pt        not shipped; safe to delete when the base is there
-OUT/base    weights in bf16, tokenizer, card, manifest   what `load_base` takes
+OUT/work    tokenizer, token files, checkpoint.pt        not shipped; safe to delete once the base is made
+OUT/base    weights in bf16, tokenizer, card, manifest   read by `load_base`
 """
 
 import hashlib
@@ -33,10 +33,10 @@ _UNLIMITED = 1 << 30  # texts are scored in windows, so none is too long for the
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is asked for.
+    """The settings of a base.
 
     Args:
-        name: Of the model, in its card.
+        name: Name of the model in its card.
         mix: The corpora.
         data: Where their files are.
         out: Where everything goes.
@@ -62,7 +62,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A line for whoever waits.
+    """Progress of the training, printed at every checkpoint.
 
     Args:
         step: Steps done.
@@ -80,7 +80,7 @@ class Progress:
 
 
 def make_base(recipe: Recipe, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
-    """Makes a base, or goes on with one.
+    """Makes a base, or resumes one.
 
     Args:
         recipe: What is asked for.
@@ -184,4 +184,4 @@ def write_base(base: Path, model: LlamaForCausalLM, recipe: Recipe) -> None:
     with quiet():
         shipped.to(torch.bfloat16).save_pretrained(base)
         load_prepared_tokenizer(recipe.out / "work", recipe.settings.context).save_pretrained(base)
-    (base / "model.safetensors").chmod(0o644)  # it is written for its owner alone
+    (base / "model.safetensors").chmod(0o644)  # safetensors makes it readable by its owner only

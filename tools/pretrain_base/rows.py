@@ -41,7 +41,7 @@ class Rows:
         return list(self._taken)
 
     def go_to(self, taken: Sequence[int]) -> None:
-        """Puts the position where `taken` says."""
+        """Sets the position."""
         self._taken = list(taken)
 
     def next(self, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a base is trained: the numbers that belong into its card."""
+"""The training settings of a base, which its card lists."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,19 +12,19 @@ Precision = Literal["auto", "bfloat16", "float32"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of a training run.
+    """The settings of a training run.
 
     Args:
-        context: Tokens of a row, and what the model is said to take.
+        context: Tokens of a row, and the context length that the model declares.
         batch_tokens: Tokens of a step, rounded down to whole rows, at least one.
         forward_tokens: Tokens of one forward and backward; a step has as many as it needs.
-        learning_rate: The peak of AdamW's.
+        learning_rate: The peak learning rate of AdamW.
         weight_decay: On matrices; norms have none.
         clip: Largest norm of a gradient.
         schedule: Of the learning rate.
-        steps: Of the whole run; None lets `minutes` decide.
-        minutes: Of training, without preparation and evaluation; looked at if `steps` is None.
-        passes: How often the text of any corpus is gone through, at most; bounds the steps that fit into `minutes`.
+        steps: Length of the run; None derives it from `minutes`.
+        minutes: Of training, without preparation and evaluation; used if `steps` is None.
+        passes: Most passes over the text of any corpus; an upper bound of the steps that fit into `minutes`.
         save_every: Steps between checkpoints.
         seed: Of weights and order.
         precision: Of the forward: "auto" is bfloat16 autocast on CUDA and float32 elsewhere.

@@ -24,12 +24,12 @@ from tools.pretrain_base.settings import Settings
 Measured = dict[str, Any]
 _FREE = ("minutes", "save_every", "compiled")  # settings that may be others when a run goes on
 _PROBED = 4
-_SETTLED = 10  # steps after which their own speed is believed
+_SETTLED = 10  # steps after which the measured speed is used
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step was like.
+    """The figures of one step.
 
     Args:
         index: From 0.
@@ -45,13 +45,13 @@ class Step:
 
 
 class Pretraining:
-    """A run: its model, its optimiser, where it is.
+    """A training run: its model, its optimiser and its position.
 
     Args:
         model: Trained in place, on its device.
-        rows: Where they come from; moved on in place.
+        rows: The rows to train on; their position is advanced in place.
         settings: Of the run.
-        origin: What the rows were made from; a checkpoint of another origin is refused.
+        origin: What the rows were made from; a checkpoint with another origin is rejected.
         clock: Seconds.
     """
 
@@ -122,7 +122,7 @@ class Pretraining:
             "seconds": self.seconds,
             "history": self.history,
         }
-        buffer = io.BytesIO()  # torch's own file writer tells a full disk with an error that is no OSError
+        buffer = io.BytesIO()  # torch's own file writer raises no OSError when the disk is full
         torch.save(state, buffer)
         write_bytes(path, buffer.getvalue())
 

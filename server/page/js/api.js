@@ -1,13 +1,13 @@
-/** Requests to the server; its errors as they are told to people. */
+/** Requests to the server, and its errors. */
 
 import { askForKey, key } from "./key.js";
 
-/** An answer that is an error, or none at all. */
+/** An error that the server answered with, or a missing answer. */
 export class Problem extends Error {
-  /** @param {Object} document As RFC 9457 has it. */
+  /** @param {Object} document The error as JSON (RFC 9457). */
   constructor(document) {
     super(document.detail);
-    /** @type {number} 0 where the server could not be reached. */
+    /** @type {number} The HTTP status; 0 if the server could not be reached. */
     this.status = document.status;
     /** @type {string} */
     this.code = document.code;
@@ -18,17 +18,17 @@ export class Problem extends Error {
   }
 }
 
-/** @returns {Object<string, string>} Headers that open the door. */
+/** @returns {Object<string, string>} The header with the API key, if there is a key. */
 export function credentials() {
   return key() === null ? {} : { Authorization: `Bearer ${key()}` };
 }
 
 /**
- * A request; where a key is asked for, so is the user, and then it is sent again.
+ * Sends a request. If the server requires a key, the user is asked for it and the request is sent again.
  * @param {string} method
  * @param {string} path
  * @param {{body?: any, signal?: AbortSignal, headers?: Object<string, string>}} [options] `body` is sent as JSON.
- * @returns {Promise<Response>} Never an error: those are thrown as a Problem.
+ * @returns {Promise<Response>} An answer with a 2xx status; others are thrown as a Problem.
  */
 export async function send(method, path, { body, signal, headers = {} } = {}) {
   for (;;) {
@@ -38,7 +38,7 @@ export async function send(method, path, { body, signal, headers = {} } = {}) {
       init.body = JSON.stringify(body);
       init.headers["Content-Type"] = "application/json";
     }
-    const response = await reached(path, init);
+    const response = await fetched(path, init);
     if (response.ok) return response;
     if (response.status !== 401) throw new Problem(await documentOf(response));
     await askForKey(tried);
@@ -61,9 +61,10 @@ export async function remove(path) {
 }
 
 /**
- * Fetches a file and has the browser keep it. Without a key the browser does it by itself, however large it is.
+ * Downloads a file. Without a key the browser streams it to the disk; with a key it is held in memory first, because
+ * a link cannot send the header.
  * @param {string} path
- * @param {string} name
+ * @param {string} name The file's name.
  */
 export async function download(path, name) {
   const link = document.createElement("a");
@@ -88,12 +89,12 @@ export async function documentOf(response) {
       status: response.status,
       code: "unexpected",
       detail: `The server answered ${response.status}.`,
-      hint: "Its log may say more.",
+      hint: "Look into the server's log.",
     };
   }
 }
 
-async function reached(path, init) {
+async function fetched(path, init) {
   try {
     return await fetch(path, init);
   } catch (error) {
@@ -102,7 +103,7 @@ async function reached(path, init) {
       status: 0,
       code: "unreachable",
       detail: "The server does not answer.",
-      hint: "Is it still running? Jobs go on where they were when it is started again.",
+      hint: "Is it still running? After a restart, jobs continue where they stopped.",
     });
   }
 }

@@ -1,6 +1,6 @@
-/** A chart: uPlot in this page's colours, with a caption that says in words and numbers what the lines say. */
+/** A chart: uPlot in the colours of the page, with current values and a description for screen readers. */
 
-import { h, say } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { plain } from "./format.js";
 
 const TIGHT = 760;
@@ -9,14 +9,15 @@ const charts = new Set();
 /**
  * A line of a chart.
  * @typedef {{label: string, color: string, width?: number, faint?: boolean, points?: boolean, dash?: number[],
- *   format?: (value: number) => string, tick?: (value: number) => string}} Line `color` names a property: "c1"; `faint` lines are drawn
- *   but not put into words; `tick` writes values beside the axis.
+ *   format?: (value: number) => string, tick?: (value: number) => string}} Line `color` is the name
+ *   of a CSS variable without the dashes: "c1"; `faint` lines are left out of the legend and the description; `tick`
+ *   formats the values of the axis.
  */
 
 /**
- * A chart, empty at first.
+ * Creates an empty chart.
  * @param {{title: string, lines: Line[], height?: number, large?: boolean, sync?: string, nothing?: string,
- *   range?: any}} options `range` as uPlot has it, of the values
+ *   range?: any}} options `range` is uPlot's range of the y axis.
  * @returns {{element: HTMLElement, draw: (data: Array<ArrayLike<number|null>>, axis?: {name: string,
  *   format: (value: number) => string}) => void}}
  */
@@ -47,7 +48,7 @@ export function chart({
     lines.forEach((line, index) => {
       const column = data[index + 1];
       const value = at === null ? lastOf(column) : nearest(column, at);
-      say(values[index], value === null ? "–" : (line.format ?? plain)(value));
+      setText(values[index], value === null ? "–" : (line.format ?? plain)(value));
     });
   };
   const make = () => {
@@ -79,7 +80,7 @@ export function chart({
   return { element, draw };
 }
 
-/** Draws all charts again, in the colours of another theme; those that have left the page are forgotten. */
+/** Redraws all charts in the colours of the current theme; charts that were removed from the page are dropped. */
 export function redrawCharts() {
   for (const one of charts) {
     if (one.element.isConnected) one.plot.redraw(false, true);
@@ -88,7 +89,7 @@ export function redrawCharts() {
 }
 
 /**
- * Columns of several series with x values of their own, on one axis.
+ * Joins tables with different x values into one table for a chart.
  * @param {...Array<ArrayLike<number|null>>} tables Each [x, y, ...].
  * @returns {Array<ArrayLike<number|null>>}
  */
@@ -167,19 +168,20 @@ function firstOf(column) {
   return null;
 }
 
-/** The last value up to a place: lines of fewer points have none at most places. */
+/** The last value up to an index: a line with few points has no value at most indexes. */
 function nearest(column, at) {
   for (let index = at; index >= 0; index -= 1) if (Number.isFinite(column[index])) return column[index];
   return null;
 }
 
+/** The description for screen readers: first and last value of each line. */
 function inWords(title, lines, data, axis) {
   const xs = data[0];
-  const told = lines.flatMap((line, index) => {
+  const described = lines.flatMap((line, index) => {
     const column = data[index + 1];
     if (line.faint || lastOf(column) === null) return [];
     const format = line.format ?? plain;
     return [`${line.label}: first ${format(firstOf(column))}, last ${format(lastOf(column))}`];
   });
-  return `${title}, up to ${axis.format(xs[xs.length - 1])} ${axis.name}. ${told.join("; ")}.`;
+  return `${title}, up to ${axis.format(xs[xs.length - 1])} ${axis.name}. ${described.join("; ")}.`;
 }

@@ -1,10 +1,10 @@
-/** Making elements. Text is always text: nothing in this page ever becomes markup. */
+/** Creates and changes elements. Strings are always inserted as text, never parsed as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * An element.
- * @param {string} tag Its name.
+ * @param {string} tag The tag's name.
  * @param {Object<string, any>} [props] `class`, `on<Event>` listeners, `style` (an object), `data` (an object), any
  *   property of the element, any attribute; null, undefined and false leave an attribute out.
  * @param {...(Node|string|number|Array|null|undefined|false)} children What it holds.
@@ -26,7 +26,7 @@ export function svg(tag, props = {}, ...children) {
 }
 
 /**
- * Puts something else into an element.
+ * Replaces the content of an element.
  * @param {Element} element
  * @param {...(Node|string|number|Array|null|undefined|false)} children
  * @returns {Element} The element.
@@ -37,18 +37,18 @@ export function replace(element, ...children) {
 }
 
 /**
- * Sets an element's text, only if it is another: a reader's selection and a screen reader stay undisturbed.
+ * Sets the text of an element, only if it differs: the user's selection stays, and screen readers do not repeat it.
  * @param {Element} element
  * @param {string} text
  */
-export function say(element, text) {
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /** @returns {string} An id that no element has yet. */
-export function fresh() {
-  fresh.count = (fresh.count ?? 0) + 1;
-  return `f${fresh.count}`;
+export function freshId() {
+  freshId.count = (freshId.count ?? 0) + 1;
+  return `f${freshId.count}`;
 }
 
 function fill(element, props, children) {

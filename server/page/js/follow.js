@@ -1,4 +1,4 @@
-/** A job's events for as long as somebody looks, across broken connections and restarts of the server. */
+/** Reads the events of a job, and reconnects after broken connections and restarts of the server. */
 
 import { send } from "./api.js";
 import { eventsOf } from "./sse.js";
@@ -6,17 +6,17 @@ import { eventsOf } from "./sse.js";
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 
-/** Told when something else has reached the server: nobody needs to wait any longer. */
-export const reached = new EventTarget();
+/** Other requests dispatch "reached" here when the server has answered: then `follow` reconnects at once. */
+export const serverReached = new EventTarget();
 
 export const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 /**
- * Follows a job until it ends or the signal says stop.
+ * Reads the events of a job until it ends or the signal aborts.
  * @param {string} job Its id.
  * @param {{after: number, onEvent: (event: {event: string, data: any}) => void,
- *   onLink: (isUp: boolean, retryMs: number) => void, signal: AbortSignal}} options `after` is the last step that is
- *   known, -1 for none. Events that are no steps may come twice after a reconnection.
+ *   onLink: (isUp: boolean, retryMs: number) => void, signal: AbortSignal}} options `after` is the last step that
+ *   is known, -1 for none. After a reconnection, events other than steps may come a second time.
  */
 export async function follow(job, { after, onEvent, onLink, signal }) {
   let last = after;
@@ -47,12 +47,12 @@ function pause(ms, signal) {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
-      reached.removeEventListener("reached", end);
+      serverReached.removeEventListener("reached", end);
       signal.removeEventListener("abort", end);
       resolve();
     };
     const timer = setTimeout(end, ms);
-    reached.addEventListener("reached", end);
+    serverReached.addEventListener("reached", end);
     signal.addEventListener("abort", end);
   });
 }

@@ -1,17 +1,17 @@
-/** Numbers and times as people read them. */
+/** Numbers, sizes and times as text. */
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-/** @param {number|null|undefined} value @returns {string} With thousands set apart; a dash for nothing. */
+/** @param {number|null|undefined} value @returns {string} With thousands separators; a dash for a missing value. */
 export function whole(value) {
   return value === null || value === undefined ? "–" : WHOLE.format(value);
 }
 
 /**
- * A number with as many digits as matter.
+ * A number with a suitable number of digits.
  * @param {number|null|undefined} value
- * @param {number} [digits] After the point, near 1.
+ * @param {number} [digits] Digits after the decimal point of values near 1.
  * @returns {string}
  */
 export function plain(value, digits = 3) {
@@ -27,7 +27,7 @@ export function percent(share) {
   return share === null || share === undefined ? "–" : `${(share * 100).toFixed(1)} %`;
 }
 
-/** @param {number} share Between 0 and 1. @returns {string} For axes, where digits are in the way. */
+/** @param {number} share Between 0 and 1. @returns {string} Without decimals, for axes. */
 export function wholePercent(share) {
   return `${Math.round(share * 100)} %`;
 }

@@ -1,4 +1,4 @@
-/** Small drawings, 18 by 18, in the colour of the text beside them. */
+/** Icons, 18 by 18, in the colour of the text beside them. */
 
 import { svg } from "./dom.js";
 
@@ -20,7 +20,7 @@ const PATHS = {
 };
 
 /**
- * A drawing; it says nothing to a screen reader.
+ * An icon; screen readers skip it.
  * @param {keyof PATHS} name
  * @param {number} [size] In pixels.
  * @returns {SVGElement}

@@ -1,4 +1,4 @@
-/** The API key: asked for once, kept in this tab's session and nowhere else. */
+/** The API key: the user enters it once, and it is kept in this tab's session storage only. */
 
 import { h, replace } from "./dom.js";
 import { field } from "./parts/field.js";
@@ -17,19 +17,19 @@ export function forgetKey() {
 }
 
 /**
- * Has the user enter the key; everybody who asks meanwhile waits for the same answer.
- * @param {string|null} tried The key that did not open, if one was sent.
- * @returns {Promise<void>} When there is another one.
+ * Asks the user for the key. Requests that need it at the same time share one dialog.
+ * @param {string|null} tried The key that the server rejected, if one was sent.
+ * @returns {Promise<void>} Resolves when there is another key.
  */
 export function askForKey(tried) {
   if (tried !== null && key() !== null && key() !== tried) return Promise.resolve();
-  asking ??= shown(tried !== null).finally(() => {
+  asking ??= showDialog(tried !== null).finally(() => {
     asking = null;
   });
   return asking;
 }
 
-function shown(wasWrong) {
+function showDialog(wasWrong) {
   return new Promise((resolve) => {
     const input = h("input", {
       type: "password",
@@ -37,15 +37,15 @@ function shown(wasWrong) {
       required: true,
       spellcheck: "false",
     });
-    const one = field("API key", input, { hint: "It stays in this tab until you close it." });
+    const one = field("API key", input, { hint: "It is kept in this tab only, until you close it." });
     if (wasWrong)
-      one.wrong("The server does not know this key, or it was revoked. `steerzo keys create NAME` makes another.");
+      one.setError("The server does not know this key, or it was revoked. Create another with `steerzo keys create NAME`.");
     const dialog = h("dialog", { "aria-labelledby": "key-title" });
     const enter = (event) => {
       event.preventDefault();
       const given = input.value.trim();
       if (!given) {
-        one.wrong("Enter the key.");
+        one.setError("Enter the key.");
         input.focus();
         return;
       }
@@ -59,19 +59,19 @@ function shown(wasWrong) {
       h(
         "form",
         { onSubmit: enter, novalidate: true },
-        h("h2", { id: "key-title" }, "This server asks for a key"),
+        h("h2", { id: "key-title" }, "This server requires a key"),
         h(
           "p",
           { class: "muted" },
-          "Whoever runs it has made one with ",
+          "Ask the operator of the server for a key. The first key is in the log of the server's first start; ",
           h("code", {}, "steerzo keys create NAME"),
-          ", or reads it in the log of the first start.",
+          " creates others.",
         ),
         one.element,
-        h("div", { class: "row" }, h("button", { class: "button main", type: "submit" }, "Open")),
+        h("div", { class: "row" }, h("button", { class: "button main", type: "submit" }, "Continue")),
       ),
     );
-    // Without a key there is nothing to go back to.
+    // The dialog cannot be dismissed: without a key the page can show nothing.
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     document.body.append(dialog);
     dialog.showModal();

@@ -1,10 +1,10 @@
-/** The page: its frame, its views, and what the server is at. */
+/** Starts the page: navigation, colours, views, and the state of the server in the sidebar. */
 
 import { get } from "./api.js";
 import { redrawCharts } from "./chart.js";
 import { h, replace } from "./dom.js";
 import { icon } from "./icons.js";
-import { announce } from "./notes.js";
+import { announce } from "./messages.js";
 import { segments } from "./parts/pieces.js";
 import { poll } from "./polling.js";
 import { route } from "./router.js";
@@ -17,7 +17,7 @@ import { showPlayground } from "./views/playground.js";
 import { showStart } from "./views/start.js";
 import { showSystem } from "./views/system.js";
 
-const LOOK_MS = 4000;
+const POLL_MS = 4000;
 const VIEWS = [
   ["jobs", "Jobs"],
   ["data", "Data"],
@@ -34,7 +34,8 @@ const ROUTES = [
   [/^\/playground$/, showPlayground],
   [/^\/system$/, showSystem],
 ];
-const OF_JOBS = ["start", "compare"];
+// Views that the navigation shows as part of "Jobs".
+const UNDER_JOBS = ["start", "compare"];
 
 const count = h("span", { class: "count", hidden: true });
 const links = VIEWS.map(([name, text]) =>
@@ -44,7 +45,7 @@ replace(document.getElementById("nav"), links);
 
 function changed(path) {
   const first = path.split("/")[1];
-  const view = OF_JOBS.includes(first) ? "jobs" : first;
+  const view = UNDER_JOBS.includes(first) ? "jobs" : first;
   for (const link of links) {
     if (link.dataset.name === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -80,16 +81,16 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 
 const base = document.getElementById("base");
-let told = "";
+let shown = "";
 
 function showBase(kind, title, about) {
-  if (told === kind + title + about) return;
-  told = kind + title + about;
+  if (shown === kind + title + about) return;
+  shown = kind + title + about;
   replace(base, h("span", { class: `dot ${kind}` }), h("span", {}, h("b", {}, title), " ", h("small", {}, about)));
   announce(`${title}. ${about}`);
 }
 
-async function look() {
+async function showServer() {
   try {
     const system = await get("/system");
     const running = system.queue.jobs.running ?? 0;
@@ -102,11 +103,11 @@ async function look() {
   } catch (error) {
     showBase(
       "bad",
-      error.status === 0 ? "No answer" : "Trouble",
+      error.status === 0 ? "No answer" : "Error",
       error.status === 0 ? "Is the server running?" : error.message,
     );
   }
 }
 
 route(place, ROUTES, changed);
-poll(look, LOOK_MS, new AbortController().signal);
+poll(showServer, POLL_MS, new AbortController().signal);

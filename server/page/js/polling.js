@@ -1,13 +1,13 @@
-/** Asking again and again while somebody looks at the answer. */
+/** Calls a function repeatedly while the tab is visible. */
 
 /**
- * Calls something at once and then after each rest, not while the tab is hidden and never twice at a time.
- * @param {() => Promise<number|void>} look May return the milliseconds until the next look.
- * @param {number} rest Milliseconds between looks otherwise.
- * @param {AbortSignal} signal Ends it.
- * @returns {() => void} Looks now.
+ * Calls `update` at once and then after each pause; not while the tab is hidden, and never twice at the same time.
+ * @param {() => Promise<number|void>} update May return the milliseconds until the next call.
+ * @param {number} pauseMs Milliseconds between two calls otherwise.
+ * @param {AbortSignal} signal Ends the calls.
+ * @returns {() => void} Calls `update` now.
  */
-export function poll(look, rest, signal) {
+export function poll(update, pauseMs, signal) {
   let timer = 0;
   let busy = false;
   let again = false;
@@ -19,20 +19,20 @@ export function poll(look, rest, signal) {
       return;
     }
     busy = true;
-    let next = rest;
+    let next = pauseMs;
     try {
-      if (!document.hidden) next = (await look()) ?? rest;
+      if (!document.hidden) next = (await update()) ?? pauseMs;
     } finally {
       busy = false;
       if (!signal.aborted) timer = setTimeout(turn, again ? 0 : next);
       again = false;
     }
   };
-  const seen = () => document.hidden || turn();
-  document.addEventListener("visibilitychange", seen);
+  const onVisibility = () => document.hidden || turn();
+  document.addEventListener("visibilitychange", onVisibility);
   signal.addEventListener("abort", () => {
     clearTimeout(timer);
-    document.removeEventListener("visibilitychange", seen);
+    document.removeEventListener("visibilitychange", onVisibility);
   });
   turn();
   return turn;

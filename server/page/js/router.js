@@ -1,13 +1,14 @@
-/** Views by the hash: "#/jobs/job_1?x=forwards". One is shown at a time; what it began ends when it goes. */
+/** Shows the view that the URL's hash names: "#/jobs/job_1?x=forwards". Leaving a view aborts its requests. */
 
 import { replace } from "./dom.js";
 
 /**
  * Shows the view that the hash names, now and whenever it changes.
- * @param {HTMLElement} place Where views are shown.
+ * @param {HTMLElement} place The element that holds the view.
  * @param {Array<[RegExp, (context: {place: HTMLElement, signal: AbortSignal, words: string[], query: URLSearchParams})
- *   => void|Promise<void>]>} routes The first pattern that fits the path decides; its groups become `words`.
- * @param {(path: string) => void} changed Told about every change.
+ *   => void|Promise<void>]>} routes The view of the first pattern that matches the path is shown; the groups of the
+ *   pattern become `words`.
+ * @param {(path: string) => void} changed Called with the path at every change.
  */
 export function route(place, routes, changed) {
   let leave = new AbortController();
@@ -23,7 +24,7 @@ export function route(place, routes, changed) {
     changed(path);
     scrollTo(0, 0);
     found[1]({ place, signal: leave.signal, words, query: new URLSearchParams(query) });
-    // A new view is read from its beginning; the first one is where a reader starts anyway.
+    // The focus moves to a new view, so that screen readers start at its beginning; the first view needs no move.
     if (!first) place.focus();
     first = false;
   };

@@ -1,15 +1,15 @@
-/** A job's figures in memory: bounded, however long the run is. */
+/** The steps and evaluations of a job in memory: a bounded number of points, however long the run is. */
 
-const MOST = 4000;
+const MOST_POINTS = 4000;
 const FIELDS = ["step", "forwards", "elapsed", "loss", "spread", "slope", "learning_rate", "lost"];
 
-/** Points asked of the server for a chart that has all of the page's width. */
+/** Points to request from the server for a chart as wide as the page. */
 export const POINTS = 2000;
 
-/** What charts can be drawn over: its key in a record, its name, and how a value is written. */
+/** The x axes that charts can have: field of a step, name, and how a value is written. */
 export const AXES = {
   forwards: { key: "forwards", name: "forward passes", format: (value) => short(value) },
-  elapsed: { key: "elapsed", name: "of computing", format: (value) => spent(value) },
+  elapsed: { key: "elapsed", name: "of compute time", format: (value) => spent(value) },
   step: { key: "step", name: "steps", format: (value) => short(value) },
 };
 
@@ -19,7 +19,7 @@ export class Series {
     this.clear();
   }
 
-  /** Forgets everything. */
+  /** Removes all points. */
   clear() {
     this.columns = Object.fromEntries(FIELDS.map((name) => [name, []]));
     this.evals = new Map();
@@ -27,7 +27,7 @@ export class Series {
     this.stride = 1;
   }
 
-  /** @param {{steps: Object[], evals: Object[], decisions: Object[]}} document Of GET /jobs/{id}/metrics. */
+  /** @param {{steps: Object[], evals: Object[], decisions: Object[]}} document The answer of GET /jobs/{id}/metrics. */
   load(document) {
     this.clear();
     this.before = document.decisions.reduce((sum, one) => sum + (one.seconds ?? 0), 0);
@@ -36,17 +36,17 @@ export class Series {
     this.stride = document.steps.length > 1 ? Math.max(1, Math.round(this.last.step / document.steps.length)) : 1;
   }
 
-  /** @param {Object} step A record from the stream; the sums are gone on with here. */
+  /** @param {Object} step A step of the event stream; the running sums `elapsed` and `lost` are continued here. */
   addStep(step) {
     if (this.last !== null && step.step <= this.last.step) return;
     const elapsed = (this.last?.elapsed ?? this.before ?? 0) + step.seconds;
     const lost = (this.last?.lost ?? 0) + step.dropped + (step.rejected ?? 0);
     const whole = { ...step, elapsed, lost };
-    // Between two points that are kept, the newest is shown at the end and then gives way to the next.
-    if (this.fleeting) FIELDS.forEach((name) => this.columns[name].pop());
-    this.fleeting = step.step % this.stride !== 0;
+    // Every `stride`-th step is kept. The newest step is also held until the next one replaces it.
+    if (this.lastIsTemporary) FIELDS.forEach((name) => this.columns[name].pop());
+    this.lastIsTemporary = step.step % this.stride !== 0;
     this.#push(whole);
-    if (this.length > MOST) this.#halve();
+    if (this.length > MOST_POINTS) this.#halve();
   }
 
   /** @param {Object} one An evaluation. */
@@ -54,7 +54,7 @@ export class Series {
     this.evals.set(one.step, one);
   }
 
-  /** @returns {number} Points that are kept. */
+  /** @returns {number} Number of points. */
   get length() {
     return this.columns.step.length;
   }
@@ -62,7 +62,7 @@ export class Series {
   /**
    * Columns over an axis.
    * @param {keyof AXES} axis
-   * @param {...string} names Of fields.
+   * @param {...string} names Fields of a step.
    * @returns {Array<Array<number|null>>} [x, ...]
    */
   table(axis, ...names) {
@@ -78,13 +78,13 @@ export class Series {
    */
   evalTable(axis, ...read) {
     const all = [...this.evals.values()].sort((a, b) => a.step - b.step);
-    // Two evaluations may fall on one place of the axis while steps are thinned out: the later one stands.
+    // While steps are thinned out, two evaluations may have the same x value: the later one is kept.
     const at = new Map(all.map((one) => [this.place(axis, one.step), one]));
     const list = [...at.entries()].sort((a, b) => a[0] - b[0]);
     return [list.map(([x]) => x), ...read.map((value) => list.map(([, one]) => value(one)))];
   }
 
-  /** @param {keyof AXES} axis @param {number} done Finished steps. @returns {number} Where that is on the axis. */
+  /** @param {keyof AXES} axis @param {number} done Finished steps. @returns {number} Their x value. */
   place(axis, done) {
     if (axis === "step" || this.length === 0) return done;
     const column = this.columns[AXES[axis].key];
@@ -119,9 +119,9 @@ export class Series {
 }
 
 /**
- * The mean of what lies around each place, so that the trend of a noisy column can be seen, and without a lag.
+ * A centred moving average: shows the trend of a noisy column without a lag.
  * @param {Array<number|null>} column
- * @returns {Array<number|null>} As long; null where the column is.
+ * @returns {Array<number|null>} Of the same length; null where the column is null.
  */
 export function smooth(column) {
   const reach = Math.max(1, Math.min(60, Math.round(column.length / 40)));
@@ -133,7 +133,7 @@ export function smooth(column) {
   });
   return column.map((value, index) => {
     if (value === null) return null;
-    // As far to one side as to the other, or a slope would bend at its ends; but never so near that noise is left.
+    // The window is symmetric, so that a straight slope stays straight near the ends, but never narrower than `least`.
     const least = Math.ceil(reach / 2);
     const side = Math.min(reach, Math.max(index, least), Math.max(column.length - 1 - index, least));
     const from = Math.max(0, index - side);

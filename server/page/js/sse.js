@@ -1,9 +1,9 @@
-/** Server-sent events read from a response: EventSource could not send the key. */
+/** Reads server-sent events from a response. EventSource is not used because it cannot send the key's header. */
 
 /**
- * The events of a stream, as they come.
+ * Yields the events of a stream as they arrive.
  * @param {Response} response
- * @yields {{event: string, id: string|null, data: any}} Comments (heartbeats) are passed over; data is parsed JSON.
+ * @yields {{event: string, id: string|null, data: any}} Comments (heartbeats) are skipped; data is parsed JSON.
  */
 export async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

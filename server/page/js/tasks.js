@@ -1,4 +1,4 @@
-/** How a dataset's rows were last put to the model, so that nobody writes a template twice. */
+/** Remembers the task (prompt template and answers) last used with each dataset, to fill in forms with it. */
 
 import { get } from "./api.js";
 
@@ -11,7 +11,7 @@ export function rememberTask(dataset, task) {
 }
 
 /**
- * The task of a dataset: of this session, else of its newest job.
+ * The task of a dataset: the one last used in this tab, or else that of its newest job.
  * @param {string} dataset Its id.
  * @returns {Promise<Object|null>}
  */

@@ -1,4 +1,4 @@
-/** An upload with its progress, which fetch does not tell. */
+/** Uploads a dataset. XMLHttpRequest is used because fetch does not report the progress of an upload. */
 
 import { Problem, credentials, documentOf } from "./api.js";
 import { askForKey, key } from "./key.js";
@@ -7,7 +7,7 @@ import { askForKey, key } from "./key.js";
  * Uploads a dataset.
  * @param {File} file
  * @param {Object<string, string>} fields `name`, `format`, `task`; empty ones are left out.
- * @param {(share: number) => void} progress Of the bytes that are sent; 1 while the server looks at the rows.
+ * @param {(share: number) => void} progress Called with the share of bytes sent; 1 while the server checks the rows.
  * @returns {Promise<Object>} The dataset.
  */
 export async function upload(file, fields, progress) {
@@ -38,8 +38,8 @@ function sent(file, fields, progress) {
         new Problem({
           status: 0,
           code: "unreachable",
-          detail: "The upload broke off.",
-          hint: "Is the server still running? A file may also be larger than it takes.",
+          detail: "The upload was interrupted.",
+          hint: "Is the server still running? The file may also be larger than the server allows.",
         }),
       ),
     );

@@ -1,42 +1,9 @@
-/** What settings and states mean, in words. */
+/** Settings, states and results of a job in words. */
 
 import { count, plain, whole } from "./format.js";
+import { forwardsPerStep, methodName } from "./methods.js";
 
-/** Every method by its kind: its name, what it does, and what a step costs in forward passes; `pool` is its usual one, 0 for none. */
-export const METHODS = {
-  "all-losses": {
-    name: "All losses",
-    about: "Tries a pool of small random changes and moves along all of them, weighted by their losses.",
-    cost: (m) => m.pool,
-    pool: 16,
-  },
-  "guiding-vector": {
-    name: "Guiding vector (MeZO-GV)",
-    about: "Tries a pool, then steps from the bad half towards the good half.",
-    cost: (m) => m.pool + 2,
-    pool: 2,
-  },
-  "weighted-guide": {
-    name: "Weighted guide",
-    about: "The guiding vector with every loss as a weight.",
-    cost: (m) => m.pool + 2,
-    pool: 8,
-  },
-  greedy: {
-    name: "Greedy (MeZO-Greedy)",
-    about: "Tries a pool and steps along the best candidate only.",
-    cost: (m) => m.pool + 1,
-    pool: 4,
-  },
-  "two-point": {
-    name: "Two point (MeZO)",
-    about: "One random change, forwards and backwards. The cheapest step.",
-    cost: () => 2,
-    pool: 0,
-  },
-};
-
-/** What a state means for whoever waits. */
+/** The states of a job as the page shows them. */
 export const STATES = {
   queued: "waiting",
   running: "running",
@@ -47,36 +14,36 @@ export const STATES = {
   cancelled: "cancelled",
 };
 
-/** How rows of each format are meant. */
+/** What the rows of each dataset format hold. */
 export const FORMATS = {
-  completion: "a prompt and what should follow",
-  chat: "conversations; the assistant's turns are learned",
-  classification: "texts and their class",
-  "multiple-choice": "a prompt and ways to go on, one of them right",
-  alpaca: "instructions and answers",
-  sharegpt: "conversations; the model's turns are learned",
-  plain: "plain text, learned from beginning to end",
+  completion: "a prompt and the text that should follow it",
+  chat: "conversations; the model learns the assistant's messages",
+  classification: "a text and its label",
+  "multiple-choice": "a prompt and several answers, one of them right",
+  alpaca: "an instruction and its answer",
+  sharegpt: "conversations; the model learns its own messages",
+  plain: "plain text; the model learns all of it",
 };
 
 /**
- * A profile as pairs of a word and what it means.
+ * A profile in words.
  * @param {Object} profile As the API gives it.
- * @returns {Array<[string, string]>}
+ * @param {Map<string, import("./methods.js").Method>} methods
+ * @returns {Array<[string, string]>} The name of each setting and what it is set to.
  */
-export function meaning(profile) {
+export function profileInWords(profile, methods) {
   const { method, batch, evaluate } = profile;
-  const kind = METHODS[method.kind];
+  const kept = evaluate.keep === "best" ? "best evaluation" : "last step";
+  const forwards = forwardsPerStep(methods, method);
+  const cost = forwards === null ? "" : `: ${count(forwards, "forward pass", "forward passes")} a step`;
   return [
     ["Trains", subset(profile.subset)],
+    ["Method", `${methodName(methods, method.kind)}${cost}`],
+    ["Rows a step", `${whole(batch.examples)}, of up to ${count(batch.max_tokens, "token")} each`],
+    ["Learning rate", rate(profile.rule.learning_rate)],
     [
-      "Method",
-      `${kind?.name ?? method.kind}: ${kind ? count(kind.cost(method), "forward pass", "forward passes") : "?"} a step`,
-    ],
-    ["Each step sees", `${count(batch.examples, "row")} of up to ${count(batch.max_tokens, "token")}`],
-    ["Step size", rate(profile.rule.learning_rate)],
-    [
-      "Checked",
-      `every ${count(evaluate.every, "step")} on up to ${count(evaluate.examples, "row")} that are not learned; the ${evaluate.keep === "best" ? "best" : "last"} version is kept`,
+      "Evaluated",
+      `every ${count(evaluate.every, "step")}, on up to ${count(evaluate.examples, "validation row")}; the adapter of the ${kept} is kept`,
     ],
   ];
 }
@@ -84,22 +51,26 @@ export function meaning(profile) {
 function subset(subset) {
   const top = subset.last_layers ? ` in the last ${count(subset.last_layers, "layer")}` : " in all layers";
   if (subset.kind === "lora") return `a small adapter (LoRA, rank ${subset.rank})${top}`;
-  if (subset.kind === "lora-xs") return `the cores of the weights (rank ${subset.rank})${top}`;
-  return `the weights of the last ${count(subset.layers ?? 1, "layer")}`;
+  if (subset.kind === "lora-xs") return `a small matrix inside each weight (LoRA-XS, rank ${subset.rank})${top}`;
+  if (subset.kind === "last-n-layers") return `the weights of the last ${count(subset.layers ?? 1, "layer")}`;
+  return subset.kind;
 }
 
 function rate(setting) {
-  if (setting === "auto") return "found by itself before the first step";
+  if (setting === "auto") return "found automatically before the first step";
   return typeof setting === "number" ? plain(setting) : setting;
 }
 
+/** Metrics that can be the score of a task; the first one that an evaluation has is shown. */
+export const SCORES = ["accuracy", "f1", "exact_match", "score", "balanced_accuracy"];
+
 /**
- * What an evaluation is judged by: the score of its task, in words.
+ * The score of an evaluation.
  * @param {Object|null} metrics As jobs and evaluations have them.
- * @returns {{name: string, value: number}|null} None where the loss is all there is.
+ * @returns {{name: string, value: number}|null} Null if there is no metric but the loss.
  */
 export function score(metrics) {
-  for (const name of ["accuracy", "f1", "exact_match", "score", "balanced_accuracy"]) {
+  for (const name of SCORES) {
     const value = metrics?.[name];
     if (typeof value === "number") return { name: name.replace("_", " "), value };
   }
@@ -112,10 +83,10 @@ export function speed(job) {
   return job.state === "running" && job.seconds_left > 0 && left > 0 ? left / job.seconds_left : null;
 }
 
-/** @param {Object} job @returns {string} "running", or what is about to become of it. */
+/** @param {Object} job @returns {string} The state in words: "running", or "pausing…" after a request to pause. */
 export function stateOf(job) {
-  if (job.wish === "pause") return "pausing…";
-  if (job.wish === "cancel") return "cancelling…";
+  if (job.requested === "pause") return "pausing…";
+  if (job.requested === "cancel") return "cancelling…";
   return STATES[job.state] ?? job.state;
 }
 

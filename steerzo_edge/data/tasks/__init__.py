@@ -1,8 +1,8 @@
-"""The eleven tasks that zeroth-order papers report on, by name, read from the fields of their releases.
+"""The eleven tasks that zeroth-order papers report results on, by name, read from the fields of their releases.
 
 sst2 rte cb boolq wsc wic multirc    the same options for every row
-copa record                          candidates of each row's own
-squad drop                           answers that are written out
+copa record                          options that differ from row to row
+squad drop                           answers that are generated
 """
 
 from steerzo_edge.data.tasks.benchmark import BenchmarkTask as BenchmarkTask
@@ -20,7 +20,7 @@ def benchmark_task(name: str) -> BenchmarkTask:
     """A task by name.
 
     Raises:
-        TaskError: If there is none of this name; the hint lists them.
+        TaskError: If no task has this name; the hint lists them.
     """
     if name not in TASKS:
         raise TaskError(f"there is no benchmark task {name!r}", hint=f"There are: {', '.join(TASKS)}.")

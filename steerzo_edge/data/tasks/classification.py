@@ -1,9 +1,9 @@
 """The seven tasks with the same options for every row: SST-2, RTE, CB, BoolQ, WSC, WiC, MultiRC.
 
 Prompts and option words are those of the MeZO paper (arXiv:2305.17333, its table of prompts). Rows have the fields
-of GLUE and SuperGLUE as released, or the labels that the `datasets` library exports; a row of MultiRC is a passage,
-and each answer to each of its questions is an example. Where the options are Yes and No, Yes is the second: the
-class whose F1 is taken.
+of GLUE and SuperGLUE as released; labels may also be the numbers that the `datasets` library exports. A row of
+MultiRC is a passage, and each answer to each of its questions is an example. The options No and Yes stand in this
+order where F1 is the metric: F1 is computed for the second class.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _STANCE = {"entailment": "Yes", "contradiction": "No", "neutral": "Maybe"}
 
 
 def _spellings(options: dict[str, str]) -> dict[str, str]:
-    """A label is its name, as released, or its number from 0, as the `datasets` library exports it."""
+    """Each label as it may be written: its name, as released, or its number from 0, as `datasets` exports it."""
     return {name: name for name in options} | {str(index): name for index, name in enumerate(options)}
 
 
@@ -48,7 +48,7 @@ def _boolq(row: Fields) -> Iterator[Labelled]:
 
 def _wsc(row: Fields) -> Iterator[Labelled]:
     text = row.text("text")
-    target = row if row.has("span1_text") else row.inside("target")  # the first: as exported
+    target = row if row.has("span1_text") else row.inside("target")  # as exported by `datasets`, or as released
     noun, pronoun = target.text("span1_text"), target.text("span2_text")
     question = f'In the previous sentence, does the pronoun "{pronoun}" refer to {noun}? Yes or No?'
     yield Labelled(f"{text}\n{question}", row.one_of("label", _TRUTH))
@@ -65,7 +65,7 @@ def _multirc(row: Fields) -> Iterator[Labelled]:
     for asked in passage.each("questions"):
         question = asked.text("question")
         for answer in asked.each("answers"):
-            # The release holds a few empty answers; they are wrong ones like any other.
+            # The release holds a few empty answers, all labelled as wrong.
             found = answer.text("text", may_be_empty=True)
             text = f'{paragraph}\nQuestion: {question}\nI found this answer "{found}". Is that correct? Yes or No?'
             yield Labelled(text, answer.one_of("label", _TRUTH))

@@ -1,8 +1,8 @@
-"""The two tasks whose answers are written out: SQuAD and DROP.
+"""The two tasks whose answers are generated: SQuAD and DROP.
 
-Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). The first reference is what is
-learned; an answer that is generated counts by the reference it fits best. The answers of SQuAD are a list of
-objects, as released, or one object of lists, as the `datasets` library exports them.
+Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). The first reference is learned; a
+generated answer is scored against the reference that it fits best. The answers of SQuAD are a list of objects, as
+released, or one object of lists, as the `datasets` library exports them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from steerzo_edge.data.examples import Completion
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.tasks.benchmark import BenchmarkTask
 
-# As in the paper's runs; the longest reference of SQuAD's training file is about as long.
+# As in the paper's runs; the longest reference in SQuAD's training file has about as many tokens.
 ANSWER_TOKENS = 50
 
 

@@ -1,8 +1,9 @@
-"""The two tasks whose rows bring their own candidates: COPA and ReCoRD.
+"""The two tasks whose options differ from row to row: COPA and ReCoRD.
 
-Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). A candidate of COPA goes on with the
-premise's sentence, so the premise's full stop and the candidate's capital go, as in the paper's own runs. A
-candidate of ReCoRD stands in the middle of the query: the prompt is all before it, a choice is it and all behind.
+Prompts are those of the MeZO paper (arXiv:2305.17333, its table of prompts). A choice of COPA continues the
+premise's sentence, so the premise's full stop and the choice's capital letter are removed, as in the paper's own
+runs. A candidate of ReCoRD takes a place in the middle of the query: the prompt is the text before that place, and
+a choice is the candidate with the text after it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from steerzo_edge.data.normalization import normalized
 from steerzo_edge.data.tasks.benchmark import BenchmarkTask
 
 PLACEHOLDER = "@placeholder"
-# Each choice repeats the rest of its query; those of a real row hold up to 5,000 characters together.
+# Each choice repeats the rest of its query; in real rows, all choices together have up to 5,000 characters.
 MOST_CHARACTERS = 1 << 20
 _CONJUNCTIONS = {"effect": "so", "cause": "because"}
 
@@ -39,24 +40,24 @@ def _record(row: Fields) -> Iterator[MultipleChoice]:
         passage.refuse("entities", "at least two different ones are needed to choose from")
     for asked in row.each("qas"):
         query = asked.text("query")
-        before, placeholder, behind = query.partition(PLACEHOLDER)
+        before, placeholder, after = query.partition(PLACEHOLDER)
         if query and not placeholder:
-            asked.refuse("query", f"it must hold {PLACEHOLDER}")
+            asked.refuse("query", f"it must contain {PLACEHOLDER}")
         accepted = [answer.text("text") for answer in asked.each("answers")]
         exact, plain = set(accepted), {normalized(answer) for answer in accepted} - {""}
         right = tuple(i for i, name in enumerate(names) if name in exact or normalized(name) in plain)
         if names and accepted and all(accepted) and not right:
             asked.refuse("answers", "one of the passage's entities must be the answer")
-        if _length(names, behind) > MOST_CHARACTERS:
+        if _length(names, after) > MOST_CHARACTERS:
             asked.refuse("query", f"its choices must hold at most {MOST_CHARACTERS:,} characters together")
             return
         prompt, blank = _parted(f"{text}\n{before}")
-        choices = tuple(f"{blank}{name}{behind.replace(PLACEHOLDER, name)}" for name in names)
+        choices = tuple(f"{blank}{name}{after.replace(PLACEHOLDER, name)}" for name in names)
         yield MultipleChoice(prompt, choices, right)
 
 
 def _span(text: str, entity: Fields) -> str:
-    """The name an entity stands for; the release counts its last character in."""
+    """The name that an entity's `start` and `end` point to; in the release, `end` is the last character's index."""
     start, end = entity.whole("start"), entity.whole("end")
     name = text[start : end + 1]
     if not name.strip() or end >= len(text):
@@ -78,15 +79,15 @@ def _names(text: str, passage: Fields) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _length(names: Sequence[str], behind: str) -> int:
-    """Characters of all choices of a query, without making them."""
-    places = behind.count(PLACEHOLDER)
-    kept = len(behind) - places * len(PLACEHOLDER)
+def _length(names: Sequence[str], after: str) -> int:
+    """Characters of all choices of a query, computed without making the choices."""
+    places = after.count(PLACEHOLDER)
+    kept = len(after) - places * len(PLACEHOLDER)
     return sum(kept + (places + 1) * len(name) for name in names)
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """A prompt and the blank at its end, which belongs to the next word's token."""
+    """A prompt and the blank at its end; tokenizers put a blank into the token of the word after it."""
     return (text[:-1], " ") if text.endswith(" ") else (text, "")
 
 

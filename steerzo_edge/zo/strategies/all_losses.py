@@ -69,7 +69,10 @@ class AllLosses:
 
 
 class AllLossesConfig(Method):
-    """One-sided multi-query, the default: pool forwards a step, every loss is used."""
+    """All losses (RLOO): tries random directions and steps along all of them, weighted by their losses.
+
+    Cost: `pool` forwards a step.
+    """
 
     kind: Literal["all-losses"] = "all-losses"
     pool: PoolSize = 16

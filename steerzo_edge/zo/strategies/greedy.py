@@ -55,7 +55,10 @@ class Greedy:
 
 
 class GreedyConfig(Method):
-    """MeZO-Greedy: pool + 1 forwards a step."""
+    """Greedy (MeZO-Greedy): tries random directions and steps along the best one only.
+
+    Cost: `pool` + 1 forwards a step.
+    """
 
     kind: Literal["greedy"] = "greedy"
     pool: PoolSize = 4

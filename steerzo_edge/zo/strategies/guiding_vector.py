@@ -70,7 +70,10 @@ class GuidingVector:
 
 
 class GuidingVectorConfig(Method):
-    """MeZO-GV: pool + 2 forwards a step."""
+    """Guiding vector (MeZO-GV): tries random directions and steps from the worse half towards the better half.
+
+    Cost: `pool` + 2 forwards a step.
+    """
 
     kind: Literal["guiding-vector"] = "guiding-vector"
     pool: PoolSize = 2

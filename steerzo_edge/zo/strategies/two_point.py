@@ -46,7 +46,10 @@ class TwoPoint:
 
 
 class TwoPointConfig(Method):
-    """MeZO: 2 forwards a step."""
+    """Two point (MeZO): measures the loss on both sides of one random direction.
+
+    Cost: 2 forwards a step.
+    """
 
     kind: Literal["two-point"] = "two-point"
     cone: ConeConfig | None = Field(None, description="A prior for directions; null draws from the whole sphere.")

@@ -67,7 +67,10 @@ class WeightedGuide:
 
 
 class WeightedGuideConfig(Method):
-    """The guiding vector with every loss as a weight: pool + 2 forwards a step."""
+    """Weighted guide: builds a guiding vector from all tried directions, weighted by their losses.
+
+    Cost: `pool` + 2 forwards a step.
+    """
 
     kind: Literal["weighted-guide"] = "weighted-guide"
     pool: PoolSize = 8

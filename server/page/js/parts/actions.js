@@ -1,15 +1,15 @@
-/** What can be done with a job, as buttons that come and go with its state. */
+/** The buttons of a job: which of them are shown depends on its state. */
 
 import { download, post, remove } from "../api.js";
 import { h } from "../dom.js";
 import { icon } from "../icons.js";
-import { announce, doing, note } from "../notes.js";
-import { sure } from "./pieces.js";
+import { announce, asyncListener, showMessage } from "../messages.js";
+import { confirmed } from "./pieces.js";
 
-const CAN = {
-  pause: (job) => ["running", "queued"].includes(job.state) && job.wish === null,
-  resume: (job) => job.state === "paused" || job.state === "failed" || job.wish === "pause",
-  cancel: (job) => ["running", "queued", "paused"].includes(job.state) && job.wish !== "cancel",
+const ALLOWED = {
+  pause: (job) => ["running", "queued"].includes(job.state) && job.requested === null,
+  resume: (job) => job.state === "paused" || job.state === "failed" || job.requested === "pause",
+  cancel: (job) => ["running", "queued", "paused"].includes(job.state) && job.requested !== "cancel",
   download: (job) => job.adapter !== null,
   delete: (job) => ["succeeded", "failed", "cancelled", "paused", "queued"].includes(job.state),
 };
@@ -17,59 +17,59 @@ const CAN = {
 /**
  * The buttons of a job.
  * @param {Object} first The job.
- * @param {{changed: () => void, deleted?: () => void, words?: boolean}} options `words` shows names beside drawings
- *   and offers to delete, where `deleted` says what comes then.
+ * @param {{changed: () => void, deleted?: () => void, words?: boolean}} options `words` shows
+ *   text beside the icons; with `deleted`, which is called after a deletion, there is a delete button.
  * @returns {{element: HTMLElement, update: (job: Object) => void}}
  */
 export function actionsOf(first, { changed, deleted, words = false }) {
   const name = first.name;
   const ask = (verb) =>
-    doing(async () => {
+    asyncListener(async () => {
       await post(`/jobs/${first.id}/${verb}`);
-      announce(`Asked ${name} to ${verb}.`);
+      announce(`Request sent: ${verb} ${name}.`);
       changed();
     });
   const cancel = async (event) => {
     if (
-      await sure(
+      await confirmed(
         `Cancel ${name}?`,
-        "It ends for good. What it has learned so far is kept as its adapter.",
+        "A cancelled job cannot be resumed. The adapter is kept as trained so far.",
         "Cancel the job",
       )
     )
       await ask("cancel")(event);
   };
-  const fetchIt = doing(async () => {
-    note(`Fetching the adapter of ${name}…`);
+  const fetchAdapter = asyncListener(async () => {
+    showMessage(`Downloading the adapter of ${name}…`);
     await download(`/jobs/${first.id}/adapter`, `${first.id}.zip`);
   });
-  const bin = doing(async () => {
+  const deleteJob = asyncListener(async () => {
     if (
-      !(await sure(
+      !(await confirmed(
         `Delete ${name}?`,
-        "Its adapter, its journal and its curves are lost. The dataset stays.",
+        "Its adapter, journal and curves are deleted. The dataset is kept.",
         "Delete the job",
       ))
     )
       return;
     await remove(`/jobs/${first.id}`);
-    note(`Deleted ${name}.`);
+    showMessage(`Deleted ${name}.`);
     deleted();
   });
   const buttons = {
     pause: button("pause", "Pause", name, ask("pause"), words),
     resume: button("resume", "Resume", name, ask("resume"), words),
-    cancel: button("stop", "Cancel", name, kept(cancel), words),
-    download: button("download", "Download", name, fetchIt, words),
-    ...(deleted ? { delete: button("bin", "Delete", name, bin, words) } : {}),
+    cancel: button("stop", "Cancel", name, withTarget(cancel), words),
+    download: button("download", "Download", name, fetchAdapter, words),
+    ...(deleted ? { delete: button("bin", "Delete", name, deleteJob, words) } : {}),
   };
   const update = (job) => {
-    for (const [verb, one] of Object.entries(buttons)) one.hidden = !CAN[verb](job);
+    for (const [verb, one] of Object.entries(buttons)) one.hidden = !ALLOWED[verb](job);
   };
   return { element: h("div", { class: "row acts" }, Object.values(buttons)), update };
 }
 
-function button(drawing, text, name, onClick, words) {
+function button(iconName, text, name, onClick, words) {
   const props = {
     class: words ? "button" : "button quiet icon",
     type: "button",
@@ -77,10 +77,10 @@ function button(drawing, text, name, onClick, words) {
     "aria-label": `${text} ${name}`,
     title: words ? null : text,
   };
-  return h("button", props, icon(drawing, 16), words && text);
+  return h("button", props, icon(iconName, 16), words && text);
 }
 
-/** A listener whose event is still there after a dialog: `currentTarget` is gone by then. */
-function kept(act) {
+/** A listener that keeps `currentTarget`, which the browser resets before a dialog is answered. */
+function withTarget(act) {
   return (event) => act({ currentTarget: event.currentTarget });
 }

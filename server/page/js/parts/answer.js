@@ -1,25 +1,26 @@
-/** One column of the playground: who answers, what it says, and how fast. */
+/** One column of the playground: the base or an adapter, its answer, and its speed. */
 
 import { Problem, send } from "../api.js";
-import { h, replace, say } from "../dom.js";
+import { h, replace, setText } from "../dom.js";
 import { plain, whole } from "../format.js";
 import { icon } from "../icons.js";
 import { eventsOf } from "../sse.js";
 
 const REASONS = {
-  stop: "ended by itself",
-  length: "reached its length",
+  stop: "finished",
+  length: "length limit",
   cancelled: "stopped",
-  timeout: "took too long",
+  timeout: "timed out",
 };
 
+// Below this time between first and last token, a rate from their difference would be noise.
 const SHORTEST_S = 0.03;
 
 /**
- * A column.
- * @param {{id: string, name: string, about: string, close: () => void}} options `id` is empty for the base.
+ * Creates a column.
+ * @param {{id: string, name: string, about: string, close: () => void}} options `id` is empty for the base model.
  * @returns {{id: string, element: HTMLElement, ask: (question: Object) => Promise<void>, stop: () => void,
- *   clear: () => void, inWords: () => string}}
+ *   clear: () => void, inWords: () => string}} `ask` sends a prompt and shows the answer as it arrives.
  */
 export function answerColumn({ id, name, about, close }) {
   const body = h("div", { class: "turns" });
@@ -37,99 +38,101 @@ export function answerColumn({ id, name, about, close }) {
     foot,
   );
   let turns = [];
-  let under = null;
+  let request = null;
   let last = "";
 
   const clear = () => {
-    under?.abort();
+    request?.abort();
     turns = [];
     last = "";
-    replace(body, h("p", { class: "muted" }, "Waits for your prompt."));
-    say(foot, "");
+    replace(body, h("p", { class: "muted" }, "No prompt sent yet."));
+    setText(foot, "");
   };
 
   async function ask({ text, mode, settings, labels, signal }) {
-    under = new AbortController();
-    const both = AbortSignal.any([signal, under.signal]);
-    const said = h("p", { class: "said" });
+    request = new AbortController();
+    const both = AbortSignal.any([signal, request.signal]);
+    const answer = h("p", { class: "model-text" });
     const wait = h("span", { class: "cursor", "aria-hidden": "true" });
-    said.append(wait);
+    answer.append(wait);
     if (mode === "chat") turns.push({ role: "user", content: text });
-    const asked = h("p", { class: "asked" }, text);
-    if (mode === "chat") body.append(...(turns.length === 1 ? [] : []), asked, said);
-    else replace(body, said);
-    if (mode === "chat" && turns.length === 1) replace(body, asked, said);
-    const words = {
+    const question = h("p", { class: "user-prompt" }, text);
+    if (mode !== "chat") replace(body, answer);
+    else if (turns.length === 1) replace(body, question, answer);
+    else body.append(question, answer);
+    const sent = {
       ...settings,
       stream: true,
       adapter: id || null,
       ...(mode === "chat" ? { messages: turns } : { prompt: text }),
     };
     const clock = { asked: performance.now(), first: 0, pieces: 0 };
-    let whole_ = "";
-    say(foot, "Waiting for the first token…");
+    let text_ = "";
+    setText(foot, "Waiting for the first token…");
     try {
-      const response = await send("POST", "/generate", { body: words, signal: both });
+      const response = await send("POST", "/generate", { body: sent, signal: both });
       for await (const { event, data } of eventsOf(response)) {
         if (event === "token") {
           clock.first ||= performance.now();
           clock.pieces += 1;
-          whole_ += data.text;
-          // Between a prompt and its answer is a blank, which an answer that stands alone does not begin with.
-          said.insertBefore(document.createTextNode(clock.pieces === 1 ? data.text.trimStart() : data.text), wait);
-          say(foot, pace(clock.pieces, clock));
+          text_ += data.text;
+          // Answers begin with the space that separates them from the prompt; it is not shown.
+          wait.before(clock.pieces === 1 ? data.text.trimStart() : data.text);
+          setText(foot, pace(clock.pieces, clock));
         } else if (event === "done") {
-          whole_ = data.text;
-          say(
+          text_ = data.text;
+          setText(
             foot,
             `${pace(data.usage.completion_tokens, clock)} · ${REASONS[data.finish_reason] ?? data.finish_reason}`,
           );
         } else if (event === "error") throw new Problem(data);
       }
-      if (labels !== null) body.append(meant(whole_, labels));
+      if (labels !== null) body.append(labelOf(text_, labels));
     } catch (error) {
-      if (error.name === "AbortError") say(foot, `${pace(clock.pieces, clock)} · stopped`);
+      if (error.name === "AbortError") setText(foot, `${pace(clock.pieces, clock)} · stopped`);
       else {
-        say(foot, "");
-        body.append(h("p", { class: "faults small", role: "alert" }, h("b", {}, error.message), " ", error.hint));
+        setText(foot, "");
+        body.append(h("p", { class: "problem small", role: "alert" }, h("b", {}, error.message), " ", error.hint));
       }
     }
     wait.remove();
-    if (!whole_ && !said.textContent) said.append(h("span", { class: "muted" }, "(nothing)"));
+    if (!text_ && !answer.textContent) answer.append(h("span", { class: "muted" }, "(empty answer)"));
     if (mode === "chat") {
-      if (said.isConnected && whole_) turns.push({ role: "assistant", content: whole_ });
+      if (answer.isConnected && text_) turns.push({ role: "assistant", content: text_ });
       else turns.pop();
     }
-    last = whole_;
+    last = text_;
   }
 
   clear();
-  return { id, element, ask, clear, stop: () => under?.abort(), inWords: () => `${name}: ${last || "nothing"}.` };
+  const stop = () => request?.abort();
+  const inWords = () => `${name}: ${last || "empty answer"}.`;
+  return { id, element, ask, clear, stop, inWords };
 }
 
 function pace(tokens, clock) {
-  if (!clock.first) return "nothing yet";
+  if (!clock.first) return "no tokens yet";
   const seconds = (performance.now() - clock.first) / 1000;
   const delay = (clock.first - clock.asked) / 1000;
-  // A short answer may come in one piece: then only the whole wait says how quick it was. One token says nothing.
+  // A short answer may arrive in one piece: then the rate is that of the whole wait. One token alone has no rate.
   const rate = seconds > SHORTEST_S ? (tokens - 1) / seconds : tokens / (delay + seconds);
   const pieces = [
     `${whole(tokens)} ${tokens === 1 ? "token" : "tokens"}`,
     tokens > 1 && `${plain(rate, 1)} tokens/s`,
-    `first after ${plain(delay, 2)} s`,
+    `first token after ${plain(delay, 2)} s`,
   ];
   return pieces.filter(Boolean).join(" · ");
 }
 
-/** Which label an answer stands for, where the rows it learned from had labels. */
-function meant(text, labels) {
-  const said = text.trim().toLowerCase();
-  const found = Object.entries(labels).find(([, word]) => said.startsWith(word.trim().toLowerCase()));
+/** Says which label of the job an answer begins with, if any. */
+function labelOf(text, labels) {
+  const answer = text.trim().toLowerCase();
+  const found = Object.entries(labels).find(([, word]) => answer.startsWith(word.trim().toLowerCase()));
   return h(
     "p",
     { class: "small" },
     found
-      ? ["means ", h("span", { class: "tag yes" }, found[0])]
-      : h("span", { class: "muted" }, "none of the job's labels"),
+      ? ["label: ", h("span", { class: "tag yes" }, found[0])]
+      : h("span", { class: "muted" }, "the answer is none of the job's labels"),
   );
 }

@@ -1,11 +1,11 @@
-/** Numbers as bars: a table that is drawn, so that it can be read as one. */
+/** A bar chart made of a table, so that screen readers can read the numbers. */
 
 import { h } from "../dom.js";
 
 /**
  * @param {Array<{name: string, value: number, text: string}>} rows
- * @param {string} nameHead What the names are, for screen readers.
- * @param {string} valueHead What the numbers are.
+ * @param {string} nameHead Heading of the names, for screen readers.
+ * @param {string} valueHead Heading of the numbers, for screen readers.
  * @returns {HTMLElement}
  */
 export function bars(rows, nameHead, valueHead) {
@@ -23,7 +23,7 @@ export function bars(rows, nameHead, valueHead) {
     { class: "bars" },
     h(
       "thead",
-      { class: "unseen" },
+      { class: "visually-hidden" },
       h("tr", {}, h("th", { scope: "col" }, nameHead), h("td"), h("th", { scope: "col" }, valueHead)),
     ),
     h("tbody", {}, rows.map(line)),

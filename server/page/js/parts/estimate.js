@@ -1,71 +1,72 @@
-/** What a job will need, asked of the server while the form is filled in. */
+/** The estimate of memory and time in the start form, updated while the form is filled in. */
 
 import { post } from "../api.js";
 import { h, replace } from "../dom.js";
 import { bytes, count, duration, whole } from "../format.js";
-import { announce } from "../notes.js";
+import { announce } from "../messages.js";
 
-const REST_MS = 450;
+// After the last change of the form.
+const WAIT_MS = 450;
 const COLORS = ["c1", "c2", "c3", "c4", "c5", "c6"];
 
 /**
- * The panel with the estimate; it turns the start button on.
- * @param {{signal: AbortSignal, start: HTMLButtonElement, told: (problem: Object|null) => void}} options `told` hears
- *   of what is wrong with the form, and with null that nothing is.
+ * Creates the panel with the estimate. It enables the start button once the server has accepted the settings.
+ * @param {{signal: AbortSignal, start: HTMLButtonElement, checked: (problem: Object|null) => void}} options `checked`
+ *   is called with the server's error, or with null if the form has none.
  * @returns {{element: HTMLElement, ask: (body: Object) => void}}
  */
-export function estimatePanel({ signal, start, told }) {
+export function estimatePanel({ signal, start, checked }) {
   const element = h("div", { class: "stack estimate", "aria-busy": "true" });
   let timer = 0;
-  let under = null;
-  let words = "";
+  let request = null;
+  let asked = "";
 
-  async function look(body) {
-    under?.abort();
-    under = new AbortController();
-    const own = under;
+  async function update(body) {
+    request?.abort();
+    request = new AbortController();
+    const own = request;
     try {
       const found = await post("/estimate", body, { signal: own.signal });
       if (signal.aborted) return;
-      told(null);
-      replace(element, shown(found));
+      checked(null);
+      replace(element, content(found));
       announce(
         `Estimate: ${bytes(found.memory.total)} of memory, about ${duration(found.seconds)}. ${found.fits ? "It fits." : "It does not fit."}`,
       );
       start.disabled = false;
     } catch (problem) {
       if (problem.name === "AbortError" || signal.aborted) return;
-      told(problem);
+      checked(problem);
       replace(
         element,
         h(
           "p",
           { class: "muted" },
-          problem.status === 422 ? "The estimate comes when the form is right." : problem.message,
+          problem.status === 422 ? "The estimate appears once the form has no errors." : problem.message,
         ),
       );
-      // What cannot be estimated now may still be possible: the server looks at everything again.
+      // Errors other than 422 do not concern the form: the job can be submitted, and the server checks it again.
       start.disabled = problem.status === 422;
     } finally {
-      if (own === under) element.setAttribute("aria-busy", "false");
+      if (own === request) element.setAttribute("aria-busy", "false");
     }
   }
 
   function ask(body) {
     const { name, ...rest } = body;
-    if (JSON.stringify(body) === words) return;
-    words = JSON.stringify(body);
+    if (JSON.stringify(body) === asked) return;
+    asked = JSON.stringify(body);
     start.disabled = true;
     element.setAttribute("aria-busy", "true");
     if (!element.firstChild) replace(element, h("p", { class: "muted" }, "Estimating memory and time…"));
     clearTimeout(timer);
-    timer = setTimeout(() => look(name ? { name, ...rest } : rest), REST_MS);
+    timer = setTimeout(() => update(name ? { name, ...rest } : rest), WAIT_MS);
   }
-  signal.addEventListener("abort", () => (clearTimeout(timer), under?.abort()));
+  signal.addEventListener("abort", () => (clearTimeout(timer), request?.abort()));
   return { element, ask };
 }
 
-function shown(found) {
+function content(found) {
   const parts = Object.entries(found.memory.parts)
     .filter(([, size]) => size > 0)
     .sort((a, b) => b[1] - a[1]);
@@ -111,8 +112,8 @@ function shown(found) {
           "p",
           { class: "small" },
           found.fits
-            ? `fits: ${bytes(found.free)} may be used`
-            : h("b", { class: "bad" }, `does not fit: only ${bytes(found.free)} may be used`),
+            ? `fits: ${bytes(found.free)} available`
+            : h("b", { class: "bad" }, `does not fit: only ${bytes(found.free)} available`),
         ),
       ),
       h(
@@ -131,27 +132,27 @@ function shown(found) {
     h(
       "details",
       { class: "small" },
-      h("summary", {}, "Where the memory goes"),
+      h("summary", {}, "Memory in detail"),
       h("table", { class: "parts" }, h("tbody", {}, parts.map(line))),
     ),
     found.rows &&
       h(
         "p",
         { class: "small muted" },
-        `${count(found.rows.train, "row")} to learn from, ${whole(found.rows.validation)} to be judged by.`,
+        `${count(found.rows.train, "training row")}, ${count(found.rows.validation, "validation row")}.`,
       ),
-    (found.warnings ?? []).map((text) => h("div", { class: "faults warn small" }, text)),
+    (found.warnings ?? []).map((text) => h("div", { class: "problem warn small" }, text)),
     found.advice &&
       h(
         "details",
         { class: "small" },
-        h("summary", {}, "Is this the right method here?"),
+        h("summary", {}, "Compared with back-propagation"),
         h("p", { class: "muted" }, found.advice),
       ),
   ];
 }
 
-/** An estimate of minutes is not one of seconds. */
+/** Rounds long times more coarsely: an estimate is not exact to the second. */
 function rounded(seconds) {
   const unit = seconds < 60 ? 1 : seconds < 300 ? 10 : seconds < 7200 ? 60 : 600;
   return Math.max(1, Math.round(seconds / unit) * unit);

@@ -1,28 +1,27 @@
-/** The curves of one job, all over the same axis and with one cursor; the checks also as a table. */
+/** The charts of one job, with a shared axis and a shared cursor; its evaluations also as a table. */
 
 import { chart, joined } from "../chart.js";
 import { h, replace } from "../dom.js";
 import { percent, plain, whole, wholePercent } from "../format.js";
 import { AXES, smooth } from "../series.js";
-import { METHODS, score } from "../words.js";
-
-const NAMES = ["accuracy", "f1", "exact_match", "score", "balanced_accuracy"];
+import { SCORES, score } from "../words.js";
 
 /**
  * The charts of a job.
  * @param {Object} job
+ * @param {number|null} forwards Forward passes of one step.
  * @returns {{element: HTMLElement, draw: (series: import("../series.js").Series, axis: string) => void}}
  */
-export function jobCharts(job) {
+export function jobCharts(job, forwards) {
   const sync = `job-${job.id}`;
   const method = job.profile.method;
-  const pool = METHODS[method.kind]?.pool ? method.pool : 2;
+  const tries = method.pool ?? forwards ?? 0;
   const loss = chart({
     title: "Loss",
     large: true,
     height: 250,
     sync,
-    nothing: "The first step is still to come. Before it, the probe radius and the learning rate are found.",
+    nothing: "No step yet. If they are set to auto, the probe radius and the learning rate are found before the first step.",
     lines: [
       { label: "each step", color: "c1", width: 1, faint: true },
       { label: "training", color: "c1" },
@@ -35,19 +34,19 @@ export function jobCharts(job) {
     height: 250,
     sync,
     range: [0, 1],
-    nothing: "No check has been made yet, or these rows are judged by their loss alone.",
+    nothing: "No evaluation yet, or this job has no score besides the loss.",
     lines: [
       { label: "score", color: "c2", points: true, format: percent, tick: wholePercent },
       { label: "balanced", color: "c3", dash: [5, 4], format: percent },
     ],
   });
   const spread = chart({
-    title: "Spread of the pool",
+    title: "Spread of the candidates",
     sync,
-    nothing: method.pool ? "No step yet." : "This method has no pool of candidates.",
+    nothing: method.pool ? "No step yet." : "This method does not try several candidates a step.",
     lines: [
       { label: "each step", color: "c3", width: 1, faint: true },
-      { label: "std. of losses", color: "c3" },
+      { label: "std. of their losses", color: "c3" },
     ],
   });
   const slope = chart({
@@ -55,14 +54,14 @@ export function jobCharts(job) {
     sync,
     lines: [
       { label: "each step", color: "c4", width: 1, faint: true },
-      { label: "along the step", color: "c4" },
+      { label: "smoothed", color: "c4" },
     ],
   });
   const size = chart({
-    title: "Step size",
+    title: "Learning rate",
     sync,
     range: fromZero,
-    lines: [{ label: "learning rate", color: "c6" }],
+    lines: [{ label: "each step", color: "c6" }],
   });
   const lost = chart({
     title: "Candidates",
@@ -74,13 +73,13 @@ export function jobCharts(job) {
     ],
   });
   const body = h("tbody");
-  const heads = ["Step", "Forward passes", "Loss", "Result", "Best so far"].map((text, index) =>
+  const heads = ["Step", "Forward passes", "Loss", "Score", "Best so far"].map((text, index) =>
     h("th", { scope: "col", class: index < 4 ? "num" : "" }, text),
   );
   const table = h(
     "details",
     { class: "card whole" },
-    h("summary", {}, "Every check as a table"),
+    h("summary", {}, "All evaluations as a table"),
     h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)),
   );
   loss.element.classList.add("large");
@@ -111,7 +110,7 @@ export function jobCharts(job) {
     quality.draw(
       series.evalTable(
         axis,
-        (one) => metricOf(one, NAMES),
+        (one) => metricOf(one, SCORES),
         (one) => (one.metrics?.accuracy === undefined ? null : metricOf(one, ["balanced_accuracy"])),
       ),
       over,
@@ -120,7 +119,7 @@ export function jobCharts(job) {
     spread.draw([x, spreads, smooth(spreads)], over);
     slope.draw([x, slopes, smooth(slopes)], over);
     size.draw([x, rates], over);
-    const tried = series.columns.step.map((step) => (step + 1) * pool);
+    const tried = series.columns.step.map((step) => (step + 1) * tries);
     lost.draw([x, tried.map((all, index) => all - gone[index]), gone], over);
     tabulate(series);
   }
@@ -159,7 +158,7 @@ function metricOf(one, names) {
   return null;
 }
 
-/** A rate that falls by a hundredth should not look as if it fell to nothing. */
+/** An axis that begins at 0: otherwise a rate that falls by 1 % would look as if it fell to 0. */
 function fromZero(_, __, most) {
   return [0, 1.05 * most];
 }

@@ -1,17 +1,17 @@
-/** A job in figures and in words. */
+/** The figures and the settings of one job. */
 
-import { h, say } from "../dom.js";
+import { h, setText } from "../dom.js";
 import { FINAL } from "../follow.js";
 import { clock, duration, percent, plain, whole } from "../format.js";
-import { meaning, score, speed, stepsOf } from "../words.js";
+import { profileInWords, score, speed, stepsOf } from "../words.js";
 
 /**
- * The figures on top, and the memory of the device beside them.
+ * The figures at the top of the view: loss, score, progress, speed, time, and memory of the device.
  * @returns {{element: HTMLElement, update: (job: Object, series: import("../series.js").Series, done: number) => void,
  *   memory: (found: Object) => void}}
  */
 export function jobFigures() {
-  const names = ["Loss", "Result", "Progress", "Speed", "Time left", "Memory"];
+  const names = ["Loss", "Score", "Progress", "Speed", "Time left", "Memory"];
   const cells = Object.fromEntries(
     names.map((name) => [
       name,
@@ -24,8 +24,8 @@ export function jobFigures() {
     Object.values(cells).map((one) => h("div", {}, one.name, one.value, one.about)),
   );
   const put = (name, value, about = "") => {
-    say(cells[name].value, value);
-    say(cells[name].about, about);
+    setText(cells[name].value, value);
+    setText(cells[name].about, about);
   };
   const update = (job, series, done) => {
     const last = series.last;
@@ -38,12 +38,12 @@ export function jobFigures() {
     const [first, now] = [evals[0], evals[evals.length - 1]].map((one) => score(one?.metrics ?? one));
     const kept = job.metrics?.loss === undefined ? null : score(job.metrics);
     if (now) {
-      say(cells.Result.name, now.name.charAt(0).toUpperCase() + now.name.slice(1));
-      put("Result", percent((FINAL.has(job.state) && kept ? kept : now).value), `base ${percent(first.value)}`);
+      setText(cells.Score.name, now.name.charAt(0).toUpperCase() + now.name.slice(1));
+      put("Score", percent((FINAL.has(job.state) && kept ? kept : now).value), `base model ${percent(first.value)}`);
     } else if (evals.length) {
-      say(cells.Result.name, "Validation loss");
-      put("Result", plain(evals[evals.length - 1].loss), `base ${plain(evals[0].loss)}`);
-    } else put("Result", "–", "not checked yet");
+      setText(cells.Score.name, "Validation loss");
+      put("Score", plain(evals[evals.length - 1].loss), `base model ${plain(evals[0].loss)}`);
+    } else put("Score", "–", "not evaluated yet");
     put("Progress", shareOf(done, job.steps), `step ${stepsOf(done, job.steps)}`);
     const pace = speed(job);
     put(
@@ -51,20 +51,20 @@ export function jobFigures() {
       pace === null ? "–" : `${plain(pace, 1)} steps/s`,
       `${whole(last?.forwards ?? job.forwards)} forward passes`,
     );
-    const began = job.started ? `began at ${clock(job.started)}` : "";
+    const started = job.started ? `started at ${clock(job.started)}` : "";
     if (FINAL.has(job.state)) {
-      say(cells["Time left"].name, "Took");
-      put("Time left", job.started ? duration(job.ended - job.started) : "–", began);
-      say(cells.Memory.name, "Adapter");
+      setText(cells["Time left"].name, "Duration");
+      put("Time left", job.started ? duration(job.ended - job.started) : "–", started);
+      setText(cells.Memory.name, "Adapter");
       put(
         "Memory",
         job.adapter ? `step ${whole(job.adapter.step)}` : "none",
         job.adapter ? `sha256 ${job.adapter.sha256.slice(0, 10)}…` : "",
       );
     } else {
-      say(cells["Time left"].name, "Time left");
-      say(cells.Memory.name, "Memory");
-      put("Time left", job.state === "paused" ? "–" : duration(job.seconds_left), began);
+      setText(cells["Time left"].name, "Time left");
+      setText(cells.Memory.name, "Memory");
+      put("Time left", job.state === "paused" ? "–" : duration(job.seconds_left), started);
     }
   };
   const memory = ({ used, free }) =>
@@ -73,23 +73,24 @@ export function jobFigures() {
 }
 
 /**
- * What a job was asked for, in words.
+ * The settings of a job, in words.
  * @param {Object} job
+ * @param {Map<string, import("../methods.js").Method>} methods
  * @returns {HTMLElement}
  */
-export function aboutJob(job) {
+export function aboutJob(job, methods) {
   const { profile } = job;
   const rows = [
     ["Dataset", h("a", { href: `#/data/${job.dataset}` }, job.dataset)],
     [
-      "Judged by",
+      "Validation data",
       job.validation
         ? h("a", { href: `#/data/${job.validation}` }, job.validation)
-        : `${Math.round(profile.evaluate.holdout * 100)} % of the rows, set aside`,
+        : `${Math.round(profile.evaluate.holdout * 100)} % of the dataset, held out`,
     ],
-    ["Base", `${profile.model.id} in ${profile.model.quantization}`],
+    ["Base model", `${profile.model.id} in ${profile.model.quantization}`],
     ["Profile", profile.name],
-    ...meaning(profile),
+    ...profileInWords(profile, methods),
     job.task && ["Prompt", h("code", {}, job.task.template)],
     ["Seed", String(job.seed)],
     ["Id", h("code", {}, job.id)],
@@ -97,7 +98,7 @@ export function aboutJob(job) {
   return h(
     "section",
     { class: "card" },
-    h("h2", {}, "What it does"),
+    h("h2", {}, "Settings"),
     h(
       "dl",
       { class: "facts" },
@@ -106,7 +107,7 @@ export function aboutJob(job) {
   );
 }
 
-/** Downwards, so that 100 % is the end; with a digit more where a long run begins. */
+/** Rounded down, so that 100 % means the end; below 10 % with one decimal. */
 function shareOf(done, all) {
   const share = all ? (100 * done) / all : 0;
   return `${share < 10 ? Math.floor(10 * share) / 10 : Math.floor(share)} %`;

@@ -1,10 +1,10 @@
-/** What a job said and decided, newest first. */
+/** The log of a job: states, messages and decisions, newest first. */
 
 import { h, replace } from "../dom.js";
 import { moment } from "../format.js";
 import { STATES } from "../words.js";
 
-const MOST = 400;
+const MOST_LINES = 400;
 
 /** @returns {{element: HTMLElement, load: (lines: Object[]) => void}} */
 export function jobLog() {
@@ -19,7 +19,7 @@ export function jobLog() {
     const kind = one.kind === "watch" || one.state === "failed" ? "warn" : one.kind;
     return h("li", { class: kind }, h("time", { class: "muted" }, moment(one.at)), h("span", {}, textOf(one)));
   };
-  const load = (lines) => replace(list, lines.slice(-MOST).reverse().map(line));
+  const load = (lines) => replace(list, lines.slice(-MOST_LINES).reverse().map(line));
   return { element, load };
 }
 
@@ -29,6 +29,6 @@ function textOf(line) {
     return `${word.charAt(0).toUpperCase()}${word.slice(1)}${line.error ? `: ${line.error.detail}` : ""}`;
   }
   const text = line.message ?? "";
-  const said = `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
-  return line.kind === "watch" ? `Step ${line.step}: ${said}` : said;
+  const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
+  return line.kind === "watch" ? `Step ${line.step}: ${sentence}` : sentence;
 }

@@ -1,20 +1,20 @@
-/** Small pieces that views are made of. */
+/** Small elements that several views use. */
 
 import { h, replace } from "../dom.js";
 import { icon } from "../icons.js";
-import { note } from "../notes.js";
+import { showMessage } from "../messages.js";
 import { stateOf } from "../words.js";
 
-/** @param {Object} job @returns {HTMLElement} Its state as a dot and a word. */
+/** @param {Object} job @returns {HTMLElement} The state of the job as a dot and a word. */
 export function badge(job) {
   return h("span", { class: `state ${job.state}` }, h("span", { class: "dot" }), stateOf(job));
 }
 
 /**
- * A bar that says how far something is.
+ * A progress bar.
  * @param {number} share Between 0 and 1.
  * @param {string} label For screen readers.
- * @param {string} [kind] A state's name.
+ * @param {string} [kind] The state of a job; it sets the colour.
  * @returns {HTMLElement}
  */
 export function meter(share, label, kind = "") {
@@ -29,8 +29,13 @@ export function meter(share, label, kind = "") {
   return h("div", { class: `meter ${kind}`, ...value }, h("span", { style: { width: `${width}%` } }));
 }
 
-/** @param {HTMLElement} element Of `meter`. @param {number} share @param {string} [kind] */
-export function move(element, share, kind = "") {
+/**
+ * Changes a progress bar.
+ * @param {HTMLElement} element From `meter`.
+ * @param {number} share Between 0 and 1.
+ * @param {string} [kind] The state of a job.
+ */
+export function setMeter(element, share, kind = "") {
   const width = Math.max(0, Math.min(1, share)) * 100;
   element.setAttribute("aria-valuenow", Math.round(width));
   element.setAttribute("class", `meter ${kind}`);
@@ -38,9 +43,10 @@ export function move(element, share, kind = "") {
 }
 
 /**
- * The top of a view.
+ * The heading of a view.
  * @param {string} title
- * @param {{about?: any, trail?: [string, string], actions?: any}} [options] `trail` is the link back.
+ * @param {{about?: any, trail?: [string, string], actions?: any}} [options] `trail` is the address and the text
+ *   of the link to the parent view.
  * @returns {HTMLElement}
  */
 export function head(title, { about = "", trail, actions = [] } = {}) {
@@ -54,18 +60,18 @@ export function head(title, { about = "", trail, actions = [] } = {}) {
 }
 
 /**
- * What is shown where there is nothing yet, and what to do about it.
- * @param {string} drawing
+ * What an empty list shows: a text, and links to fill it.
+ * @param {string} iconName
  * @param {string} title
  * @param {string} about
  * @param {...Node} actions
  * @returns {HTMLElement}
  */
-export function empty(drawing, title, about, ...actions) {
+export function empty(iconName, title, about, ...actions) {
   return h(
     "div",
     { class: "empty" },
-    icon(drawing, 30),
+    icon(iconName, 30),
     h("h2", {}, title),
     h("p", {}, about),
     h("div", { class: "row" }, actions),
@@ -73,11 +79,11 @@ export function empty(drawing, title, about, ...actions) {
 }
 
 /**
- * A problem in full: what, what to do, and every place.
+ * A box that shows an error: the message, the hint, and a table of every fault.
  * @param {Error & {hint?: string, errors?: Array<Object>}} problem
  * @returns {HTMLElement}
  */
-export function faults(problem) {
+export function problemBox(problem) {
   const errors = problem.errors ?? [];
   const place = (error) =>
     h(
@@ -85,19 +91,19 @@ export function faults(problem) {
       {},
       h("td", {}, h("b", {}, error.where)),
       h("td", { class: error.field ? "" : "none" }, error.field && h("code", {}, error.field)),
-      h("td", { data: { told: "found" } }, error.found),
+      h("td", { class: "found" }, error.found),
       h("td", {}, error.fix),
     );
   const heads = ["Where", "Field", "Found", "How to fix it"].map((text) => h("th", { scope: "col" }, text));
-  // A list of faults repeats what the sentence says.
+  // After the semicolon the message names the first fault, which the table shows too.
   const what = errors.length ? problem.message.split(";")[0] : problem.message;
   const hint =
     errors.length && problem.code === "invalid-dataset"
-      ? "Fix these lines and upload the file again; nothing of it was kept."
+      ? "Fix these lines and upload the file again. No part of it was saved."
       : problem.hint;
   return h(
     "div",
-    { class: "faults", role: "alert" },
+    { class: "problem", role: "alert" },
     h("h3", {}, what),
     hint && h("p", {}, hint),
     errors.length > 0 &&
@@ -110,7 +116,7 @@ export function faults(problem) {
 }
 
 /**
- * Buttons of which one is pressed.
+ * A group of buttons of which exactly one is pressed.
  * @param {string} label
  * @param {Array<[string, string]>} options
  * @param {string} chosen
@@ -130,15 +136,15 @@ export function segments(label, options, chosen, changed, kind = "") {
 }
 
 /**
- * Code with a button that copies it.
+ * A block of code with a copy button.
  * @param {string} text
- * @param {string} label What it is, for the button's name.
+ * @param {string} label A name for the code.
  * @returns {HTMLElement}
  */
 export function snippet(text, label) {
   const copy = async () => {
-    if (await copied(text)) note(`Copied: ${label}.`);
-    else note("The browser did not let it be copied.", { hint: "Select the text and copy it by hand.", bad: true });
+    if (await copied(text)) showMessage(`Copied: ${label}.`);
+    else showMessage("The browser did not allow copying.", { hint: "Select the text and copy it by hand.", bad: true });
   };
   const button = h(
     "button",
@@ -154,16 +160,16 @@ export function snippet(text, label) {
 }
 
 /**
- * Asks before something that cannot be taken back.
+ * Asks for confirmation before something that cannot be undone.
  * @param {string} title
  * @param {string} about What will be lost.
- * @param {string} verb Of the button that does it.
- * @returns {Promise<boolean>}
+ * @param {string} verb Text of the button that confirms.
+ * @returns {Promise<boolean>} Whether the user confirmed.
  */
-export function sure(title, about, verb) {
+export function confirmed(title, about, verb) {
   return new Promise((resolve) => {
     const dialog = h("dialog", {
-      "aria-labelledby": "sure-title",
+      "aria-labelledby": "confirm-title",
       onClose: () => (dialog.remove(), resolve(dialog.returnValue === "yes")),
     });
     const close = (value) => () => dialog.close(value);
@@ -172,12 +178,12 @@ export function sure(title, about, verb) {
       h(
         "div",
         { class: "stack" },
-        h("h2", { id: "sure-title" }, title),
+        h("h2", { id: "confirm-title" }, title),
         h("p", { class: "muted" }, about),
         h(
           "div",
           { class: "row" },
-          h("button", { class: "button", type: "button", onClick: close("no") }, "Leave it"),
+          h("button", { class: "button", type: "button", onClick: close("no") }, "Go back"),
           h("button", { class: "button bad", type: "button", onClick: close("yes") }, verb),
         ),
       ),
@@ -193,8 +199,8 @@ async function copied(text) {
       () => true,
       () => false,
     );
-  // Pages without TLS from another machine have no clipboard but this one.
-  const area = h("textarea", { class: "unseen", value: text });
+  // Pages that come over plain HTTP from another machine have no clipboard API: this older command works there.
+  const area = h("textarea", { class: "visually-hidden", value: text });
   document.body.append(area);
   area.select();
   const done = document.execCommand("copy");

@@ -1,17 +1,21 @@
-/** How tokens are chosen. */
+/** The sampling settings of the playground. */
 
 import { h } from "../dom.js";
-import { field, fixing } from "./field.js";
+import { field, errorSentence } from "./field.js";
 
 const FIELDS = [
-  ["max_new_tokens", "Longest answer, tokens", { min: 1, max: 4096, step: 1 }, 64, ""],
-  ["temperature", "Temperature", { min: 0, max: 10, step: 0.1 }, 0, "0 takes the likeliest token; more is bolder."],
-  ["top_p", "Top p", { min: 0.01, max: 1, step: 0.01 }, 1, "Only the likeliest tokens that make up this share."],
-  ["top_k", "Top k", { min: 0, max: 100000, step: 1 }, 0, "Only so many of the likeliest; 0 keeps all."],
-  ["seed", "Seed", { min: 0, max: Number.MAX_SAFE_INTEGER, step: 1 }, 0, "The same seed, the same answer."],
+  ["max_new_tokens", "Longest answer, in tokens", { min: 1, max: 4096, step: 1 }, 64, ""],
+  ["temperature", "Temperature", { min: 0, max: 10, step: 0.1 }, 0, "0 takes the likeliest token; higher is more random."],
+  ["top_p", "Top p", { min: 0.01, max: 1, step: 0.01 }, 1, "Only the likeliest tokens that add up to this probability."],
+  ["top_k", "Top k", { min: 0, max: 100000, step: 1 }, 0, "Only this many of the likeliest tokens; 0 keeps all."],
+  ["seed", "Seed", { min: 0, max: Number.MAX_SAFE_INTEGER, step: 1 }, 0, "The same seed gives the same answer."],
 ];
 
-/** @returns {{element: HTMLElement, read: () => Object|null, suggest: (tokens: number) => void}} */
+/**
+ * Creates the sampling settings.
+ * @returns {{element: HTMLElement, read: () => Object|null, suggest: (tokens: number) => void}} `read` shows an error
+ *   and gives null if a value is invalid; `suggest` sets the length unless the user has changed it.
+ */
 export function samplingPart() {
   let touched = false;
   const fields = FIELDS.map(([key, label, limits, value, hint]) =>
@@ -28,7 +32,7 @@ export function samplingPart() {
       const { min, max, value } = one.control;
       const number = Number(value);
       if (value === "" || !Number.isFinite(number) || number < Number(min) || number > Number(max)) {
-        one.wrong(fixing({ field: one.key, fix: `It should be between ${min} and ${max}`, found: "" }));
+        one.setError(errorSentence({ field: one.key, fix: `It should be between ${min} and ${max}`, found: "" }));
         one.control.focus();
         return null;
       }

@@ -1,42 +1,44 @@
-/** How a job learns: a profile, what it means in words, and what may be changed of it. */
+/** The settings part of the start form: a profile, what it means in words, and fields that override it. */
 
 import { h, replace } from "../dom.js";
-import { METHODS, meaning } from "../words.js";
+import { methodName } from "../methods.js";
+import { profileInWords } from "../words.js";
 import { field, select } from "./field.js";
 
 const AS_IS = "";
-const FIRST = "cpu-demo";
+const FIRST_PROFILE = "cpu-demo";
 
 /**
- * A part of the start form.
+ * The settings part.
  * @param {Object[]} profiles As the API gives them.
+ * @param {Map<string, import("../methods.js").Method>} methods
  * @returns {{element: HTMLElement, fields: Array<Object>, chosen: () => Object, explain: () => void,
- *   read: () => {profile: string, overrides: Object, seed: number}, unfold: () => void}} `explain` puts the present
- *   choice into words, `unfold` shows a faulty field that is folded away.
+ *   read: () => {profile: string, overrides: Object, seed: number}, unfold: () => void}} `explain` updates the
+ *   description and the placeholders after a change; `unfold` opens "More settings" if a field in it has an error.
  */
-export function settingsPart(profiles) {
+export function settingsPart(profiles, methods) {
   const names = profiles.map((one) => [one.name, one.name]);
-  const kinds = Object.entries(METHODS).map(([kind, one]) => [kind, one.name]);
-  const profile = field("Profile", select(names, FIRST), { key: "profile" });
+  const kinds = [...methods.values()].map((one) => [one.kind, one.name]);
+  const profile = field("Profile", select(names, FIRST_PROFILE), { key: "profile" });
   const method = field("Method", select([[AS_IS, ""], ...kinds], AS_IS), { key: "kind", hint: " " });
   const steps = field("Steps", number(1, 10_000_000), {
     key: "steps",
-    hint: "A run can be paused, and ended early: it keeps what it has.",
+    hint: "A job can be paused or ended early; what it has trained so far is kept.",
   });
   const pool = field("Candidates a step", number(2, 256), {
     key: "pool",
-    hint: "More of them: steadier, slower steps.",
+    hint: "Random changes that are tried in each step. More of them make steps less noisy, and slower.",
   });
   const rate = field("Learning rate", h("input", { inputmode: "decimal", autocomplete: "off" }), {
     key: "learning_rate",
-    hint: "auto finds it; 0.5 * auto takes half of that.",
+    hint: "auto finds one before the first step; 0.5 * auto takes half of what is found.",
   });
   const rows = field("Rows a step", number(1, 4096), { key: "examples" });
   const longest = field("Longest row, tokens", number(8, 131_072), { key: "max_tokens" });
-  const every = field("Steps between checks", number(1, 10_000_000), { key: "every" });
+  const every = field("Steps between evaluations", number(1, 10_000_000), { key: "every" });
   const seed = field("Seed", number(0, Number.MAX_SAFE_INTEGER, 0), {
     key: "seed",
-    hint: "The same seed makes the same adapter.",
+    hint: "The same seed gives the same adapter.",
   });
   const changes = new Map([
     ["method.kind", method],
@@ -54,7 +56,7 @@ export function settingsPart(profiles) {
   const element = h(
     "section",
     { class: "card stack" },
-    h("h2", {}, "How it learns"),
+    h("h2", {}, "Training settings"),
     profile.element,
     h("div", { class: "meaning stack" }, about, words),
     h("div", { class: "grid2" }, method.element, steps.element),
@@ -75,17 +77,19 @@ export function settingsPart(profiles) {
   function explain() {
     const one = chosen();
     const kind = method.control.value || one.method.kind;
-    const known = METHODS[kind];
-    const usual = one.method.pool ?? known.pool;
+    const known = methods.get(kind);
+    const hasPool = known.settings.pool !== undefined;
+    // As the server does it: a setting of the profile stays if the other method has it too.
+    const usual = hasPool ? (one.method.pool ?? known.settings.pool) : undefined;
+    pool.element.hidden = !hasPool;
     const now = withChanges(one, { "method.pool": usual, ...read().overrides });
     about.textContent = one.description;
     replace(
       words,
-      meaning(now).map(([word, text]) => [h("dt", {}, word), h("dd", {}, text)]),
+      profileInWords(now, methods).map(([word, text]) => [h("dt", {}, word), h("dd", {}, text)]),
     );
-    method.control.options[0].textContent = `as in the profile: ${METHODS[one.method.kind].name}`;
-    method.tell(known.about);
-    pool.element.hidden = !known.pool;
+    method.control.options[0].textContent = `as in the profile: ${methodName(methods, one.method.kind)}`;
+    method.setHint(sentence(known.about));
     pool.control.placeholder = usual ?? "–";
     steps.control.placeholder = one.steps;
     rows.control.placeholder = one.batch.examples;
@@ -112,6 +116,10 @@ function withChanges(profile, overrides) {
 
 function number(min, max, value = "") {
   return h("input", { type: "number", min, max, step: 1, value, inputmode: "numeric" });
+}
+
+function sentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
 function scalar(text) {

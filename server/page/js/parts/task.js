@@ -1,27 +1,27 @@
-/** How labelled rows are put to the model: a template, and the word it answers with for each label. */
+/** The task part of the start form: the prompt template of labelled rows, and the answer for each label. */
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
 import { field } from "./field.js";
-import { seenRow } from "./seen.js";
+import { previewRow } from "./previewrow.js";
 
 const DEFAULT = "{text}\nLabel:";
-const MOST_WORDS = 40;
+const MOST_LABELS = 40;
 
 /**
- * A part of the start form, shown for labelled rows only.
+ * The task part; it is shown for labelled rows only.
  * @returns {{element: HTMLElement, fields: Array<Object>, read: () => Object|null, isShown: () => boolean,
  *   show: (dataset: Object, task: Object|null) => Promise<void>}}
  */
 export function taskPart() {
   const template = field("Prompt", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), {
     key: "template",
-    hint: "What the model reads; {text} stands for the row's text. Its answer follows.",
+    hint: "What the model reads. {text} is replaced by the text of the row; the answer follows.",
   });
   const words = h("div", { class: "words" });
   const listed = field("Answers", h("input", { type: "hidden" }), {
     key: "options",
-    hint: "The word it answers with for each label; left empty, the label itself.",
+    hint: "What the model answers for each label. If left empty, the label itself.",
   });
   const sample = h("div", { class: "small" });
   const element = h("div", { class: "stack", hidden: true }, template.element, listed.element, words, sample);
@@ -30,24 +30,25 @@ export function taskPart() {
 
   const shown = async () => {
     if (!template.control.value.includes("{text}")) {
-      template.wrong("Put {text} where the row's text should stand.");
+      template.setError("Put {text} where the text of the row should be.");
       replace(sample);
       return;
     }
-    template.wrong("");
-    const seen = await get(
+    template.setError("");
+    const preview = await get(
       `/datasets/${dataset.id}/preview?rows=1&template=${encodeURIComponent(template.control.value)}`,
     );
     const answers = read()?.options;
-    const row = seen.rows[0];
-    // The preview knows the template; the words are put in here, and then its count of tokens is of another word.
+    const row = preview.rows[0];
+    // The preview uses the labels as answers. If the form has another answer, it is put in here, and the token count is
+    // left out because it is that of the label.
     const target = row.segments.find((segment) => segment.target);
     const word = answers?.[target?.text.trim()];
     if (word) target.text = ` ${word}`;
     replace(
       sample,
       h("p", { class: "muted" }, "The first row, as the model will see it:"),
-      seenRow(row, { counted: !word }),
+      previewRow(row, { counted: !word }),
     );
   };
   const soon = () => {
@@ -73,7 +74,7 @@ export function taskPart() {
     if (element.hidden) return;
     template.control.value = task?.template ?? DEFAULT;
     const labels = one.labels ?? [];
-    listed.element.hidden = labels.length > MOST_WORDS;
+    listed.element.hidden = labels.length > MOST_LABELS;
     const pair = (label, index) => {
       const id = `word-${index}`;
       return h(
@@ -90,7 +91,7 @@ export function taskPart() {
         }),
       );
     };
-    replace(words, labels.length > MOST_WORDS ? [] : labels.map(pair));
+    replace(words, labels.length > MOST_LABELS ? [] : labels.map(pair));
     soon();
   }
 

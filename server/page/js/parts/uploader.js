@@ -1,29 +1,29 @@
-/** A place to drop a file on; what is wrong with the file is said there, line by line. */
+/** The upload area: choose or drop a file; the faults of a rejected file are listed line by line. */
 
 import { h, replace } from "../dom.js";
 import { count, percent } from "../format.js";
 import { icon } from "../icons.js";
-import { announce, note } from "../notes.js";
+import { announce, showMessage } from "../messages.js";
 import { upload } from "../upload.js";
 import { FORMATS } from "../words.js";
 import { field, select } from "./field.js";
-import { faults, meter, move } from "./pieces.js";
+import { problemBox, meter, setMeter } from "./pieces.js";
 
 const ENDINGS = ".jsonl,.json,.csv,.parquet";
 
 /**
- * The place to drop a file on.
- * @param {{done: (dataset: Object) => void}} options Called with each dataset that has come.
+ * Creates the upload area.
+ * @param {{done: (dataset: Object) => void}} options `done` is called with the dataset after the upload.
  * @returns {HTMLElement}
  */
 export function uploader({ done }) {
   const input = h("input", {
     type: "file",
     accept: ENDINGS,
-    class: "unseen",
+    class: "visually-hidden",
     tabindex: -1,
     "aria-label": "File with rows",
-    onChange: () => input.files[0] && take(input.files[0]),
+    onChange: () => input.files[0] && send(input.files[0]),
   });
   const button = h(
     "button",
@@ -33,43 +33,47 @@ export function uploader({ done }) {
   );
   const format = field(
     "Format",
-    select([["", "found by the fields"], ...Object.keys(FORMATS).map((name) => [name, name])], ""),
-    { hint: "Only where the fields leave it open." },
+    select([["", "detected from the fields"], ...Object.keys(FORMATS).map((name) => [name, name])], ""),
+    { hint: "Set this only if the format is not detected correctly." },
   );
   const bar = meter(0, "Upload");
-  const doing = h("p", { role: "status" });
-  const said = h("div");
+  const progress = h("p", { role: "status" });
+  const problems = h("div");
   const area = h(
     "div",
     { class: "drop" },
     h("div", { class: "row" }, button, h("span", { class: "muted" }, "or drop it here")),
-    h("p", { class: "small" }, "JSON lines, JSON, CSV or Parquet; the format is found by the names of the fields."),
+    h(
+      "p",
+      { class: "small" },
+      "JSON lines, JSON, CSV or Parquet. The format of the rows is detected from the names of the fields.",
+    ),
     input,
     bar,
-    doing,
-    h("details", { class: "small" }, h("summary", {}, "Name the format yourself"), format.element),
+    progress,
+    h("details", { class: "small" }, h("summary", {}, "Choose the format yourself"), format.element),
   );
   bar.hidden = true;
 
-  async function take(file) {
+  async function send(file) {
     input.value = "";
     button.disabled = true;
     bar.hidden = false;
-    replace(said);
+    replace(problems);
     try {
       const dataset = await upload(file, { format: format.control.value }, (share) => {
-        move(bar, share);
-        doing.textContent = share < 1 ? `Sending ${file.name}: ${percent(share)}` : "Looking at every row…";
+        setMeter(bar, share);
+        progress.textContent = share < 1 ? `Sending ${file.name}: ${percent(share)}` : "Checking every row…";
       });
-      note(`${dataset.name}: ${count(dataset.rows, "row")}.`, { hint: `Format found: ${dataset.format}.` });
+      showMessage(`${dataset.name}: ${count(dataset.rows, "row")}.`, { hint: `Detected format: ${dataset.format}.` });
       done(dataset);
     } catch (problem) {
-      replace(said, faults(problem));
+      replace(problems, problemBox(problem));
       announce(problem.message);
     } finally {
       button.disabled = false;
       bar.hidden = true;
-      doing.textContent = "";
+      progress.textContent = "";
     }
   }
 
@@ -82,7 +86,7 @@ export function uploader({ done }) {
   area.addEventListener("drop", (event) => {
     over(false)(event);
     const file = event.dataTransfer.files[0];
-    if (file && !button.disabled) take(file);
+    if (file && !button.disabled) send(file);
   });
-  return h("div", { class: "stack uploader" }, area, said);
+  return h("div", { class: "stack uploader" }, area, problems);
 }

@@ -1,27 +1,29 @@
-/** Two or more jobs on one chart. */
+/** The view that compares jobs: their curves on the same charts. */
 
 import { get } from "../api.js";
 import { chart, joined } from "../chart.js";
 import { h, replace } from "../dom.js";
 import { FINAL } from "../follow.js";
 import { percent, plain, whole, wholePercent } from "../format.js";
-import { badge, empty, faults, head, segments } from "../parts/pieces.js";
+import { loadMethods, methodName } from "../methods.js";
+import { badge, empty, problemBox, head, segments } from "../parts/pieces.js";
 import { poll } from "../polling.js";
 import { AXES, Series, smooth } from "../series.js";
-import { METHODS, score } from "../words.js";
+import { score } from "../words.js";
 
-const MOST = 6;
+const MOST_JOBS = 6;
 const COLORS = ["c1", "c2", "c3", "c4", "c5", "c6"];
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [1, 2]];
 const POINTS = 800;
 
 /** @param {{place: HTMLElement, signal: AbortSignal, query: URLSearchParams}} context */
 export async function showCompare({ place, signal, query }) {
-  const wanted = (query.get("jobs") ?? "").split(",").filter(Boolean).slice(0, MOST);
+  const wanted = (query.get("jobs") ?? "").split(",").filter(Boolean).slice(0, MOST_JOBS);
   const body = h("div", { class: "stack" });
-  place.append(head("Compare", { about: `Up to ${MOST} jobs on the same axes.`, trail: ["#/jobs", "Jobs"] }), body);
+  const about = `Up to ${MOST_JOBS} jobs on the same axes.`;
+  place.append(head("Compare", { about, trail: ["#/jobs", "Jobs"] }), body);
   try {
-    const { jobs } = await get("/jobs?limit=200", { signal });
+    const [{ jobs }, methods] = await Promise.all([get("/jobs?limit=200", { signal }), loadMethods()]);
     if (jobs.length < 2) {
       replace(
         body,
@@ -31,7 +33,7 @@ export async function showCompare({ place, signal, query }) {
           empty(
             "jobs",
             "There is nothing to compare yet",
-            "Two jobs are needed: another method, another seed, more steps.",
+            "A comparison needs two jobs: for example another method, another seed or more steps.",
             h("a", { class: "button main", href: "#/start" }, "Start another job"),
           ),
         ),
@@ -40,15 +42,15 @@ export async function showCompare({ place, signal, query }) {
     }
     const known = wanted.filter((id) => jobs.some((job) => job.id === id));
     body.append(picker(jobs, known));
-    if (known.length > 0) draw(body, known, signal);
+    if (known.length > 0) draw(body, known, methods, signal);
   } catch (error) {
-    if (error.name !== "AbortError") replace(body, faults(error));
+    if (error.name !== "AbortError") replace(body, problemBox(error));
   }
 }
 
 function picker(jobs, chosen) {
   const change = (id, is) => {
-    const next = is ? [...chosen, id].slice(-MOST) : chosen.filter((one) => one !== id);
+    const next = is ? [...chosen, id].slice(-MOST_JOBS) : chosen.filter((one) => one !== id);
     location.hash = `#/compare?jobs=${next.join(",")}`;
   };
   const box = (job) =>
@@ -70,12 +72,12 @@ function picker(jobs, chosen) {
   );
 }
 
-function draw(body, ids, signal) {
+function draw(body, ids, methods, signal) {
   let axis = "forwards";
   const held = new Map(ids.map((id) => [id, { job: null, series: new Series() }]));
   const places = { loss: h("div"), quality: h("div") };
   const rows = h("tbody");
-  const heads = ["Job", "State", "Method", "Steps", "Forward passes", "Loss", "Result"].map((text, index) =>
+  const heads = ["Job", "State", "Method", "Steps", "Forward passes", "Loss", "Score"].map((text, index) =>
     h("th", { scope: "col", class: index > 2 ? "num" : "" }, text),
   );
   let charts = null;
@@ -94,7 +96,11 @@ function draw(body, ids, signal) {
     h(
       "div",
       { class: "row wide" },
-      h("span", { class: "muted small" }, "Equal numbers of forward passes are equal work."),
+      h(
+        "span",
+        { class: "muted small" },
+        "Jobs with the same number of forward passes have done the same amount of work.",
+      ),
       axes,
     ),
     places.loss,
@@ -121,10 +127,10 @@ function draw(body, ids, signal) {
     );
     replace(
       rows,
-      all.map(({ job, series }, index) => line(job, series, index)),
+      all.map(({ job, series }, index) => line(job, series, methods, index)),
     );
   };
-  const look = async () => {
+  const update = async () => {
     for (const id of ids) {
       const one = held.get(id);
       if (one.job !== null && FINAL.has(one.job.state)) continue;
@@ -141,7 +147,7 @@ function draw(body, ids, signal) {
     }
     paint();
   };
-  poll(look, 2500, signal);
+  poll(update, 2500, signal);
 }
 
 function make(all, places) {
@@ -169,13 +175,13 @@ function make(all, places) {
   return { loss, quality };
 }
 
-function line(job, series, index) {
+function line(job, series, methods, index) {
   const found = score(job.metrics);
   const cells = {
     Steps: whole(job.step),
     "Forward passes": whole(job.forwards),
     Loss: plain(series.last?.loss ?? job.loss),
-    Result: found ? percent(found.value) : plain(job.metrics.loss),
+    Score: found ? percent(found.value) : plain(job.metrics.loss),
   };
   return h(
     "tr",
@@ -187,7 +193,7 @@ function line(job, series, index) {
       h("a", { class: "name", href: `#/jobs/${job.id}` }, job.name),
     ),
     h("td", {}, badge(job)),
-    h("td", { class: "method" }, METHODS[job.profile.method.kind]?.name ?? job.profile.method.kind),
+    h("td", { class: "method" }, methodName(methods, job.profile.method.kind)),
     Object.entries(cells).map(([label, text]) => h("td", { class: "num", data: { label } }, text)),
   );
 }

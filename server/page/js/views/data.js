@@ -1,33 +1,33 @@
-/** All datasets, and the place to add one. */
+/** The view of all datasets, with the upload area. */
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
 import { bytes, moment, plain, whole } from "../format.js";
-import { exampleButton } from "../parts/example.js";
-import { faults, head } from "../parts/pieces.js";
+import { exampleDataButton } from "../parts/exampledata.js";
+import { problemBox, head } from "../parts/pieces.js";
 import { uploader } from "../parts/uploader.js";
 import { FORMATS } from "../words.js";
 
 /** @param {{place: HTMLElement, signal: AbortSignal}} context */
 export async function showData({ place, signal }) {
   const list = h("div");
-  const opened = (dataset) => (location.hash = `#/data/${dataset.id}`);
+  const open = (dataset) => (location.hash = `#/data/${dataset.id}`);
   place.append(
     head("Data", {
-      about: "Rows to learn from. Every row is checked before it is kept; nothing leaves this machine.",
+      about: "Rows to train on. Every row is checked before it is saved; nothing leaves this machine.",
     }),
-    h("div", { class: "stack" }, uploader({ done: opened }), list),
+    h("div", { class: "stack" }, uploader({ done: open }), list),
   );
   try {
     const { datasets } = await get("/datasets", { signal });
-    if (datasets.length === 0) replace(list, none(opened));
+    if (datasets.length === 0) replace(list, none(open));
     else replace(list, table(datasets));
   } catch (error) {
-    if (error.name !== "AbortError") replace(list, faults(error));
+    if (error.name !== "AbortError") replace(list, problemBox(error));
   }
 }
 
-function none(opened) {
+function none(open) {
   const kinds = Object.entries({
     "text, label": "classification",
     "prompt, completion": "completion",
@@ -40,9 +40,9 @@ function none(opened) {
     "section",
     { class: "card stack" },
     h("h2", {}, "What rows look like"),
-    h("p", { class: "muted" }, "One JSON object a line, or a table with these columns:"),
+    h("p", { class: "muted" }, "One JSON object per line with these fields, or a table with these columns:"),
     h("dl", { class: "facts" }, kinds.map(row)),
-    h("div", { class: "row" }, h("span", { class: "muted" }, "No rows at hand?"), exampleButton(opened)),
+    h("div", { class: "row" }, h("span", { class: "muted" }, "No data yet?"), exampleDataButton(open)),
   );
 }
 
@@ -57,7 +57,7 @@ function table(datasets) {
     [""],
   ];
   const cell = ([text, kind = ""]) =>
-    h("th", { scope: "col", class: kind }, text || h("span", { class: "unseen" }, "Actions"));
+    h("th", { scope: "col", class: kind }, text || h("span", { class: "visually-hidden" }, "Actions"));
   const num = (label, text) => h("td", { class: "num", data: { label } }, text);
   const row = (one) =>
     h(
@@ -67,7 +67,7 @@ function table(datasets) {
         "td",
         { class: "title" },
         h("a", { class: "name", href: `#/data/${one.id}` }, one.name),
-        h("p", { class: "small muted" }, notes(one)),
+        h("p", { class: "small muted" }, remarks(one)),
       ),
       h("td", {}, h("span", { class: "tag" }, one.format)),
       num("Rows", whole(one.rows)),
@@ -95,11 +95,11 @@ function table(datasets) {
   );
 }
 
-function notes(one) {
-  const said = [
+function remarks(one) {
+  const parts = [
     one.labels && `${one.labels.length} labels`,
-    one.truncated > 0 && `${whole(one.truncated)} cut to fit`,
-    one.duplicates > 0 && `${whole(one.duplicates)} repeated`,
+    one.truncated > 0 && `${whole(one.truncated)} truncated`,
+    one.duplicates > 0 && `${whole(one.duplicates)} duplicates`,
   ];
-  return said.filter(Boolean).join(" · ");
+  return parts.filter(Boolean).join(" · ");
 }

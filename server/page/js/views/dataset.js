@@ -1,14 +1,14 @@
-/** One dataset: what it is, how long its rows are, what of them is learned. */
+/** The view of one dataset: its size, lengths, labels, and its first rows as the model will see them. */
 
 import { get, remove } from "../api.js";
 import { h, replace } from "../dom.js";
 import { bytes, count, moment, percent, plain, whole } from "../format.js";
 import { icon } from "../icons.js";
-import { doing, note } from "../notes.js";
+import { asyncListener, showMessage } from "../messages.js";
 import { bars } from "../parts/bars.js";
 import { field } from "../parts/field.js";
-import { faults, head, sure } from "../parts/pieces.js";
-import { seenRow } from "../parts/seen.js";
+import { problemBox, head, confirmed } from "../parts/pieces.js";
+import { previewRow } from "../parts/previewrow.js";
 import { taskOf } from "../tasks.js";
 import { FORMATS } from "../words.js";
 
@@ -21,27 +21,28 @@ export async function showDataset({ place, signal, words }) {
     const task = one.format === "classification" ? await taskOf(one.id) : null;
     if (!signal.aborted) show(place, signal, one, task);
   } catch (error) {
-    if (error.name !== "AbortError") replace(place, head("Dataset", { trail: ["#/data", "Data"] }), faults(error));
+    if (error.name !== "AbortError")
+      replace(place, head("Dataset", { trail: ["#/data", "Data"] }), problemBox(error));
   }
 }
 
 function show(place, signal, one, task) {
-  const bin = doing(async () => {
+  const deleteDataset = asyncListener(async () => {
     if (
-      !(await sure(
+      !(await confirmed(
         `Delete ${one.name}?`,
-        "Its rows are lost here. Finished jobs and their adapters stay.",
+        "Its rows are deleted from this server. Finished jobs and their adapters are kept.",
         "Delete the dataset",
       ))
     )
       return;
     await remove(`/datasets/${one.id}`);
-    note(`Deleted ${one.name}.`);
+    showMessage(`Deleted ${one.name}.`);
     location.hash = "#/data";
   });
   const actions = [
     h("a", { class: "button main", href: `#/start?dataset=${one.id}` }, "Start a job"),
-    h("button", { class: "button", type: "button", onClick: bin }, icon("bin", 16), "Delete"),
+    h("button", { class: "button", type: "button", onClick: deleteDataset }, icon("bin", 16), "Delete"),
   ];
   replace(
     place,
@@ -70,22 +71,22 @@ function figures(one) {
     tile(
       "Rows",
       whole(one.rows),
-      one.duplicates ? `${whole(one.duplicates)} repeat an earlier one` : "no repetitions",
+      one.duplicates ? `${whole(one.duplicates)} duplicates` : "no duplicates",
     ),
     tile(
       "Tokens",
       tokens ? whole(tokens.total) : "–",
-      tokens?.targets ? `${whole(tokens.targets)} of them learned` : "",
+      tokens?.targets ? `${whole(tokens.targets)} of them to be learned` : "",
     ),
     tile(
-      "Typical row",
+      "Median row",
       tokens ? plain(tokens.p50 ?? tokens.mean, 0) : "–",
       tokens ? `longest ${whole(tokens.longest)} tokens` : "",
     ),
     tile(
-      "Cut to fit",
+      "Truncated",
       whole(one.truncated ?? 0),
-      one.max_tokens ? `the base takes ${whole(one.max_tokens)} tokens` : "",
+      one.max_tokens ? `to ${whole(one.max_tokens)} tokens` : "",
     ),
     tile("Size", bytes(one.bytes), moment(one.created)),
   );
@@ -100,7 +101,7 @@ function lengths(one) {
       h(
         "p",
         { class: "muted" },
-        "All rows have one label, so there is nothing to choose between yet. Give a job other answers, or upload rows of two labels.",
+        "All rows have the same label, so there is nothing to learn yet. Upload rows with at least two labels, or name other answers when you start a job.",
       ),
     );
   const rows = one.lengths.map((bin) => ({
@@ -117,10 +118,10 @@ function labels(one) {
       one.tokens &&
       [
         ["mean", plain(one.tokens.mean, 1)],
-        ["half of the rows up to", whole(one.tokens.p50)],
-        ["95 % up to", whole(one.tokens.p95)],
+        ["median", whole(one.tokens.p50)],
+        ["95th percentile", whole(one.tokens.p95)],
         ["longest", whole(one.tokens.longest)],
-        one.sequences && ["sequences made of them", whole(one.sequences)],
+        one.sequences && ["sequences made of the rows", whole(one.sequences)],
       ].filter(Boolean);
     return h(
       "section",
@@ -141,7 +142,7 @@ function labels(one) {
   const share = pairs[0][1] / one.rows;
   const most =
     share > 0.6 && pairs.length > 1
-      ? `Most rows are ${pairs[0][0]}: whoever always says so is right ${percent(share)} of the time.`
+      ? `Most rows have the label ${pairs[0][0]}: a model that always gives this answer is right ${percent(share)} of the time.`
       : "";
   return h(
     "section",
@@ -150,7 +151,7 @@ function labels(one) {
     bars(rows, "Label", "Rows"),
     pairs.length > MOST_LABELS &&
       h("p", { class: "muted small" }, `and ${count(pairs.length - MOST_LABELS, "more label")}.`),
-    most && h("p", { class: "faults warn small" }, most),
+    most && h("p", { class: "problem warn small" }, most),
   );
 }
 
@@ -159,36 +160,36 @@ function preview(signal, one, task) {
   const template = field(
     "Prompt",
     h("textarea", { class: "mono", rows: 2, spellcheck: "false", value: task?.template ?? "{text}\nLabel:" }),
-    { hint: "{text} stands for the row's text. Jobs have a prompt of their own; here you see what it looks like." },
+    { hint: "{text} is replaced by the text of the row. This is a preview only: the prompt is set when you start a job." },
   );
   let timer = 0;
-  const look = async () => {
-    const words = one.format === "classification" ? `&template=${encodeURIComponent(template.control.value)}` : "";
+  const update = async () => {
+    const query = one.format === "classification" ? `&template=${encodeURIComponent(template.control.value)}` : "";
     try {
-      const seen = await get(`/datasets/${one.id}/preview?rows=6${words}`, { signal });
+      const found = await get(`/datasets/${one.id}/preview?rows=6${query}`, { signal });
       replace(
         rows,
-        seen.rows.map(seenRow),
-        seen.rows[0]?.options.length > 1 &&
+        found.rows.map(previewRow),
+        found.rows[0]?.options.length > 1 &&
           h(
             "p",
             { class: "small muted" },
-            "It chooses among: ",
-            seen.rows[0].options.slice(0, 12).map((text) => [h("code", {}, text.trim()), " "]),
+            "The model chooses among: ",
+            found.rows[0].options.slice(0, 12).map((text) => [h("code", {}, text.trim()), " "]),
           ),
       );
     } catch (error) {
       if (error.name === "AbortError") return;
       if (one.format === "classification" && error.status === 422)
-        template.wrong(error.errors[0]?.fix.replace(/^Value error, /, "") ?? error.message);
-      else replace(rows, faults(error));
+        template.setError(error.errors[0]?.fix.replace(/^Value error, /, "") ?? error.message);
+      else replace(rows, problemBox(error));
     }
   };
   template.control.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(look, 300);
+    timer = setTimeout(update, 300);
   });
-  look();
+  update();
   return h(
     "section",
     { class: "card stack" },
@@ -196,7 +197,7 @@ function preview(signal, one, task) {
       "div",
       { class: "row wide" },
       h("h2", {}, "As the model will see them"),
-      h("span", { class: "small" }, h("mark", {}, "marked"), " is learned, the rest is read"),
+      h("span", { class: "small" }, h("mark", {}, "marked"), " text is learned, the rest is only read"),
     ),
     one.format === "classification" && template.element,
     rows,

@@ -1,46 +1,50 @@
-/** One job, live: its curves, its figures, what it said, and what can be done with it. */
+/** The view of one job: its charts, figures, log and actions, updated while it runs. */
 
 import { get } from "../api.js";
-import { h, replace, say } from "../dom.js";
-import { FINAL, follow, reached } from "../follow.js";
+import { h, replace, setText } from "../dom.js";
+import { FINAL, follow, serverReached } from "../follow.js";
 import { duration } from "../format.js";
-import { announce } from "../notes.js";
+import { forwardsPerStep, loadMethods } from "../methods.js";
+import { announce } from "../messages.js";
 import { actionsOf } from "../parts/actions.js";
 import { jobCharts } from "../parts/jobcharts.js";
 import { aboutJob, jobFigures } from "../parts/jobfigures.js";
 import { jobLog } from "../parts/joblog.js";
-import { badge, faults, head, meter, move, segments } from "../parts/pieces.js";
+import { badge, problemBox, head, meter, setMeter, segments } from "../parts/pieces.js";
 import { poll } from "../polling.js";
 import { AXES, POINTS, Series } from "../series.js";
 import { stateOf } from "../words.js";
 
 const DRAW_MS = 250;
-const LOOK_MS = 3000;
+const POLL_MS = 3000;
 
 /** @param {{place: HTMLElement, signal: AbortSignal, words: string[], query: URLSearchParams}} context */
 export async function showJob({ place, signal, words, query }) {
   try {
-    const job = await get(`/jobs/${encodeURIComponent(words[0])}`, { signal });
-    if (!signal.aborted) await live(place, signal, job, query.get("x"));
+    const [job, methods] = await Promise.all([
+      get(`/jobs/${encodeURIComponent(words[0])}`, { signal }),
+      loadMethods(),
+    ]);
+    if (!signal.aborted) await live(place, signal, job, methods, query.get("x"));
   } catch (error) {
     if (error.name !== "AbortError" && !signal.aborted)
-      replace(place, head("Job", { trail: ["#/jobs", "Jobs"] }), faults(error));
+      replace(place, head("Job", { trail: ["#/jobs", "Jobs"] }), problemBox(error));
   }
 }
 
-async function live(place, signal, first, wantedAxis) {
+async function live(place, signal, first, methods, wantedAxis) {
   const series = new Series();
   let job = first;
   let axis = wantedAxis in AXES ? wantedAxis : "forwards";
-  const charts = jobCharts(job);
+  const charts = jobCharts(job, forwardsPerStep(methods, job.profile.method));
   const log = jobLog();
   const tiles = jobFigures();
   const state = h("span");
   const bar = meter(0, "Progress");
   const link = h("p", { class: "small", role: "status", hidden: true });
   const failure = h("div");
-  const hurry = () => look();
-  const actions = actionsOf(job, { changed: hurry, deleted: () => (location.hash = "#/jobs"), words: true });
+  const pollNow = () => update();
+  const actions = actionsOf(job, { changed: pollNow, deleted: () => (location.hash = "#/jobs"), words: true });
   const tryIt = h("a", { class: "button main", href: `#/playground?adapter=${job.id}` }, "Try it");
   const compare = h("a", { class: "button", href: `#/compare?jobs=${job.id}` }, "Compare");
   const axes = segments(
@@ -72,18 +76,18 @@ async function live(place, signal, first, wantedAxis) {
         h(
           "span",
           { class: "muted small" },
-          "Drag over a curve to look closer, double-click to see all of it again.",
+          "Drag across a chart to zoom in; double-click to zoom out.",
         ),
         axes,
       ),
       charts.element,
-      h("div", { class: "halves" }, log.element, aboutJob(job)),
+      h("div", { class: "halves" }, log.element, aboutJob(job, methods)),
     ),
   );
 
   let stateNow = null;
   const showState = () => {
-    const now = `${job.state} ${job.wish}`;
+    const now = `${job.state} ${job.requested}`;
     if (now !== stateNow) {
       if (stateNow !== null) announce(`${job.name}: ${stateOf(job)}`);
       stateNow = now;
@@ -94,7 +98,7 @@ async function live(place, signal, first, wantedAxis) {
       );
       replace(
         failure,
-        job.error && faults({ ...job.error, message: job.error.detail, errors: job.error.errors ?? [] }),
+        job.error && problemBox({ ...job.error, message: job.error.detail, errors: job.error.errors ?? [] }),
       );
       tryIt.hidden = !job.adapter && !["running", "paused"].includes(job.state);
     }
@@ -102,50 +106,50 @@ async function live(place, signal, first, wantedAxis) {
   };
   const refresh = () => {
     const done = series.last === null ? job.step : Math.max(job.step, series.last.step + 1);
-    move(bar, job.steps ? done / job.steps : 0, job.state);
+    setMeter(bar, job.steps ? done / job.steps : 0, job.state);
     tiles.update(job, series, done);
     showState();
   };
-  let drawn = false;
+  let isDrawPending = false;
   const drawSoon = () => {
-    if (drawn) return;
-    drawn = true;
+    if (isDrawPending) return;
+    isDrawPending = true;
     setTimeout(() => {
-      drawn = false;
+      isDrawPending = false;
       if (signal.aborted) return;
       charts.draw(series, axis);
       refresh();
     }, DRAW_MS);
   };
 
-  const look = poll(
+  const update = poll(
     async () => {
       try {
         job = await get(`/jobs/${job.id}`, { signal });
         const system = FINAL.has(job.state) ? null : await get("/system", { signal });
         if (system) tiles.memory(system.memory);
         refresh();
-        if (!link.hidden) reached.dispatchEvent(new Event("reached"));
+        if (!link.hidden) serverReached.dispatchEvent(new Event("reached"));
       } catch (error) {
-        if (error.status === 404) replace(failure, faults(error));
+        if (error.status === 404) replace(failure, problemBox(error));
       }
-      return FINAL.has(job.state) ? 5 * LOOK_MS : LOOK_MS;
+      return FINAL.has(job.state) ? 5 * POLL_MS : POLL_MS;
     },
-    LOOK_MS,
+    POLL_MS,
     signal,
   );
 
-  const whole_ = await get(`/jobs/${job.id}/metrics?points=${POINTS}`, { signal });
+  const record = await get(`/jobs/${job.id}/metrics?points=${POINTS}`, { signal });
   if (signal.aborted) return;
-  series.load(whole_);
-  log.load(whole_.log);
+  series.load(record);
+  log.load(record.log);
   charts.draw(series, axis);
   refresh();
-  // What a stream says after a broken connection may be known already: the server's list has everything once.
-  let asked = 0;
-  const relog = () => {
-    clearTimeout(asked);
-    asked = setTimeout(
+  // After a reconnection the stream may repeat log events; the list from the server has each of them once.
+  let timer = 0;
+  const reloadLog = () => {
+    clearTimeout(timer);
+    timer = setTimeout(
       () =>
         get(`/jobs/${job.id}/metrics?points=2`, { signal }).then(
           (now) => log.load(now.log),
@@ -157,21 +161,21 @@ async function live(place, signal, first, wantedAxis) {
   const onEvent = ({ event, data }) => {
     if (event === "step") series.addStep(data);
     else if (event === "eval") series.addEval(data);
-    else relog();
-    if (event === "state") look();
+    else reloadLog();
+    if (event === "state") update();
     drawSoon();
   };
   const onLink = (isUp, wait) => {
     link.hidden = isUp;
-    say(
+    setText(
       link,
-      isUp ? "" : `The connection broke off; again in ${duration(wait / 1000)}. The job goes on meanwhile.`,
+      isUp ? "" : `The connection to the server is lost; the next attempt is in ${duration(wait / 1000)}. A job continues without this page.`,
     );
   };
-  // A job that is resumed after its end has events again; whoever looks at it sees them.
+  // A failed job can be resumed: then it has events again.
   while (!signal.aborted) {
     await follow(job.id, { after: series.last?.step ?? -1, onEvent, onLink, signal });
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-    while (!signal.aborted && FINAL.has(job.state)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    while (!signal.aborted && FINAL.has(job.state)) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }

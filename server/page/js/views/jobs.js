@@ -1,20 +1,21 @@
-/** All jobs: what runs, how far it is, and what can be done about it. */
+/** The view of all jobs: state, progress and actions of each. */
 
 import { get } from "../api.js";
-import { h, replace, say } from "../dom.js";
+import { h, replace, setText } from "../dom.js";
 import { FINAL } from "../follow.js";
 import { duration, moment, percent, plain } from "../format.js";
 import { icon } from "../icons.js";
-import { announce } from "../notes.js";
+import { announce } from "../messages.js";
 import { actionsOf } from "../parts/actions.js";
-import { badge, faults, head, meter, move } from "../parts/pieces.js";
+import { badge, problemBox, head, meter, setMeter } from "../parts/pieces.js";
 import { poll } from "../polling.js";
 import { score, speed, stateOf, stepsOf } from "../words.js";
 import { firstSteps } from "./welcome.js";
 
-const PAGE = 50;
-const LIVELY_MS = 1500;
-const QUIET_MS = 5000;
+const PAGE_SIZE = 50;
+// Between two updates: with a running job, and without.
+const RUNNING_MS = 1500;
+const IDLE_MS = 5000;
 
 /** @param {{place: HTMLElement, signal: AbortSignal}} context */
 export function showJobs({ place, signal }) {
@@ -23,14 +24,14 @@ export function showJobs({ place, signal }) {
   const start = h("a", { class: "button main", href: "#/start", hidden: true }, icon("plus", 16), "New job");
   place.append(
     head("Jobs", {
-      about: "Each job teaches the base model your rows, and leaves an adapter.",
+      about: "Each job trains an adapter for the base model on your rows.",
       actions: [compare, start],
     }),
     body,
   );
   const chosen = new Set();
   const rows = new Map();
-  let limit = PAGE;
+  let limit = PAGE_SIZE;
   let table = null;
 
   const choose = (id, is) => {
@@ -38,34 +39,34 @@ export function showJobs({ place, signal }) {
     else chosen.delete(id);
     compare.hidden = chosen.size < 2;
     compare.href = `#/compare?jobs=${[...chosen].join(",")}`;
-    say(compare, `Compare ${chosen.size}`);
+    setText(compare, `Compare ${chosen.size}`);
   };
-  const look = async () => {
+  const update = async () => {
     try {
       const { jobs } = await get(`/jobs?limit=${limit}`, { signal });
       start.hidden = jobs.length === 0;
       if (jobs.length === 0) {
         table = null;
         await firstSteps(body, signal);
-        return QUIET_MS;
+        return IDLE_MS;
       }
       if (table === null) {
-        table = frame(() => ((limit += PAGE), again()));
+        table = frame(() => ((limit += PAGE_SIZE), again()));
         rows.clear();
         replace(body, table.element);
       }
       table.more.hidden = jobs.length < limit;
-      keep(table.body, rows, jobs, (job) => makeRow(job, choose, again));
-      return jobs.some((job) => job.state === "running") ? LIVELY_MS : QUIET_MS;
+      updateRows(table.body, rows, jobs, (job) => makeRow(job, choose, again));
+      return jobs.some((job) => job.state === "running") ? RUNNING_MS : IDLE_MS;
     } catch (error) {
       if (error.name !== "AbortError") {
         table = null;
-        replace(body, faults(error));
+        replace(body, problemBox(error));
       }
-      return QUIET_MS;
+      return IDLE_MS;
     }
   };
-  const again = poll(look, QUIET_MS, signal);
+  const again = poll(update, IDLE_MS, signal);
 }
 
 function frame(older) {
@@ -77,20 +78,20 @@ function frame(older) {
     ["Speed", "num"],
     ["Time left", "num"],
     ["Loss", "num"],
-    ["Result", "num"],
+    ["Score", "num"],
     ["", "acts"],
   ];
   const named = { pick: "Compare", acts: "Actions" };
   const cell = ([text, kind = ""]) =>
-    h("th", { scope: "col", class: kind }, text || h("span", { class: "unseen" }, named[kind]));
+    h("th", { scope: "col", class: kind }, text || h("span", { class: "visually-hidden" }, named[kind]));
   const body = h("tbody");
   const more = h("button", { class: "button", type: "button", onClick: older, hidden: true }, "Show older jobs");
   const table = h("table", { class: "jobs" }, h("thead", {}, h("tr", {}, heads.map(cell))), body);
   return { body, more, element: h("div", { class: "stack" }, h("div", { class: "card flush" }, table), more) };
 }
 
-/** Rows are made once and then changed, so that the focus stays where it is. */
-function keep(body, rows, jobs, make) {
+/** Adds, removes and updates rows. A row is never made anew, so that the keyboard focus stays in it. */
+function updateRows(body, rows, jobs, make) {
   const ids = new Set(jobs.map((job) => job.id));
   for (const [id, row] of rows) {
     if (!ids.has(id)) {
@@ -111,7 +112,7 @@ function makeRow(first, choose, again) {
   const bar = meter(0, `Progress of ${first.name}`);
   const steps = h("span", { class: "small muted" });
   const why = h("p", { class: "small muted" });
-  const [pace, left, loss, result] = ["Speed", "Time left", "Loss", "Result"].map((label) =>
+  const [pace, left, loss, result] = ["Speed", "Time left", "Loss", "Score"].map((label) =>
     h("td", { class: "num", data: { label } }),
   );
   const acts = actionsOf(first, { changed: again });
@@ -139,23 +140,23 @@ function makeRow(first, choose, again) {
   result.append(h("div", {}, value, what));
   let before = null;
   const update = (job) => {
-    const now = `${job.state} ${job.wish}`;
+    const now = `${job.state} ${job.requested}`;
     if (now !== before) {
       if (before !== null) announce(`${job.name}: ${stateOf(job)}`);
       replace(state, badge(job));
       before = now;
     }
-    move(bar, job.steps ? job.step / job.steps : 0, job.state);
-    say(steps, stepsOf(job.step, job.steps));
-    say(why, reason(job));
+    setMeter(bar, job.steps ? job.step / job.steps : 0, job.state);
+    setText(steps, stepsOf(job.step, job.steps));
+    setText(why, reason(job));
     why.hidden = !why.textContent;
     const pace_ = speed(job);
-    say(pace, pace_ === null ? "–" : `${plain(pace_, 1)} steps/s`);
-    say(left, FINAL.has(job.state) || job.state === "paused" ? "–" : duration(job.seconds_left));
-    say(loss, plain(job.loss));
+    setText(pace, pace_ === null ? "–" : `${plain(pace_, 1)} steps/s`);
+    setText(left, FINAL.has(job.state) || job.state === "paused" ? "–" : duration(job.seconds_left));
+    setText(loss, plain(job.loss));
     const found = score(job.metrics);
-    say(value, found === null ? plain(job.metrics.loss) : percent(found.value));
-    say(what, found === null ? (job.metrics.loss === undefined ? "" : "validation loss") : found.name);
+    setText(value, found === null ? plain(job.metrics.loss) : percent(found.value));
+    setText(what, found === null ? (job.metrics.loss === undefined ? "" : "validation loss") : found.name);
     acts.update(job);
   };
   return { element, update };
@@ -163,6 +164,6 @@ function makeRow(first, choose, again) {
 
 function reason(job) {
   if (job.state === "failed") return job.error?.detail ?? "";
-  if (job.state === "queued") return `Waits for ${job.waiting_for}`;
+  if (job.state === "queued") return `Waiting for ${job.waiting_for}`;
   return "";
 }

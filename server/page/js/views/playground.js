@@ -1,31 +1,35 @@
-/** One prompt, answered by the base and by adapters, side by side as they come. */
+/** The playground: one prompt, answered by the base model and by adapters side by side. */
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
 import { icon } from "../icons.js";
-import { announce } from "../notes.js";
-import { choices, ideasOf } from "../answerers.js";
+import { announce } from "../messages.js";
+import { promptTargets, examplePrompts } from "../targets.js";
 import { answerColumn } from "../parts/answer.js";
 import { field, select } from "../parts/field.js";
-import { faults, head, segments } from "../parts/pieces.js";
+import { problemBox, head, segments } from "../parts/pieces.js";
 import { samplingPart } from "../parts/sampling.js";
 
-const MOST = 4;
+const MOST_COLUMNS = 4;
 const BASE = "";
 
 /** @param {{place: HTMLElement, signal: AbortSignal, query: URLSearchParams}} context */
 export async function showPlayground({ place, signal, query }) {
-  place.append(head("Playground", { about: "The same prompt to the base and to adapters, side by side." }));
-  const body = place.appendChild(h("div", {}, h("p", { class: "muted" }, "Looking at what there is…")));
+  place.append(
+    head("Playground", {
+      about: "Send the same prompt to the base model and to adapters, and compare their answers.",
+    }),
+  );
+  const body = place.appendChild(h("div", {}, h("p", { class: "muted" }, "Loading…")));
   try {
     const [{ adapters }, { jobs }, system] = await Promise.all([
       get("/adapters", { signal }),
       get("/jobs?limit=200", { signal }),
       get("/system", { signal }),
     ]);
-    if (!signal.aborted) build(body, choices(adapters, jobs), jobs, system, signal, query.get("adapter"));
+    if (!signal.aborted) build(body, promptTargets(adapters, jobs), jobs, system, signal, query.get("adapter"));
   } catch (error) {
-    if (error.name !== "AbortError") replace(body, faults(error));
+    if (error.name !== "AbortError") replace(body, problemBox(error));
   }
 }
 
@@ -35,25 +39,30 @@ function build(body, found, jobs, system, signal, wanted) {
   const names = new Map(found.map((one) => [one.id, one]));
   const prompt = field(
     "Prompt",
-    h("textarea", { rows: 3, placeholder: "Write something for the model to go on with…" }),
+    h("textarea", { rows: 3, placeholder: "Write a text that the model continues…" }),
   );
-  const ideas = h("div", { class: "chips", hidden: true });
-  const frame = field("Template", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), {
-    hint: "Adapters answer best where the prompt is put as it was while they learned. {text} is what you write above.",
+  const exampleBox = h("div", { class: "chips", hidden: true });
+  const template = field("Template", h("textarea", { class: "mono", rows: 2, spellcheck: "false" }), {
+    hint: "Adapters answer best if the prompt has the form that they were trained with. {text} is replaced by your prompt.",
   });
-  const framed = h("input", { type: "checkbox", id: "framed", checked: true });
+  const usesTemplate = h("input", { type: "checkbox", id: "uses-template", checked: true });
   const shape = h("code", {});
-  const framing = h("details", { class: "small" }, h("summary", {}, "Change how it is put"), frame.element);
-  const frameBox = h(
+  const templateDetails = h(
+    "details",
+    { class: "small" },
+    h("summary", {}, "Change the template"),
+    template.element,
+  );
+  const templateBox = h(
     "div",
     { class: "stack", hidden: true },
     h(
       "label",
-      { class: "check", for: "framed" },
-      framed,
-      h("span", {}, "Put it as the rows were while it learned: ", shape),
+      { class: "check", for: "uses-template" },
+      usesTemplate,
+      h("span", {}, "Use the template of the training rows: ", shape),
     ),
-    framing,
+    templateDetails,
   );
   const sampling = samplingPart();
   const go = h("button", { class: "button main", type: "submit" }, icon("resume", 15), "Ask");
@@ -64,71 +73,71 @@ function build(body, found, jobs, system, signal, wanted) {
   let options = null;
   let running = null;
 
-  const offer = () => {
-    const free = [{ id: BASE, name: "the base", about: system.base?.name ?? "" }, ...found].filter(
+  const updateChoices = () => {
+    const free = [{ id: BASE, name: "base model", about: system.base?.name ?? "" }, ...found].filter(
       (one) => !columns.some((column) => column.id === one.id),
     );
     const texts = free.map((one) =>
       h("option", { value: one.id }, `${one.name}${one.about ? ` (${one.about})` : ""}`),
     );
     replace(add, h("option", { value: "-", selected: true }, "Add a column…"), texts);
-    add.hidden = free.length === 0 || columns.length >= MOST;
+    add.hidden = free.length === 0 || columns.length >= MOST_COLUMNS;
     board.dataset.columns = columns.length;
   };
   const taskNow = () => columns.map((column) => names.get(column.id)?.job?.task).find(Boolean) ?? null;
-  const showFrame = () => {
+  const showTemplate = () => {
     const task = taskNow();
     const is = task !== null && mode === "plain";
-    if (is && frame.control.dataset.of !== task.template) {
-      frame.control.value = task.template;
-      frame.control.dataset.of = task.template;
+    if (is && template.control.dataset.of !== task.template) {
+      template.control.value = task.template;
+      template.control.dataset.of = task.template;
       options = task.options ?? null;
       sampling.suggest(4);
-      showIdeas();
+      showExamples();
     }
-    frameBox.hidden = !is;
-    if (!is) ideas.hidden = true;
-    framing.hidden = !framed.checked;
-    shape.textContent = frame.control.value.replaceAll("\n", "↵");
+    templateBox.hidden = !is;
+    if (!is) exampleBox.hidden = true;
+    templateDetails.hidden = !usesTemplate.checked;
+    shape.textContent = template.control.value.replaceAll("\n", "↵");
   };
-  const put = (id) => {
-    const one = id === BASE ? { name: "Base", about: system.base?.name ?? "" } : names.get(id);
+  const addColumn = (id) => {
+    const one = id === BASE ? { name: "Base model", about: system.base?.name ?? "" } : names.get(id);
     if (!one || columns.some((column) => column.id === id)) return;
-    const column = answerColumn({ id, name: one.name, about: one.about, close: () => drop(column) });
+    const column = answerColumn({ id, name: one.name, about: one.about, close: () => removeColumn(column) });
     columns.push(column);
     board.append(column.element);
-    offer();
-    showFrame();
+    updateChoices();
+    showTemplate();
   };
-  const drop = (column) => {
+  const removeColumn = (column) => {
     column.stop();
     columns.splice(columns.indexOf(column), 1);
     column.element.remove();
-    offer();
-    showFrame();
+    updateChoices();
+    showTemplate();
   };
-  add.addEventListener("change", () => add.value !== "-" && put(add.value));
-  framed.addEventListener("change", showFrame);
-  frame.control.addEventListener("input", showFrame);
+  add.addEventListener("change", () => add.value !== "-" && addColumn(add.value));
+  usesTemplate.addEventListener("change", showTemplate);
+  template.control.addEventListener("input", showTemplate);
 
-  const showIdeas = async () => {
+  const showExamples = async () => {
     const job = columns.map((column) => names.get(column.id)?.job).find((one) => one?.task);
-    const texts = await ideasOf(job, signal);
+    const texts = await examplePrompts(job, signal);
     const take = (text) => () => {
       prompt.control.value = text;
-      prompt.wrong("");
+      prompt.setError("");
       prompt.control.focus();
     };
     const chip = (text) => h("button", { class: "chip", type: "button", onClick: take(text) }, text);
-    replace(ideas, h("span", { class: "muted small" }, "From its rows:"), texts.slice(0, 4).map(chip));
-    ideas.hidden = texts.length === 0;
+    replace(exampleBox, h("span", { class: "muted small" }, "Examples from its data:"), texts.slice(0, 4).map(chip));
+    exampleBox.hidden = texts.length === 0;
   };
 
   async function ask(event) {
     event?.preventDefault();
     const text = prompt.control.value;
     if (!text.trim()) {
-      prompt.wrong("Write a prompt first.");
+      prompt.setError("Write a prompt first.");
       prompt.control.focus();
       return;
     }
@@ -137,10 +146,10 @@ function build(body, found, jobs, system, signal, wanted) {
     running = new AbortController();
     go.hidden = true;
     stop.hidden = false;
-    announce("Asking.");
-    const isFramed = !frameBox.hidden && framed.checked && frame.control.value.includes("{text}");
-    const whole = isFramed ? frame.control.value.replaceAll("{text}", () => text) : text;
-    const labels = isFramed && options ? options : null;
+    announce("Prompt sent.");
+    const isInTemplate = !templateBox.hidden && usesTemplate.checked && template.control.value.includes("{text}");
+    const whole = isInTemplate ? template.control.value.replaceAll("{text}", () => text) : text;
+    const labels = isInTemplate && options ? options : null;
     if (mode === "chat") prompt.control.value = "";
     clear.hidden = mode !== "chat";
     await Promise.all(
@@ -174,7 +183,7 @@ function build(body, found, jobs, system, signal, wanted) {
       columns.forEach((column) => column.clear());
       clear.hidden = true;
       if (mode === "chat") sampling.suggest(128);
-      showFrame();
+      showTemplate();
     },
   );
   const canChat = system.base?.chat !== false;
@@ -183,30 +192,34 @@ function build(body, found, jobs, system, signal, wanted) {
     { class: "card stack", "aria-label": "Sampling" },
     canChat
       ? h("div", { class: "row wide" }, h("h2", {}, "Mode"), modes)
-      : h("p", { class: "muted small" }, "This base has no chat template: it goes on with plain text."),
+      : h("p", { class: "muted small" }, "The base model has no chat template: it continues plain text."),
     sampling.element,
   );
   const form = h(
     "form",
     { class: "card stack ask", novalidate: true, onSubmit: ask },
     prompt.element,
-    ideas,
-    frameBox,
+    exampleBox,
+    templateBox,
     h("div", { class: "row wide" }, h("div", { class: "row" }, go, stop, clear), add),
   );
   replace(body, h("div", { class: "playground" }, h("div", { class: "stack" }, form, board), side));
   const first = names.has(wanted) ? wanted : found[0]?.id;
-  put(BASE);
-  if (first !== undefined) put(first);
+  addColumn(BASE);
+  if (first !== undefined) addColumn(first);
   else
     board.append(
       h(
         "div",
-        { class: "card answer hintcard" },
+        { class: "card answer no-adapter" },
         h("h3", {}, "No adapter yet"),
-        h("p", { class: "muted" }, "A job makes one; its answers then stand here beside the base's."),
+        h(
+          "p",
+          { class: "muted" },
+          "A job trains one. Its answers are then shown here, beside those of the base model.",
+        ),
         h("a", { class: "button", href: "#/start" }, "Start a job"),
       ),
     );
-  offer();
+  updateChoices();
 }

@@ -1,31 +1,33 @@
-/** The form that starts a job; what it will need is shown before it can be started. */
+/** The form that starts a job, with an estimate of the memory and time that the job needs. */
 
 import { get, post } from "../api.js";
 import { h, replace } from "../dom.js";
 import { count } from "../format.js";
-import { announce } from "../notes.js";
+import { announce } from "../messages.js";
+import { loadMethods } from "../methods.js";
 import { estimatePanel } from "../parts/estimate.js";
-import { field, fixing, select, tellFields } from "../parts/field.js";
-import { empty, faults, head } from "../parts/pieces.js";
+import { field, errorSentence, select, showErrors } from "../parts/field.js";
+import { empty, problemBox, head } from "../parts/pieces.js";
 import { settingsPart } from "../parts/settings.js";
 import { taskPart } from "../parts/task.js";
 import { rememberTask, taskOf } from "../tasks.js";
 
-const AS_IS = "";
+const HOLD_OUT = "";
 
 /** @param {{place: HTMLElement, signal: AbortSignal, query: URLSearchParams}} context */
 export async function showStart({ place, signal, query }) {
   place.append(
     head("New job", {
-      about: "Choose the rows; everything else has a default that works.",
+      about: "Choose a dataset; everything else has a default.",
       trail: ["#/jobs", "Jobs"],
     }),
   );
-  const body = place.appendChild(h("div", {}, h("p", { class: "muted" }, "Looking at what there is…")));
+  const body = place.appendChild(h("div", {}, h("p", { class: "muted" }, "Loading…")));
   try {
-    const [{ datasets }, { profiles }, system] = await Promise.all([
+    const [{ datasets }, { profiles }, methods, system] = await Promise.all([
       get("/datasets", { signal }),
       get("/profiles", { signal }),
+      loadMethods(),
       get("/system", { signal }),
     ]);
     if (datasets.length === 0) {
@@ -36,7 +38,7 @@ export async function showStart({ place, signal, query }) {
           { class: "card" },
           empty(
             "data",
-            "There are no rows to learn from yet",
+            "There is no dataset yet",
             "Upload a file first: JSON lines, JSON, CSV or Parquet.",
             h("a", { class: "button main", href: "#/data" }, "Go to Data"),
           ),
@@ -44,42 +46,42 @@ export async function showStart({ place, signal, query }) {
       );
       return;
     }
-    replace(body, form({ datasets, profiles, system, signal, wanted: query.get("dataset") }));
+    replace(body, form({ datasets, profiles, methods, system, signal, wanted: query.get("dataset") }));
   } catch (error) {
-    if (error.name !== "AbortError") replace(body, faults(error));
+    if (error.name !== "AbortError") replace(body, problemBox(error));
   }
 }
 
-function form({ datasets, profiles, system, signal, wanted }) {
+function form({ datasets, profiles, methods, system, signal, wanted }) {
   const named = (one) => [one.id, `${one.name} (${count(one.rows, "row")}, ${one.format})`];
   const first = datasets.some((one) => one.id === wanted) ? wanted : datasets[0].id;
   const dataset = field("Dataset", select(datasets.map(named), first), { key: "dataset" });
-  const validation = field("Judged by", select([[AS_IS, ""], ...datasets.map(named)], AS_IS), {
+  const validation = field("Validation data", select([[HOLD_OUT, ""], ...datasets.map(named)], HOLD_OUT), {
     key: "validation",
-    hint: "Rows that are never learned; they say how good the adapter is.",
+    hint: "Rows that are not used for training; the adapter is evaluated on them.",
   });
   const name = field(
     "Name",
     h("input", { maxlength: 100, placeholder: "job-…", autocomplete: "off", spellcheck: "false" }),
-    { key: "name", hint: "Of the job and its adapter. Left empty, the server makes one." },
+    { key: "name", hint: "The name of the job and of its adapter. If left empty, the server chooses one." },
   );
   const task = taskPart();
-  const settings = settingsPart(profiles);
+  const settings = settingsPart(profiles, methods);
   const fields = [name, dataset, validation, ...settings.fields, ...task.fields];
 
   const start = h("button", { class: "button main", type: "submit", disabled: true }, "Start the job");
-  const wrong = h("div");
-  const panel = estimatePanel({ signal, start, told: (problem) => tell(problem) });
+  const problems = h("div");
+  const panel = estimatePanel({ signal, start, checked: (problem) => showErrorsOf(problem) });
 
   function explain() {
     settings.explain();
     const own = dataset.control.value;
     for (const option of validation.control.options)
-      option.disabled = option.value !== AS_IS && option.value === own;
-    if (validation.control.value === own) validation.control.value = AS_IS;
+      option.disabled = option.value !== HOLD_OUT && option.value === own;
+    if (validation.control.value === own) validation.control.value = HOLD_OUT;
     const share = settings.chosen().evaluate.holdout;
-    const aside = share > 0 ? `${Math.round(share * 100)} % of these rows, set aside` : "nothing";
-    validation.control.options[0].textContent = aside;
+    const held = share > 0 ? `${Math.round(share * 100)} % of the dataset, held out` : "none";
+    validation.control.options[0].textContent = held;
   }
 
   function read() {
@@ -90,16 +92,16 @@ function form({ datasets, profiles, system, signal, wanted }) {
     return how === null ? sent : { ...sent, task: how };
   }
 
-  function tell(problem) {
-    fields.forEach((one) => one.wrong(""));
-    replace(wrong);
+  function showErrorsOf(problem) {
+    fields.forEach((one) => one.setError(""));
+    replace(problems);
     if (problem === null) return;
-    const left = tellFields(fields, problem.errors);
+    const left = showErrors(fields, problem.errors);
     if (problem.errors.length > 0) {
-      if (left.length > 0) replace(wrong, faults({ message: left.map(fixing).join(" ") }));
-    } else if (problem.code === "invalid-task" && task.isShown()) task.fields[0].wrong(problem.message);
-    else if (problem.code === "conflict" && problem.message.includes("named")) name.wrong(`${problem.message}.`);
-    else replace(wrong, faults(problem));
+      if (left.length > 0) replace(problems, problemBox({ message: left.map(errorSentence).join(" ") }));
+    } else if (problem.code === "invalid-task" && task.isShown()) task.fields[0].setError(problem.message);
+    else if (problem.code === "conflict" && problem.message.includes("named")) name.setError(`${problem.message}.`);
+    else replace(problems, problemBox(problem));
     settings.unfold();
   }
 
@@ -118,9 +120,9 @@ function form({ datasets, profiles, system, signal, wanted }) {
     event.preventDefault();
     if (start.disabled) return;
     const sent = read();
-    const words = JSON.stringify(sent);
-    // The same words again after a broken connection are the same job; other words are another.
-    if (sending?.words !== words) sending = { words, key: token() };
+    const text = JSON.stringify(sent);
+    // Sending the same form again, after a broken connection, must not make a second job: it has the same key.
+    if (sending?.text !== text) sending = { text, key: token() };
     start.disabled = true;
     try {
       const job = await post("/jobs", sent, { headers: { "Idempotency-Key": sending.key } });
@@ -128,7 +130,7 @@ function form({ datasets, profiles, system, signal, wanted }) {
       announce(`Started ${job.name}.`);
       location.hash = `#/jobs/${job.id}`;
     } catch (problem) {
-      tell(problem);
+      showErrorsOf(problem);
       start.disabled = false;
       (element.querySelector("[aria-invalid=true]") ?? start).focus();
     }
@@ -141,18 +143,18 @@ function form({ datasets, profiles, system, signal, wanted }) {
     h(
       "section",
       { class: "card stack" },
-      h("h2", {}, "What it learns from"),
+      h("h2", {}, "Data"),
       dataset.element,
       validation.element,
       task.element,
     ),
     settings.element,
-    h("section", { class: "card stack" }, h("h2", {}, "What it is called"), name.element),
+    h("section", { class: "card stack" }, h("h2", {}, "Name of the job"), name.element),
   );
   const summary = h(
     "dl",
     { class: "facts" },
-    h("dt", {}, "Base"),
+    h("dt", {}, "Base model"),
     h("dd", {}, base ? `${base.name} in ${base.quantization}` : "still loading"),
     h("dt", {}, "Runs on"),
     h(
@@ -167,13 +169,13 @@ function form({ datasets, profiles, system, signal, wanted }) {
     h("h2", {}, "Before it starts"),
     summary,
     panel.element,
-    wrong,
+    problems,
     start,
   );
   const element = h("form", { class: "start", novalidate: true, onSubmit: submit }, left, right);
   element.addEventListener("input", (event) => event.target !== dataset.control && changed());
   dataset.control.addEventListener("change", changedRows);
-  changedRows().catch((error) => error.name !== "AbortError" && replace(wrong, faults(error)));
+  changedRows().catch((error) => error.name !== "AbortError" && replace(problems, problemBox(error)));
   return element;
 }
 

@@ -1,31 +1,31 @@
-/** What the server runs on, what it is at, and how programs talk to it. */
+/** The system view: device, memory, disk, queue and versions of the server, and code examples for its API. */
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
 import { bytes, count, duration, whole } from "../format.js";
 import { forgetKey, key } from "../key.js";
-import { examples } from "../parts/examples.js";
-import { faults, head, meter, segments, snippet } from "../parts/pieces.js";
+import { apiExamples } from "../parts/apiexamples.js";
+import { problemBox, head, meter, segments, snippet } from "../parts/pieces.js";
 import { poll } from "../polling.js";
 import { STATES } from "../words.js";
 
-const LOOK_MS = 3000;
+const POLL_MS = 3000;
 
 /** @param {{place: HTMLElement, signal: AbortSignal}} context */
 export function showSystem({ place, signal }) {
-  const cards = h("div", { class: "stack" }, h("p", { class: "muted" }, "Asking the server…"));
+  const cards = h("div", { class: "stack" }, h("p", { class: "muted" }, "Loading…"));
   place.append(
-    head("System", { about: "What it runs on, and how programs talk to it." }),
+    head("System", { about: "The machine this server runs on, and examples for its API." }),
     h("div", { class: "stack" }, cards, usage(signal)),
   );
-  const look = async () => {
+  const update = async () => {
     try {
       replace(cards, shown(await get("/system", { signal })));
     } catch (error) {
-      if (error.name !== "AbortError") replace(cards, faults(error));
+      if (error.name !== "AbortError") replace(cards, problemBox(error));
     }
   };
-  poll(look, LOOK_MS, signal);
+  poll(update, POLL_MS, signal);
 }
 
 function shown(system) {
@@ -42,9 +42,9 @@ function ready({ objection, base }) {
       { class: "card ready" },
       h("span", { class: "dot on" }),
       h("b", {}, "Ready."),
-      " The base is loaded, the device works, disk and database take writes.",
+      " The base model is loaded, the device works, and the disk and the database can be written.",
     );
-  return faults({
+  return problemBox({
     message: base ? `Not ready: ${objection.detail}.` : `Getting ready: ${objection.detail}.`,
     hint: objection.hint,
   });
@@ -53,8 +53,8 @@ function ready({ objection, base }) {
 function device({ device: found, base, started }) {
   const rows = [
     ["Device", found.kind === "cuda" ? found.name : `CPU, ${count(found.threads, "thread")}`],
-    ["Base", base ? base.name : "loading"],
-    base && ["Kept in", `${base.quantization}, computes in ${base.compute_dtype}`],
+    ["Base model", base ? base.name : "loading"],
+    base && ["Weights", `stored as ${base.quantization}, computed in ${base.compute_dtype}`],
     base && ["Context", count(base.context_length, "token")],
     base && ["Chat", base.chat ? "has a template" : "no template: plain text only"],
     ["Up for", duration(Date.now() / 1000 - started)],
@@ -66,7 +66,7 @@ function memory({ memory: found, disk, device: where }) {
   const used = found.total - found.free;
   const disks = disk.total - disk.free;
   return card(
-    where.kind === "cuda" ? "Memory of the GPU" : "Memory",
+    where.kind === "cuda" ? "GPU memory" : "Memory",
     h(
       "div",
       { class: "stack tightly" },
@@ -85,7 +85,7 @@ function memory({ memory: found, disk, device: where }) {
         h(
           "span",
           { class: "muted small" },
-          `data here ${bytes(disk.held)}${disk.quota ? ` of ${bytes(disk.quota)}` : ""}`,
+          `server data ${bytes(disk.held)}${disk.quota ? ` of ${bytes(disk.quota)}` : ""}`,
         ),
       ),
       meter(disks / disk.total, "Disk used"),
@@ -99,9 +99,9 @@ function queue({ queue: found, limits }) {
     ...(states.length
       ? states.map((state) => [`Jobs ${STATES[state]}`, whole(found.jobs[state])])
       : [["Jobs", "none yet"]]),
-    ["Prompts answered now", whole(found.answering_prompts)],
+    ["Prompts in progress", whole(found.answering_prompts)],
     ["Prompts waiting", `${whole(found.waiting_prompts)} of ${whole(limits.waiting_prompts)}`],
-    ["Readers of events", whole(found.event_readers)],
+    ["Open event streams", whole(found.event_readers)],
   ];
   return card("Queue", facts(rows));
 }
@@ -129,7 +129,7 @@ function usage(signal) {
   const show = () =>
     replace(
       place,
-      examples(location.origin, language, names).map(([title, code]) =>
+      apiExamples(location.origin, language, names).map(([title, code]) =>
         h("div", {}, h("h3", {}, title), snippet(code, title)),
       ),
     );
@@ -154,8 +154,8 @@ function usage(signal) {
   );
   const about =
     key() === null
-      ? "This server asks for no key. Where it does, it is read from STEERZO_API_KEY."
-      : "The key is read from STEERZO_API_KEY, so that it stands in no script.";
+      ? "This server requires no API key. For servers that do, the examples read it from the environment variable STEERZO_API_KEY."
+      : "The examples read the API key from the environment variable STEERZO_API_KEY, so that no script contains it.";
   const forget =
     key() !== null &&
     h(
@@ -166,7 +166,7 @@ function usage(signal) {
   return h(
     "section",
     { class: "card stack" },
-    h("div", { class: "row wide" }, h("h2", {}, "From programs"), tabs),
+    h("div", { class: "row wide" }, h("h2", {}, "Use it from programs"), tabs),
     h(
       "p",
       { class: "muted" },

@@ -1,13 +1,13 @@
-/** What somebody sees who is here for the first time: three steps, and which of them are done. */
+/** The jobs view as long as there is no job: three steps to the first one, and which of them are done. */
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
 import { count } from "../format.js";
-import { exampleButton } from "../parts/example.js";
+import { exampleDataButton } from "../parts/exampledata.js";
 import { uploader } from "../parts/uploader.js";
 
 /**
- * Shows the way to the first job; called again, it changes only what has changed.
+ * Shows the three steps. If called again, it redraws them only after the datasets have changed.
  * @param {HTMLElement} body
  * @param {AbortSignal} signal
  */
@@ -30,41 +30,41 @@ export async function firstSteps(body, signal) {
       ]
     : [
         uploader({ done: opened }),
-        h("div", { class: "row" }, h("span", { class: "muted" }, "Nothing at hand?"), exampleButton(opened)),
+        h("div", { class: "row" }, h("span", { class: "muted" }, "No data yet?"), exampleDataButton(opened)),
       ];
   const second = newest
     ? [
-        h("p", {}, "Everything has a default. You see memory and time before anything runs."),
+        h("p", {}, "Everything has a default. You see how much memory and time the job needs before it starts."),
         h("a", { class: "button main", href: `#/start?dataset=${newest.id}` }, "Start a job"),
       ]
     : [
         h(
           "p",
           { class: "muted" },
-          "Choose what to learn from; everything else has a default. You see memory and time before anything runs.",
+          "Choose a dataset; everything else has a default. You see how much memory and time the job needs before it starts.",
         ),
       ];
   const third = [
     h(
       "p",
       { class: "muted" },
-      "Ask the base and your adapter the same thing, side by side, also while it still learns.",
+      "Send the same prompt to the base model and to your adapter, also while it is still training.",
     ),
-    h("a", { class: "button quiet", href: "#/playground" }, "Ask the base now"),
+    h("a", { class: "button quiet", href: "#/playground" }, "Try the base model now"),
   ];
   replace(
     body,
     h(
       "ol",
       { class: "welcome" },
-      step(1, "Bring rows", Boolean(newest), first),
+      step(1, "Upload data", Boolean(newest), first),
       step(2, "Start a job", false, second),
       step(3, "Try the result", false, third),
     ),
     h(
       "p",
       { class: "muted small" },
-      "Nothing leaves this machine. Learning takes forward passes only: no gradients, and the memory of inference.",
+      "Nothing leaves this machine. Training uses forward passes only, without back-propagation, so it needs about as much memory as inference.",
     ),
   );
 }
@@ -78,7 +78,7 @@ function step(number, title, isDone, content) {
       {},
       h("span", { class: "number", "aria-hidden": "true" }, isDone ? "✓" : number),
       title,
-      isDone && h("span", { class: "unseen" }, " (done)"),
+      isDone && h("span", { class: "visually-hidden" }, " (done)"),
     ),
     content,
   );

@@ -1,0 +1,88 @@
+"""Texts with the name of their class: the label's option word is learned, among those of all labels.
+
+    {"text": "A film to remember.", "label": "positive"}
+
+A `Task` says how they are put to the model: a prompt template, and an option word for each label.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from steerzo_edge.data.counting import token_facts
+from steerzo_edge.data.examples import Dataset, Example, Labelled
+from steerzo_edge.data.fields import Fields
+from steerzo_edge.data.kinds.kind import Asked, Asking, RowKind
+from steerzo_edge.data.task import Task
+from steerzo_edge.data.tokenization import Choice, Choices
+from steerzo_edge.data.tokens import answer_tokens, prompt_tokens
+from steerzo_edge.errors import DatasetError, Fault
+
+_MAYBE_PLAIN = "Give every row a label, or name the format if the texts themselves are to be learned: format=plain."
+
+
+def _read(row: Fields) -> Labelled:
+    return Labelled(row.text("text"), row.label())
+
+
+def _tokenize(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int, labels: Sequence[str]
+) -> Choices:
+    assert dataset.task is not None
+    answers = dataset.task.answers(labels)
+    options = tuple(answer_tokens(tokenizer, answer) for answer in answers.values())
+    room = max_tokens - max(len(option) for option in options)
+    if room < 1:
+        raise DatasetError(
+            f"an option of {max_tokens - room} tokens leaves no room for a prompt in {max_tokens} tokens",
+            hint="Use shorter option words or raise batch.max_tokens.",
+        )
+    order = {label: index for index, label in enumerate(answers)}
+    rows, truncated = [], 0
+    for line, example in zip(dataset.lines, dataset.examples, strict=True):
+        assert isinstance(example, Labelled)
+        if example.label not in order:
+            raise DatasetError(
+                f"label {example.label!r} does not occur in the training rows",
+                faults=[Fault(f"line {line}", "label", repr(example.label), f"one of {', '.join(order)}")],
+            )
+        prompt = prompt_tokens(tokenizer, dataset.task.prompt(example.text))
+        truncated += len(prompt) > room
+        rows.append(Choice(prompt[-room:], order[example.label]))
+    return Choices(tuple(rows), options, tuple(answers), truncated, dataset.metric or "accuracy")
+
+
+def _count(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> dict[str, Any]:
+    """The labels and their rows; tokens only where there are two labels or more to choose between."""
+    balance = Counter(example.label for example in dataset.examples if isinstance(example, Labelled))
+    facts: dict[str, Any] = {"labels": list(dataset.labels), "balance": dict(balance)}
+    if len(balance) < 2 and (dataset.task is None or dataset.task.options is None):
+        return facts
+    return facts | token_facts(_tokenize(dataset, tokenizer, max_tokens, dataset.labels), max_tokens)
+
+
+def _asked(example: Example, task: Task | None, options: Mapping[str, str]) -> Asked:
+    assert isinstance(example, Labelled)
+    assert task is not None
+    return Asked(task.prompt(example.text), tuple(options.values()), options[example.label])
+
+
+def _with_prompt(example: Example, prompt: str, task: Task | None) -> Labelled:
+    """The text is all of the prompt but the template's last blanks, which `Task.bare` leaves in the template."""
+    assert isinstance(example, Labelled)
+    assert task is not None
+    return Labelled(prompt.removesuffix(task.tail), example.label)
+
+
+KIND = RowKind(
+    name="classification",
+    fields=("text", "label"),
+    read=_read,
+    tokenize=_tokenize,
+    count=_count,
+    asking=Asking(_asked, _with_prompt),
+    takes_task=True,
+    hints={"label": _MAYBE_PLAIN},
+)

@@ -1,0 +1,78 @@
+"""A forward of the model over new tokens of texts whose earlier keys and values are cached."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from steerzo_edge.decoding.attention import attention_to
+from steerzo_edge.decoding.cache import Chunk, RowCache, blocks_of
+from steerzo_edge.decoding.cache_pool import CachePool
+from steerzo_edge.model.base import Base
+
+
+class CachedForward:
+    """Puts new tokens through the model and adds their keys and values to the caches.
+
+    Args:
+        base: The frozen model; only the thread that owns it may call this.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+
+    def rows(self, ids: Tensor, positions: Tensor, pool: CachePool) -> Tensor:
+        """Puts one new token of each of n rows through the model.
+
+        Args:
+            ids: (n, 1) int64 token ids.
+            positions: (n, 1) int64, how many tokens each row has before it.
+            pool: Where the rows' keys and values are; `CachePool.begin` was called for these rows.
+
+        Returns:
+            (n, V) logits.
+        """
+        return self._run(ids, positions, pool)
+
+    def chunks(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Puts a chunk of each of n prompts through the model, concatenated into one row of S tokens.
+
+        Args:
+            chunks: Whose caches grow by their tokens.
+
+        Returns:
+            (n, V) logits after the last token of each.
+        """
+        ids = [token for chunk in chunks for token in chunk.tokens]
+        places = [place for chunk in chunks for place in _places(chunk)]
+        inputs, positions = torch.tensor([ids, places], device=self._base.device).unsqueeze(1)
+        scores = self._run(inputs, positions, chunks)
+        for chunk in chunks:
+            chunk.cache.length += len(chunk.tokens)
+        return scores
+
+    @cached_property
+    def token_bytes(self) -> int:
+        """Bytes of the keys and values of one token, measured by one forward of a single token."""
+        cache = RowCache()
+        with torch.inference_mode():
+            self.chunks([Chunk(cache, (0,))])
+        return cache.bytes // blocks_of(1)
+
+    def _run(self, ids: Tensor, positions: Tensor, past: Sequence[Chunk] | CachePool) -> Tensor:
+        """(n, 1) new tokens of rows, or (1, S) of n chunks, to (n, V) logits after the last token of each."""
+        model = self._base.model
+        last = 1 if isinstance(past, CachePool) or len(past) == 1 else _ends(past, ids.device)
+        with attention_to(past, model.config):
+            logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=last).logits
+        return logits[:, -1] if isinstance(last, int) else logits[0]  # type: ignore[no-any-return]
+
+
+def _places(chunk: Chunk) -> range:
+    return range(chunk.cache.length, chunk.cache.length + len(chunk.tokens))
+
+
+def _ends(chunks: Sequence[Chunk], device: torch.device) -> Tensor:
+    """(n,) places of the last tokens of concatenated chunks."""
+    return torch.tensor([len(chunk.tokens) for chunk in chunks], device=device).cumsum(0) - 1

@@ -1,0 +1,30 @@
+"""Directories on this machine that hold a checkpoint, as `save_pretrained` writes it."""
+
+from pathlib import Path
+from typing import Final
+
+from steerzo_edge.model.sources.checkpoint import Checkpoint, Refusal
+from steerzo_edge.model.sources.source import Source, SourceKind
+
+
+def _is_directory(name: str) -> bool:
+    """Whether a name is a path, or a directory that exists; `transformers` too looks for a directory first."""
+    if Path(name).is_absolute() or name.startswith("."):
+        return True
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # a name too long for a path
+        return False
+
+
+def _refusal(error: BaseException, checkpoint: Checkpoint) -> Refusal | None:
+    if Path(checkpoint.place).is_dir():
+        return None
+    return Refusal("cannot be loaded: there is no such directory", "Check the path.")
+
+
+def _opened(name: str, revision: str | None) -> Source:
+    return Checkpoint(name, name, revision, refusal=_refusal)
+
+
+SOURCE: Final = SourceKind(matches=_is_directory, opened=_opened)
