@@ -20,7 +20,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def summary(rows: list[dict[str, Any]]) -> str:
     """Sums up the errors in sentences, for each grid."""
     sentences = []
-    for name, words in (("fitted", "Of the grid"), ("others", "Of the shapes that nothing was fitted to")):
+    for name, words in (("fitted", "Of the grid"), ("others", "Of shapes that nothing was fitted to")):
         errors = [abs(row["error"]) for row in rows if row["grid"] == name]
         if errors:
             within = sum(error <= 0.15 for error in errors)

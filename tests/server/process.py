@@ -48,6 +48,7 @@ class ServerProcess:
             wait: Return when it is ready.
             is_forked: From a process that has imported everything, which saves four seconds; else from nothing.
         """
+        self.log.touch()  # a test may read it before the process writes
         if is_forked:
             self._process = _Forked(self.environment, self.log)
         else:

@@ -180,7 +180,7 @@ def test_an_export_never_changes_the_default_float_type(
     """In the server's own process: what the other one does there is its own."""
     monkeypatch.setattr(exports, "export_apart", pretended)
     box = Box(tmp_path / "data", bundled, Clock())
-    exported(server_of(box), uploaded(box, "mine"), "gguf-lora").close()
+    exported(server_of(box), uploaded(box, "mine"), "merged").close()
     assert set(defaults) <= {torch.float32}
 
 
