@@ -120,7 +120,7 @@ def failing_fsync(seed: int, share: float, after_s: float = 2.0) -> Sabotage:
     Args:
         seed: Of which calls fail.
         share: Of all calls.
-        after_s: No call fails in the first so many seconds, while the server starts.
+        after_s: No call fails in these first seconds, while the server starts.
     """
 
     def sabotage() -> None:

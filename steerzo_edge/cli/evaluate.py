@@ -86,7 +86,7 @@ def evaluate_command(
 
 
 def thinned(rows: Dataset, examples: int, seed: int) -> Dataset:
-    """Picks at most so many rows at random, in their original order.
+    """Picks at most `examples` rows at random, in their original order.
 
     Args:
         rows: All rows.

@@ -33,13 +33,12 @@ from steerzo_edge.zo.oracle import Oracle, Round, converse
 from steerzo_edge.zo.strategy import Probe, Strategy
 
 RADII = tuple(10 ** (power / 2) for power in range(-7, 0))  # 0.0003 to 0.3
-PAIRS = 4
-AGREEMENT = 0.1
-FOLLOWED = 4
-RUNGS = tuple(
-    2.0 ** (power / 2) for power in range(9)
-)  # distances, in radii; beyond them the estimate is unreliable
-REACH = 1.25
+PAIRS = 4  # directions whose slopes are measured
+AGREEMENT = 0.1  # slopes agree if they differ by less than this share
+FOLLOWED = 4  # estimates that are followed
+# Distances along an estimate, in radii; beyond them the estimate is unreliable.
+RUNGS = tuple(2.0 ** (power / 2) for power in range(9))
+REACH = 1.25  # how far the run's random walk goes, in units of the best single step
 
 
 @dataclass(frozen=True, slots=True)
