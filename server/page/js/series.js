@@ -13,6 +13,13 @@ export const AXES = {
   step: { key: "step", name: "steps", format: (value) => short(value) },
 };
 
+/** The axes as choices for the user. */
+export const AXIS_CHOICES = [
+  ["forwards", "Forward passes"],
+  ["elapsed", "Time"],
+  ["step", "Steps"],
+];
+
 /** Steps and evaluations of one job, as columns. */
 export class Series {
   constructor() {
@@ -24,6 +31,7 @@ export class Series {
     this.columns = Object.fromEntries(FIELDS.map((name) => [name, []]));
     this.evals = new Map();
     this.last = null;
+    this.lastIsTemporary = false;
     this.stride = 1;
   }
 

@@ -150,8 +150,8 @@ function makeRow(first, choose, again) {
     setText(steps, stepsOf(job.step, job.steps));
     setText(why, reason(job));
     why.hidden = !why.textContent;
-    const pace_ = speed(job);
-    setText(pace, pace_ === null ? "–" : `${plain(pace_, 1)} steps/s`);
+    const rate = speed(job);
+    setText(pace, rate === null ? "–" : `${plain(rate, 1)} steps/s`);
     setText(left, FINAL.has(job.state) || job.state === "paused" ? "–" : duration(job.seconds_left));
     setText(loss, plain(job.loss));
     const found = score(job.metrics);
