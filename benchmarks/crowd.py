@@ -45,7 +45,7 @@ class Crowd:
         self.seconds: list[float] = []
 
     async def run(self, readers: int, submitters: int) -> None:
-        """Until the end."""
+        """Runs all readers and submitters until the end."""
         limits = httpx.Limits(max_connections=submitters, max_keepalive_connections=submitters)
         async with httpx.AsyncClient(base_url=self._url, timeout=60, limits=limits) as client:
             tasks = [self._read() for _ in range(readers)]
@@ -53,7 +53,7 @@ class Crowd:
             await asyncio.gather(*tasks)
 
     async def _read(self) -> None:
-        """Follows the job from where it is; what comes is counted, not parsed."""
+        """Follows the job from its present step, and counts events without parsing them."""
         place = urlsplit(self._url)
         count = 0
         try:
@@ -76,7 +76,7 @@ class Crowd:
         self.events.append(count)
 
     async def _submit(self, client: httpx.AsyncClient, phase: float) -> None:
-        """Posts a job, looks at it, cancels it, forgets it, and thinks."""
+        """Posts a job, reads it, cancels it, deletes it, and pauses, again and again."""
         await asyncio.sleep(phase * PAUSE_S)
         body = {"dataset": self._dataset, "profile": PROFILE, "task": TASK, "priority": -100}
         while time.monotonic() < self._end:

@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="cases whose title has this in it")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--rewrite", type=Path, help="a document whose table is put in anew")
+    parser.add_argument("--rewrite", type=Path, help="a document whose table is replaced")
     parser.add_argument("--measured", type=Path, nargs="+", help="take the peaks from these files of --json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -17,7 +17,7 @@ SUBSETS: dict[str, dict[str, Any]] = {
     "lora": {"kind": "lora", "rank": 8},
     "lora, A too": {"kind": "lora", "rank": 16, "freeze_a": False},
     "top 2 layers": {"kind": "lora", "rank": 8, "last_layers": 2},
-    "core": {"kind": "lora-xs", "rank": 16},
+    "lora-xs": {"kind": "lora-xs", "rank": 16},
     "last layer whole": {"kind": "last-n-layers", "layers": 1},
     "blocks of 2": {"kind": "lora", "rank": 8, "block_layers": 2},
 }
@@ -80,7 +80,7 @@ CASES = (
     Case(family="opt", words=200, examples=16, stacked=1),
     Case(subset="lora, A too", rule="adam"),
     Case(subset="top 2 layers", words=150, examples=16),
-    Case(subset="core", family="qwen2"),
+    Case(subset="lora-xs", family="qwen2"),
     Case(subset="last layer whole", quantization="none"),
     Case(subset="last layer whole", family="opt", stacked=1),
     Case(subset="blocks of 2", family="qwen2", words=120),

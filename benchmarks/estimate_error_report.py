@@ -19,22 +19,22 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """Sums up the errors in sentences, for each grid."""
-    said = []
+    sentences = []
     for name, words in (("fitted", "Of the grid"), ("others", "Of shapes that nothing was fitted to")):
         errors = [abs(row["error"]) for row in rows if row["grid"] == name]
         if errors:
             within = sum(error <= 0.15 for error in errors)
             middle, worst = f"{median(errors):.1%}", f"{max(errors):.1%}"
-            said.append(
+            sentences.append(
                 f"{words}, {within} of {len(errors)} are within 15 %; median error {middle}, largest {worst}."
             )
     spread = [max(row["peaks"]) / min(row["peaks"]) - 1 for row in rows if len(row["peaks"]) > 1]
     if spread:
-        said.append(
+        sentences.append(
             f"{len(spread)} were measured more than once: the largest peak is above the smallest by a median of "
             f"{median(spread):.1%}, at most {max(spread):.1%}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

@@ -35,10 +35,10 @@ def exact(bed: Bed, rate: float, steps: int, seed: int) -> dict[str, Any]:
         if step == steps:
             break
         batch = parts.batches(step)
-        entering = None if parts.prefix is None else parts.prefix.of(batch.packed)
+        hidden_states = None if parts.prefix is None else parts.prefix.of(batch.packed)
         copies = flat.to(parts.subset.compute_dtype).unsqueeze(0)
         with bed.base.bank.route(parts.subset.patches(copies)):
-            loss = losses(bed.base, batch, 1, entering).sum()
+            loss = losses(bed.base, batch, 1, hidden_states).sum()
             rule.zero_grad()
             torch.autograd.backward(loss)
         rule.step()
@@ -50,5 +50,5 @@ def exact(bed: Bed, rate: float, steps: int, seed: int) -> dict[str, Any]:
         "test": {"loss": tested.loss, "accuracy": tested.accuracy},
         "forwards": steps,
         "found": {},
-        "said": [],
+        "messages": [],
     }

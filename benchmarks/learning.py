@@ -194,15 +194,15 @@ def learn(bed: Bed, settings: Mapping[str, Any], steps: int, seed: int) -> dict[
     """Trains to the end of the budget.
 
     Returns:
-        JSON-ready: "curve", rows of (step, forwards, loss, accuracy) on validation rows; "loss",
-        "accuracy" at its end; "test", the same on the test rows; "forwards"; "found" and "said" where something was
-        left to "auto". The loss of a run that diverged is None.
+        JSON-ready: "curve", rows of (step, forwards, loss, accuracy) on validation rows; "loss", "accuracy" at its
+        end; "test", the same on the test rows; "forwards"; "found", the values of settings left to "auto";
+        "messages" of the run's own decisions. The loss of a run that diverged is None.
     """
     parts = bed.parts(settings, steps, seed)
     curve: list[tuple[int, int, float, float | None]] = []
     kept: dict[int, torch.Tensor] = {}
     found: dict[str, Any] = {}
-    said: list[str] = []
+    messages: list[str] = []
     forwards = 0
 
     def rewind(step: int) -> None:
@@ -219,11 +219,11 @@ def learn(bed: Bed, settings: Mapping[str, Any], steps: int, seed: int) -> dict[
                 case TuneRecord():
                     forwards = record.forwards
                     found = {"epsilon": record.epsilon, "learning_rate": record.learning_rate}
-                    said.append(record.message)
+                    messages.append(record.message)
                 case WatchRecord():
-                    said.append(record.message)
+                    messages.append(record.message)
     except DivergedError as error:
-        return {"curve": curve, "loss": None, "accuracy": None, "forwards": forwards, "said": [str(error)]}
+        return {"curve": curve, "loss": None, "accuracy": None, "forwards": forwards, "messages": [str(error)]}
     last = curve[-1]
     tested = bed.tested(parts)
     return {
@@ -233,5 +233,5 @@ def learn(bed: Bed, settings: Mapping[str, Any], steps: int, seed: int) -> dict[
         "test": {"loss": tested.loss, "accuracy": tested.accuracy},
         "forwards": forwards,
         "found": found,
-        "said": said,
+        "messages": messages,
     }

@@ -44,9 +44,9 @@ class Life:
     Args:
         data_dir: The server's.
         port: Where it listens.
-        log: Where it writes what it says.
+        log: The file of its log.
         settings: Of the server, by name.
-        sabotage: Called first in the new process; it makes something go wrong there later.
+        sabotage: Called first in the new process; it makes a later call fail there.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ def failing_fsync(seed: int, share: float, after_s: float = 2.0) -> Sabotage:
     Args:
         seed: Of which calls fail.
         share: Of all calls.
-        after_s: No call fails in the first so many seconds, while the server starts.
+        after_s: No call fails in these first seconds, while the server starts.
     """
 
     def sabotage() -> None:

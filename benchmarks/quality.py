@@ -6,7 +6,7 @@
 For each dataset and method the learning rate is found on one grid (powers of 2), by walking from a first guess to
 a rate whose neighbours are both worse in validation loss at the end of the budget (seed 0); then the other seeds
 run at that rate. All methods have the same budget, batches, subset, radius and schedule. `auto` runs set neither
-radius nor rate and pay for finding them out of the same budget. Every run is a line in
+radius nor rate; the forwards of the search for them count towards the same budget. Every run is a line in
 docs/results/quality/DATASET.jsonl and is never done twice.
 """
 
@@ -50,7 +50,7 @@ AUTO = (DEFAULT, "all-losses(8) normalized", "all-losses(8)")
 SEEDS = (0, 1, 2)
 EXACT_RATES = (1e-3, 3e-3, 1e-2)
 EPSILON = 0.03
-EXACT_SHARE = 16  # one step of exact gradients for so many forwards
+EXACT_SHARE = 16  # a run with exact gradients makes one step for each 16 forwards of the budget
 RESULTS = Path("docs/results")
 
 
@@ -129,8 +129,8 @@ class _Log:
             self._done[key] = {**asked, **work()}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self._done[key]) + "\n")
-            said = {name: self._done[key].get(name) for name in ("loss", "accuracy", "found")}
-            sys.stderr.write(f"{asked} {said}\n")
+            outcome = {name: self._done[key].get(name) for name in ("loss", "accuracy", "found")}
+            sys.stderr.write(f"{asked} {outcome}\n")
         return self._done[key]
 
 

@@ -1,4 +1,4 @@
-"""Curves of the validation loss of `benchmarks.quality`: where several agree, how each ends, what it costs."""
+"""Curves of the validation loss of `benchmarks.quality`: the points that runs share, final losses, costs."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ EXACT = "exact"
 
 
 def common_points(runs: Sequence[Run]) -> list[tuple[int, list[float]]]:
-    """Steps and their losses, run by run, as far as all runs have them: one that diverged ends early."""
+    """The steps that all runs have, each with the loss of every run; a run that diverged ends early."""
     curves = [{point[0]: point[2] for point in run["curve"] if point[2] is not None} for run in runs]
     return [
         (step, [curve[step] for curve in curves]) for step in curves[0] if all(step in curve for curve in curves)

@@ -37,7 +37,7 @@ class Reference:
 
     Args:
         model: A base of its own; peft changes it in place.
-        last_layers: LoRA on the topmost so many layers; None for all.
+        last_layers: Number of topmost layers that get LoRA; None for all.
         rank: R.
     """
 

@@ -33,13 +33,13 @@ SUBSETS: dict[str, dict[str, Any]] = {
     "lora r1": {**TOP, "rank": 1, "alpha": 2},
     "lora r4": {**TOP, "rank": 4, "alpha": 8},
     "lora r16": {**TOP, "rank": 16, "alpha": 32},
-    "core r8": {"kind": "lora-xs", "rank": 8, "last_layers": 2},
-    "core r16": {"kind": "lora-xs", "rank": 16, "last_layers": 2},
+    "lora-xs r8": {"kind": "lora-xs", "rank": 8, "last_layers": 2},
+    "lora-xs r16": {"kind": "lora-xs", "rank": 16, "last_layers": 2},
     "lora r8, v and o": {**TOP, "targets": ["v_proj", "o_proj"]},
     "lora r8, top 4 layers": {"kind": "lora", "last_layers": 4},
     "lora r8, all layers": {"kind": "lora"},
     "lora r8, all layers, blocks of 2": {"kind": "lora", "block_layers": 2},
-    "core r16, all layers": {"kind": "lora-xs", "rank": 16},
+    "lora-xs r16, all layers": {"kind": "lora-xs", "rank": 16},
     "the last layer's weights": {"kind": "last-n-layers", "layers": 1},
 }
 

@@ -3,7 +3,7 @@
     python -m benchmarks.tasks [--tasks sst2,rte] [--steps 200] [--base HUB_ID]
 
 Writes docs/results/tasks.json; a task that is in there is not run again. On the small bundled base the figures show
-that the way from file to metric works, not how good the method is. All three settings have prompts of the same
+that the path from file to metric works, not how good the method is. All three settings have prompts of the same
 greatest length: demonstrations are left out until a row fits, and `shots` says how many it has on average.
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--examples", type=int, default=100, help="rows that are judged")
+    parser.add_argument("--examples", type=int, default=100, help="rows that are evaluated")
     parser.add_argument("--base", default="bundled")
     parser.add_argument("--last-layers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0)
@@ -109,9 +109,9 @@ def _profile(name: str, options: argparse.Namespace) -> Profile:
 def _in_context(base: Base, train: Dataset, dev: Dataset, profile: Profile) -> dict[str, float]:
     room = min(profile.batch.max_tokens, base.context_length)
     found = measured(base, in_context(base, dev, train, SHOTS, seed=0, room=room), room)
-    told: dict[str, float] = {name: found[name] for name in ("shots", "truncated", "loss")}
-    told.update(found["metrics"])
-    return told
+    figures: dict[str, float] = {name: found[name] for name in ("shots", "truncated", "loss")}
+    figures.update(found["metrics"])
+    return figures
 
 
 def _show(tasks: dict[str, Any]) -> None:

@@ -29,18 +29,18 @@ PROFILE: dict[str, Any] = {
 }
 
 
-class Asking:
+class TimedPrompt:
     """A prompt whose pieces are timed.
 
     Args:
-        request: What is asked.
+        request: The prompt.
 
     Attributes:
         times: When each piece of the answer came, in seconds of `time.perf_counter`.
     """
 
     def __init__(self, request: Request) -> None:
-        self.asked_at = time.perf_counter()
+        self.sent_at = time.perf_counter()
         self.times: list[float] = []
         self.has_left = False
         self._request = request
@@ -65,19 +65,19 @@ class Switched:
         self.on = False
         self._directory = directory
         self._run: Run | None = None
-        self._quanta: Iterator[Any] = iter(())
+        self._steps: Iterator[Any] = iter(())
 
     def start(self, base: Base) -> None:
         """See `Training`."""
         self._run = Run(self._directory, base, resolve(PROFILE), workload("intents", 200))
-        self._quanta = self._run.records()
+        self._steps = self._run.records()
 
     def next_job(self) -> Iterator[None] | None:
         """See `Training`; a step is a job."""
         return self._one() if self.on else None
 
     def _one(self) -> Iterator[None]:
-        next(self._quanta)
+        next(self._steps)
         yield
 
 
@@ -109,19 +109,19 @@ class Stage:
             time.sleep(0.002)
 
     def wave(self, requests: Sequence[Request]) -> dict[str, float]:
-        """Has prompts answered that are sent at the same moment.
+        """Sends prompts at the same moment and waits for their answers.
 
         Returns:
             Seconds to the first text (median and longest), gaps between an answer's pieces (p50, p95, p99), tokens
             a second of all together, and the share of the time that training had.
         """
         spent, began = self._device.seconds["training"], time.perf_counter()
-        askers = [Asking(request) for request in requests]
-        futures: list[Future[Generation]] = [self._device.ask(asker) for asker in askers]
+        prompts = [TimedPrompt(request) for request in requests]
+        futures: list[Future[Generation]] = [self._device.ask(prompt) for prompt in prompts]
         tokens = sum(future.result().completion_tokens for future in futures)
         took = time.perf_counter() - began
-        firsts = [asker.times[0] - asker.asked_at for asker in askers]
-        gaps = [later - earlier for asker in askers for earlier, later in pairwise(asker.times)]
+        firsts = [prompt.times[0] - prompt.sent_at for prompt in prompts]
+        gaps = [later - earlier for prompt in prompts for earlier, later in pairwise(prompt.times)]
         cuts = quantiles(gaps, n=100)
         return {
             "first_token_s": median(firsts),

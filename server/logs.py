@@ -1,6 +1,6 @@
 """Log lines in text or JSON, with the job and the request they are about, and without any data of users.
 
-Of an unexpected error the log has files, lines and functions, but not the message, because a message may quote a
+For an unexpected error the log shows files, lines and functions, but not the message, because a message may quote a
 row or a prompt. Errors of the operating system and the database quote no data, so their messages are logged. Users
 see all messages, in the answer or in the job; the setting `log_messages` logs them too.
 """

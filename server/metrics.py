@@ -64,7 +64,11 @@ class Metrics:
         self.registry.register(_Gauges(tuple(gauges)))
 
     def recorded(self, job: str, record: Record) -> None:
-        """Counts a step of a job; the first one after a restart without its forwards, for these are cumulative."""
+        """Counts a step of a job.
+
+        A record holds the sums of forwards and tokens since the job's first step. For the first record after a
+        restart the sums before it are not known, so its forwards and tokens are not counted.
+        """
         if not isinstance(record, StepRecord):
             return
         spent = (record.forwards, record.tokens)

@@ -36,7 +36,7 @@ def disk_errors_as_storage_errors() -> Iterator[None]:
     """Raises errors of disk and database as StorageError.
 
     Raises:
-        StorageError: If the disk is full or fails, under a file or under the database.
+        StorageError: If the disk is full or fails, for a file or for the database.
     """
     try:
         yield

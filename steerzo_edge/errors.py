@@ -10,7 +10,7 @@ SteerzoError
 │   └── BaseModelError           a base that cannot be loaded
 ├── NotFoundError              no object has this name or id
 ├── ConflictError              the request does not fit the present state
-├── BusyError                  the queue is full: come back later
+├── BusyError                  the queue is full: try again later
 ├── CapacityError              memory does not suffice
 ├── StorageError               the disk is full, or fails
 ├── JournalError               a journal that cannot be read or does not match

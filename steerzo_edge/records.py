@@ -122,7 +122,7 @@ class WatchRecord:
         verdict: "diverged", "plateau" or "never-left-the-start".
         message: What was seen and what is done about it.
         factor: The learning rate is multiplied by it from here on.
-        back_to: Parameters are rewound to where they were after so many steps; None leaves them.
+        back_to: Parameters are rewound to their state after this many steps; None leaves them.
         stop: Whether the run ends here.
     """
 

@@ -46,7 +46,8 @@ from steerzo_edge.zo.journal import Header, Journal
 log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
 FROZEN = "frozen.safetensors"
-# What a journal and a run that resumes it must share. Versions are recorded only: the noise is what must be equal.
+# Fields of the header that must be equal for a run to resume a journal. Versions of libraries are recorded but not
+# compared: the fingerprint of the noise shows whether they draw the same numbers.
 MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
 
 
@@ -79,7 +80,7 @@ class Run:
         base: The frozen model.
         profile: The settings.
         train: Rows to learn from; some are set aside where `validation` is None.
-        validation: Rows to be judged by.
+        validation: Rows to evaluate on.
         seed: Of everything random.
         snapshot_every: Steps between snapshots.
         data: `train` and `validation` as `tokenized` made them for this base, profile and seed; made here if None.
@@ -208,13 +209,13 @@ class Run:
             self._parts.prefix.close()
 
     def _built(self) -> Parts:
-        """Parts that stand at the start of the run."""
+        """Freshly built parts, in the state of the start of the run."""
         frozen = load_frozen(self.directory / FROZEN, self._origin)
         self._frozen_is_kept = frozen is not None
         return assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
 
     def _keep_frozen(self) -> None:
-        """Called after the journal was checked, so that another run's file is never replaced."""
+        """Saves the frozen part; called after the journal was checked, so another run's file is never replaced."""
         frozen = self._parts.subset.frozen
         if frozen.numel() and not self._frozen_is_kept:
             save_frozen(self.directory / FROZEN, frozen, self._origin)
@@ -237,13 +238,13 @@ class Run:
     def _catch_up(
         self, parts: Parts, step: int, entries: Sequence[Entry], verdicts: Sequence[WatchRecord] | None = None
     ) -> None:
-        """Brings freshly built parts to where they stood after `step` steps."""
+        """Brings freshly built parts to their state after `step` steps."""
         names = ("snapshot.safetensors", "best.safetensors")
         versions = (partial(_load, self.directory / name, at_most=step) for name in names)
         caught_up(parts, entries, step, versions, verdicts)
 
     def _rewind(self, step: int) -> None:
-        """Takes the live parameters and rule back to where they stood after `step` steps."""
+        """Takes the live parameters and rule back to their state after `step` steps."""
         live = self._parts
         frozen = live.subset.frozen if live.subset.frozen.numel() else None
         then = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)

@@ -1,4 +1,4 @@
-"""PEFT directories written by hand: what somebody else's training would leave."""
+"""PEFT directories written by hand, as other training programs write them."""
 
 import io
 import json

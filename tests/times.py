@@ -117,7 +117,7 @@ def minutes(seconds: float) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Counts in the process that hears of every test: not in xdist's workers."""
+    """Counts in the process that receives every test's report: not in xdist's workers."""
     path = config.getoption("--times")
     if path is not None and not hasattr(config, "workerinput"):
         workers = len(config.getoption("tx", default=None) or ["one"])

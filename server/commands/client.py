@@ -21,7 +21,7 @@ class Client:
         key: The API key, if the server requires one.
     """
 
-    AWAY: ClassVar = (httpx.TransportError,)
+    UNREACHABLE: ClassVar = (httpx.TransportError,)
 
     def __init__(self, url: str, key: str | None = None) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}

@@ -26,8 +26,8 @@ Url = Annotated[
     str, typer.Option(envvar="STEERZO_URL", help="The server's URL; its key is taken from STEERZO_API_KEY.")
 ]
 LOCAL = "http://127.0.0.1:8000"
-# The server may be restarted while a job is watched: the command reconnects for so long.
-AWAY_S = 120.0
+# The server may be restarted while a job is watched: the command tries to reconnect for this many seconds.
+RECONNECT_S = 120.0
 
 
 @jobs_app.command("list")
@@ -125,9 +125,9 @@ def _followed(client: "Client", name: str) -> Iterator[tuple[str, dict[str, Any]
                 yield kind, data
             if client.get(_path(name))["state"] in ("succeeded", "failed", "cancelled"):
                 return
-        except client.AWAY:
+        except client.UNREACHABLE:
             away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > AWAY_S:
+            if time.monotonic() - away_since > RECONNECT_S:
                 raise
         time.sleep(0.5)
 

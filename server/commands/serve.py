@@ -127,7 +127,7 @@ def _listener(settings: Settings) -> socket.socket:
     # With the protocol given, asyncio disables Nagle's algorithm; otherwise answers would wait 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Every connection inherits this: the system closes one whose client takes no data for so long.
+    # Every accepted connection inherits this option: the system closes a connection whose client takes no data.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, settings.client_timeout_s * 1000)
     try:

@@ -1,4 +1,4 @@
-"""Work that does not use the model, done on a background thread while the device's thread goes on."""
+"""Work that does not use the model, done on a background thread while the device's thread continues."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
-# How long one time slice of waiting lasts, before the device's thread looks for other work.
+# Longest time slice of waiting: after it, the device's thread looks for other work.
 LOOK_S = 0.005
 
 

@@ -1,4 +1,4 @@
-"""Short functions of the base that other threads want called on the device's thread."""
+"""The queue of calls: short functions of the base that other threads submit for the device's thread to call."""
 
 import threading
 from collections import deque

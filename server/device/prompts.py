@@ -143,7 +143,7 @@ class Prompts:
             self._drop()
             self._admit(self._decoder)
             pieces = self._decoder.step() if self._active else ()
-        except Exception as error:  # it cannot be told which prompt caused it
+        except Exception as error:  # any of the active prompts may have caused it, so all of them fail
             self._fail_active(known_error_of(error) or error)
             return
         for piece in pieces:

@@ -169,7 +169,7 @@ class Device:
         try:
             base = self._load()
             self._training.start(base)
-        except Exception as error:  # the thread's edge: the server is told and shuts down
+        except Exception as error:  # `failed` makes the server shut down
             self._failed(error)
             return
         self._prompts.open(base)
@@ -181,7 +181,7 @@ class Device:
                 self._calls.run_all(base)
                 if not self._time_slice():
                     self._wait()
-        except Exception as error:  # no error of a prompt or a job gets here; without this thread nothing works
+        except Exception as error:  # not from a prompt or a job; the server cannot work without this thread
             log.critical("the device's thread has ended", exc_info=error)
             self._failed(error)
         finally:

@@ -79,12 +79,12 @@ class Turns:
         self._end()
         try:
             if waiting and (self._calls.any or not self.shares.is_training_due):
-                self._lend(base)
+                self._run_waiting(base)
         finally:
             self._begin()
 
-    def _lend(self, base: Base) -> None:
-        """Calls and prompts have the model until training is due again."""
+    def _run_waiting(self, base: Base) -> None:
+        """Runs calls and prompts until training is due again."""
         with base.preempted():
             self._calls.run_all(base)
             while self._prompts.any and not self._is_stopping():

@@ -53,7 +53,7 @@ class _Feed:
         full = len(self.recent) == KEPT
         return self.recent[0][0] if full else self.start
 
-    def tell(self) -> None:
+    def wake(self) -> None:
         """Wakes all readers."""
         news, self.news = self.news, asyncio.Event()
         news.set()
@@ -138,7 +138,7 @@ class EventFeeds:
                     over, events = await run_in_threadpool(self._look, job, feed.last)
                     if events:
                         feed.recent.extend((event.seq, encoded(event)) for event in events)
-                        feed.tell()
+                        feed.wake()
                         await asyncio.sleep(PAUSE_S + PAUSE_PER_READER_S * feed.readers)
                     elif over or self._notifier.closed:
                         return
@@ -149,7 +149,7 @@ class EventFeeds:
         finally:
             # Also if the database cannot be read: the streams end, and clients reconnect with Last-Event-ID.
             feed.ended = True
-            feed.tell()
+            feed.wake()
             if self._feeds.get(job) is feed:
                 del self._feeds[job]
 

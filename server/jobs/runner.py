@@ -1,6 +1,6 @@
 """Runs jobs, one at a time, on the device's thread. An error fails the job, never the thread.
 
-    next_job      writes what could not be written before, then returns the next job as an iterator of time slices
+    next_job      writes a state that could not be written before; returns the next job, an iterator of time slices
     time slice    one step: its records are stored, then a request to pause or cancel is honoured
 
 After a transient error (memory, disk) the job goes back into the queue and waits, longer each time.
@@ -214,7 +214,7 @@ class Runner:
             log.warning("job %s: no advice on back-propagation can be given", job.id, exc_info=True)
 
     def _opened(self, job: JobRow) -> Generator[None, None, Run]:
-        """Opens a job's run; its rows are tokenized in the background, for 100,000 of them take seconds."""
+        """Opens a job's run; its rows are tokenized in the background, because 100,000 of them take seconds."""
         assert self._base is not None
         profile, seed = resolve(job.spec["profile"]), job.spec["seed"]
         rows = in_background(lambda: self._rows(job, profile, seed))
@@ -260,18 +260,18 @@ class Runner:
         try:
             self._settle(job, error)
         except sqlite3.Error as write_error:
-            # The disk error that broke the step also keeps its state from being written: written later.
+            # The disk error that ended the step also prevents this write; `next_job` tries it again.
             log.error("job %s: its state cannot be written: %s", job.id, write_error)
             self._unwritten = (job, error)
 
     def _settle(self, job: JobRow, error: SteerzoError) -> None:
-        """Writes the new state of a job that broke off: failed, or queued for another attempt."""
+        """Writes the new state of a job that ended with an error: failed, or queued for another attempt."""
         try:
             job = self._job_table.get(job.id)
         except NotFoundError:
-            return  # deleted just before it began
+            return  # deleted just before it was started
         if job.state != "running":
-            # It could not be begun. Without a pause, a full disk would fill the log with attempts.
+            # It could not be started. Without a pause, a full disk would fill the log with attempts.
             self._pause_until = time.monotonic() + PAUSE_S
             return
         delay_s = self._retries.next_in_s(error, job.attempts)

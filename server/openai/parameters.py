@@ -18,7 +18,7 @@ from steerzo_edge.decoding.generate import Sampling
 SEEDS = 2**63
 # Most answers of one request; all of them enter the device's queue at once.
 MOST_ANSWERS = 32
-# With a bound, pydantic also rejects half a surrogate pair.
+# The length limit also makes pydantic reject half of a surrogate pair.
 ModelName = Annotated[str, Field(min_length=1, max_length=1000, description="An id that GET /v1/models lists.")]
 Text = Annotated[str, Field(max_length=1 << 24)]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]

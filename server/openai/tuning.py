@@ -30,8 +30,8 @@ from steerzo_edge.settings.sections import peak_rate
 
 CPU_PROFILE = "cpu-demo"
 JETSON_PROFILE = "jetson-orin-8gb"
-# A card sold as 8 GB reports a little less to the system.
-NEARLY = 0.94
+# A card sold as 8 GB reports a little less; it fits a profile for 8 GB if it reports at least this share of it.
+REPORTED_SHARE = 0.94
 
 
 class HyperparametersBody(Config):
@@ -91,7 +91,7 @@ class TuningBody(Config):
     task: Task | None = Field(None, description="This server's own: the prompt and options for labelled rows.")
 
     @property
-    def asked(self) -> Hyperparameters:
+    def requested(self) -> Hyperparameters:
         """The hyperparameters, from `method` or from the older place.
 
         Raises:
@@ -135,14 +135,14 @@ def job_body(server: Context, body: TuningBody, idempotency_key: str | None) -> 
         name=None if body.suffix is None else _name(body.suffix, idempotency_key),
         seed=body.seed or 0,
     )
-    changes = _changes(server, job, body.asked)
+    changes = _changes(server, job, body.requested)
     return job.model_copy(update={"overrides": {**body.overrides, **changes}})
 
 
 def extras(body: TuningBody) -> dict[str, Any]:
     """The fields of a request that only OpenAI's API has; stored with the job and returned."""
-    asked = body.asked.model_dump()
-    return {"suffix": body.suffix, "metadata": body.metadata, "hyperparameters": asked}
+    requested = body.requested.model_dump()
+    return {"suffix": body.suffix, "metadata": body.metadata, "hyperparameters": requested}
 
 
 def suitable_profile(memory_bytes: int | None, *, integrated: bool = False) -> str:
@@ -157,7 +157,7 @@ def suitable_profile(memory_bytes: int | None, *, integrated: bool = False) -> s
     if integrated:
         return JETSON_PROFILE
     sizes = {int(name[4:-2]): name for name in profile_names() if name.startswith("gpu-")}
-    fitting = [size for size in sizes if size * 2**30 * NEARLY <= memory_bytes]
+    fitting = [size for size in sizes if size * 2**30 * REPORTED_SHARE <= memory_bytes]
     return sizes[max(fitting, default=min(sizes))]
 
 
@@ -174,20 +174,20 @@ def _name(suffix: str, idempotency_key: str | None) -> str:
     return f"{suffix}-{mark.removeprefix('name_')[:8]}"
 
 
-def _changes(server: Context, job: JobBody, asked: Hyperparameters) -> dict[str, Any]:
+def _changes(server: Context, job: JobBody, requested: Hyperparameters) -> dict[str, Any]:
     """The profile settings for the hyperparameters."""
     changes: dict[str, Any] = {}
     profile = profile_of(server, job)
-    if asked.batch_size != "auto":
-        _refuse_both(job.overrides, "batch.examples", "batch_size", asked.batch_size)
-        changes["batch.examples"] = asked.batch_size
-    if asked.n_epochs != "auto":
-        _refuse_both(job.overrides, "steps", "n_epochs", asked.n_epochs)
+    if requested.batch_size != "auto":
+        _refuse_both(job.overrides, "batch.examples", "batch_size", requested.batch_size)
+        changes["batch.examples"] = requested.batch_size
+    if requested.n_epochs != "auto":
+        _refuse_both(job.overrides, "steps", "n_epochs", requested.n_epochs)
         examples = changes.get("batch.examples", profile.batch.examples)
-        changes["steps"] = math.ceil(_trained_rows(server, job, profile) * asked.n_epochs / examples)
-    if asked.learning_rate_multiplier != "auto":
+        changes["steps"] = math.ceil(_trained_rows(server, job, profile) * requested.n_epochs / examples)
+    if requested.learning_rate_multiplier != "auto":
         rate, factor = peak_rate(profile.rule.learning_rate)
-        product = asked.learning_rate_multiplier * (factor if rate is None else rate)
+        product = requested.learning_rate_multiplier * (factor if rate is None else rate)
         # Nine decimals: the setting does not accept exponents.
         changes["rule.learning_rate"] = f"{product:.9f} * auto" if rate is None else product
     return changes

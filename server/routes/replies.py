@@ -154,7 +154,7 @@ class JobReply(Reply):
     before: dict[str, Any] | None
     adapter: dict[str, Any] | None
     requested: Literal["pause", "cancel"] | None = Field(
-        None, description="The action at the end of its present step."
+        None, description="The action requested for the end of its present step."
     )
     waiting_for: str | None
     error: Problem | None

@@ -4,7 +4,6 @@ The same weights with the same settings are the same adapter: sending them again
 name, returns the adapter that is stored.
 """
 
-import os
 import shutil
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,7 +18,7 @@ from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.errors import AdapterFileError, InputError
 from steerzo_edge.model.adapter_check import check_adapter
 from steerzo_edge.model.adapter_file import CONFIG, WEIGHTS, file_sha256
-from steerzo_edge.storage.files import write_json
+from steerzo_edge.storage.files import sync_file, write_json
 
 DEFAULT_NAME = "adapter"
 NAME_CHARACTERS = 90  # leaves room for a number to be appended
@@ -48,7 +47,7 @@ def keep_adapter(server: Context, form: UploadForm) -> AdapterRow:
             _fill(incoming, form, server.settings.max_upload_bytes)
             config = check_adapter(incoming, shapes)
             write_json(incoming / CONFIG, config)
-            _sync(incoming / WEIGHTS)
+            sync_file(incoming / WEIGHTS)
             return _add(server, incoming, name, config, exact=given is not None)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -132,8 +131,3 @@ def _default_name(file: str) -> str:
     stem = PurePath(file).stem
     clean = "".join(c if c.isascii() and (c.isalnum() or c in "._ -") else "-" for c in stem).lstrip("._ -")
     return clean[:NAME_CHARACTERS] if clean and clean != PurePath(WEIGHTS).stem else DEFAULT_NAME
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

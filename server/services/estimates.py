@@ -36,11 +36,9 @@ from steerzo_edge.estimate import (
 )
 from steerzo_edge.settings.profile import Profile, resolve
 
-# How many of an earlier job's last steps are compared with the estimate, the fewest that suffice, and how many jobs
-# are searched.
-STEPS = 20
-FEWEST_STEPS = 5
-JOBS = 20
+STEPS = 20  # last steps of an earlier job that are compared with the estimate
+FEWEST_STEPS = 5  # a job with fewer steps is not used
+JOBS = 20  # newest jobs that are searched for one on this base
 
 
 def estimated(server: Context, body: JobBody) -> dict[str, Any]:

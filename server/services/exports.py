@@ -130,7 +130,7 @@ def _written(
     adapter = server.adapters.files.directory(row)
     needed = export_needs(form, base, adapter)
     _check_room(server, needed)
-    directory = server.adapters.files.passing()
+    directory = server.adapters.files.outgoing()
     try:
         made = directory / "made"
         export_apart(

@@ -23,7 +23,7 @@ class InspectionCache(Generic[T]):
 
     Args:
         clock: A clock of monotonic seconds.
-        pause: Sleeps for so many seconds.
+        pause: Sleeps for a number of seconds.
     """
 
     def __init__(

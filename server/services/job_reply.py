@@ -8,7 +8,7 @@ from server.services.context import Context
 from server.store.rows import Event, JobRow
 from server.store.states import STATE_REQUESTED
 
-# The speed of a job is the mean over so many of its last steps.
+# Number of last steps over which the speed of a job is averaged.
 SPEED_STEPS = 50
 
 

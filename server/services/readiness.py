@@ -19,7 +19,7 @@ def check(server: Context) -> None:
     """Checks every part.
 
     Raises:
-        NotReadyError: Naming the first part that does not work. Without paths, for the answer needs no key.
+        NotReadyError: Naming the first part that does not work, without paths, because the route needs no key.
     """
     if server.failure is not None:
         raise NotReadyError(

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
 
-# With a bound, pydantic also rejects half a surrogate pair, which neither SQLite nor a tokenizer accepts.
+# The length limit also makes pydantic reject half of a surrogate pair, which SQLite and tokenizers do not accept.
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")]
 

@@ -1,7 +1,7 @@
 """Delays job submissions while a job trains, so that they do not slow the job down.
 
 A submission takes milliseconds of the interpreter that the training step runs in. Without the delay, fifty clients
-that submitted without a break left a small job 0.4 of its speed.
+that submitted without a break reduced a small job to 0.4 of its speed.
 """
 
 import time

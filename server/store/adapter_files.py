@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from server.store.adapters import AdapterRow, AdapterTable
-from server.store.directory import PARTIAL, PASSING, DataDirectory, left_behind
+from server.store.directory import OUTGOING, PARTIAL, DataDirectory, left_behind
 from steerzo_edge.storage.files import sync_directory
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,9 @@ class AdapterFiles:
         path.mkdir()
         return path
 
-    def passing(self) -> Path:
+    def outgoing(self) -> Path:
         """A new directory for files that are sent and then deleted; it does not count towards the quota."""
-        path = self._root / f"{PASSING}{uuid4().hex}{PARTIAL}"
+        path = self._root / f"{OUTGOING}{uuid4().hex}{PARTIAL}"
         path.mkdir()
         return path
 

@@ -107,7 +107,7 @@ class AdapterTable:
                 )
             taken = taken_names(db)
             if exact and name in taken:
-                raise _taken(name)
+                raise name_taken(name)
             number, free = 1, name
             while free in taken:
                 number += 1
@@ -125,7 +125,7 @@ class AdapterTable:
         """
         with self._database.writing() as db:
             if name in taken_names(db, but=self._row(id)):
-                raise _taken(name)
+                raise name_taken(name)
             db.execute("UPDATE adapters SET name = ? WHERE id = ?", (name, id))
             return self._row(id)
 
@@ -193,7 +193,8 @@ def taken_names(db: sqlite3.Connection, *, but: AdapterRow | None = None) -> set
     return {row[0] for row in db.execute(query, (job, own))} | RESERVED
 
 
-def _taken(name: str) -> ConflictError:
+def name_taken(name: str) -> ConflictError:
+    """The error for a name that a job or an adapter has already."""
     return ConflictError(f"there is a job or an adapter named {name!r} already", hint="Choose another name.")
 
 

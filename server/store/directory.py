@@ -15,7 +15,7 @@ from steerzo_edge.storage.files import sync_directory
 
 PARTIAL = ".partial"
 # Prefix of directories whose files are sent and then deleted; they do not count towards the quota.
-PASSING = ".passing-"
+OUTGOING = ".passing-"
 
 
 def left_behind(names: Iterable[str], held: Collection[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The table of events: everything that happened to every job, in order.
 
-The journal of a running job stays the truth about its steps; after a crash the events are completed from it.
+The authoritative record of a running job's steps is its journal; after a crash missing events are added from it.
 """
 
 import sqlite3
@@ -36,7 +36,7 @@ class EventTable:
     def insert(
         self, db: sqlite3.Connection, job: str, kind: str, step: int | None, data: Mapping[str, Any]
     ) -> None:
-        """Adds an event inside a transaction of the caller's, who calls `changed` after it.
+        """Adds an event inside the caller's transaction; the caller calls `changed` after the commit.
 
         Args:
             db: The connection, in a transaction.

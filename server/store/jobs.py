@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
-from server.store.adapters import add_adapter_of_job, taken_names
+from server.store.adapters import add_adapter_of_job, name_taken, taken_names
 from server.store.database import Database, dumped
 from server.store.events import EventTable
 from server.store.rows import JobRow, job_of
@@ -78,9 +78,7 @@ class JobTable:
                 # A user may have given the name job-7 to an earlier job.
                 name = next(free for more in count(number) if (free := f"job-{more}") not in taken)
             if name in taken:
-                raise ConflictError(
-                    f"there is a job or an adapter named {name!r} already", hint="Choose another name."
-                )
+                raise name_taken(name)
             db.execute(
                 "INSERT INTO jobs (id, number, name, state, created, spec, idempotency_key, priority)"
                 " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",

@@ -257,7 +257,7 @@ def show_profile(name: str, set_: Set = None, as_json: AsJson = False) -> None:
     """Print every setting of a profile, with defaults."""
     import yaml
 
-    from steerzo_edge.cli.train import parsed_settings
+    from steerzo_edge.cli.options import parsed_settings
     from steerzo_edge.settings.profile import load_profile
 
     with plain_errors():

@@ -6,8 +6,8 @@ from typing import Any
 
 import typer
 
+from steerzo_edge.cli.options import read_file
 from steerzo_edge.cli.output import EXIT_BAD_INPUT
-from steerzo_edge.cli.train import read_file
 from steerzo_edge.data.statistics import statistics
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import load_config

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PretrainedConfig
 
-from steerzo_edge.cli.train import parsed_settings, parsed_task, read_file
+from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
@@ -53,7 +53,7 @@ def estimate_command(
     as_json: bool,
 ) -> None:
     """Prints the bytes of each part, forwards and seconds, and the advice."""
-    chosen = load_profile(profile, parsed_settings(settings) | ({"model.id": base} if base else {}))
+    chosen = load_profile(profile, parsed_settings(settings) | base_settings(base, None))
     task = parsed_task(template, options)
     if dataset is None and (task or benchmark):
         raise InputError(
@@ -79,8 +79,8 @@ def estimate_command(
         }
         spent |= {"source": "layer" if probe else "product"}
         fits = found.zeroth_order.total <= free
-        said: dict[str, object] = {"free": free, "fits": fits, "tokens": work.tokens, **spent, "advice": words}
-        typer.echo(json.dumps({**columns, **said}))
+        totals: dict[str, object] = {"free": free, "fits": fits, "tokens": work.tokens, **spent, "advice": words}
+        typer.echo(json.dumps({**columns, **totals}))
         return
     rows = "of this dataset" if dataset else "as long as the profile allows"
     typer.echo(

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from steerzo_edge.cli.train import parsed_task, read_file
+from steerzo_edge.cli.options import check_adapter_directory, parsed_task, read_file
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.in_context import with_demonstrations
 from steerzo_edge.data.kinds import tokenize
@@ -63,8 +63,8 @@ def evaluate_command(
     """Reads all input first, so that bad input is reported before the base is loaded; then evaluates."""
     if (shots > 0) != (demonstrations is not None):
         raise InputError("--shots and --demonstrations must be given together", hint="Give both, or neither.")
-    if adapter is not None and not adapter.is_dir():
-        raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
+    if adapter is not None:
+        check_adapter_directory(adapter)
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     task = parsed_task(template, options)
     rows = read_file(dataset, task, benchmark, format)
@@ -86,7 +86,7 @@ def evaluate_command(
 
 
 def thinned(rows: Dataset, examples: int, seed: int) -> Dataset:
-    """Picks at most so many rows at random, in their original order.
+    """Picks at most `examples` rows at random, in their original order.
 
     Args:
         rows: All rows.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from steerzo_edge.cli.options import check_adapter_directory
 from steerzo_edge.errors import InputError
 from steerzo_edge.export.forms import FORMS, export
 from steerzo_edge.model.adapter_file import read_config
@@ -17,8 +18,7 @@ def export_command(
     """Writes the requested format; for a merged model, prints how far its predictions differ from the adapter's."""
     if format not in FORMS:
         raise InputError(f"--format {format!r} is not one of {', '.join(FORMS)}")
-    if not adapter.is_dir():
-        raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
+    check_adapter_directory(adapter)
     settings = read_config(adapter)
     named = base or settings.get("base_model_name_or_path")
     if base is None and revision is None and isinstance(settings.get("revision"), str):

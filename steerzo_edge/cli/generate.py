@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
+from steerzo_edge.cli.options import check_adapter_directory
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.generate import Sampling, generate
-from steerzo_edge.errors import InputError
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.load import load_base
 from steerzo_edge.settings.sections import ModelConfig
@@ -26,8 +26,8 @@ def generate_command(
     as_json: bool,
 ) -> None:
     """Loads the base and the adapter, and prints the answer while it is generated."""
-    if adapter is not None and not adapter.is_dir():
-        raise InputError(f"there is no adapter directory {str(adapter)!r}", hint="Check the path.")
+    if adapter is not None:
+        check_adapter_directory(adapter)
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     text = sys.stdin.read() if prompt == "-" else prompt
     loaded = load_base(

@@ -4,17 +4,12 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
-import yaml
 
+from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.output import display, sentence
-from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.statistics import warning_of
-from steerzo_edge.data.task import Task
-from steerzo_edge.errors import InputError, ProfileError, TaskError
 from steerzo_edge.model.load import load_base
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
@@ -65,69 +60,6 @@ def train_command(
     _conclude(run.finish(), as_json)
 
 
-def base_settings(base: str | None, revision: str | None) -> dict[str, Any]:
-    """The settings that --base and --base-revision change; another base does not keep the profile's revision.
-
-    Args:
-        base: Hub id or path; None keeps the profile's.
-        revision: Commit, tag or branch; None keeps the profile's if the base is the profile's.
-    """
-    found: dict[str, Any] = {} if base is None else {"model.id": base, "model.revision": None}
-    return found if revision is None else {**found, "model.revision": revision}
-
-
-def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Parses ["method.pool=4"] to {"method.pool": 4}; values are YAML.
-
-    Raises:
-        ProfileError: If one is not key=value.
-    """
-    parsed = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise ProfileError(f"--set {setting!r} is not key=value", hint="For example --set method.pool=4.")
-        try:
-            parsed[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ProfileError(f"--set {setting!r}: the value is not YAML") from None
-    return parsed
-
-
-def parsed_task(template: str | None, options: Path | None) -> Task | None:
-    """Prompt template and option words of the command line; None if both are missing.
-
-    Raises:
-        TaskError: If the template lacks {text}, or the options are not a JSON object.
-    """
-    if template is None and options is None:
-        return None
-    fields: dict[str, Any] = {} if template is None else {"template": template.replace("\\n", "\n")}
-    if options is not None:
-        try:
-            fields["options"] = json.loads(options.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise TaskError(f"{options}: not a JSON object of labels and words: {error}") from None
-    return Task.parse(fields, where="task", error=TaskError)
-
-
-def read_file(path: Path, task: Task | None, benchmark: str | None, format: str | None = None) -> Dataset:
-    """Reads the rows of a file.
-
-    Args:
-        path: The file.
-        task: Prompt template and option words, for labelled rows.
-        benchmark: The benchmark task that published the file.
-        format: The format; None finds it by the fields.
-
-    Raises:
-        InputError: If there is no such file, or its rows cannot be used.
-    """
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}", hint="Check the path.")
-    return read_dataset(path.read_bytes(), name=path.name, task=task, benchmark=benchmark, format=format)
-
-
 def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
     parts = [
         f"{rows} rows from the dataset, {run.size:,} trained parameters",
@@ -135,12 +67,12 @@ def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
         f"run directory {out}",
     ]
     if run.progress.step:
-        parts.append(f"going on at step {run.progress.step}")
+        parts.append(f"continuing at step {run.progress.step}")
     if run.data.train.truncated:
         parts.append(f"{run.data.train.truncated} rows were cut on the left to {profile.batch.max_tokens} tokens")
     try:
         parts.append(run.advice())
-    except Exception as error:  # the run can go on without an estimate
+    except Exception as error:  # the run does not need the estimate
         log.warning("no advice on back-propagation: %s: %s", type(error).__name__, error)
     for part in parts:
         typer.echo(part)

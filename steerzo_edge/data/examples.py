@@ -1,7 +1,7 @@
 """What rows mean once they are read: examples, and a dataset of examples of one kind.
 
 Several kinds of rows may give the same examples: alpaca rows become completions. A kind whose rows mean something
-new brings an example class of its own; it must offer what `Example` asks for.
+new brings an example class of its own, which implements `Example`.
 """
 
 import hashlib

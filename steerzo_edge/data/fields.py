@@ -11,7 +11,7 @@ class Fields:
     """An object of a row: the row itself, or an object inside it.
 
     A field that cannot be used adds a fault, and the method returns some value of the right type, so that reading
-    goes on and finds the other faults too.
+    continues and finds the other faults too.
 
     Args:
         values: The object.

@@ -16,7 +16,7 @@ KNOWN = "; ".join(f"{name}: {', '.join(fields)}" for name, fields in FIELDS.item
 
 
 def kind_of(rows: Iterable[Row], name: str) -> RowKind | None:
-    """The kind of which most rows have all fields; where no row has all fields of any, most fields count.
+    """The kind that most rows have all fields of; if no row is complete for any kind, the one with most fields.
 
     Args:
         rows: Read once, to their end.
@@ -51,7 +51,7 @@ class _Seen:
         first: Line and fields of the first row.
         whole: By kind, the number of rows that have all its fields.
         parts: By kind, the number of its fields that occur, summed over the rows.
-        others: The kinds of which some row has a field that is not the kind's.
+        others: The kinds for which some row has a field too many: one that the kind does not have.
     """
 
     first: tuple[int, str] | None = None

@@ -25,8 +25,7 @@ def export_gguf(adapter: Path, out: Path, name: str, *, revision: str | None = N
 
     Raises:
         ConflictError: If `out` exists, the package gguf is missing, or the merged model does not agree with base
-        and
-            adapter; nothing is kept then.
+            and adapter; nothing is kept then.
         BaseModelError: If the base cannot be loaded in 16 bits, or llama.cpp cannot compute what it computes.
         AdapterFileError: If the adapter does not fit it.
         OSError: If the disk is full or fails.

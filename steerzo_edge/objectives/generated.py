@@ -42,7 +42,7 @@ class GeneratedAnswerConfig(ObjectiveConfig):
 
     def prepare(self, rows: Tokenized, context_length: int) -> Tokenized:
         """Refuses rows without references; sets their metric and longest answer. See `ObjectiveConfig.prepare`."""
-        self.scorers()  # a scorer that is missing is refused before the rows are looked at
+        self.scorers()  # raises if a scorer is missing, before the rows are checked
         if not isinstance(rows, Targets) or not all(row.references for row in rows.rows):
             raise ProfileError(f"objective.kind is {self.kind}, which needs prompt/completion rows")
         longest = self.max_new_tokens or rows.max_new_tokens or MAX_NEW_TOKENS
@@ -59,7 +59,7 @@ class GeneratedAnswerConfig(ObjectiveConfig):
 
     @property
     def answer_tokens(self) -> int:
-        """The setting or its default; a task's own length is not looked at."""
+        """The setting or its default; a task's own length is ignored."""
         return self.max_new_tokens or MAX_NEW_TOKENS
 
     def _main_metric(self, rows: Targets) -> Metric:

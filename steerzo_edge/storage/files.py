@@ -20,8 +20,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,6 +40,16 @@ def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically, with sorted keys, so that equal values give equal bytes."""
     text = json.dumps(value, indent=2, sort_keys=True) + "\n"
     write_bytes(path, text.encode())
+
+
+def sync_file(path: Path) -> None:
+    """Waits until a file's bytes are on the disk.
+
+    Raises:
+        OSError: If the disk fails.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_directory(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The batch of each step, a pure function of the step's index; the latest one is kept: it is asked for twice."""
+"""The batch of each step, a pure function of its index; the latest is kept, because a step needs it twice."""
 
 from collections.abc import Callable
 
@@ -19,6 +19,6 @@ class BatchStream:
     def __call__(self, step: int) -> Batch:
         """The batch of step `step`, counted from 0."""
         if self._latest is None or self._latest[0] != step:
-            self._latest = None  # room for one
+            self._latest = None  # frees the old batch first, so that memory never holds two
             self._latest = step, self._make(step)
         return self._latest[1]

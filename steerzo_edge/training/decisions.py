@@ -49,7 +49,7 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
     if progress.tuned is not None or (parts.epsilon is not None and parts.learning_rate is not None):
         return None
     started = clock()
-    forwards, tokens, noise, said = 0, 0, None, []
+    forwards, tokens, noise, findings = 0, 0, None, []
     epsilon, rate = parts.epsilon, parts.learning_rate
     seed = derive_seed("tune", parts.seed)
     if epsilon is None:
@@ -57,7 +57,7 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
         radius = find_radius(parts.oracle, step_seeds(seed, 0), block=block, tokens=size)
         epsilon, noise = radius.epsilon, radius.noise
         forwards, tokens = radius.forwards, radius.tokens
-        said.append(f"probe radius {epsilon:.2g} ({_agreement(radius.disagreement)})")
+        findings.append(f"probe radius {epsilon:.2g} ({_agreement(radius.disagreement)})")
     if rate is None:
         found = find_rate(
             parts.strategy(epsilon),
@@ -66,16 +66,16 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
             blocks=lambda step: parts.blocks.of(step).index,
             tokens=lambda step: parts.batches(step).tokens,
             rms_sum=parts.schedule.rms_sum,
-            gain=parts.rule.effective_step,
+            effective_step=parts.rule.effective_step,
         )
         rate = found.learning_rate * parts.rate_factor
         forwards, tokens = forwards + found.forwards, tokens + found.tokens
-        said.append(
+        findings.append(
             f"learning rate {rate:.2g}: single steps help up to a distance of {found.distance:.2g}, which the "
             f"random walk of {parts.steps} steps is to reach{_multiplied(parts.rate_factor)}"
         )
     parts.blocks.noise.forget()
-    message = f"{'; '.join(said)} ({forwards} forwards)"
+    message = f"{'; '.join(findings)} ({forwards} forwards)"
     return TuneRecord(0, epsilon, rate, noise, forwards, tokens, clock() - started, message)
 
 

@@ -1,7 +1,7 @@
 """The loop: ask the strategy, ask the oracle, write the journal, move the parameters, yield a record.
 
-A generator over built parts; it knows no profile, no file layout and no server. Stop iterating and the run is
-cancelled, at a point where journal and parameters agree.
+A generator over built parts; it knows no profile, no file layout and no server. A caller that stops
+iterating cancels the run, at a point where journal and parameters agree.
 """
 
 import math
@@ -31,10 +31,10 @@ def finetune(
     """Runs until the last step, yielding a record for each step, each evaluation and each decision.
 
     Args:
-        parts: What the run is made of; parameters and rule must stand where `progress` says.
+        parts: What the run is made of; parameters and rule must be in the state that `progress` describes.
         journal: Given every entry BEFORE the parameters move; must not return before it is durable.
-        progress: Where to go on; a new run by default.
-        rewind: Takes parameters and rule back to where they were after so many steps; without it, a watcher can
+        progress: Where to continue; a new run by default.
+        rewind: Takes parameters and rule back to their state after a number of steps; without it, a watcher can
             only change the rate.
         clock: Seconds, for the records.
 

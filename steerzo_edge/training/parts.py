@@ -32,7 +32,7 @@ class Parts:
         seed: Of the run.
         steps: How many.
         evaluate: Measures the parameters on rows that are not trained on; None if there are none.
-        evaluate_every: Steps between evaluations; one at the start and one at the end besides.
+        evaluate_every: Steps between evaluations; in addition, there is one at the start and one at the end.
         early_stop: Evaluations without a new best after which the run ends; None never does.
         prefix: Hidden states that enter the lowest trained layer, shared by oracle and evaluation; None where that
             is the first layer.

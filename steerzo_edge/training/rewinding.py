@@ -1,6 +1,6 @@
-"""Brings parameters and rule to where they stood after some step: from a saved version, then by replay.
+"""Brings parameters and rule to their state after some step: from a saved version, then by replay.
 
-start, snapshot or best   ->   the entries that lead from there to the step   ->   the step's very bits
+start, snapshot or best   ->   the entries that lead from there to the step   ->   the same bits as after the step
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,14 +24,15 @@ def caught_up(
     versions: Iterable[Callable[[], Version | None]] = (),
     verdicts: Sequence[WatchRecord] | None = None,
 ) -> None:
-    """Moves parameters and rule from the start of a run to where they stood after `step` steps.
+    """Moves parameters and rule from the start of a run to their state after `step` steps.
 
     Args:
-        parts: Freshly built: parameters and rule stand at the start.
-        entries: Of the journal, up to the moment that is meant: entries later than a verdict know of it.
+        parts: Freshly built: parameters and rule are as at the start of the run.
+        entries: Of the journal. A verdict that rewinds changes the state after the step at which it was made: for
+            the state before the verdict, pass only the entries before it.
         step: Finished steps.
         versions: Read saved versions; each is used if it lies on the way to `step` and saves more replaying.
-        verdicts: The watcher's among the entries, if they are at hand; found by one more reading of them if not.
+        verdicts: The watcher's verdicts among the entries; None reads all entries once more to find them.
     """
     if verdicts is None:
         entries = list(entries)

@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 class Header(Config):
-    """What a replay needs, and what must be the same for a run to go on."""
+    """What a replay needs, and what must be equal for a run to continue."""
 
     format: int = Field(FORMAT, description="Version of this file format.")
     seed: int = Field(description="Of the run: candidates, batches and the adapter's start derive from it.")

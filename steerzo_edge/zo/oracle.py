@@ -1,6 +1,6 @@
 """The oracle answers probes with losses: the only part of a step that runs the model.
 
-It is asked and told everything in small messages, so it may be in this process or on another machine:
+It receives small messages only, so it may be in this process or on another machine:
 
     evaluate(Round(step, block, probes))    which batch and block, and where to measure: seeds, weights and radii
     follow(entry)                           the parameters have moved as this journal entry says

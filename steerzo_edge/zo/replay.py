@@ -32,6 +32,6 @@ def apply(entry: Entry, subset: Subset, rule: Rule, blocks: Blocks) -> None:
 
 
 def replay(entries: Iterable[Entry], subset: Subset, rule: Rule, blocks: Blocks) -> None:
-    """Applies entries, in order, to parameters that stand where the first of them begins."""
+    """Applies entries, in order, to parameters that are in the state before the first of them."""
     for entry in entries:
         apply(entry, subset, rule, blocks)

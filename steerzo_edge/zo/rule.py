@@ -34,7 +34,7 @@ class Rule(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that a snapshot stores besides the parameters; they are live: copy before changing."""
+        """The tensors that a snapshot stores in addition to the parameters; they are live: copy before changing."""
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:

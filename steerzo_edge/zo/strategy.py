@@ -18,7 +18,7 @@ Carry = Mapping[str, Any]  # values as JSON has them
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """ "What is the loss at parameters + radius * direction?" """
+    """Asks for the loss at parameters + radius * direction."""
 
     direction: Direction
     radius: float
@@ -115,8 +115,8 @@ def usable(directions: Sequence[Direction], losses: Sequence[float], reject: flo
     Args:
         directions: All candidates.
         losses: Of each, nats; nan and inf are dropped.
-        reject: Drop losses that lie above the median by more than so many standard deviations, estimated as 1.4826
-            times the median absolute deviation (exact for normal losses); None keeps all that are finite.
+        reject: Drop losses that lie above the median by more than this many standard deviations, estimated as
+            1.4826 times the median absolute deviation (exact for normal losses); None keeps all that are finite.
     """
     pairs = [(z, loss) for z, loss in zip(directions, losses, strict=True) if math.isfinite(loss)]
     dropped = len(directions) - len(pairs)

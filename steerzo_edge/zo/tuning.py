@@ -33,13 +33,12 @@ from steerzo_edge.zo.oracle import Oracle, Round, converse
 from steerzo_edge.zo.strategy import Probe, Strategy
 
 RADII = tuple(10 ** (power / 2) for power in range(-7, 0))  # 0.0003 to 0.3
-PAIRS = 4
-AGREEMENT = 0.1
-FOLLOWED = 4
-RUNGS = tuple(
-    2.0 ** (power / 2) for power in range(9)
-)  # distances, in radii; beyond them the estimate is unreliable
-REACH = 1.25
+PAIRS = 4  # directions whose slopes are measured
+AGREEMENT = 0.1  # slopes agree if they differ by less than this share
+FOLLOWED = 4  # estimates that are followed
+# Distances along an estimate, in radii; beyond them the estimate is unreliable.
+RUNGS = tuple(2.0 ** (power / 2) for power in range(9))
+REACH = 1.25  # how far the run's random walk goes, in units of the best single step
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def find_rate(
     blocks: Callable[[int], int],
     tokens: Callable[[int], int],
     rms_sum: float,
-    gain: Callable[[float], float],
+    effective_step: Callable[[float], float],
 ) -> Rate:
     """Follows a few estimates.
 
@@ -125,7 +124,8 @@ def find_rate(
         blocks: Index of the block of a step.
         tokens: Real tokens of the batch of a step.
         rms_sum: Root of the summed squared shares of the schedule.
-        gain: How far a rule moves at rate 1, given the root mean square of the gradient (`Rule.effective_step`).
+        effective_step: `Rule.effective_step`: how far a step moves at rate 1, from the root mean square of the
+            gradient.
 
     Raises:
         DivergedError: If no estimate could be made.
@@ -154,7 +154,7 @@ def find_rate(
         )
     changes = [fmean(change) for change in zip(*curves, strict=True)]
     distance = _turning_point(distances, changes)
-    rate = REACH * distance / (rms_sum * gain(fmean(scales)))
+    rate = REACH * distance / (rms_sum * effective_step(fmean(scales)))
     return Rate(rate, distance, -min(changes), forwards, seen)
 
 

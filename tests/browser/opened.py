@@ -38,7 +38,7 @@ class Opened:
         self.context.on("request", self._asked)
 
     def go(self, path: str) -> Page:
-        """Shows a view, anew."""
+        """Shows a view in a newly loaded page."""
         self.page.goto("about:blank")
         self.page.goto(f"{self.url}/#{path}")
         return self.page

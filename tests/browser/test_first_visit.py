@@ -95,7 +95,7 @@ def test_from_nothing_to_an_adapter(opened: Any, live: ServerProcess, rows: Path
     began = re.search(r"training: first ([\d.]+)", curve(page))
     assert began
 
-    # A reload in the middle shows the same beginning and goes on.
+    # A reload in the middle shows the same beginning and continues.
     seen = steps_shown(page)
     page.reload()
     page.wait_for_function(FURTHER, arg=seen)

@@ -207,7 +207,7 @@ def test_a_restarted_server_is_found_again(opened: Any, closed: ServerProcess, r
     known = closed.client.get(f"/jobs/{job['id']}")["step"]
     page.wait_for_function(FURTHER, arg=known + 5, timeout=30_000)
     expect(page.get_by_text("The connection to the server is lost")).to_be_hidden()
-    expect(page.locator("ol.log")).to_contain_text("Going on at step")
+    expect(page.locator("ol.log")).to_contain_text("Continuing at step")
 
 
 def test_what_is_not_there_is_said(opened: Any) -> None:
@@ -258,4 +258,5 @@ def test_examples_have_the_right_address_and_can_be_copied(
     copied = page.evaluate("navigator.clipboard.readText()")
     assert f'base_url="http://127.0.0.1:{live.port}/v1"' in copied
     assert "STEERZO_API_KEY" in copied
+    assert "piece.choices[0].text" in copied  # a rename in the page's own code had once changed this field
     compile(copied, "example", "exec")

@@ -33,7 +33,7 @@ SUBSETS = {
     "lora": {"kind": "lora", "rank": 2, "alpha": 3, "freeze_a": False, "targets": ["q_proj", "down_proj"]},
     "last-n-layers": {"kind": "last-n-layers", "layers": 1},
     "lora-inputs": {"kind": "lora", "rank": 4, "alpha": 8, "init_a": "input-subspace"},
-    "core": {"kind": "lora-xs", "rank": 5, "alpha": 10, "targets": ["q_proj", "v_proj", "up_proj"]},
+    "lora-xs": {"kind": "lora-xs", "rank": 5, "alpha": 10, "targets": ["q_proj", "v_proj", "up_proj"]},
 }
 METHODS: dict[str, tuple[dict[str, Any], int]] = {
     "two-point": ({"kind": "two-point"}, 2),

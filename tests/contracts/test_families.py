@@ -130,7 +130,7 @@ def test_losses(loaded: Loaded, noted: Noted, tmp_path: Path, family: str, quant
             ("sequential", "all-layers"),
             ("stacked", "both-factors"),
             ("stacked-in-chunks", "top-layer"),
-            ("prefix-on-disk", "core-blocks-of-the-top"),
+            ("prefix-on-disk", "lora-xs-blocks-of-the-top"),
             ("prefix-once-a-batch", "whole-top-layer"),
         ]
     ):

@@ -29,9 +29,9 @@ SUBSETS: dict[str, dict[str, Any]] = {
     "all-layers": {"kind": "lora", "rank": 4},
     "both-factors": {"kind": "lora", "rank": 2, "freeze_a": False, "targets": "all-linear"},
     "top-layer": {"kind": "lora", "rank": 4, "last_layers": 1},
-    "inputs": {"kind": "lora", "rank": 3, "init_a": "input-subspace"},
-    "core": {"kind": "lora-xs", "rank": 6},
-    "core-blocks-of-the-top": {"kind": "lora-xs", "rank": 4, "last_layers": 2, "block_layers": 1},
+    "input-subspace": {"kind": "lora", "rank": 3, "init_a": "input-subspace"},
+    "lora-xs": {"kind": "lora-xs", "rank": 6},
+    "lora-xs-blocks-of-the-top": {"kind": "lora-xs", "rank": 4, "last_layers": 2, "block_layers": 1},
     "whole-top-layer": {"kind": "last-n-layers", "layers": 1},
     "blocks": {"kind": "lora", "rank": 4, "block_layers": 1},
     "blocks-of-the-top": {"kind": "lora", "rank": 4, "last_layers": 2, "block_layers": 1, "block_order": "random"},
@@ -153,7 +153,7 @@ def test_every_family_in_four_bits(family_path: Any, tmp_path: Path, family: str
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 7, 12, 16])
 @pytest.mark.parametrize(
-    "kind", [{"kind": "lora-xs"}, {"kind": "lora", "init_a": "input-subspace"}], ids=["core", "inputs"]
+    "kind", [{"kind": "lora-xs"}, {"kind": "lora", "init_a": "input-subspace"}], ids=["lora-xs", "input-subspace"]
 )
 def test_any_rank_any_layers(tiny: Loader, tmp_path: Path, kind: dict[str, Any], rank: int) -> None:
     base = tiny("nf4", torch.float32)

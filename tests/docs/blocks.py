@@ -29,7 +29,7 @@ class Block:
     Args:
         page: Where it stands, relative to the repository: "docs/data.md".
         line: Of its first line of code, from 1.
-        kind: What stands behind the fence; "indented" for blocks without one.
+        kind: The words after the opening fence; "indented" for blocks without one.
         text: The code, with a line break at its end.
     """
 

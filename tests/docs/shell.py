@@ -54,7 +54,7 @@ class Reader:
         if block.kind == "python":
             command = [sys.executable, "-c", text]
         else:
-            # Variables go on from block to block, as they do at a prompt.
+            # Variables keep their values from block to block, as they do at a prompt.
             before, after = f"set -a; test ! -e {self._state} || . {self._state}", f"export -p > {self._state}"
             command = ["bash", "-euo", "pipefail", "-c", f"{before}\n{text}\n{after}"]
         done = subprocess.run(

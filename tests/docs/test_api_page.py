@@ -37,7 +37,7 @@ def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 
 
 def fields(document: dict[str, Any], operation: dict[str, Any]) -> set[str]:
-    """What a route takes, beside what stands in its path."""
+    """What a route takes, apart from the parameters in its path."""
     named = {one["name"] for one in operation.get("parameters", ()) if one["in"] != "path"}
     for body in operation.get("requestBody", {}).get("content", {}).values():
         schema = body["schema"]

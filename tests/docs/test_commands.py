@@ -109,7 +109,7 @@ def test_no_reason_is_left_over() -> None:
 
 
 def free_port() -> int:
-    """A port that nobody has at the moment."""
+    """A port that no process listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

@@ -78,7 +78,7 @@ def command_lines() -> list[tuple[str, list[str]]]:
             first = line.splitlines()[0]
             try:
                 words = shlex.split(first)
-            except ValueError:  # a quoted text goes on in the next line
+            except ValueError:  # a quoted text continues in the next line
                 words = first.split()
             found.append((page, words))
     return found

@@ -363,7 +363,7 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start(tmp_path: Path) 
     (tmp_path / "datasets" / "old.jsonl").write_bytes(b"a file that this database never knew")
     incoming, _ = directory.stage(b"half")
     held.sweep()
-    # Beside a new database, old files are left alone; what is on its way belongs to nobody.
+    # If the database is new, old files are kept; only unfinished uploads are removed.
     assert directory.names() == ["old.jsonl"]
     row = held.add("ds_1", "one", directory.stage(b"whole")[0], ".jsonl", {"format": "plain"})
     directory.stage(b"half")

@@ -90,7 +90,7 @@ def test_every_line_is_one_object_and_requests_have_names(guarded: ServerProcess
     named = closed.http.post("/jobs/missing/cancel").headers["x-request-id"]
     deadline = time.monotonic() + 10
     while not (found := [line for line in _lines(guarded) if line.get("request") == named]):
-        assert time.monotonic() < deadline  # the line is written behind the answer
+        assert time.monotonic() < deadline  # the line is written after the answer
         time.sleep(0.05)
     (line,) = found
     assert line["message"] == "POST /jobs/{job_id}/cancel"

@@ -86,7 +86,7 @@ def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
     assert refused.status_code == 429
     assert refused.json()["code"] == "too-often"
     assert refused.headers["retry-after"] == "4"
-    # Other keys and whoever comes without one are counted for themselves; a wrong key is none.
+    # Each key has a bucket of its own; requests with a wrong key or none share that of their address.
     assert client_of(app, other).get("/jobs").status_code == 200
     assert [client_of(app, f"wrong {index}").get("/jobs").status_code for index in range(4)] == [401, 401, 401, 429]
     assert client_of(app, client=("10.0.0.9", 1)).get("/jobs").status_code == 401
@@ -163,7 +163,7 @@ def test_room_counts_what_would_come_and_what_there_is(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """The app behind our own uvicorn, on a socket, with little patience."""
+    """The app in our own uvicorn, on a socket, with short time limits."""
     app = app_in(tmp_path_factory.mktemp("slow"), body_timeout_s=0.5, max_body_bytes=200_000)
 
     class Hasty(Connection):

@@ -39,7 +39,7 @@ def test_what_a_run_spends_is_counted_once() -> None:
     metrics.recorded("job_a", step(0, 10, 1000))
     metrics.recorded("job_a", step(1, 14, 1500))
     metrics.recorded("job_a", EvalRecord(2, 1.0, None, 5, True))
-    # A run that goes on after a restart: what it spent before was counted by the process before.
+    # A run that continues after a restart: the process before it counted the forwards up to there.
     metrics.recorded("job_b", step(7, 900, 90_000))
     metrics.recorded("job_b", step(8, 904, 90_100))
     metrics.job_ended("job_a", "succeeded")

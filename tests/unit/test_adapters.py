@@ -168,7 +168,7 @@ def test_a_deleted_adapter_is_gone_and_its_job_stays(box: Box) -> None:
     box.adapters.table.remove(row.id)
     box.adapters.files.drop(row)
     box.adapters.cache.forget(row.owner)
-    assert in_use  # whoever answers with it has it
+    assert in_use  # an answer that is under way keeps its patches
     assert not files.exists()
     with pytest.raises(ConflictError, match="was deleted"):
         box.runner.adapter("mine")
@@ -178,7 +178,7 @@ def test_a_deleted_adapter_is_gone_and_its_job_stays(box: Box) -> None:
         box.runner.adapter(LATEST)
     with pytest.raises(NotFoundError):
         box.adapters.table.remove(row.id)
-    # The job goes on, and what it makes then is there again.
+    # The job continues, and its new adapter can be loaded again.
     box.runner.resume(box.job_table.get(job.id))
     box.work()
     assert box.runner.adapter("mine")[0] == job.id

@@ -71,7 +71,7 @@ def server(tiny: Loader) -> Iterator[Any]:
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """No answer ends by itself; the tokens that are read anew at every step."""
+    """No answer ends by itself; counts the tokens that every step reads again."""
     asked: list[int] = []
 
     def put(answer: PartialAnswer, token: int, logprob: None) -> tuple[str, Logprobs]:

@@ -44,7 +44,7 @@ def test_train_in_a_pipe_prints_plain_lines_and_goes_on(rows: Path, tmp_path: Pa
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").exists()
     again = steerzo(*train_arguments(rows, tmp_path / "run", tiny_path))
     assert again.exit_code == 0
-    assert "going on at step 8" in again.output
+    assert "continuing at step 8" in again.output
     assert first.output.splitlines()[-1] == again.output.splitlines()[-1]
 
 

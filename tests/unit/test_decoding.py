@@ -1,4 +1,4 @@
-"""Batched decoding: every row as if it were alone, whoever joins and leaves."""
+"""Batched decoding: every row as if it were alone, whichever rows join and leave."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -134,7 +134,7 @@ def test_a_row_is_what_transformers_says(tiny: Loader) -> None:
 
 
 def test_a_running_job_never_shows_a_probe(tiny: Loader, tmp_path: Path) -> None:
-    """Rows keep the version they began with, while steps and their probes go on around every token."""
+    """Rows keep the version they began with, while steps and their probes run between any two tokens."""
     base = tiny("nf4")
     prompt = encode_prompt(base, "good =>", 12)
     bare = together(base, [Request(prompt, Sampling(12))])

@@ -1,4 +1,4 @@
-"""One device for training and prompts: who comes in when, and that nobody's numbers depend on it."""
+"""One device for training and prompts: which of them runs when, and that no result depends on it."""
 
 import threading
 import time
@@ -72,8 +72,8 @@ class Job:
         self.ended.set()
 
 
-class Asking:
-    """A prompt that is made when its turn has come."""
+class Listener:
+    """Gives a prompt that is made when the device admits it."""
 
     def __init__(self, request: Callable[[Base], Request], on_text: Callable[[], None] = lambda: None) -> None:
         self.has_left = False
@@ -149,7 +149,7 @@ def wait_for_base(device: Device) -> None:
 
 
 def alone(directory: Path, base: Base, **changes: Any) -> tuple[str, list[Any]]:
-    """Hash of the adapter, and the losses, of a run that nobody came into."""
+    """Hash of the adapter, and the losses, of a run that no prompt interrupted."""
     job = Job(directory, **changes)
     job.start(base)
     for _ in job.time_slices():
@@ -182,7 +182,7 @@ def test_a_job_and_32_prompts_do_not_see_each_other(tiny: Loader, tmp_path: Path
     job = Job(tmp_path / "beside", **changes)
     with beside(base, job, share=None) as (device, comings):
         wait_for_base(device)
-        futures = [device.ask(Asking(given(request))) for request in requests]
+        futures = [device.ask(Listener(given(request))) for request in requests]
         job.go.set()
         device.wake()
         found = [future.result(DEADLINE_S) for future in futures]
@@ -205,7 +205,7 @@ def test_a_prompt_does_not_wait_for_the_end_of_a_step(tiny: Loader, tmp_path: Pa
         assert job.stepped.wait(DEADLINE_S)
         for _ in range(20):
             seen.clear()
-            device.ask(Asking(lambda base: request, lambda: seen.append(job.steps))).result(DEADLINE_S)
+            device.ask(Listener(lambda base: request, lambda: seen.append(job.steps))).result(DEADLINE_S)
             assert len(seen) > 1
             assert seen[0] == seen[-1]
             job.stepped.clear()
@@ -235,7 +235,7 @@ def test_latest_is_never_a_probe(tiny: Loader, tmp_path: Path) -> None:
         job.go.set()
         device.wake()
         while not job.ended.is_set():
-            device.ask(Asking(looked_up)).result(DEADLINE_S)
+            device.ask(Listener(looked_up)).result(DEADLINE_S)
     assert comings.count > 5
     run = Run(tmp_path / "again", base, job.profile, labelled_rows(), seed=1)
     # A verdict of the watcher takes parameters back: then there are two versions after the same number of steps.
@@ -309,7 +309,7 @@ class Broken:
         raise RuntimeError("broken")
 
 
-class Unwilling(Asking):
+class Unwilling(Listener):
     """A prompt whose client cannot be asked whether it is still there."""
 
     @property
@@ -329,7 +329,7 @@ def test_a_thread_that_ends_says_so_and_leaves_nobody_waiting(tiny: Loader, tmp_
     assert [str(failure) for failure in failures] == ["broken"]
     assert not device.is_alive
     with pytest.raises(BusyError):
-        device.ask(Asking(lambda base: mixed(base, 1)[0]))
+        device.ask(Listener(lambda base: mixed(base, 1)[0]))
     with pytest.raises(BusyError):
         device.submit(lambda base: None)
     assert base.bank.preemption_hook is no_preemption
@@ -342,14 +342,14 @@ def test_a_fault_among_prompts_that_came_in_costs_neither_thread_nor_job(tiny: L
     request = mixed(base, 2)[1]
     with beside(base, job, share=None) as (device, _):
         wait_for_base(device)
-        good = device.ask(Asking(lambda base: request))
+        good = device.ask(Listener(lambda base: request))
         good.result(DEADLINE_S)
         job.go.set()
         bad = device.ask(Unwilling(lambda base: request))
         assert job.ended.wait(DEADLINE_S)
         assert bad.result(DEADLINE_S).finish_reason == "cancelled"
         assert device.is_alive
-        assert device.ask(Asking(lambda base: request)).result(DEADLINE_S) == good.result()
+        assert device.ask(Listener(lambda base: request)).result(DEADLINE_S) == good.result()
     assert outcome(job) == expected
 
 
@@ -361,7 +361,7 @@ def test_what_nobody_used_is_not_saved_for_a_job_to_come(tiny: Loader, tmp_path:
     with beside(base, job, share=0.9) as (device, _):
         wait_for_base(device)
         for _ in range(30):
-            device.ask(Asking(lambda base: request)).result(DEADLINE_S)
+            device.ask(Listener(lambda base: request)).result(DEADLINE_S)
         assert device._turns.shares._saved_s < 0.05 * device.seconds["prompts"]
         job.go.set()
         device.wake()

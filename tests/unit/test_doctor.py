@@ -94,7 +94,7 @@ def test_free_disk(free: float, verdict: str, tmp_path: Path, monkeypatch: pytes
     assert space.verdict == verdict
     assert directory.verdict == "ok"
     assert str(tmp_path) in directory.found
-    assert list(tmp_path.iterdir()) == []  # looking leaves nothing behind
+    assert list(tmp_path.iterdir()) == []  # the check leaves no file behind
 
 
 def test_a_directory_that_takes_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ class Made:
             time.sleep(0.01)
         if not self.at_once and self.gives_up:
             self.turn.release()
-            raise BusyError("nobody waits")
+            raise BusyError("the export is unwanted")
         return Export({"model": io.BytesIO(bytes(3 << 20))}, self.turn)
 
 

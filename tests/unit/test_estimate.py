@@ -184,6 +184,20 @@ def test_the_command_reads_config_and_rows_but_no_weights(tiny_path: Path, tmp_p
     assert "there is no file 'missing.jsonl'" in missing.output
 
 
+def test_another_base_does_not_keep_the_profiles_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def read(name: str, revision: str | None) -> Any:
+        asked.append((name, revision))
+        return load_config("bundled")
+
+    monkeypatch.setattr(import_module("steerzo_edge.cli.estimate"), "load_config", read)
+    for base in ((), ("--base", "org/other")):
+        done = steerzo("--set", "model.id=org/first", "--set", "model.revision=v2", "--json", *base)
+        assert done.exit_code == 0, done.output
+    assert asked == [("org/first", "v2"), ("org/other", None)]
+
+
 def test_the_command_reads_what_training_reads(tmp_path: Path) -> None:
     rows = tmp_path / "copa.jsonl"
     row = {"premise": "It faded.", "choice1": "It was old.", "choice2": "It was new.", "question": "cause"}
@@ -194,7 +208,7 @@ def test_the_command_reads_what_training_reads(tmp_path: Path) -> None:
     labelled.write_text("".join(json.dumps(row) + "\n" for row in labelled_rows(30).rows()))
     options = tmp_path / "options.json"
     options.write_text(json.dumps({label: f"{label} in many more words" for label in labelled_rows(30).labels}))
-    template = ("--template", "A long prompt before each text: {text} and behind it")
+    template = ("--template", "A long prompt before each text: {text} and after it")
     given: tuple[tuple[object, ...], ...] = ((), template, (*template, "--options", options))
     tokens = [json.loads(steerzo("--dataset", labelled, "--json", *more).output)["tokens"] for more in given]
     assert tokens[0] < tokens[1] < tokens[2]

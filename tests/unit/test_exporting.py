@@ -103,7 +103,7 @@ def test_what_passes_is_no_part_of_the_quota(box: Box) -> None:
         box.root, box.job_table._database, most_bytes=1, most_datasets=9, least_free_bytes=0, now=iter_clock()
     )
     before = quota.held_bytes()
-    (box.adapters.files.passing() / "file").write_bytes(bytes(100_000))
+    (box.adapters.files.outgoing() / "file").write_bytes(bytes(100_000))
     assert quota.held_bytes() == before
     (box.adapters.files.fresh() / "file").write_bytes(bytes(100_000))
     assert quota.held_bytes() == before + 100_000

@@ -1,4 +1,4 @@
-"""Steps that fail: only those it belongs to fail, and the others go on as if nothing had happened."""
+"""Steps that fail: only the prompts concerned fail, and the others continue as if nothing had happened."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,7 @@ def finished(decoder: Decoder, steps: int = 500) -> dict[int, Piece]:
             if piece.made is not None or piece.error is not None:
                 last[piece.ticket] = piece
         steps -= 1
-        assert steps, "it goes on for ever"
+        assert steps, "the prompts never end"
     assert decoder.held_bytes == 0
     return last
 

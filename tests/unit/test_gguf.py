@@ -173,7 +173,7 @@ def gguf_regex(pattern: str) -> Any:
 
 def test_the_cut_is_found_by_what_it_does() -> None:
     words = r"'(?i:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}%s| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-    # Numbers are never merged, so that nobody can tell how they are cut.
+    # Digits are never merged, so the ids do not show how numbers are cut.
     assert cut_of(bpe(words % "", [("a", "n"), ("Ġ", "l")])) == "gpt-2"
     assert cut_of(bpe(words % "+", [("1", "2"), ("Ġ", "2")])) == "gpt-2"
     # Here they are: one cut joins the space to the first digit, the other does not.

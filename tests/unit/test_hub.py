@@ -14,7 +14,7 @@ import pytest
 
 from server.base_paths import is_allowed_base
 from server.settings import from_environment
-from steerzo_edge.cli.train import base_settings
+from steerzo_edge.cli.options import base_settings
 from steerzo_edge.errors import BaseModelError, InputError
 from steerzo_edge.estimate.anatomy import load_config
 from steerzo_edge.export.apart import export_apart

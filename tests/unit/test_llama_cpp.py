@@ -43,7 +43,7 @@ FAMILIES = {family: CONFIGS[family] for family in WRITTEN} | {"llama-scaled-posi
 
 
 def theirs(file: Path, rows: list[list[int]], lora: Path | None = None) -> list[Tensor]:
-    """llama.cpp's logits behind every token of some rows: (T, V) each."""
+    """llama.cpp's logits after every token of some rows: (T, V) each."""
     model = llama_cpp.Llama(
         str(file), lora_path=None if lora is None else str(lora), n_ctx=128, n_threads=1, logits_all=True,
         verbose=False,
@@ -94,7 +94,7 @@ def test_the_same_next_tokens(bundled_files: Path, kind: str) -> None:
         assert torch.equal(own.argmax(-1), other.argmax(-1))
         # llama.cpp rounds activations to bf16 before each product; logits here reach 12.
         assert float((own - other).abs().max()) < 0.15
-    if kind != "base":  # the adapter says something, and llama.cpp has heard it
+    if kind != "base":  # the adapter changes the logits, and llama.cpp applies it
         effects = [float((own - plain).abs().max()) for own, plain in zip(expected, bare, strict=True)]
         assert min(effects) > 0.5
         assert any(

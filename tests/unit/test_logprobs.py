@@ -37,7 +37,7 @@ def answered(base: Base, requests: Sequence[Request]) -> list[tuple[Generation, 
 
 
 def test_they_are_those_of_the_bare_distribution(base: Base) -> None:
-    """Whatever the sampling does to it, and whoever else is in the batch."""
+    """Whatever the sampling does to it, and whichever other prompts are in the batch."""
     samplings = [
         Sampling(9, logprobs=3),
         Sampling(12, temperature=1.5, top_k=5, seed=3, logprobs=20),

@@ -37,11 +37,11 @@ class PromptListener:
     def __init__(self, number: int, kinds: list[Patches | None]) -> None:
         self.number = number
         self.kinds = kinds
-        self.heard = 0
+        self.pieces = 0
 
     @property
     def has_left(self) -> bool:
-        return self.number % 10 == 1 and self.heard > 1
+        return self.number % 10 == 1 and self.pieces > 1
 
     def request(self, base: Base) -> Request:
         if self.number % 10 == 2:
@@ -55,7 +55,7 @@ class PromptListener:
         return Request(tokens, Sampling(length, float(self.number % 2), seed=self.number, logprobs=logprobs), kind)
 
     def on_text(self, text: str) -> None:
-        self.heard += 1
+        self.pieces += 1
 
 
 def tensor_bytes() -> int:

@@ -1,4 +1,4 @@
-"""The recipe of the base: held-out text stays out, runs go on, bits are bits, and what comes out loads."""
+"""The recipe of the base: held-out text stays out, runs can continue, bits are reproduced, and the result loads."""
 
 import hashlib
 import json

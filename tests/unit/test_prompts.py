@@ -22,14 +22,14 @@ from tests.conftest import Loader
 DEADLINE_S = 20
 
 
-class Asking:
-    """Asks one prompt, and keeps what it hears."""
+class Listener:
+    """Gives one prompt, and collects the text of its answer."""
 
     def __init__(self, prompt: str = "good =>", tokens: int = 8, adapter: Patches | None = None) -> None:
         self.prompt = prompt
         self.tokens = tokens
         self.adapter = adapter
-        self.heard = ""
+        self.text = ""
         self.looked_up = 0
         self.has_left = False
         self.error: Exception | None = None
@@ -41,7 +41,7 @@ class Asking:
         return Request(encode_prompt(base, self.prompt, self.tokens), Sampling(self.tokens), self.adapter)
 
     def on_text(self, text: str) -> None:
-        self.heard += text
+        self.text += text
 
 
 class Clock:
@@ -72,37 +72,37 @@ def finish(prompts: Prompts) -> None:
 
 def test_answers_are_those_of_a_prompt_alone(base: Base) -> None:
     prompts = opened(base, rows=3)
-    askers = [Asking("good" + "x" * number, 4 + number) for number in range(7)]
-    futures = [prompts.ask(asker) for asker in askers]
+    listeners = [Listener("good" + "x" * number, 4 + number) for number in range(7)]
+    futures = [prompts.ask(listener) for listener in listeners]
     assert (prompts.waiting, prompts.active) == (7, 0)
     prompts.turn()
     assert (prompts.waiting, prompts.active) == (4, 3)
     finish(prompts)
-    for asker, future in zip(askers, futures, strict=True):
-        assert future.result() == generate(base, asker.prompt, sampling=Sampling(asker.tokens))
-        assert asker.heard == future.result().text
-        assert asker.looked_up == 1
+    for listener, future in zip(listeners, futures, strict=True):
+        assert future.result() == generate(base, listener.prompt, sampling=Sampling(listener.tokens))
+        assert listener.text == future.result().text
+        assert listener.looked_up == 1
 
 
 def test_the_queue_has_a_bound(base: Base) -> None:
     prompts = opened(base, waiting=2)
-    asked = [prompts.ask(Asking()) for _ in range(2)]
+    asked = [prompts.ask(Listener()) for _ in range(2)]
     with pytest.raises(BusyError):
-        prompts.ask(Asking())
+        prompts.ask(Listener())
     finish(prompts)
     assert all(future.done() for future in asked)
 
 
 def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
-    small, large = Asking("a", 20), Asking("a" * 100, 100)
+    small, large = Listener("a", 20), Listener("a" * 100, 100)
     # Three layers, keys and values of one head of 32 numbers, 4 bytes each; room for four rows is made at once.
     most = Decoder(base).cache_bytes([large.request(base)])
     assert most == 4 * 256 * (3 * 2 * 32 * 4)
     prompts = opened(base, cache_bytes=most)
-    others = [prompts.ask(Asking(text, 20)) for text in "bcde"]
-    fifth, second, third = (prompts.ask(asker) for asker in (small, large, Asking("a", 20)))
+    others = [prompts.ask(Listener(text, 20)) for text in "bcde"]
+    fifth, second, third = (prompts.ask(listener) for listener in (small, large, Listener("a", 20)))
     prompts.turn()
-    # With the large one there would be eight rows of 256 tokens. The small one behind it would fit, but waits.
+    # With the large one there would be eight rows of 256 tokens. The small one after it would fit, but waits.
     assert (prompts.active, prompts.waiting) == (5, 2)
     while sum(future.done() for future in (*others, fifth)) < 1:
         prompts.turn()
@@ -117,7 +117,7 @@ def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
 
 def test_what_never_fits_is_refused_with_the_numbers(base: Base) -> None:
     prompts = opened(base, cache_bytes=1000)
-    future = prompts.ask(Asking())
+    future = prompts.ask(Listener())
     prompts.turn()
     error = future.exception()
     assert isinstance(error, CapacityError)
@@ -126,7 +126,7 @@ def test_what_never_fits_is_refused_with_the_numbers(base: Base) -> None:
 
 def test_an_error_belongs_to_who_asked(base: Base) -> None:
     prompts = opened(base)
-    wrong, right = Asking(), Asking()
+    wrong, right = Listener(), Listener()
     wrong.error = NotFoundError("no such adapter")
     futures = prompts.ask(wrong), prompts.ask(right)
     finish(prompts)
@@ -136,8 +136,8 @@ def test_an_error_belongs_to_who_asked(base: Base) -> None:
 
 def test_who_leaves_frees_the_row_within_one_turn(base: Base) -> None:
     prompts = opened(base, rows=1)
-    leaving, next_one, never = Asking(tokens=200), Asking(tokens=4), Asking()
-    futures = [prompts.ask(asker) for asker in (leaving, next_one, never)]
+    leaving, next_one, never = Listener(tokens=200), Listener(tokens=4), Listener()
+    futures = [prompts.ask(listener) for listener in (leaving, next_one, never)]
     prompts.turn()
     prompts.turn()
     leaving.has_left = never.has_left = True
@@ -154,16 +154,16 @@ def test_time_runs_out(base: Base) -> None:
     """Before the first token it is an error; after it the answer ends with what there is."""
     clock = Clock()
     prompts = opened(base, clock, rows=2, prefill_tokens=4, timeout_s=10)
-    quick, unread, waiting = Asking("a", 200), Asking("b" * 100, 10), Asking()
-    futures = [prompts.ask(asker) for asker in (quick, unread, waiting)]
+    quick, unread, waiting = Listener("a", 200), Listener("b" * 100, 10), Listener()
+    futures = [prompts.ask(listener) for listener in (quick, unread, waiting)]
     for _ in range(3):
         prompts.turn()
     clock.now = 10
-    late = prompts.ask(Asking())
+    late = prompts.ask(Listener())
     prompts.turn()
     made = futures[0].result()
     assert made.finish_reason == "timeout"
-    assert made.text == quick.heard
+    assert made.text == quick.text
     assert made.completion_tokens >= 2
     for future in futures[1:]:
         error = future.exception()
@@ -177,10 +177,10 @@ def test_a_step_that_fails_fails_its_prompts_and_no_others(base: Base, monkeypat
     prompts = opened(base)
     with monkeypatch.context() as patched:
         patched.setattr(Decoder, "step", lambda self: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
-        failed = prompts.ask(Asking())
+        failed = prompts.ask(Listener())
         prompts.turn()
     assert isinstance(failed.exception(), CapacityError)
-    after = prompts.ask(Asking())
+    after = prompts.ask(Listener())
     finish(prompts)
     assert after.result() == generate(base, "good =>", sampling=Sampling(8))
 
@@ -240,16 +240,16 @@ def test_training_goes_on_among_prompts_and_prompts_among_training(base: Base) -
         time.sleep(0.001)
     try:
         before = time.monotonic()
-        futures = [device.ask(Asking("good" * number, 200)) for number in range(1, 5)]
+        futures = [device.ask(Listener("good" * number, 200)) for number in range(1, 5)]
         for future in futures:
             assert future.result(DEADLINE_S).completion_tokens > 0
         took_s = time.monotonic() - before
         among_s = sum(seconds for began, seconds in zip(steps.began, steps.took_s, strict=False) if began > before)
         assert among_s > 0.1 * took_s
     finally:
-        unanswered = device.ask(Asking("good", 200))
+        unanswered = device.ask(Listener("good", 200))
         device.stop()
         device.join(DEADLINE_S)
     assert isinstance(unanswered.exception(DEADLINE_S), SteerzoError)
     with pytest.raises(BusyError):
-        device.ask(Asking())
+        device.ask(Listener())

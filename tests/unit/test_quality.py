@@ -64,7 +64,7 @@ def test_a_budget_is_compared_with_itself_and_a_diverged_seed_ends_early(tmp_pat
     assert found["quick"]["budget"] == 100
     assert found["quick"]["loss"] == pytest.approx(0.7)
     assert found["two-point"]["loss_spread"] == [1.0, None]
-    # The best all three have is 1.5, at the second point: a sixth of the way behind the first third for "quick".
+    # The best all three have is 1.5, at the second point: a sixth of the way after the first third for "quick".
     assert found["quick"]["forwards_ratio_to_best"] == pytest.approx(0.5 / 0.9 * 0.3, abs=0.02)
 
 

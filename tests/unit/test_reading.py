@@ -110,7 +110,7 @@ def test_what_is_not_finite_stays_where_it_is(bundled: Base) -> None:
 
 
 def test_prompts_that_come_together_are_read_in_one_forward(bundled: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as fit into `prefill_tokens`, in turn; a long one does not keep those behind it waiting."""
+    """As many as fit into `prefill_tokens`, in turn; a long one does not delay those after it."""
     forwards: list[list[int]] = []
     into = CachedForward.chunks
 

@@ -33,7 +33,7 @@ KINDS: dict[Quantization, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A base as somebody else has quantized and saved it, with `transformers` alone."""
+    """A base that was quantized and saved with `transformers` alone."""
     plain = saved(deepcopy(FAMILIES["llama"]), tmp_path_factory.mktemp("plain"))
     made: dict[str, Path] = {"none": plain}
 
@@ -142,7 +142,7 @@ def test_a_gptq_base(quantized: Callable[..., Path], tmp_path: Path) -> None:
     for name, layer in base.bank.layers.items():
         found = layer.weight_like_base(torch.float32)
         assert float((found - meant[name]).abs().max()) < 2**-6 * float(meant[name].abs().max()), name
-    for number, subset in enumerate(("all-layers", "core-blocks-of-the-top", "whole-top-layer", "top-layer")):
+    for number, subset in enumerate(("all-layers", "lora-xs-blocks-of-the-top", "whole-top-layer", "top-layer")):
         parts, data = built(base, "phrases", SUBSETS[subset], SAVINGS["stacked"], tmp_path / str(number))
         indices, block = batch_rows(5, 0, len(data.rows), 5), parts.blocks.of(0)
         expected = torch.tensor(plain_losses(base, parts, data, indices, PROBES, block))

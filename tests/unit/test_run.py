@@ -307,8 +307,8 @@ def test_a_verdict_goes_back_to_what_the_adapter_was(
 
 
 DERIVED = {
-    "inputs": {"subset.init_a": "input-subspace", "subset.rank": 3},
-    "core": {"subset.kind": "lora-xs", "subset.rank": 4},
+    "input-subspace": {"subset.init_a": "input-subspace", "subset.rank": 3},
+    "lora-xs": {"subset.kind": "lora-xs", "subset.rank": 4},
 }
 
 
@@ -350,7 +350,7 @@ def test_a_run_goes_on_with_the_bits_that_were_kept(
 def test_a_damaged_frozen_file_is_made_again(
     tiny: Loader, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    base, changes = tiny("nf4"), DERIVED["core"]
+    base, changes = tiny("nf4"), DERIVED["lora-xs"]
     open_run(tmp_path, base, **changes).close()
     path = tmp_path / "frozen.safetensors"
     whole = path.read_bytes()
@@ -362,13 +362,13 @@ def test_a_damaged_frozen_file_is_made_again(
 
 def test_another_runs_frozen_file_is_neither_read_nor_replaced(tiny: Loader, tmp_path: Path) -> None:
     base = tiny("nf4")
-    open_run(tmp_path, base, **DERIVED["core"]).close()
+    open_run(tmp_path, base, **DERIVED["lora-xs"]).close()
     before = (tmp_path / "frozen.safetensors").read_bytes()
     with pytest.raises(JournalError, match="another"):
-        open_run(tmp_path, base, **DERIVED["core"] | {"subset.rank": 5})
+        open_run(tmp_path, base, **DERIVED["lora-xs"] | {"subset.rank": 5})
     assert (tmp_path / "frozen.safetensors").read_bytes() == before
     (tmp_path / "journal").unlink()
-    open_run(tmp_path, base, **DERIVED["core"] | {"subset.rank": 5}).close()
+    open_run(tmp_path, base, **DERIVED["lora-xs"] | {"subset.rank": 5}).close()
     assert (tmp_path / "frozen.safetensors").read_bytes() != before
 
 

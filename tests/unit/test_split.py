@@ -30,7 +30,7 @@ def test_examples_of_a_line_stay_together() -> None:
 
 
 def test_one_example_a_line_is_split_as_ever() -> None:
-    """Runs that were started before lines counted go on: their journals hold both fingerprints."""
+    """Runs that were started before lines counted can continue: their journals hold both fingerprints."""
     dataset = rows(*range(3, 53))
     train, held = split(dataset, holding(0.3), 7)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(derive_seed("holdout", 7))).tolist()

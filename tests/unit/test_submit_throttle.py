@@ -1,4 +1,4 @@
-"""Submissions wait in a row; nobody waits for ever."""
+"""Submissions wait in a row, each for a bounded time."""
 
 import pytest
 

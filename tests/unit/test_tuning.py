@@ -46,12 +46,20 @@ def noise(at: dict[int, float]) -> float:
     return math.sin(1e7 * sum((seed % 97 + 1) * x for seed, x in at.items()))
 
 
-def rate_of(world: World, strategy: Strategy, travel: float = 10.0, reach: Callable[[float], float] = float) -> Any:
+def rate_of(
+    world: World, strategy: Strategy, rms_sum: float = 10.0, effective_step: Callable[[float], float] = float
+) -> Any:
     def seeds(step: int) -> Iterator[int]:
         return step_seeds(3, step)
 
     return find_rate(
-        strategy, world, seeds, blocks=lambda step: 0, tokens=lambda step: TOKENS, rms_sum=travel, gain=reach
+        strategy,
+        world,
+        seeds,
+        blocks=lambda step: 0,
+        tokens=lambda step: TOKENS,
+        rms_sum=rms_sum,
+        effective_step=effective_step,
     )
 
 
@@ -91,15 +99,15 @@ def test_the_radius_stays_below_curvature() -> None:
     assert 300 * found.epsilon**2 < 0.1
 
 
-@pytest.mark.parametrize("travel", [5.0, 20.0])
-def test_the_rate_takes_the_walk_as_far_as_one_step_may_go(travel: float) -> None:
+@pytest.mark.parametrize("rms_sum", [5.0, 20.0])
+def test_the_rate_takes_the_walk_as_far_as_one_step_may_go(rms_sum: float) -> None:
     curvature = 2.0
     world = World(lambda at: sum(slope(s) * x + curvature * x * x / 2 for s, x in at.items()))
     strategy = TwoPoint(0.1)
-    found = rate_of(world, strategy, travel)
+    found = rate_of(world, strategy, rms_sum)
     # Along one seed the vertex is at slope / curvature; slopes are 0.5 to 1.5, here squared means do not matter.
     assert 0.25 <= found.distance <= 0.75
-    assert found.learning_rate * travel == pytest.approx(rate_of(world, strategy, 1.0).learning_rate)
+    assert found.learning_rate * rms_sum == pytest.approx(rate_of(world, strategy, 1.0).learning_rate)
     assert found.forwards == FOLLOWED * (2 + 1 + len(RUNGS))
     assert found.gain > 0
 
@@ -111,7 +119,7 @@ def test_the_rate_knows_what_a_step_of_the_method_is() -> None:
     assert normalized.distance == pytest.approx(plain.distance)
     # The rate of normalised steps is a length; of plain ones a length over the estimate's.
     assert normalized.learning_rate != pytest.approx(plain.learning_rate, rel=0.1)
-    constant = rate_of(world, AllLosses(0.1, pool=8), reach=lambda gradient: 1.0)
+    constant = rate_of(world, AllLosses(0.1, pool=8), effective_step=lambda gradient: 1.0)
     assert constant.learning_rate == pytest.approx(normalized.learning_rate)
 
 

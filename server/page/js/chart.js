@@ -44,7 +44,7 @@ export function chart({
   let axis = { name: "step", format: String };
   let data = null;
 
-  const tell = (at) => {
+  const showValues = (at) => {
     lines.forEach((line, index) => {
       const column = data[index + 1];
       const value = at === null ? lastOf(column) : nearest(column, at);
@@ -53,7 +53,7 @@ export function chart({
   };
   const make = () => {
     plot = new uPlot(
-      options({ canvas, height, lines, sync, range, axis: () => axis, tell: (u) => tell(u.cursor.idx) }),
+      options({ canvas, height, lines, sync, range, axis: () => axis, showValues: (u) => showValues(u.cursor.idx) }),
       data,
       canvas,
     );
@@ -73,7 +73,7 @@ export function chart({
     if (!has) return;
     if (plot === null) make();
     else plot.setData(data);
-    if (plot.cursor.idx === null || plot.cursor.left < 0) tell(null);
+    if (plot.cursor.idx === null || plot.cursor.left < 0) showValues(null);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", inWords(title, lines, data, axis));
   };
@@ -102,7 +102,7 @@ function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-function options({ canvas, height, lines, sync, range, axis, tell }) {
+function options({ canvas, height, lines, sync, range, axis, showValues }) {
   const font = `11px ${color("font")}`;
   const grid = { stroke: () => color("grid"), width: 1 };
   const ticks = { show: false };
@@ -119,7 +119,7 @@ function options({ canvas, height, lines, sync, range, axis, tell }) {
       ...(sync ? { sync: { key: sync, setSeries: false } } : {}),
     },
     scales: { x: { time: false }, y: range ? { range } : {} },
-    hooks: { setCursor: [tell] },
+    hooks: { setCursor: [showValues] },
     axes: [
       {
         ...common,

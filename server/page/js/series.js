@@ -13,6 +13,13 @@ export const AXES = {
   step: { key: "step", name: "steps", format: (value) => short(value) },
 };
 
+/** The axes as choices for the user. */
+export const AXIS_CHOICES = [
+  ["forwards", "Forward passes"],
+  ["elapsed", "Time"],
+  ["step", "Steps"],
+];
+
 /** Steps and evaluations of one job, as columns. */
 export class Series {
   constructor() {
@@ -24,6 +31,7 @@ export class Series {
     this.columns = Object.fromEntries(FIELDS.map((name) => [name, []]));
     this.evals = new Map();
     this.last = null;
+    this.lastIsTemporary = false;
     this.stride = 1;
   }
 
@@ -124,7 +132,7 @@ export class Series {
  * @returns {Array<number|null>} Of the same length; null where the column is null.
  */
 export function smooth(column) {
-  const reach = Math.max(1, Math.min(60, Math.round(column.length / 40)));
+  const half = Math.max(1, Math.min(60, Math.round(column.length / 40)));
   const sums = [0];
   const counts = [0];
   column.forEach((value, index) => {
@@ -134,8 +142,8 @@ export function smooth(column) {
   return column.map((value, index) => {
     if (value === null) return null;
     // The window is symmetric, so that a straight slope stays straight near the ends, but never narrower than `least`.
-    const least = Math.ceil(reach / 2);
-    const side = Math.min(reach, Math.max(index, least), Math.max(column.length - 1 - index, least));
+    const least = Math.ceil(half / 2);
+    const side = Math.min(half, Math.max(index, least), Math.max(column.length - 1 - index, least));
     const from = Math.max(0, index - side);
     const to = Math.min(column.length, index + side + 1);
     return (sums[to] - sums[from]) / (counts[to] - counts[from]);

@@ -21,7 +21,7 @@ export const FORMATS = {
   classification: "a text and its label",
   "multiple-choice": "a prompt and several answers, one of them right",
   alpaca: "an instruction and its answer",
-  sharegpt: "conversations; the model learns its own messages",
+  sharegpt: "conversations as in ShareGPT; the model learns the messages of gpt",
   plain: "plain text; the model learns all of it",
 };
 

@@ -2,9 +2,9 @@
 
     row  --read-->  Example  --tokenize-->  Targets | Choices | Questions  --collate-->  a batch
 
-A kind defines the first two arrows. Batches and previews are made from the tokenized form, so they need nothing of
-the kind; `count` and `asking` are for kinds that have more to say. A kind whose rows are converted to examples of
-another one starts from that kind: see `alpaca.py`.
+A kind defines the first two arrows. Batches and previews are made from the tokenized form, so they need nothing
+more. Optional: `count` adds facts to the statistics of a dataset, `asking` makes in-context learning possible. A
+kind whose rows are converted to examples of another one starts from that kind: see `alpaca.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

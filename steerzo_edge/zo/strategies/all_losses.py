@@ -3,8 +3,8 @@
     g = 1 / (M - 1) * sum_i (L_i - mean L) / eps * z_i
 
 Cost: `pool` forward passes a step. Known as one-sided multi-query with a leave-one-out baseline (RLOO,
-arXiv:2511.07971), and the core of FZOO (arXiv:2506.09034), which divides by the standard deviation of the pool's
-losses besides: see `scaling.py`.
+arXiv:2511.07971), and the core of FZOO (arXiv:2506.09034), which also divides by the standard deviation of the
+pool's losses: see `scaling.py`.
 """
 
 from collections.abc import Iterator

@@ -26,7 +26,7 @@ class GuidingVector:
         epsilon: Probe radius.
         pool: M, candidates a step, at least 2.
         elite: alpha, the share of the pool that counts as good; floor(alpha M), at least 1, at most M - 1.
-        history: "fresh" draws every candidate anew; "keep-best" lets the best seed of the step before
+        history: "fresh" draws every candidate at every step; "keep-best" lets the best seed of the step before
             compete again, on the new batch, with M - 1 fresh ones.
         normalize: Scale v to norm sqrt(d) before it is probed. False is the paper's own listing.
     """

@@ -66,8 +66,8 @@ export function answerColumn({ id, name, about, close }) {
       adapter: id || null,
       ...(mode === "chat" ? { messages: turns } : { prompt: text }),
     };
-    const clock = { asked: performance.now(), first: 0, pieces: 0 };
-    let text_ = "";
+    const clock = { sent: performance.now(), first: 0, pieces: 0 };
+    let received = "";
     setText(foot, "Waiting for the first token…");
     try {
       const response = await send("POST", "/generate", { body: sent, signal: both });
@@ -75,19 +75,19 @@ export function answerColumn({ id, name, about, close }) {
         if (event === "token") {
           clock.first ||= performance.now();
           clock.pieces += 1;
-          text_ += data.text;
+          received += data.text;
           // Answers begin with the space that separates them from the prompt; it is not shown.
           wait.before(clock.pieces === 1 ? data.text.trimStart() : data.text);
           setText(foot, pace(clock.pieces, clock));
         } else if (event === "done") {
-          text_ = data.text;
+          received = data.text;
           setText(
             foot,
             `${pace(data.usage.completion_tokens, clock)} · ${REASONS[data.finish_reason] ?? data.finish_reason}`,
           );
         } else if (event === "error") throw new Problem(data);
       }
-      if (labels !== null) body.append(labelOf(text_, labels));
+      if (labels !== null) body.append(labelOf(received, labels));
     } catch (error) {
       if (error.name === "AbortError") setText(foot, `${pace(clock.pieces, clock)} · stopped`);
       else {
@@ -96,12 +96,12 @@ export function answerColumn({ id, name, about, close }) {
       }
     }
     wait.remove();
-    if (!text_ && !answer.textContent) answer.append(h("span", { class: "muted" }, "(empty answer)"));
+    if (!received && !answer.textContent) answer.append(h("span", { class: "muted" }, "(empty answer)"));
     if (mode === "chat") {
-      if (answer.isConnected && text_) turns.push({ role: "assistant", content: text_ });
+      if (answer.isConnected && received) turns.push({ role: "assistant", content: received });
       else turns.pop();
     }
-    last = text_;
+    last = received;
   }
 
   clear();
@@ -113,7 +113,7 @@ export function answerColumn({ id, name, about, close }) {
 function pace(tokens, clock) {
   if (!clock.first) return "no tokens yet";
   const seconds = (performance.now() - clock.first) / 1000;
-  const delay = (clock.first - clock.asked) / 1000;
+  const delay = (clock.first - clock.sent) / 1000;
   // A short answer may arrive in one piece: then the rate is that of the whole wait. One token alone has no rate.
   const rate = seconds > SHORTEST_S ? (tokens - 1) / seconds : tokens / (delay + seconds);
   const pieces = [

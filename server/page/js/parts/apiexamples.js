@@ -48,7 +48,7 @@ function openai(origin, job) {
   return [
     [
       "Ask the adapter",
-      `${open}\nstream = client.completions.create(model="${job}", prompt="play some jazz", max_tokens=32, stream=True)\nfor piece in stream:\n    print(piece.promptTargets[0].text, end="")`,
+      `${open}\nstream = client.completions.create(model="${job}", prompt="play some jazz", max_tokens=32, stream=True)\nfor piece in stream:\n    print(piece.choices[0].text, end="")`,
     ],
     [
       "Start a job",

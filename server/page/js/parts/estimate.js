@@ -53,14 +53,13 @@ export function estimatePanel({ signal, start, checked }) {
   }
 
   function ask(body) {
-    const { name, ...rest } = body;
     if (JSON.stringify(body) === asked) return;
     asked = JSON.stringify(body);
     start.disabled = true;
     element.setAttribute("aria-busy", "true");
     if (!element.firstChild) replace(element, h("p", { class: "muted" }, "Estimating memory and time…"));
     clearTimeout(timer);
-    timer = setTimeout(() => update(name ? { name, ...rest } : rest), WAIT_MS);
+    timer = setTimeout(() => update(body), WAIT_MS);
   }
   signal.addEventListener("abort", () => (clearTimeout(timer), request?.abort()));
   return { element, ask };

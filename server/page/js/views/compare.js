@@ -8,7 +8,7 @@ import { percent, plain, whole, wholePercent } from "../format.js";
 import { loadMethods, methodName } from "../methods.js";
 import { badge, empty, problemBox, head, segments } from "../parts/pieces.js";
 import { poll } from "../polling.js";
-import { AXES, Series, smooth } from "../series.js";
+import { AXES, AXIS_CHOICES, Series, smooth } from "../series.js";
 import { score } from "../words.js";
 
 const MOST_JOBS = 6;
@@ -83,11 +83,7 @@ function draw(body, ids, methods, signal) {
   let charts = null;
   const axes = segments(
     "Draw over",
-    [
-      ["forwards", "Forward passes"],
-      ["elapsed", "Time"],
-      ["step", "Steps"],
-    ],
+    AXIS_CHOICES,
     axis,
     (value) => ((axis = value), paint()),
     "small",

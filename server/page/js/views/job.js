@@ -12,7 +12,7 @@ import { aboutJob, jobFigures } from "../parts/jobfigures.js";
 import { jobLog } from "../parts/joblog.js";
 import { badge, problemBox, head, meter, setMeter, segments } from "../parts/pieces.js";
 import { poll } from "../polling.js";
-import { AXES, POINTS, Series } from "../series.js";
+import { AXES, AXIS_CHOICES, POINTS, Series } from "../series.js";
 import { stateOf } from "../words.js";
 
 const DRAW_MS = 250;
@@ -49,11 +49,7 @@ async function live(place, signal, first, methods, wantedAxis) {
   const compare = h("a", { class: "button", href: `#/compare?jobs=${job.id}` }, "Compare");
   const axes = segments(
     "Draw over",
-    [
-      ["forwards", "Forward passes"],
-      ["elapsed", "Time"],
-      ["step", "Steps"],
-    ],
+    AXIS_CHOICES,
     axis,
     (value) => {
       axis = value;

@@ -90,7 +90,7 @@ function frame(older) {
   return { body, more, element: h("div", { class: "stack" }, h("div", { class: "card flush" }, table), more) };
 }
 
-/** Adds, removes and updates rows. A row is never made anew, so that the keyboard focus stays in it. */
+/** Adds, removes and updates rows. An existing row is updated in place, so that the keyboard focus stays in it. */
 function updateRows(body, rows, jobs, make) {
   const ids = new Set(jobs.map((job) => job.id));
   for (const [id, row] of rows) {
@@ -150,8 +150,8 @@ function makeRow(first, choose, again) {
     setText(steps, stepsOf(job.step, job.steps));
     setText(why, reason(job));
     why.hidden = !why.textContent;
-    const pace_ = speed(job);
-    setText(pace, pace_ === null ? "–" : `${plain(pace_, 1)} steps/s`);
+    const rate = speed(job);
+    setText(pace, rate === null ? "–" : `${plain(rate, 1)} steps/s`);
     setText(left, FINAL.has(job.state) || job.state === "paused" ? "–" : duration(job.seconds_left));
     setText(loss, plain(job.loss));
     const found = score(job.metrics);

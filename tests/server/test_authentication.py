@@ -1,4 +1,4 @@
-"""Nobody comes in without a key where there is one: every route, every method, every way to write a path."""
+"""A server with a key answers no request without one: every route, every method, every way to write a path."""
 
 import contextlib
 import sqlite3
@@ -50,8 +50,8 @@ OTHERS = (
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    # So many requests come here in a second that they would be told to wait.
-    return app_in(tmp_path_factory.mktemp("door"), api_key=KEY, request_burst=1_000_000)
+    # These tests send more requests a second than the default rate limit allows.
+    return app_in(tmp_path_factory.mktemp("closed"), api_key=KEY, request_burst=1_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_keys_come_and_go_while_the_server_runs(tmp_path: Path) -> None:
     assert client_of(app, ann).get("/jobs").status_code == 401
     assert client_of(app, ben).get("/jobs").status_code == 200
     steerzo_keys("revoke", "ben")
-    # The last one is gone, and the door stays closed.
+    # The last key is revoked, and the server still requires one.
     assert client_of(app).get("/jobs").status_code == 401
     listed = steerzo_keys("list").splitlines()
     assert [line.split()[0] for line in listed] == ["ann", "ben"]
@@ -233,7 +233,7 @@ def test_a_key_is_made_and_shown_once_where_that_is_asked_for(
     caplog.clear()
     check_keys(settings, database)
     assert not caplog.messages
-    # Whoever revokes the last key wants nobody in; a restart makes no new one.
+    # After the last key is revoked the server stays closed; a restart makes no new key.
     Keys(database).revoke(FIRST_KEY)
     with pytest.raises(InputError, match="no valid API key"):
         check_keys(settings, database)
