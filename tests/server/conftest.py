@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from openai import OpenAI
 
 from server.app import create_app
 from server.commands.client import Client
@@ -95,3 +96,24 @@ def http(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def context(http: TestClient) -> Context:
     return http.app.state.context  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.fixture(scope="module")
+def openai(server: ServerProcess) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none asked for", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def base(openai: OpenAI) -> str:
+    return next(model.id for model in openai.models.list() if not model.id.startswith("ft:"))
+
+
+@pytest.fixture(scope="module")
+def file(openai: OpenAI, tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.server.openai_jobs import ROWS
+
+    path = tmp_path_factory.mktemp("openai") / "turns.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    with path.open("rb") as rows:
+        return openai.files.create(file=rows, purpose="fine-tune").id
