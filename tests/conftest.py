@@ -52,6 +52,7 @@ SLOW = (
     "unit/test_cli.py",
     "unit/test_hub.py",
     "unit/test_exporting.py",
+    "unit/test_export_apart.py",
     "unit/test_benchmarks.py",
     "contracts/test_families.py",
     "contracts/test_same_losses.py",

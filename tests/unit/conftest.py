@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import Loader
+from tests.unit.runner_box import Box, Clock
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +24,13 @@ def rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return future
 
     monkeypatch.setattr("server.jobs.runner.in_background", at_once)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def box(tmp_path: Path, tiny: Loader, clock: Clock) -> Box:
+    return Box(tmp_path / "data", tiny("nf4"), clock)
