@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import Loader
 from tests.unit.runner_box import Box, Clock
 
+SCORERS = "checksum=tests.scorers:checksum, some=tests.scorers:fails_on_some,none=tests.scorers:gives_no_number"
+
 
 @pytest.fixture(autouse=True)
 def rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +36,9 @@ def clock() -> Clock:
 @pytest.fixture
 def box(tmp_path: Path, tiny: Loader, clock: Clock) -> Box:
     return Box(tmp_path / "data", tiny("nf4"), clock)
+
+
+@pytest.fixture
+def registered_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of `tests/scorers.py`, registered as an operator would register them."""
+    monkeypatch.setenv("STEERZO_SCORERS", SCORERS + ",sees=tests.scorers:sees")
