@@ -57,6 +57,7 @@ SLOW = (
     "contracts/test_families.py",
     "contracts/test_same_losses.py",
     "unit/test_run.py",
+    "unit/test_run_rewinds.py",
 )
 
 
