@@ -52,10 +52,12 @@ SLOW = (
     "unit/test_cli.py",
     "unit/test_hub.py",
     "unit/test_exporting.py",
+    "unit/test_export_apart.py",
     "unit/test_benchmarks.py",
     "contracts/test_families.py",
     "contracts/test_same_losses.py",
     "unit/test_run.py",
+    "unit/test_run_rewinds.py",
 )
 
 

@@ -39,7 +39,7 @@ UNRUN = {
         "docker build": "needs an engine for containers; `tests/image`",
     },
     "docs/models.md": {"": "installs packages"},
-    "docs/results/bits_per_byte.md": {"": "needs other models; `tests/unit/test_pretrain.py` parses the command"},
+    "docs/results/bits_per_byte.md": {"": "needs other models; `tests/unit/pretraining` parses the command"},
     "docs/results/cost_curves.md": {"": "minutes"},
     "docs/results/equal_steps.md": {"": "hours; `tests/unit/test_quality.py` runs it small"},
     "docs/results/estimate_error.md": {"": "minutes; `tests/unit/test_estimate_error.py`"},

@@ -1,12 +1,19 @@
 """One server for the tests that do not kill it."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
+from openai import OpenAI
 
+from server.app import create_app
 from server.commands.client import Client
+from server.services.context import Context
+from server.settings import Settings
+from steerzo_edge.settings.sections import ModelConfig
 from tests.conftest import labelled_rows
 from tests.server.process import ServerProcess
 
@@ -67,3 +74,46 @@ def job(client: Client, dataset: str) -> dict[str, object]:
     done = finished(client, posted["id"])
     assert done["state"] == "succeeded", done["error"]
     return done
+
+
+@pytest.fixture(scope="module")
+def http(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """An app in this process, for datasets of at most 300 kB."""
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("datasets"),
+        model=ModelConfig(id=str(tiny_path), quantization="none"),
+        max_upload_bytes=300_000,
+        max_body_bytes=20_000,
+    )
+    with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as client:
+        deadline = time.monotonic() + 60
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield client
+
+
+@pytest.fixture
+def context(http: TestClient) -> Context:
+    return http.app.state.context  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.fixture(scope="module")
+def openai(server: ServerProcess) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none asked for", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def base(openai: OpenAI) -> str:
+    return next(model.id for model in openai.models.list() if not model.id.startswith("ft:"))
+
+
+@pytest.fixture(scope="module")
+def file(openai: OpenAI, tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.server.openai_jobs import ROWS
+
+    path = tmp_path_factory.mktemp("openai") / "turns.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    with path.open("rb") as rows:
+        return openai.files.create(file=rows, purpose="fine-tune").id

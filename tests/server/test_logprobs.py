@@ -1,7 +1,6 @@
 """Log-probabilities over HTTP: /generate, and both completions asked by the real `openai` client."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,15 +10,8 @@ from openai import OpenAI
 from server.commands.client import Client
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
-from tests.server.process import ServerProcess
 
 GREETING: list[Any] = [{"role": "user", "content": "good"}]
-
-
-@pytest.fixture(scope="module")
-def openai(server: ServerProcess) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none asked for", max_retries=0) as client:
-        yield client
 
 
 def spelled(token: str) -> bytes:

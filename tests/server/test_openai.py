@@ -1,9 +1,7 @@
-"""The real `openai` client, unchanged, against a real server: files, jobs, models, chat, completions."""
+"""The real `openai` client, unchanged, against a real server: jobs, models, and the script of the README."""
 
 import json
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +11,10 @@ from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 from server.commands.client import Client
-from tests.server.conftest import PROFILE
+from tests.server.openai_jobs import EXTRA, ROWS, job_when, refusal
 from tests.server.process import ServerProcess
 
-ROWS = [
-    {
-        "messages": [
-            {"role": "user", "content": f"is {i} even?"},
-            {"role": "assistant", "content": "yes" if i % 2 == 0 else "no"},
-        ]
-    }
-    for i in range(24)
-]
 README = Path(__file__).parent.parent.parent / "README.md"
-EXTRA = {"profile": PROFILE}
-
-
-def job_when(openai: OpenAI, job: str, *states: str) -> FineTuningJob:
-    deadline = time.monotonic() + 120
-    while (found := openai.fine_tuning.jobs.retrieve(job)).status not in states:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
-    return found
-
-
-@pytest.fixture(scope="module")
-def openai(server: ServerProcess) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none asked for", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def base(openai: OpenAI) -> str:
-    return next(model.id for model in openai.models.list() if not model.id.startswith("ft:"))
-
-
-@pytest.fixture(scope="module")
-def file(openai: OpenAI, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("openai") / "turns.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    with path.open("rb") as rows:
-        return openai.files.create(file=rows, purpose="fine-tune").id
 
 
 @pytest.fixture(scope="module")
@@ -73,81 +34,6 @@ def tuned(openai: OpenAI, base: str, file: str) -> FineTuningJob:
     done = job_when(openai, made.id, "succeeded", "failed")
     assert done.status == "succeeded", done.error
     return done
-
-
-def refusal(error: pytest.ExceptionInfo[Any]) -> dict[str, Any]:
-    body: dict[str, Any] = error.value.body
-    assert set(body) == {"message", "type", "param", "code"}
-    return body
-
-
-def test_a_file_is_a_dataset(openai: OpenAI, client: Client, file: str) -> None:
-    found = openai.files.retrieve(file)
-    assert (found.object, found.purpose, found.status, found.filename) == (
-        "file",
-        "fine-tune",
-        "processed",
-        "turns.jsonl",
-    )
-    content = openai.files.content(file).read()
-    assert [json.loads(line) for line in content.splitlines()] == ROWS
-    assert found.bytes == len(content)
-    assert client.get(f"/datasets/{file}")["rows"] == len(ROWS)
-    uploaded = client.post("/datasets", {"rows": [{"prompt": "a", "completion": "b"}]})["id"]
-    assert openai.files.retrieve(uploaded).bytes > 0
-
-
-def test_files_are_listed_in_pages(openai: OpenAI, client: Client, file: str) -> None:
-    for index in range(3):
-        client.post("/datasets", {"rows": [{"prompt": f"page {index}", "completion": "b"}]})
-    whole = [found.id for found in openai.files.list()]
-    assert file in whole
-    assert [found.id for found in openai.files.list(limit=2)] == whole
-    assert [found.id for found in openai.files.list(order="asc")] == whole[::-1]
-    assert list(openai.files.list(purpose="batch")) == []
-
-
-def test_a_file_is_deleted_once_nothing_needs_it(openai: OpenAI, client: Client, base: str) -> None:
-    rows = b"".join(b'{"prompt": "to go %d", "completion": "b"}\n' % index for index in range(12))
-    file = openai.files.create(file=("to-go.jsonl", rows), purpose="fine-tune").id
-    assert openai.files.create(file=("to-go.jsonl", rows), purpose="fine-tune").id == file
-    extra = {**EXTRA, "overrides": {"steps": 100_000}}
-    job = openai.fine_tuning.jobs.create(model=base, training_file=file, extra_body=extra).id
-    with pytest.raises(ConflictError) as error:
-        openai.files.delete(file)
-    assert job in refusal(error)["message"]
-    openai.fine_tuning.jobs.cancel(job)
-    job_when(openai, job, "cancelled")
-    gone = openai.files.delete(file)
-    assert (gone.id, gone.deleted) == (file, True)
-    for call in (openai.files.retrieve, openai.files.content, openai.files.delete):
-        with pytest.raises(NotFoundError):
-            call(file)
-    assert client.http.get(f"/datasets/{file}").status_code == 404
-    assert openai.fine_tuning.jobs.retrieve(job).training_file == file
-
-
-@pytest.mark.parametrize(
-    ("data", "purpose", "param", "says"),
-    [
-        (
-            b'{"prompt": "a", "completion": 7}\nnonsense\n{"prompt": "a"}',
-            "fine-tune",
-            None,
-            ["line 1", "line 2", "line 3"],
-        ),
-        (b"", "fine-tune", None, ["empty"]),
-        (b'{"prompt": "a", "completion": "b"}', "batch", "purpose", ["fine-tune"]),
-    ],
-)
-def test_files_that_cannot_be_used(
-    openai: OpenAI, data: bytes, purpose: Any, param: str | None, says: list[str]
-) -> None:
-    with pytest.raises(BadRequestError) as error:
-        openai.files.create(file=("rows.jsonl", data), purpose=purpose)
-    found = refusal(error)
-    assert found["param"] == param
-    assert all(word in found["message"] for word in says), found
 
 
 def test_a_job_is_what_was_asked_for(

@@ -2,35 +2,19 @@
 
 import json
 import time
-from collections.abc import Iterator
 from http.client import HTTPConnection
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
-from openai.types import completion_create_params
-from openai.types.chat import completion_create_params as chat_create_params
-from openai.types.fine_tuning import job_create_params
 
 from server.commands.client import Client
-from server.openai.parameters import ChatBody, CompletionBody
-from server.openai.tuning import TuningBody, suitable_profile
+from server.openai.tuning import suitable_profile
 from tests.server.conftest import PROFILE, TASK
+from tests.server.openai_chat import GREETING, said
 from tests.server.process import ServerProcess
 
 JSON = {"Content-Type": "application/json"}
-GREETING: list[Any] = [{"role": "user", "content": "good"}]
-
-
-@pytest.fixture(scope="module")
-def openai(server: ServerProcess) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none asked for", max_retries=0) as client:
-        yield client
-
-
-def said(openai: OpenAI, model: str = "base", **parameters: Any) -> str:
-    body: dict[str, Any] = {"messages": GREETING, "max_tokens": 12, "temperature": 0, **parameters}
-    return str(openai.chat.completions.create(model=model, **body).choices[0].message.content)
 
 
 def test_a_conversation_is_answered(openai: OpenAI, client: Client) -> None:
@@ -189,88 +173,6 @@ def test_without_a_length_the_context_is_the_end(openai: OpenAI) -> None:
     assert body["code"] == "context_length_exceeded"
 
 
-def test_what_changes_nothing_is_accepted(openai: OpenAI) -> None:
-    harmless: dict[str, Any] = {
-        "n": 1,
-        "user": "somebody",
-        "store": False,
-        "metadata": {"a": "b"},
-        "frequency_penalty": 0,
-        "presence_penalty": 0.0,
-        "logprobs": False,
-        "logit_bias": {},
-        "tools": [],
-        "tool_choice": "none",
-        "parallel_tool_calls": True,
-        "response_format": {"type": "text"},
-        "service_tier": "auto",
-        "modalities": ["text"],
-    }
-    assert said(openai, **harmless) == said(openai)
-
-
-@pytest.mark.parametrize(
-    "parameter",
-    [
-        {"n": 33},
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
-        {"functions": [{"name": "f", "parameters": {}}]},
-        {"top_logprobs": 3},
-        {"top_logprobs": 21, "logprobs": True},
-        {"response_format": {"type": "json_object"}},
-        {"logit_bias": {"5": 10}},
-        {"frequency_penalty": 0.5},
-        {"presence_penalty": -0.5},
-        {"reasoning_effort": "high"},
-        {"web_search_options": {}},
-        {"temperature": 3},
-        {"top_p": 0},
-        {"max_tokens": 0},
-        {"extra_body": {"top_k": 5}},
-    ],
-    ids=lambda parameter: next(iter(parameter)),
-)
-def test_what_would_change_the_answer_is_refused(openai: OpenAI, parameter: dict[str, Any]) -> None:
-    with pytest.raises(BadRequestError) as error:
-        said(openai, **parameter)
-    body: Any = error.value.body
-    name = next(iter(parameter.get("extra_body", parameter)))
-    assert body["param"] == name, body
-    assert len(body["message"].split()) > 5
-    assert said(openai)
-
-
-@pytest.mark.parametrize("parameter", [{"echo": True}, {"best_of": 2}, {"logprobs": 21}, {"suffix": "x"}])
-def test_what_completions_refuse(openai: OpenAI, parameter: dict[str, Any]) -> None:
-    with pytest.raises(BadRequestError) as error:
-        openai.completions.create(model="base", prompt="a", **parameter)
-    body: Any = error.value.body
-    assert body["param"] == next(iter(parameter))
-
-
-@pytest.mark.parametrize("prompt", [[1, 2], [[1, 2]], [], [""], ""])
-def test_prompts_that_are_no_text(openai: OpenAI, prompt: Any) -> None:
-    with pytest.raises(BadRequestError) as error:
-        openai.completions.create(model="base", prompt=prompt)
-    body: Any = error.value.body
-    assert str(body["param"]).startswith("prompt")
-
-
-def test_messages_that_cannot_be_used(openai: OpenAI) -> None:
-    for turn, param in (
-        ({"role": "tool", "tool_call_id": "x", "content": "y"}, "messages.0"),
-        (
-            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]},
-            "messages.0.content",
-        ),
-        ({"role": "assistant", "content": "a", "tool_calls": [{"id": "x"}]}, "messages.0.tool_calls"),
-    ):
-        with pytest.raises(BadRequestError) as error:
-            said(openai, messages=[turn])
-        body: Any = error.value.body
-        assert str(body["param"]).startswith(param)
-
-
 def test_an_error_comes_before_a_stream_begins(openai: OpenAI) -> None:
     with pytest.raises(NotFoundError):
         openai.chat.completions.create(model="job_missing", messages=GREETING, stream=True)
@@ -316,16 +218,6 @@ def test_a_client_that_leaves_stops_the_work(
     # The 32 prompts are all that may be answered at once, so this one is answered when they are gone.
     assert said(openai, max_tokens=1) is not None
     assert prompt_s(client) - before < 5 * tenth_s
-
-
-def test_the_client_has_no_parameter_that_we_do_not_know() -> None:
-    chat = get_type_hints(chat_create_params.CompletionCreateParamsBase)
-    text = get_type_hints(completion_create_params.CompletionCreateParamsBase)
-    tuning = get_type_hints(job_create_params.JobCreateParams)
-    assert set(chat) - set(ChatBody.model_fields) == set()
-    assert set(text) - set(CompletionBody.model_fields) == set()
-    assert set(tuning) - set(TuningBody.model_fields) == set()
-    assert len(chat) > 30
 
 
 def test_a_profile_that_suits_the_device() -> None:

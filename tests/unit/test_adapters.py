@@ -20,15 +20,8 @@ from server.store.jobs import JobTable
 from steerzo_edge.errors import AdapterFileError, ConflictError, NotFoundError
 from steerzo_edge.model.adapter_file import file_sha256
 from steerzo_edge.model.base import Base
-from tests.conftest import Loader
 from tests.peft_directory import lora_files, written
-from tests.unit.test_runner import Box
-from tests.unit.test_states import Clock
-
-
-@pytest.fixture
-def box(tmp_path: Path, tiny: Loader) -> Box:
-    return Box(tmp_path / "data", tiny("nf4"), Clock())
+from tests.unit.runner_box import Box
 
 
 def done(box: Box, name: str | None = None, **changes: Any) -> str:

@@ -16,7 +16,7 @@ from steerzo_edge.model.segments import segments
 from steerzo_edge.run import Run
 from tests.conftest import Loader, completion_rows, labelled_rows, phrase_rows, question_rows
 from tests.peft_directory import lora_files, written
-from tests.unit.test_run import profile
+from tests.unit.runs import profile
 
 SAMPLED = Sampling(24, temperature=1.0, top_p=0.95, top_k=50, seed=3, logprobs=2)
 ADAM = {"kind": "adam", "learning_rate": 0.02}

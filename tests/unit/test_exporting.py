@@ -1,10 +1,6 @@
 """Exports of a server: apart from it, refused in words where they cannot be made, one at a time, nothing left."""
 
-import json
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,25 +16,17 @@ from server.errors import NoRoomError
 from server.services import exports
 from server.services.exports import export_needs, exported
 from server.services.quota import Quota
-from steerzo_edge.errors import BaseModelError, BusyError, CapacityError, ConflictError, SteerzoError
+from steerzo_edge.errors import BaseModelError, BusyError, ConflictError
 from steerzo_edge.estimate.anatomy import bare_model, load_config
-from steerzo_edge.export import apart
-from steerzo_edge.export.apart import export_apart
 from steerzo_edge.export.forms import Form
 from steerzo_edge.model import building as building_module
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.building import building
 from tests.conftest import Loader
+from tests.unit.runner_box import Box, Clock
 from tests.unit.test_adapters import uploaded
-from tests.unit.test_runner import Box
-from tests.unit.test_states import Clock
 
 FORMS: tuple[Form, ...] = ("merged", "gguf", "gguf-lora")
-
-
-@pytest.fixture
-def box(tmp_path: Path, tiny: Loader) -> Box:
-    return Box(tmp_path / "data", tiny("nf4"), Clock())
 
 
 def server_of(box: Box, check: Callable[..., None] = lambda more_bytes, datasets: None) -> Any:
@@ -270,47 +258,3 @@ def test_nobody_waits_any_more(box: Box, why: str) -> None:
     assert children() <= others
     assert left(box) == []
     assert not box.adapters.export_lock.locked()
-
-
-def test_refusals_come_back_as_they_were(box: Box, tmp_path: Path) -> None:
-    adapter = box.adapters.files.directory(uploaded(box, "mine"))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "file").touch()
-    with pytest.raises(ConflictError, match="exists already") as caught:
-        export_apart("merged", adapter, tmp_path / "out", box.base.name)
-    assert caught.value.hint == "Name a new directory."
-    with pytest.raises(FileNotFoundError):
-        apart._raise(apart.REFUSED, json.dumps({"kind": "OSError", "message": "gone", "errno": 2}).encode(), b"")
-    with pytest.raises(CapacityError):
-        apart._raise(-9, b"", b"")
-    with pytest.raises(SteerzoError, match="log has the details") as unknown:
-        apart._raise(1, b"", b"Traceback: what happened")
-    assert "what happened" in str(unknown.value.__cause__)
-
-
-def test_the_process_has_a_limit_and_none_of_the_servers_environment(
-    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter = box.adapters.files.directory(uploaded(box, "mine"))
-    for name in ("STEERZO_API_KEY", "STEERZO_HF_TOKEN_FILE", "HF_TOKEN"):
-        monkeypatch.setenv(name, "secret")
-    assert "secret" not in apart._environment().values()
-    with pytest.raises(SteerzoError):
-        export_apart("merged", adapter, tmp_path / "out", box.base.name, memory_bytes=1 << 20)
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_process_ends_with_its_parent(box: Box, tmp_path: Path) -> None:
-    adapter = box.adapters.files.directory(uploaded(box, "mine"))
-    code = "import sys, pathlib; from steerzo_edge.export.apart import export_apart; p = pathlib.Path; "
-    code += "export_apart('merged', p(sys.argv[1]), p(sys.argv[2]), sys.argv[3])"
-    parent = subprocess.Popen([sys.executable, "-c", code, str(adapter), str(tmp_path / "out"), box.base.name])
-    until = time.monotonic() + 60
-    while not (below := psutil.Process(parent.pid).children()) and time.monotonic() < until:
-        time.sleep(0.02)
-    parent.kill()
-    parent.wait()
-    (child,) = below
-    psutil.wait_procs([child], timeout=60)
-    assert not child.is_running()
-    assert not (tmp_path / "out").exists()

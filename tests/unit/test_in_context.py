@@ -10,7 +10,7 @@ from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Choices
 from steerzo_edge.errors import DatasetError
 from tests.conftest import DATASETS, byte_tokenizer, completion_rows, labelled_rows
-from tests.unit.test_tasks import CASES, asked
+from tests.unit.task_rows import CASES, asked
 
 
 def built(dataset: Dataset, pool: Dataset, shots: int, seed: int = 0, room: int = 100_000) -> Dataset:

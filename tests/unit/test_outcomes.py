@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -13,73 +12,25 @@ import torch
 
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.batches import batch_rows
-from steerzo_edge.data.examples import Chat, Completion, Dataset, Message
-from steerzo_edge.data.tokenization import Choices, Questions, Target, Targets, Tokenized
-from steerzo_edge.decoding.generate import Sampling, generate
+from steerzo_edge.data.examples import Chat, Dataset, Message
+from steerzo_edge.data.tokenization import Choices, Questions, Target, Targets
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.evaluation import evaluate
 from steerzo_edge.objectives.metrics import exact_match, token_f1
-from steerzo_edge.objectives.scorers import registered_scorer
 from steerzo_edge.run import Run
 from steerzo_edge.run_data import tokenized
-from steerzo_edge.settings.profile import Profile, resolve
-from steerzo_edge.training.loop import finetune
+from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.parts import Parts
-from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.oracle import Round
-from steerzo_edge.zo.strategy import Probe
 from tests import scorers
 from tests.conftest import DATASETS, Loader, completion_rows, first_estimate, labelled_rows
 from tests.plain import plain_answers, plain_chosen
+from tests.unit.outcomes import NEW_TOKENS, PROBES, SUBSETS, answered_rows, built, profile_of
 from tests.unit.test_cli import steerzo
 
-SUBSETS: dict[str, dict[str, Any]] = {
-    "lora": {"kind": "lora", "rank": 4},
-    "both-factors": {"kind": "lora", "rank": 2, "freeze_a": False},
-    "top-layer": {"kind": "lora", "rank": 4, "last_layers": 1},
-    "whole-top-layer": {"kind": "last-n-layers", "layers": 1},
-    "blocks": {"kind": "lora", "rank": 4, "block_layers": 1},
-}
-# Far apart, so that answers differ.
-PROBES = [Probe(Direction.seeded(seed), 0.4 * (-1) ** seed) for seed in range(4)]
-NEW_TOKENS = 6
-SCORERS = "checksum=tests.scorers:checksum, some=tests.scorers:fails_on_some,none=tests.scorers:gives_no_number"
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEERZO_SCORERS", SCORERS + ",sees=tests.scorers:sees")
-
-
-def profile_of(objective: dict[str, Any], subset: str = "lora", probes: int = 4, **changes: Any) -> Profile:
-    document = {
-        "subset": SUBSETS[subset],
-        "objective": objective,
-        "method": {"kind": "all-losses", "pool": 4, "epsilon": 0.3},
-        "rule": {"kind": "sgd", "learning_rate": 0.05},
-        "batch": {"examples": 5, "max_tokens": 64, "probes_per_forward": probes},
-        "steps": 3,
-        "evaluate": {"every": 2, "holdout": 0.2, "generate": 3},
-    }
-    return resolve(document, changes)
-
-
-def built(base: Base, profile: Profile, rows: Dataset) -> tuple[Parts, Tokenized]:
-    data = tokenized(base.tokenizer, base.context_length, profile, rows, None, seed=5)
-    return assemble(base, profile, data, seed=5), data.train
-
-
-def answered_rows(base: Base) -> Dataset:
-    """Completions whose references share letters, and some words, with what the tiny base answers."""
-    examples = []
-    for index, example in enumerate(completion_rows().examples):
-        assert isinstance(example, Completion)
-        text = generate(base, example.prompt, None, Sampling(max_new_tokens=NEW_TOKENS, stop=("\n",))).text.strip()
-        references = (text, "another") if index % 2 and text else ("else", f"not {text}")
-        examples.append(Completion(example.prompt, " 7", references))
-    return Dataset("completion", tuple(examples), tuple(range(1, len(examples) + 1)))
+pytestmark = pytest.mark.usefixtures("registered_scorers")
 
 
 def at_each_probe(base: Base, parts: Parts, block: Any, measure: Callable[[], float]) -> list[float]:
@@ -157,69 +108,6 @@ def test_answers_are_judged_row_by_row(tiny: Loader, subset: str, kind: str, pro
         seen |= set(found)
     assert len(seen) > 1 or kind != "scorer"
     assert torch.equal(parts.subset.parameters, start)
-
-
-def test_a_scorer_sees_prompt_answer_and_references(tiny: Loader) -> None:
-    base = tiny("none", torch.float32)
-    rows = answered_rows(base)
-    parts, data = built(base, profile_of({"kind": "scorer", "name": "sees", "max_new_tokens": NEW_TOKENS}), rows)
-    scorers.SEEN.clear()
-    assert parts.oracle.evaluate(Round(0, parts.blocks.of(0).index, tuple(PROBES[:1]))) == [0.0]
-    assert isinstance(data, Targets)
-    known = {(e.prompt, e.references) for e in rows.examples if isinstance(e, Completion)}
-    assert len(scorers.SEEN) == 5
-    assert {(prompt, references) for prompt, _, references in scorers.SEEN} <= known
-
-
-def test_a_scorer_that_raises_drops_the_candidate_and_says_so(
-    tiny: Loader, caplog: pytest.LogCaptureFixture
-) -> None:
-    base = tiny("none", torch.float32)
-    profile = profile_of({"kind": "scorer", "name": "some", "max_new_tokens": NEW_TOKENS})
-    parts, _ = built(base, profile, answered_rows(base))
-    start = parts.subset.parameters.clone()
-    found = parts.oracle.evaluate(Round(0, parts.blocks.of(0).index, tuple(PROBES)))
-    assert any(math.isnan(loss) for loss in found)
-    assert "scorer 'some' raised KeyError at" in caplog.text
-    assert "no such answer" not in caplog.text  # what a scorer says may hold what a user wrote
-    assert torch.equal(parts.subset.parameters, start)
-    records = list(finetune(parts))
-    assert records[0].dropped > 0  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("prompt", ["nan", "text", "large", "none"])
-def test_what_is_no_share_is_not_a_number(caplog: pytest.LogCaptureFixture, prompt: str) -> None:
-    judge = registered_scorer("none")
-    assert math.isnan(judge(Target((1,), (True,), prompt, ("a",)), "a"))
-    assert "scorer 'none'" in caplog.text
-
-
-def test_scorers_are_the_operators() -> None:
-    with pytest.raises(ProfileError, match="there is no scorer 'checksums'") as caught:
-        registered_scorer("checksums")
-    assert "checksum, none, sees, some" in caught.value.hint
-    with pytest.raises(ProfileError, match=r"no scorer 'tests\.scorers:sees'"):
-        registered_scorer("tests.scorers:sees")
-    with pytest.raises(ProfileError, match="no scorer 'x'") as caught:
-        registered_scorer("x", {})
-    assert "None is registered" in caught.value.hint
-    for broken in ("checksum", "=a:b", "checksum=tests.scorers", "checksum=:f", "checksum=m:"):
-        with pytest.raises(ProfileError, match="is not name=module:function"):
-            registered_scorer("checksum", {"STEERZO_SCORERS": broken})
-    for missing in ("tests.nowhere:f", "tests.scorers:nothing"):
-        with pytest.raises(ProfileError, match="cannot be loaded"):
-            registered_scorer("x", {"STEERZO_SCORERS": f"x={missing}"})
-
-
-def test_packages_register_scorers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = tmp_path / "operator_scorers-1.0.dist-info"
-    place.mkdir()
-    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: operator-scorers\nVersion: 1.0\n")
-    (place / "entry_points.txt").write_text("[steerzo_edge.scorers]\nalways = operator_scorers:always\n")
-    (tmp_path / "operator_scorers.py").write_text("def always(prompt, answer, references):\n    return 0.25\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert registered_scorer("always")(Target((1,), (True,)), "a") == 0.25
-    sys.modules.pop("operator_scorers", None)
 
 
 @pytest.mark.parametrize(

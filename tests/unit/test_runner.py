@@ -1,111 +1,26 @@
-"""Jobs on the runner, time slice by time slice, without a server: stopped, out of disk, damaged, cleared away."""
+"""Jobs on the runner, time slice by time slice, without a server: paused, stopped, out of disk, begun again."""
 
 import errno
-import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from server.jobs.cleanup import JobCleanup, Retention
 from server.jobs.retries import Retries
-from server.jobs.runner import Runner
-from server.store.adapter_store import AdapterStore
-from server.store.database import Database
-from server.store.datasets import DatasetTable
-from server.store.directory import DataDirectory
-from server.store.jobs import JobTable
 from server.store.rows import JobRow
 from server.system_errors import known_error_of
 from steerzo_edge.errors import (
-    AdapterFileError,
     CapacityError,
-    ConflictError,
     InputError,
-    NotFoundError,
     StorageError,
 )
-from steerzo_edge.model.base import Base
-from steerzo_edge.settings.profile import resolve
 from steerzo_edge.zo.entry import Entry
 from steerzo_edge.zo.journal import Journal
-from tests.conftest import Loader, labelled_rows
-from tests.server.conftest import PROFILE, TASK
-from tests.unit.test_states import Clock
-
-STEPS = 12
-
-
-class Box:
-    """A runner and what it works with, in a directory; made again after a crash."""
-
-    def __init__(
-        self,
-        root: Path,
-        base: Base,
-        clock: Clock,
-        retention: Retention | None = None,
-        *,
-        memory_bytes: int = 1 << 30,
-    ) -> None:
-        self.root, self.base, self.clock = root, base, clock
-        self.posted = 0
-        self.directory = DataDirectory(root)
-        database = Database(self.directory.database)
-        self.job_table = JobTable(database, now=clock)
-        self.dataset_table = DatasetTable(database)
-        self.adapters = AdapterStore.of(database, self.directory, self.job_table, memory_bytes=memory_bytes)
-        self.cleanup = JobCleanup(
-            self.job_table, self.directory, retention, forget=self.adapters.cache.forget, now=clock
-        )
-        self.runner = Runner(
-            self.job_table,
-            self.dataset_table,
-            self.directory,
-            self.cleanup,
-            self.adapters,
-            snapshot_every=3,
-            retries=Retries(2, 10.0),
-        )
-        self.runner.start(base)
-
-    def post(self, name: str | None = None, **changes: Any) -> JobRow:
-        if not self.dataset_table.rows():
-            rows = labelled_rows(20).rows()
-            data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-            incoming, _ = self.directory.stage(data)
-            self.directory.put(incoming, "ds_1.jsonl")
-            self.dataset_table.add("ds_1", "rows", "ds_1.jsonl", {"format": "classification"})
-        priority = changes.pop("priority", 0)
-        profile = resolve(PROFILE, {"steps": STEPS, **changes})
-        spec = {"dataset": "ds_1", "validation": None, "profile": profile.model_dump(mode="json"), "task": TASK}
-        self.posted += 1
-        return self.job_table.add(f"job_{self.posted}", name, {**spec, "seed": 0}, priority=priority)
-
-    def time_slices(self) -> Iterator[None]:
-        """What the device's thread would do, until nothing waits."""
-        while (work := self.runner.next_job()) is not None:
-            yield from work
-
-    def work(self, time_slices: int | None = None) -> None:
-        list(islice(self.time_slices(), time_slices))
-
-    def again(self) -> "Box":
-        return Box(self.root, self.base, self.clock)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def box(tmp_path: Path, tiny: Loader, clock: Clock) -> Box:
-    return Box(tmp_path / "data", tiny("nf4"), clock)
+from tests.conftest import Loader
+from tests.unit.runner_box import STEPS, Box, Clock
 
 
 @pytest.fixture(scope="module")
@@ -316,20 +231,6 @@ def test_a_job_that_cannot_even_be_begun_waits(
     assert box.job_table.get(job.id).result == expected
 
 
-def test_a_damaged_adapter_is_not_served(box: Box) -> None:
-    job = box.post()
-    box.work()
-    path = box.directory.job(job.id) / "adapter" / "adapter_model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(AdapterFileError, match="damaged"):
-        box.runner.adapter(job.id)
-    path.unlink()
-    with pytest.raises(AdapterFileError, match="cannot be read"):
-        box.runner.adapter(job.id)
-
-
 @pytest.mark.parametrize("name", ["snapshot.safetensors", "best.safetensors"])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
 def test_a_damaged_snapshot_is_made_again(box: Box, expected: dict[str, Any], name: str, damage: str) -> None:
@@ -342,62 +243,6 @@ def test_a_damaged_snapshot_is_made_again(box: Box, expected: dict[str, Any], na
     again = box.again()
     again.work()
     assert again.job_table.get(job.id).result == expected
-
-
-def test_what_only_a_running_job_needs_is_cleared_away(box: Box) -> None:
-    job = box.post()
-    box.work()
-    assert sorted(path.name for path in box.directory.job(job.id).iterdir()) == [
-        "adapter",
-        "frozen.safetensors",
-        "journal",
-    ]
-
-
-def test_directories_of_no_job_are_cleared_away_at_the_start(box: Box) -> None:
-    job = box.post()
-    box.work()
-    (box.directory.job("job_gone") / "adapter").mkdir(parents=True)
-    box.again()
-    assert [path.name for path in box.directory.job_directories()] == [job.id]
-
-
-def test_a_lost_database_costs_no_journal(box: Box) -> None:
-    job = box.post()
-    box.work()
-    for path in box.root.glob("steerzo.sqlite*"):
-        path.unlink()
-    box.again()
-    assert [path.name for path in box.directory.job_directories()] == [job.id]
-    assert (box.directory.job(job.id) / "journal").exists()
-
-
-def test_deleted_means_gone(box: Box) -> None:
-    job = box.post("mine")
-    time_slices = box.time_slices()
-    next(time_slices)
-    with pytest.raises(ConflictError, match="running"):
-        box.runner.delete(job)
-    list(time_slices)
-    box.runner.delete(box.job_table.get(job.id))
-    assert not box.directory.job(job.id).exists()
-    with pytest.raises(NotFoundError):
-        box.runner.adapter("mine")
-    box.post("mine")
-
-
-def test_old_and_surplus_jobs_are_cleared_away(tmp_path: Path, tiny: Loader, clock: Clock) -> None:
-    box = Box(tmp_path, tiny("nf4"), clock, Retention(jobs=2, days=3.0))
-    jobs = []
-    for _ in range(3):
-        jobs.append(box.post(steps=1))
-        box.work()
-        clock.now += 60
-    assert [job.id for job in box.job_table.rows()] == [job.id for job in jobs[1:]]
-    clock.now += 3 * 86_400
-    waiting = box.post(steps=1)
-    box.cleanup.tidy()
-    assert [job.id for job in box.job_table.rows()] == [waiting.id]
 
 
 @pytest.mark.parametrize(

@@ -12,21 +12,9 @@ from server.store.rows import JobRow
 from server.store.states import FINAL, NEXT, STATE_REQUESTED, State
 from steerzo_edge.errors import BusyError, ConflictError, NotFoundError
 from steerzo_edge.records import EvalRecord
+from tests.unit.runner_box import Clock
 
 STATES: tuple[State, ...] = get_args(State)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

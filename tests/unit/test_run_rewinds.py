@@ -1,0 +1,139 @@
+"""Runs that a verdict of the watcher takes back: what they return to, and what is kept when files are lost."""
+
+import math
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from steerzo_edge.model.subset import Copies
+from steerzo_edge.records import EvalRecord, StepRecord, WatchRecord
+from steerzo_edge.run import Run
+from steerzo_edge.settings.sections import WatchConfig
+from steerzo_edge.training.progress import Progress
+from steerzo_edge.zo.entry import Entry
+from steerzo_edge.zo.oracle import Round
+from tests.conftest import Loader, labelled_rows
+from tests.unit.runs import finished, open_run, profile
+
+
+class Wild:
+    """A watcher that goes back once, wherever it is told to, as if the run had diverged."""
+
+    def __init__(self, at: int, back_to: int) -> None:
+        self.at, self.back_to = at, back_to
+
+    def rescue(self, *arguments: object) -> WatchRecord:
+        raise AssertionError("losses are numbers here")
+
+    def judge(self, evaluations: list[EvalRecord], verdicts: list[WatchRecord], share: float) -> WatchRecord | None:
+        if evaluations[-1].step != self.at or verdicts:
+            return None
+        return WatchRecord(self.at, "diverged", "as if", 0.5, self.back_to)
+
+
+@pytest.mark.parametrize("back_to", [0, 3, 6])
+@pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "best.safetensors", "both"])
+@pytest.mark.parametrize("stop", [0, 8, 13, 15])
+def test_a_run_that_was_taken_back_can_be_stopped_anywhere(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_to: int, lost: str, stop: int
+) -> None:
+    """The verdict at step 9 gives up what came after `back_to`; every file but the journal may be lost."""
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
+    base = tiny("none", torch.float32)
+    whole = finished(tmp_path / "whole", base, **{"evaluate.keep": "last"})
+    calm = profile(**{"evaluate.keep": "last", "watch.enabled": False})
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: None)
+    undisturbed = Run(tmp_path / "calm", base, calm, labelled_rows(), seed=1)
+    list(undisturbed.records())
+    assert undisturbed.finish().sha256 != whole.sha256
+    undisturbed.close()
+
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
+    first = open_run(tmp_path / "cut", base, **{"evaluate.keep": "last"})
+    list(islice(first.records(), stop))
+    first.close()
+    for name in ("snapshot.safetensors", "best.safetensors"):
+        if lost in (name, "both"):
+            (tmp_path / "cut" / name).unlink(missing_ok=True)
+    assert finished(tmp_path / "cut", base, **{"evaluate.keep": "last"}).sha256 == whole.sha256
+
+
+def test_the_best_of_a_step_whose_verdict_went_back_is_that_steps(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter of the best evaluation, although a verdict at the same step took the run back."""
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, 3))
+    monkeypatch.setattr(Progress, "improves", lambda self, found: self.step in (0, 9))
+    base = tiny("none", torch.float32)
+    kept = finished(tmp_path / "kept", base)
+    assert kept.step == 9
+    monkeypatch.setattr(Run, "_save", lambda *arguments: None)
+    assert finished(tmp_path / "lost", base).sha256 == kept.sha256
+
+
+def test_losses_that_are_no_numbers_take_the_run_back(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny("none", torch.float32)
+    changes = {"steps": 80, "evaluate.every": 5, "watch.retries": 1, "rule.learning_rate": 1e-4}
+    run = open_run(tmp_path, base, **changes)
+    measured = run._parts.oracle.evaluate
+
+    def broken(round: Round) -> list[float]:
+        found = measured(round)
+        return found if run.progress.step < 12 else [math.nan for _ in found]
+
+    monkeypatch.setattr(run._parts.oracle, "evaluate", broken)
+    verdicts = [record for record in run.records() if isinstance(record, WatchRecord)]
+    result = run.finish()
+    run.close()
+    assert [(record.step, record.stop) for record in verdicts] == [(37, False), (62, True)]
+    assert result.step <= 10
+    assert result.after is not None
+
+
+def test_a_run_that_goes_back_remembers_what_it_knew_then() -> None:
+    progress = Progress()
+    for step in range(4):
+        progress.add(Entry(StepRecord(step, 1.0, 1.0, 0.1, 0.1, step, step, 0.0, 0), carry={"slopes": step}))
+        progress.add(Entry(EvalRecord(step + 1, 1.0, None, 8, False)))
+    progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 2)))
+    assert progress.carry == {"slopes": 1}
+    assert progress.parameter_step == 2
+    progress.add(Entry(WatchRecord(4, "diverged", "", 0.5, 0)))
+    assert progress.carry == {}
+
+
+def test_a_verdict_goes_back_to_what_the_adapter_was(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, 3))
+    run = open_run(tmp_path, tiny("none", torch.float32))
+    seen = {}
+    for record in run.records():
+        if isinstance(record, EvalRecord | WatchRecord):
+            parameters, state = run._parts.subset.parameters.clone(), run._parts.rule.state()["mean"].clone()
+            seen[record.kind, record.step] = parameters, state
+    run.close()
+    for then, now in zip(seen["eval", 3], seen["watch", 9], strict=True):
+        assert torch.equal(then, now)
+    rates = [record.learning_rate for record in run.recorded if isinstance(record, StepRecord)]
+    assert rates[9] < 0.55 * rates[8]
+
+
+def test_what_was_taken_back_is_not_served(tiny: Loader, tmp_path: Path) -> None:
+    run = open_run(tmp_path, tiny("nf4"))
+    steps = run.records()
+    while run.progress.step < 5:
+        next(steps)
+    before = run.patches()
+    assert run.patches() is before
+    run._rewind(2)
+    taken_back = Copies(run._parts.subset, 1).hold()
+    served = run.patches()
+    assert served is not before
+    for name, patch in served.items():
+        assert torch.equal(patch.b, taken_back[name].b)  # type: ignore[attr-defined]
+    run.close()
