@@ -13,10 +13,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from steerzo_edge.model.weights.library import bnb
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import linear_layers
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.weights.library import bnb
 
 SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
     "small": lambda: LlamaConfig(

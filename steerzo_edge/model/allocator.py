@@ -1,9 +1,9 @@
 """When glibc returns freed memory to the system: at once while a base is loaded, and never while it computes.
 
 Loading frees the source of every tensor: those blocks must leave the process. A computation frees and allocates the
-same large blocks again and again. glibc maps blocks above 32 MiB afresh each time and unmaps them when they are freed;
-every page is then faulted in again. Expanding a 2048 x 8192 weight took 10.5 ms so, and 1.1 ms with the blocks kept.
-Peak memory is the same.
+same large blocks again and again. glibc maps blocks above 32 MiB afresh each time and unmaps them when they are
+freed; every page is then faulted in again. Expanding a 2048 x 8192 weight took 10.5 ms so, and 1.1 ms with the
+blocks kept. Peak memory is the same.
 """
 
 import ctypes

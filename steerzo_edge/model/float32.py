@@ -1,8 +1,8 @@
 """Lets a model compute in float32 whatever type its weights have, without changing or copying the model.
 
-Inside the mode every operation of torch gets its 16-bit numbers in float32, one operation at a time, and what would be
-rounded to 16 bits is not. Two forwards that compute the same thing in another order then agree to float32's rounding;
-in bf16 the same two can be as far apart as the logits are large.
+Inside the mode every operation of torch gets its 16-bit numbers in float32, one operation at a time, and what would
+be rounded to 16 bits is not. Two forwards that compute the same thing in another order then agree to float32's
+rounding; in bf16 the same two can be as far apart as the logits are large.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,15 @@ from torch.utils._pytree import tree_map_only
 _SIXTEEN_BITS: Final = (torch.bfloat16, torch.float16)
 _aten: Final = torch.ops.aten
 # They move numbers and compute nothing: 16 bits are kept, and an embedding is not expanded for a few of its rows.
-_MOVES: Final = {_aten.embedding, _aten.index, _aten.index_select, _aten.gather, _aten.clone, _aten.cat, _aten.stack}
+_MOVES: Final = {
+    _aten.embedding,
+    _aten.index,
+    _aten.index_select,
+    _aten.gather,
+    _aten.clone,
+    _aten.cat,
+    _aten.stack,
+}
 _CASTS: Final = {_aten._to_copy}
 _BLOCK: Final = 1 << 24
 

@@ -6,7 +6,7 @@ from steerzo_edge.errors import BaseModelError
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, name: str) -> None:
-    """Refuses a base whose tokenizer knows tokens that have no row in the embedding: a text with one ends in an error.
+    """Refuses a base with tokens that have no row in the embedding: a text with one ends in an error.
 
     Args:
         tokenizer: Of the base.

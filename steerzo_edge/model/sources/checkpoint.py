@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from transformers import (
     AutoConfig,
@@ -20,12 +20,14 @@ from transformers.utils import cached_file
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.fingerprint import fingerprint
 from steerzo_edge.model.layers import linear_layers
-from steerzo_edge.model.sources.contradictions import refuse_contradictions
+from steerzo_edge.model.sources.contradictions import refuse_contradictions, refuse_loaded
 from steerzo_edge.model.sources.names import by_own_names
 from steerzo_edge.model.sources.safety import refuse_adapter, refuse_code, refuse_pickles
 from steerzo_edge.model.sources.source import Loading
 from steerzo_edge.model.sources.streaming import empty_model, fill
 from steerzo_edge.model.sources.tensor_files import tensors_of
+
+_NO_TOKENIZER: Final = "Couldn't instantiate the backend tokenizer"  # of `transformers`
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,18 @@ class Checkpoint:
         """See `Source`."""
         settings = get_tokenizer_config(self.place, revision=self.revision, token=self.token())
         refuse_code(settings, self.place, "tokenizer_config.json")
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            self.place, revision=self.revision, trust_remote_code=False, token=self.token()
-        )
+        found: PreTrainedTokenizerBase
+        try:
+            found = AutoTokenizer.from_pretrained(
+                self.place, revision=self.revision, trust_remote_code=False, token=self.token()
+            )
+        except ValueError as error:
+            if _NO_TOKENIZER not in str(error):
+                raise
+            raise BaseModelError(
+                f"base model {self.name!r} has no tokenizer: no tokenizer.json, tokenizer.model or vocab.json",
+                hint="Add the tokenizer's files of the release that the weights come from.",
+            ) from error
         return found
 
     def model(self, loading: Loading) -> PreTrainedModel:
@@ -143,6 +154,7 @@ class Checkpoint:
             mismatched=info["mismatched_keys"],
             unexpected=info["unexpected_keys"] if loading.convert else (),
         )
+        refuse_loaded(model, self.name)
         storage.finish(model, linear_layers(model), loading.compute_dtype)
         if loading.device.type == "cpu" and storage.quantized:
             _unmap_file(model)

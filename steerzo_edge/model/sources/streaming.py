@@ -5,23 +5,19 @@ takes the packed model and one tensor more, not the whole file in 16 bits.
 """
 
 from collections.abc import Callable, Mapping, Set
-from typing import Final
 
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.layers import linear_layers
-from steerzo_edge.model.sources.contradictions import refuse_contradictions
+from steerzo_edge.model.sources.contradictions import refuse_contradictions, refuse_not_finite
 from steerzo_edge.model.sources.source import Loading
 from steerzo_edge.model.weights.none import is_transposed
 
 Read = Callable[[], Tensor]
 """Reads one tensor, in the type it is stored in."""
-
-_DAMAGED: Final = "The file is damaged, or the model was trained into overflow; fetch it again or use another one."
 
 
 def empty_model(config: PretrainedConfig, compute_dtype: torch.dtype) -> PreTrainedModel:
@@ -75,14 +71,14 @@ def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, nam
             continue
         owner, _, part = key.rpartition(".")
         if owner not in linear:
-            tensor = _checked(key, read[key](), expected[key], name)
+            tensor = _checked(model, key, read[key](), expected[key], name)
             _place(model.get_submodule(owner), part, _owned(tensor, loading.device, expected[key].dtype))
         elif part == "weight":
             bias = f"{owner}.bias"
             _store(
                 model, owner, linear[owner],
-                _checked(key, read[key](), expected[key], name),
-                _checked(bias, read[bias](), expected[bias], name) if bias in read else None,
+                _checked(model, key, read[key](), expected[key], name),
+                _checked(model, bias, read[bias](), expected[bias], name) if bias in read else None,
                 loading,
             )  # fmt: skip
     model.tie_weights(missing_keys=set(expected) - read.keys(), recompute_mapping=False)
@@ -93,17 +89,11 @@ def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, nam
     model.requires_grad_(False).eval()
 
 
-def _checked(key: str, tensor: Tensor, expected: Tensor, name: str) -> Tensor:
+def _checked(model: PreTrainedModel, key: str, tensor: Tensor, expected: Tensor, name: str) -> Tensor:
     if tensor.shape != expected.shape:
-        raise BaseModelError(
-            f"base model {name!r} contradicts its config: {key} is {tuple(tensor.shape)} in the file, and "
-            f"{tuple(expected.shape)} by the config",
-            hint="Use config and weights of the same release.",
-        )
+        refuse_contradictions(model, name, mismatched=[(key, tuple(tensor.shape), tuple(expected.shape))])
     if tensor.is_floating_point() and tensor.numel():
-        low, high = torch.aminmax(tensor)  # NaN is passed on; no temporary copy
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            raise BaseModelError(f"base model {name!r} has numbers in {key} that are not finite", hint=_DAMAGED)
+        refuse_not_finite(key, tensor, name)
     return tensor
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -49,11 +48,10 @@ def _keys(path: Path) -> list[str]:
 
 
 def _read(path: Path, key: str) -> Tensor:
-    """Opens the file for one tensor: a file that stays open stays mapped, and what was read of it stays in memory."""
+    """Opens the file for one tensor: a file that stays open keeps in memory what was read of it."""
     try:
         with safe_open(path, "pt") as file:
             found: Tensor = file.get_tensor(key)
     except SafetensorError as error:
         raise OSError(f"{path.name} is damaged: {error}") from error
-    assert isinstance(found, torch.Tensor)
     return found

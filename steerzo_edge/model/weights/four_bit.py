@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 

@@ -1,8 +1,8 @@
 """bitsandbytes, imported without what this engine does not use.
 
-While it is imported, bitsandbytes compiles optimizers and a fallback for machines without its native library. To set
-that up torch loads its compiler: 41 MiB that stay resident. Here these functions are left as they are, uncompiled; its
-native kernels, which this engine calls, do not pass through torch's compiler.
+While it is imported, bitsandbytes compiles optimizers and a fallback for machines without its native library. To
+set that up torch loads its compiler: 41 MiB that stay resident. Here these functions are left as they are,
+uncompiled; its native kernels, which this engine calls, do not pass through torch's compiler.
 """
 
 from collections.abc import Callable
