@@ -26,7 +26,7 @@ _MOVES: Final = {
     _aten.stack,
 }
 _CASTS: Final = {_aten._to_copy}
-_BLOCK: Final = 1 << 24
+_BLOCK: Final = 1 << 22
 
 
 class Float32(TorchDispatchMode):
