@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import bitsandbytes as bnb
 import torch
 from torch import nn
 from transformers import (
@@ -17,6 +16,7 @@ from transformers import (
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import linear_layers
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.weights.library import bnb
 
 SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
     "small": lambda: LlamaConfig(

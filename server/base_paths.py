@@ -6,7 +6,7 @@ from typing import Final
 
 from steerzo_edge.model.sources.bundled import BUNDLED
 
-_HUB_ID: Final = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+_HUB_ID: Final = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+\.gguf)?$")
 
 
 def is_allowed_base(name: str, directory: Path) -> bool:

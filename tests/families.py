@@ -61,7 +61,8 @@ FAMILIES: dict[str, PretrainedConfig] = {
         max_position_embeddings=128, tie_word_embeddings=True,
     ),
     "smollm3-some-layers-without-positions": SmolLM3Config(**SHAPE, **HEADS, **ENDS, no_rope_layer_interval=2),
-    "qwen2": Qwen2Config(**SHAPE, **HEADS, **ENDS),
+    # Padded, as usual: the class of its tokenizer adds a token of its own.
+    "qwen2": Qwen2Config(**{**SHAPE, "vocab_size": SHAPE["vocab_size"] + 3}, **HEADS, **ENDS),
     "qwen3": Qwen3Config(**SHAPE, **HEADS, **ENDS, head_dim=16, tie_word_embeddings=True),
     "mistral-window": MistralConfig(**SHAPE, **HEADS, **ENDS, sliding_window=8),
     "gemma": GemmaConfig(**SHAPE, **HEADS, **ENDS, head_dim=16),

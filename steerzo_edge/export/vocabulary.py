@@ -7,42 +7,19 @@ own ids, for every piece of its vocabulary and for texts that are hard to cut.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.export.shapes import Fact
+from steerzo_edge.model.cuts import CUTS, Cut
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 _HINT: Final = "Export the merged checkpoint; llama.cpp's own convert_hf_to_gguf.py knows more tokenizers."
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A pre-tokenizer: a way to cut text into words.
-
-    Args:
-        patterns: Applied in order; each cuts the words that the previous one has made.
-        whole_words: A word that is itself a piece becomes that token, without merges.
-    """
-
-    patterns: tuple[str, ...]
-    whole_words: bool = False
-
-
-_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
-_ENDINGS: Final = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
-_LATER: Final = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# llama.cpp's names (`tokenizer.ggml.pre`) and their patterns, from its `llama-vocab.cpp`.
-CUTS: Final = {
-    "gpt-2": Cut((_WORDS,)),
-    "smollm": Cut((r"\p{N}", _WORDS)),
-    "qwen2": Cut((f"{_ENDINGS}|{_LATER % ''}",)),
-    "llama-bpe": Cut((f"{_ENDINGS}|{_LATER % '{1,3}'}",), whole_words=True),
-}
 HARD: Final = (
     "Hello, world! It's 12:45 and they've 1,234,567.89 reasons; I'd say we'll see.",
     "IT'S DON'T I'LL WE'RE'VE 'Tis 'twas ROCK'N'ROLL o'clock 'STOP' 'RED 'DAY'",
@@ -110,9 +87,7 @@ def cut_of(tokenizer: Tokenizer) -> str:
 def _with(described: dict[str, Any], cut: Cut) -> Tokenizer:
     model = {**described["model"], "ignore_merges": cut.whole_words}
     other = Tokenizer.from_str(json.dumps({**described, "model": model}))
-    splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in cut.patterns]
-    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    other.pre_tokenizer = pre_tokenizers.Sequence([*splits, last])
+    other.pre_tokenizer = cut.pre_tokenizer()
     return other
 
 

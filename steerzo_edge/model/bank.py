@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from steerzo_edge.model.layers import features, layer_index, linear_layers
 from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.quantization import frozen_linear
+from steerzo_edge.model.weights.storage import FrozenLinear
 
 
 class BankLinear(nn.Module):
@@ -34,7 +35,7 @@ class BankLinear(nn.Module):
         self.name = name
         self.in_features, self.out_features = features(base)
         self._bank = [bank]  # in a list, so that torch does not take the bank for a submodule
-        self._frozen = frozen_linear(base)
+        self._frozen: FrozenLinear = frozen_linear(base)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) to (..., O), through the active patch if there is one."""
@@ -58,6 +59,30 @@ class BankLinear(nn.Module):
     def bias(self) -> Tensor | None:
         """(O,) bias of the frozen layer, or None."""
         return self._frozen.bias
+
+
+class _Expanded:
+    """Multiplies by another layer's weight in float32. See `FrozenLinear`."""
+
+    def __init__(self, frozen: FrozenLinear) -> None:
+        self._frozen = frozen
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self._frozen.bias
+
+    def batch_matmul(self, x: Tensor) -> Tensor:
+        bias = self.bias
+        return nn.functional.linear(x.float(), self.weight(torch.float32), None if bias is None else bias.float())
+
+    def decode_matmul(self, x: Tensor) -> Tensor:
+        return self.batch_matmul(x)
+
+    def weight(self, dtype: torch.dtype) -> Tensor:
+        return self._frozen.weight(dtype)
+
+    def forget_packed(self) -> None:
+        self._frozen.forget_packed()
 
 
 class AdapterBank:
@@ -101,6 +126,21 @@ class AdapterBank:
             yield
         finally:
             self.active, self.branch_layer = before
+
+    @contextmanager
+    def expanded(self) -> Iterator[None]:
+        """Inside the block all layers multiply by their weights in float32, expanded one at a time.
+
+        What a kernel rounds is left out, so two forwards that compute the same differ by float32's rounding only.
+        """
+        frozen = {name: layer._frozen for name, layer in self.layers.items()}
+        for layer in self.layers.values():
+            layer._frozen = _Expanded(layer._frozen)
+        try:
+            yield
+        finally:
+            for name, layer in self.layers.items():
+                layer._frozen = frozen[name]
 
     def forget_packed(self) -> None:
         """Frees the copies of 4-bit weights that generation multiplies by."""

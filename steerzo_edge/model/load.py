@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from steerzo_edge.model.allocator import keep_large_blocks
+from steerzo_edge.model.allocator import giving_blocks_back, keep_large_blocks
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward
@@ -16,7 +16,8 @@ from steerzo_edge.model.positions import check_positions
 from steerzo_edge.model.quantization import STORAGES, Quantization, check_released, released_as
 from steerzo_edge.model.sources.bundled import BUNDLED
 from steerzo_edge.model.sources.registry import source_of
-from steerzo_edge.model.sources.source import Loading
+from steerzo_edge.model.sources.source import Loading, Source
+from steerzo_edge.model.vocabulary import check_vocabulary
 
 _UNLIMITED = 1 << 30
 
@@ -40,25 +41,34 @@ def load_base(
 
     Raises:
         BaseModelError: If it cannot be found, holds no safetensors, needs remote code, was released in another
-            quantization, has positions that depend on other rows, or computes in a way that this engine does not
-            understand.
+            quantization, is incomplete or contradicts its config, has positions that depend on other rows, or
+            computes in a way that this engine does not understand.
     """
     where = torch.device(device or default_device())
+    source = source_of(name, revision)
+    with giving_blocks_back():
+        base = _loaded(source, quantization, compute_dtype, where)
+        check_forward(base)
+        base.bank.forget_packed()  # that forward made packed copies, which only prompts need
     if where.type == "cpu":
         keep_large_blocks()
-    source = source_of(name, revision)
+    return base
+
+
+def _loaded(source: Source, quantization: Quantization, compute_dtype: torch.dtype, where: torch.device) -> Base:
     try:
         with quiet(), building():
-            released = released_as(source.settings(), name)
-            check_released(released, quantization, name)
+            released = released_as(source.settings(), source.name)
+            check_released(released, quantization, source.name)
             tokenizer = _prepared(source.tokenizer())
             convert = not STORAGES[released].quantized
             model = source.model(Loading(STORAGES[quantization], convert, compute_dtype, where))
     except (OSError, ValueError, ImportError) as error:
         raise source.explained(error, "base model") from error
-    check_positions(model.config, name)
+    check_positions(model.config, source.name)
+    check_vocabulary(tokenizer, model, source.name)
     model.requires_grad_(False).eval()
-    base = Base(
+    return Base(
         name=source.name,
         model=model,
         tokenizer=tokenizer,
@@ -67,9 +77,6 @@ def load_base(
         fingerprint=source.fingerprint(model),
         revision=source.revision,
     )
-    check_forward(base)
-    base.bank.forget_packed()  # that forward made packed copies, which only prompts need
-    return base
 
 
 def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -221,7 +221,7 @@ def test_bases_of_this_disk_lie_under_the_operators_directory(tmp_path: Path) ->
     outside.mkdir()
     (tmp_path / "models" / "link").symlink_to(outside)
     root = tmp_path / "models"
-    for name in ("bundled", "org/model", "gpt2", str(inside), f"{root}/../models/mine"):
+    for name in ("bundled", "org/model", "gpt2", "org/model:some-q4.gguf", str(inside), f"{root}/../models/mine"):
         assert is_allowed_base(name, root), name
     for name in (
         str(outside),
@@ -231,6 +231,8 @@ def test_bases_of_this_disk_lie_under_the_operators_directory(tmp_path: Path) ->
         "/",
         ".",
         "a/b/c",
+        "org/model:../x.gguf",
+        "org/model:x.bin",
         "x\0y",
         "steerzo_edge",
     ):

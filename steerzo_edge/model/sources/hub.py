@@ -52,7 +52,17 @@ def _unread(why: str) -> BaseModelError:
 
 
 def _refusal(error: BaseException, checkpoint: Checkpoint) -> Refusal | None:
-    name, revision = checkpoint.name, checkpoint.revision
+    return explained_by_hub(error, checkpoint.name, checkpoint.revision)
+
+
+def explained_by_hub(error: BaseException, name: str, revision: str | None) -> Refusal | None:
+    """What an error means if it came from the hub; None for all others.
+
+    Args:
+        error: As it was caught.
+        name: The hub id.
+        revision: Commit, tag or branch that was asked for.
+    """
     kinds = tuple(type(cause) for cause in _causes(error))
 
     def among(*known: type) -> bool:

@@ -8,6 +8,7 @@ from steerzo_edge.model.sources.source import Source, SourceKind
 # One line each. The file is `sources/<word>.py`; the first kind that matches a name opens it.
 ORDER: Final = (
     "bundled",
+    "gguf",
     "directory",
     "hub",
 )

@@ -48,3 +48,20 @@ def refuse_pickles(directory: Path) -> None:
             f"{directory} holds its weights as {pickled[0]} only, and reading that may run code",
             hint="Use a version with safetensors, or convert this one where you trust it (save_pretrained).",
         )
+
+
+def refuse_adapter(directory: Path, name: str) -> None:
+    """Refuses the directory of an adapter: `transformers` would load its base, if it names one, and add it.
+
+    Args:
+        directory: Of a checkpoint; for what is no directory, nothing is checked.
+        name: The base's name, for messages.
+
+    Raises:
+        BaseModelError: If the directory holds an adapter.
+    """
+    if (directory / "adapter_config.json").is_file():
+        raise BaseModelError(
+            f"base model {name!r} is the directory of an adapter: it holds adapter_config.json",
+            hint="Name the base that the adapter was trained on, and give this directory as the adapter.",
+        )

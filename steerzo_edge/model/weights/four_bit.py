@@ -11,12 +11,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
-import bitsandbytes as bnb
 import torch
-from bitsandbytes import functional as kernels
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from steerzo_edge.model.weights.library import bnb, kernels
 from steerzo_edge.model.weights.storage import FrozenLinear
 
 PACKED_ROWS = 32

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import bitsandbytes as bnb
 import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from steerzo_edge.model.weights.library import bnb
 from steerzo_edge.model.weights.storage import FrozenLinear, Storage
 
 
@@ -85,7 +85,10 @@ class Int8:
     def layer(self, weight: Tensor, bias: Tensor | None, compute_dtype: torch.dtype) -> nn.Module:
         """See `Storage`."""
         outputs, inputs = weight.shape
-        made = bnb.nn.Linear8bitLt(inputs, outputs, bias=bias is not None, has_fp16_weights=False, device="meta")
+        # The threshold is that of `load_options`: on CUDA inputs above it are multiplied in 16 bits.
+        made = bnb.nn.Linear8bitLt(
+            inputs, outputs, bias=bias is not None, has_fp16_weights=False, threshold=6.0, device="meta"
+        )
         made.weight = bnb.nn.Int8Params(weight.half(), requires_grad=False, has_fp16_weights=False)
         if bias is not None:
             made.bias = nn.Parameter(bias.to(compute_dtype), requires_grad=False)

@@ -1,0 +1,49 @@
+"""Pre-tokenizers of byte-level BPE tokenizers, by the names that llama.cpp gives them.
+
+A pre-tokenizer cuts a text into words before merges are applied. A GGUF file has its name only
+(`tokenizer.ggml.pre`). The patterns are those of llama.cpp's `llama-vocab.cpp`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tokenizers import Regex, pre_tokenizers
+from tokenizers.pre_tokenizers import PreTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A pre-tokenizer: a way to cut text into words.
+
+    Args:
+        patterns: Applied in order; each cuts the words that the previous one has made.
+        whole_words: A word that is itself a piece becomes that token, without merges.
+    """
+
+    patterns: tuple[str, ...]
+    whole_words: bool = False
+
+    def pre_tokenizer(self) -> PreTokenizer:
+        """The same for the package `tokenizers`."""
+        splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in self.patterns]
+        last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        return pre_tokenizers.Sequence([*splits, last])
+
+
+_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+_ENDINGS: Final = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_LATER: Final = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+CUTS: Final = {
+    "gpt-2": Cut((_WORDS,)),
+    "smollm": Cut((r"\p{N}", _WORDS)),
+    "qwen2": Cut((f"{_ENDINGS}|{_LATER % ''}",)),
+    "llama-bpe": Cut((f"{_ENDINGS}|{_LATER % '{1,3}'}",), whole_words=True),
+}
+# Other names in llama.cpp for the same cut.
+SAME: Final[Mapping[str, str]] = {
+    "phi-2": "gpt-2", "olmo": "gpt-2", "jais": "gpt-2", "mpt": "gpt-2", "trillion": "gpt-2", "gpt2": "gpt-2",
+    "starcoder": "smollm", "refact": "smollm", "command-r": "smollm", "codeshell": "smollm", "exaone": "smollm",
+    "stablelm2": "qwen2", "deepseek-r1-qwen": "qwen2", "megrez": "qwen2",
+    "llama3": "llama-bpe", "llama-v3": "llama-bpe", "falcon3": "llama-bpe", "lfm2": "llama-bpe",
+}  # fmt: skip
