@@ -38,6 +38,7 @@ def generate(
     Raises:
         InputError: If the prompt is empty, or a conversation does not fit the chat template.
         PromptTooLongError: If prompt and answer exceed the context.
+        Exception: Whatever a decoding step failed with.
     """
     tokens = encode_prompt(base, prompt, sampling.max_new_tokens)
     decoder = Decoder(base)
@@ -45,10 +46,12 @@ def generate(
     while True:
         for piece in decoder.step():
             pieces = [piece]
-            if piece.made is None and cancelled():
+            if piece.made is None and piece.error is None and cancelled():
                 pieces.append(decoder.end(ticket, "cancelled"))
             for text in filter(None, (part.text for part in pieces)):
                 on_text(text)
+            if pieces[-1].error is not None:
+                raise pieces[-1].error
             if pieces[-1].made is not None:
                 return pieces[-1].made
 

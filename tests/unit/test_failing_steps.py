@@ -1,6 +1,9 @@
 """Steps that fail: only the prompts concerned fail, and the others continue as if nothing had happened."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from steerzo_edge.decoding.logprobs import logprobs_of
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.load import load_base
 from steerzo_edge.model.patches import Linear
 from tests.conftest import Loader
 from tests.unit.test_decoding import mixed
@@ -40,6 +44,22 @@ class BrokenPatch:
 @pytest.fixture
 def base(tiny: Loader) -> Base:
     return tiny("none", torch.float32)
+
+
+@contextmanager
+def ended_after(seconds: int) -> Iterator[None]:
+    """A block that runs for ever fails after some seconds."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError("it goes on for ever")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def request(base: Base, text: str, tokens: int, **settings: Any) -> Request:
@@ -84,6 +104,24 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Tensor], Exception
 
     monkeypatch.setattr(CachedForward, "_run", checked)
     return raised
+
+
+@pytest.mark.parametrize("lasts", [0, 5])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_generate_raises_what_a_step_failed_with(base: Base, lasts: int, *, leaves: bool) -> None:
+    """While the prompt is read, or later; also when the caller cancels at the same time."""
+    name = next(iter(base.bank.layers))
+    with ended_after(20), pytest.raises(ArithmeticError, match="this adapter is broken"):
+        generate(base, "once", {name: BrokenPatch(lasts)}, Sampling(40), cancelled=lambda: leaves and not lasts)
+    assert not base.bank.active
+
+
+def test_generate_raises_when_the_base_has_no_row_for_a_token(tiny_path: Path) -> None:
+    """Its tokenizer knows more tokens than its embedding has rows."""
+    small = load_base(str(tiny_path), quantization="none", device="cpu")
+    small.model.resize_token_embeddings(100)
+    with ended_after(20), pytest.raises(IndexError):
+        generate(small, "\u00ff\u00fe", sampling=Sampling(4))
 
 
 @pytest.mark.parametrize("lasts", [0, 1, 5])
