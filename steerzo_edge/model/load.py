@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from steerzo_edge.model.allocator import keep_large_blocks
+from steerzo_edge.model.allocator import bound_kernel_caches, keep_large_blocks
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward
@@ -46,6 +46,7 @@ def load_base(
     where = torch.device(device or default_device())
     if where.type == "cpu":
         keep_large_blocks()
+        bound_kernel_caches()
     source = source_of(name, revision)
     try:
         with quiet(), building():
