@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +12,10 @@ from steerzo_edge.data.batches import Batch, batch_rows, collate, forks
 from steerzo_edge.data.packing import Packed, pack
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import ProfileError
+from steerzo_edge.estimate.anatomy import anatomy
+from steerzo_edge.estimate.plan import planned
+from steerzo_edge.estimate.work import work_of
+from steerzo_edge.estimate.zeroth_order import Plan
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
@@ -25,15 +28,8 @@ from steerzo_edge.training.batch_stream import BatchStream
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.blocks import Blocks, cut
 from steerzo_edge.zo.local import LocalOracle
-from steerzo_edge.zo.noise import CACHE_BYTES
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.probe_forward import ProbeForward
-
-# `probes_per_forward: auto` stays below these: tokens of one forward, and bytes of perturbed copies.
-STACKED_TOKENS = 65_536
-STACKED_BYTES = 512 << 20
-# Noise kept within a step where one probe at a time was asked for, which is the setting that saves memory.
-LEAN_NOISE_BYTES = 8 << 20
 
 
 def assemble(
@@ -58,24 +54,25 @@ def assemble(
         prefix: Of another run on the same rows and layers, to save computing it again.
 
     Raises:
-        ProfileError: If the subset's targets do not fit the base, or a setting does not fit the device.
+        ProfileError: If the subset's targets do not fit the base, or the run not into the memory it may take.
     """
     _check(profile)
+    plan = plan_of(base, profile, data)
+    base.frugal = plan.frugal
     room = _room(data.train, profile)
     rows = _calibration(base, data.train, room, derive_seed("calibration", seed))
     subset = profile.subset.build(base, derive_seed("adapter", seed), rows, frozen)
-    blocks = _blocks(base, profile, subset, seed)
-    prefix = prefix or _prefix(base, profile, data, subset, room, scratch)
+    blocks = _blocks(base, profile, subset, seed, plan)
+    prefix = prefix or _prefix(base, profile, data, subset, plan, scratch)
     batches = BatchStream(partial(_batch, base, data.train, seed, profile.batch.examples))
     method = profile.method
-    count = min(method.cost, _chunk(base, profile, room, subset))
     rate, rate_factor = peak_rate(profile.rule.learning_rate)
     return Parts(
         subset=subset,
         blocks=blocks,
         strategy=method.build,
         epsilon=None if method.epsilon == "auto" else method.epsilon,
-        oracle=_oracle(base, profile, data, subset, blocks, batches, prefix, count),
+        oracle=_oracle(base, profile, data, subset, blocks, batches, prefix, plan),
         rule=profile.rule.build(blocks.noise.size, base.device),
         learning_rate=rate,
         rate_factor=rate_factor,
@@ -83,7 +80,7 @@ def assemble(
         batches=batches,
         seed=seed,
         steps=profile.steps,
-        evaluate=_evaluation(base, profile, data, subset, prefix, room),
+        evaluate=_evaluation(base, profile, data, subset, prefix, plan),
         evaluate_every=profile.evaluate.every,
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
@@ -96,12 +93,23 @@ def _check(profile: Profile) -> None:
         raise ProfileError("method.cone needs the directions of the step before, which perturbed another block")
 
 
-def _blocks(base: Base, profile: Profile, subset: Subset, seed: int) -> Blocks:
+def plan_of(base: Base, profile: Profile, data: Data) -> Plan:
+    """How a run on a base uses memory.
+
+    Raises:
+        ProfileError: As `planned`.
+    """
+    rows = [data.train] if data.validation is None else [data.train, data.validation]
+    work = work_of(profile, base.context_length, *rows)
+    return planned(profile, anatomy(base.model.config), work, device=base.device.type)
+
+
+def _blocks(base: Base, profile: Profile, subset: Subset, seed: int, plan: Plan) -> Blocks:
     return cut(
         subset.slots,
         base.device,
         layers=profile.subset.block_layers,
-        cache_bytes=LEAN_NOISE_BYTES if profile.batch.probes_per_forward == 1 else CACHE_BYTES,
+        cache_bytes=plan.noise_bytes,
         order=profile.subset.block_order,
         seed=derive_seed("blocks", seed),
         distribution=profile.method.noise,
@@ -112,8 +120,23 @@ def _batch(base: Base, data: Tokenized, seed: int, examples: int, step: int) -> 
     return collate(data, batch_rows(seed, step, len(data.rows), examples), base.device)
 
 
+def _parts(base: Base, data: Tokenized, most: int, batch: Batch) -> list[Batch]:
+    """The batch in parts of at most `most` tokens, unless a row has more; its rows are sorted by length."""
+    if batch.tokens <= most:
+        return [batch]
+    parts: list[list[int]] = [[]]
+    filled = 0
+    for index, row in zip(batch.indices, batch.packed.rows, strict=True):
+        if parts[-1] and filled + len(row.tokens) > most:
+            parts.append([])
+            filled = 0
+        parts[-1].append(index)
+        filled += len(row.tokens)
+    return [collate(data, part, base.device) for part in parts]
+
+
 def _evaluation(
-    base: Base, profile: Profile, data: Data, subset: Subset, prefix: PrefixStore | None, room: int
+    base: Base, profile: Profile, data: Data, subset: Subset, prefix: PrefixStore | None, plan: Plan
 ) -> Callable[[], Evaluation] | None:
     rows = data.validation
     if rows is None:
@@ -124,7 +147,7 @@ def _evaluation(
         base,
         rows,
         prefix=prefix,
-        tokens=room,
+        tokens=plan.block_tokens,
         option_mass=profile.objective.any_option_weight,
         generate=profile.evaluate.generate,
         scorers=profile.objective.scorers(),
@@ -133,7 +156,7 @@ def _evaluation(
 
 
 def _prefix(
-    base: Base, profile: Profile, data: Data, subset: Subset, room: int, scratch: Path | None
+    base: Base, profile: Profile, data: Data, subset: Subset, plan: Plan, scratch: Path | None
 ) -> PrefixStore | None:
     first = base.bank.lowest({slot.layer for slot in subset.slots})
     if first == 0:
@@ -143,8 +166,8 @@ def _prefix(
         base,
         rows,
         first,
-        block_tokens=room,
-        memory_bytes=profile.batch.prefix_memory_mib << 20,
+        block_tokens=plan.block_tokens,
+        memory_bytes=plan.prefix_bytes,
         disk_bytes=profile.batch.prefix_disk_mib << 20,
         directory=None if scratch is None else scratch / "prefix",
     )
@@ -158,17 +181,26 @@ def _oracle(
     blocks: Blocks,
     batches: BatchStream,
     prefix: PrefixStore | None,
-    count: int,
+    plan: Plan,
 ) -> Oracle:
     objective = profile.objective.build(data.train)
     if profile.objective.generates:
         prefix = None  # generation begins at the embedding
-    forward = ProbeForward(base, subset, blocks, batches, prefix, count=count, objective=objective)
+    forward = ProbeForward(
+        base,
+        subset,
+        blocks,
+        batches,
+        prefix,
+        count=plan.probes,
+        objective=objective,
+        parts=partial(_parts, base, data.train, plan.part_tokens),
+    )
     return LocalOracle(forward)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:
-    """Tokens of the largest batch: evaluation and prefix use no more at once than a step does."""
+    """Tokens that no batch has more of."""
     return max(len(row.tokens) for row in forks(data)) * profile.batch.examples
 
 
@@ -179,21 +211,3 @@ def _calibration(base: Base, data: Tokenized, room: int, seed: int) -> Packed:
     filled = accumulate(len(rows[index].tokens) for index in order)
     chosen = [rows[index] for index, tokens in zip(order, filled, strict=True) if tokens <= room]
     return pack(sorted(chosen, key=lambda row: len(row.tokens)), base.device)
-
-
-def _chunk(base: Base, profile: Profile, room: int, subset: Subset) -> int:
-    size = subset.parameters.numel() * base.compute_dtype.itemsize
-    return probes_per_forward(profile.batch.probes_per_forward, room, size)
-
-
-def probes_per_forward(asked: int | Literal["auto"], room: int, copy_bytes: int) -> int:
-    """Most probes in one forward: the setting, or for "auto" as many as stay under both bounds, at least one.
-
-    Args:
-        asked: The setting.
-        room: Tokens of the largest batch.
-        copy_bytes: Of one perturbed version of the subset.
-    """
-    if asked != "auto":
-        return asked
-    return max(1, min(STACKED_TOKENS // room, STACKED_BYTES // copy_bytes))

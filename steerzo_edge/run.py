@@ -28,6 +28,7 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
 from steerzo_edge.model.adapter_file import save_adapter
+from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.patches import Patches
@@ -202,11 +203,12 @@ class Run:
         )
 
     def close(self) -> None:
-        """Closes the journal and removes files that can be computed again."""
+        """Closes the journal, removes files that can be computed again, and returns memory that is free."""
         self._journal.close()
         if self._parts.prefix is not None:
             log.info("frozen prefix of %s: %s", self.directory.name, self._parts.prefix.usage)
             self._parts.prefix.close()
+        give_back()
 
     def _built(self) -> Parts:
         """Freshly built parts, in the state of the start of the run."""

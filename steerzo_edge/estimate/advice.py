@@ -4,12 +4,9 @@ Exact gradients usually need 10 to 100 times fewer steps than zeroth-order estim
 into memory and the objective has a gradient, they should be used.
 """
 
-import psutil
-import torch
-
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.estimate.anatomy import anatomy
-from steerzo_edge.estimate.cgroup import cgroup_free_bytes
+from steerzo_edge.estimate.free import free_bytes
 from steerzo_edge.estimate.memory import MemoryEstimate, estimate
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.model.base import Base
@@ -21,20 +18,6 @@ SAFE = 0.8
 LEAN = "batch.probes_per_forward 1 and batch.prefix_memory_mib 0"
 SMALLER = "lower batch.examples or batch.max_tokens, or choose a smaller base"
 FEWER = "exact gradients usually need 10-100 times fewer steps (arXiv:2510.03425)"
-
-
-def free_bytes(device: torch.device, loaded: int = 0) -> int:
-    """Bytes that a run may use on a device: free memory within a container's limit, and the loaded base's own.
-
-    Args:
-        device: The device of the run.
-        loaded: Bytes of the base's weights, if they are loaded; not needed on CUDA, where torch counts them.
-    """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    available = int(psutil.virtual_memory().available)
-    limited = cgroup_free_bytes()
-    return loaded + (available if limited is None else min(available, limited))
 
 
 def advice(found: MemoryEstimate, free: int, *, differentiable: bool) -> str:

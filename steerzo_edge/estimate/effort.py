@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass
 
 from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.plan import planned
 from steerzo_edge.estimate.work import Trained, Work
-from steerzo_edge.estimate.zeroth_order import stacked_probes
+from steerzo_edge.estimate.zeroth_order import CACHED_PREFIX
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
@@ -107,7 +108,9 @@ def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -
         work: Sizes of the rows.
     """
     cost = profile.method.cost
-    passes = -(-cost // stacked_probes(profile, trained, work))
+    plan = planned(profile, body, work, device="cpu")
+    parts = max(1, math.ceil(work.examples * work.mean / plan.part_tokens))
+    passes = parts * -(-cost // plan.probes)
     if profile.objective.generates:
         length = work.mean + profile.objective.answer_tokens
         layers = _generation(profile, body, work, passes)
@@ -197,5 +200,6 @@ def _evaluations(profile: Profile, body: Anatomy, trained: Trained, work: Work) 
 
 def _keeps(profile: Profile, body: Anatomy, work: Work) -> bool:
     """Whether the hidden states that enter the lowest trained layer are kept for all rows."""
-    room = (profile.batch.prefix_memory_mib + profile.batch.prefix_disk_mib) << 20
+    memory = profile.batch.prefix_memory_mib
+    room = (CACHED_PREFIX if memory == "auto" else memory << 20) + (profile.batch.prefix_disk_mib << 20)
     return body.hidden * profile.model.dtype.itemsize * work.rows_tokens <= room

@@ -3,7 +3,8 @@
 Not counted: the Python and CUDA runtimes, and requests that are served meanwhile.
 """
 
-from steerzo_edge.assemble import LEAN_NOISE_BYTES, probes_per_forward
+from dataclasses import dataclass
+
 from steerzo_edge.estimate.anatomy import Anatomy
 from steerzo_edge.estimate.exact import COMPOSED
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
@@ -22,10 +23,44 @@ SERVED_COPIES = 2
 # Tensors of the size of attention's scores that are alive at once: scores, softmax, and softmax in the compute
 # type.
 SCORE_TENSORS = 2.5
+# Bytes of noise kept within a step, and of hidden states kept for a run, where memory is no concern.
+CACHED_NOISE = CACHE_BYTES
+CACHED_PREFIX = 512 << 20
+# Noise kept within a step where it is.
+LEAN_NOISE = 8 << 20
+# On a CPU the process holds more than the live tensors: memory that libraries keep after their first use, and gaps
+# in glibc's heap between short-lived tensors. Both are fitted to the grid of benchmarks/estimate_error.py.
+PROCESS_BYTES = 47 << 20
+GAPS = 0.83
+# With back-propagation gaps take more: the process holds 1.3 to 2.7 times the live tensors (docs/estimate.md).
+EXACT_GAPS = 1.5
+LONG_LIVED = ("base weights", "adapter", "copies of it", "update rule", "noise", "frozen prefix")
+EXACT_LONG_LIVED = ("base weights", "adapter")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run uses memory; see `plan.py`.
+
+    Args:
+        probes: Most probes in one forward.
+        part_tokens: Most tokens of a batch in one forward, for one probe; a larger batch goes through in parts.
+        block_tokens: Most tokens in one forward of an evaluation, or of the frozen layers for the prefix.
+        noise_bytes: Noise kept within a step.
+        prefix_bytes: Hidden states of frozen layers kept in memory.
+        frugal: Whether the heap's gaps are returned between batches.
+    """
+
+    probes: int
+    part_tokens: int
+    block_tokens: int
+    noise_bytes: int
+    prefix_bytes: int
+    frugal: bool
 
 
 def zeroth_order_needs(
-    profile: Profile, body: Anatomy, trained: Trained, work: Work, *, device: str
+    profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, *, device: str
 ) -> MemoryNeeds:
     """Bytes of this profile's run, by part.
 
@@ -34,13 +69,13 @@ def zeroth_order_needs(
         body: The model's sizes.
         trained: The subset's sizes.
         work: The largest batch.
+        plan: How it uses memory.
         device: "cpu" or "cuda".
     """
     itemsize = profile.model.dtype.itemsize
-    room = work.longest * work.examples
-    copies = stacked_probes(profile, trained, work)
+    copies = plan.probes
     unperturbed = 1 if trained.block < trained.size else 0
-    tokens = max(copies * work.tokens, room)
+    tokens = max(copies * min(work.tokens, plan.part_tokens), plan.block_tokens)
     activations = layer_bytes(body, itemsize, tokens, scores=_scores(body, work, device))
     return MemoryNeeds(
         {
@@ -49,25 +84,27 @@ def zeroth_order_needs(
             "adapter": FLOAT32 * trained.size + (FLOAT32 + itemsize) * trained.frozen,
             "copies of it": itemsize * (copies * trained.block + (SERVED_COPIES + unperturbed) * trained.size),
             "update rule": FLOAT32 * _moments(profile) * trained.size,
-            "noise": _noise(profile, trained),
+            "noise": min(plan.noise_bytes, FLOAT32 * profile.method.seeds * trained.block),
             "activations": activations,
             "logits": _head(body, tokens, copies * work.places, itemsize, freed=activations),
-            "frozen prefix": _prefix(profile, body, trained, work, itemsize),
+            "frozen prefix": _prefix(plan, body, trained, work, itemsize),
         }
     )
 
 
-def stacked_probes(profile: Profile, trained: Trained, work: Work) -> int:
-    """Most probes in one forward, by the rule of `assemble`.
+def in_process(needs: MemoryNeeds) -> MemoryNeeds:
+    """The needs of a zeroth-order run with what a process on a CPU holds besides the tensors."""
+    return _in_process(needs, GAPS, LONG_LIVED)
 
-    Args:
-        profile: The settings.
-        trained: The subset's sizes.
-        work: The largest batch.
-    """
-    room = work.longest * work.examples
-    copy = trained.size * profile.model.dtype.itemsize
-    return min(profile.method.cost, probes_per_forward(profile.batch.probes_per_forward, room, copy))
+
+def exact_in_process(needs: MemoryNeeds) -> MemoryNeeds:
+    """The needs of exact gradients with what a process on a CPU holds besides the tensors."""
+    return _in_process(needs, EXACT_GAPS, EXACT_LONG_LIVED)
+
+
+def _in_process(needs: MemoryNeeds, share: float, long_lived: tuple[str, ...]) -> MemoryNeeds:
+    short_lived = sum(size for name, size in needs.items() if name not in long_lived)
+    return MemoryNeeds({**needs, "gaps in the heap": round(share * short_lived), "process": PROCESS_BYTES})
 
 
 def layer_bytes(body: Anatomy, itemsize: int, tokens: int, *, scores: int = 0) -> int:
@@ -100,11 +137,6 @@ def _moments(profile: Profile) -> int:
     return 2 if isinstance(profile.rule, AdamConfig) else int(isinstance(profile.rule, MomentumConfig))
 
 
-def _noise(profile: Profile, trained: Trained) -> int:
-    bound = LEAN_NOISE_BYTES if profile.batch.probes_per_forward == 1 else CACHE_BYTES
-    return min(bound, FLOAT32 * profile.method.seeds * trained.block)
-
-
 def _scores(body: Anatomy, work: Work, device: str) -> int:
     """Bytes of attention's scores: on a CPU they are computed chunk by chunk, and CUDA's kernels keep none."""
     if device != "cpu":
@@ -127,11 +159,10 @@ def _head(body: Anatomy, tokens: int, places: int, itemsize: int, *, freed: int)
     return max(0, stream + FLOAT32 * places * body.hidden + block - freed)
 
 
-def _prefix(profile: Profile, body: Anatomy, trained: Trained, work: Work, itemsize: int) -> int:
+def _prefix(plan: Plan, body: Anatomy, trained: Trained, work: Work, itemsize: int) -> int:
     """Bytes of hidden states kept below the lowest trained layer: of all rows within the bound, and of a batch."""
     if trained.first_layer == 0:
         return 0
     row = body.hidden * itemsize
-    memory = profile.batch.prefix_memory_mib << 20
-    held = min(memory, row * work.rows_tokens) if work.rows_tokens else memory
+    held = min(plan.prefix_bytes, row * work.rows_tokens) if work.rows_tokens else plan.prefix_bytes
     return held + row * work.tokens

@@ -1,29 +1,39 @@
-"""When glibc returns freed memory to the system: at once while a base is loaded, and never while it computes.
+"""What the process does with memory that tensors have left: kept for the next ones, returned, or bounded.
 
-Loading frees the source of every tensor: those blocks must leave the process. A computation frees and allocates the
-same large blocks again and again. glibc maps blocks above 32 MiB afresh each time and unmaps them when they are
-freed; every page is then faulted in again. Expanding a 2048 x 8192 weight took 10.5 ms so, and 1.1 ms with the
-blocks kept. Peak memory is the same.
+Mechanisms of the CPU, none of which changes a number that is computed:
+
+- While a base is loaded, freed blocks return to the system at once: each tensor's source must leave the process.
+- While it computes, the same large blocks are freed and allocated again and again. glibc maps blocks above 32 MiB
+  afresh each time and unmaps them when they are freed; every page is then faulted in again. Expanding a 2048 x 8192
+  weight took 10.5 ms so, and 1.1 ms with the blocks kept. So all blocks are kept in the heap. (Mapping every block
+  above 1 MiB instead doubled the processor time of a step of a 135 M base.)
+- Blocks of another size do not fit into the gaps that are left: each batch has its own number of tokens, and the
+  heap grows from batch to batch. `give_back` returns the gaps; called when the shape changes, it costs 2 to 10 ms.
+- oneDNN and its wrapper in torch each keep the kernels of the last 1,024 shapes: about 0.6 MiB a shape, and a batch
+  has 15 to 30 of them. After a few dozen steps that was 660 MiB, more than all tensors of the run together. Making
+  a kernel again takes 0.3 ms, so both are bounded to the shapes of a few batches.
 """
 
 import ctypes
 import gc
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 2**31 - 1
 _SMALL = 128 << 10
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+# oneDNN reads the first and torch's wrapper of it the second when the first product is computed, and not again.
+_KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNELS = 64
 
 
 def keep_large_blocks() -> None:
     """Sets the thresholds of glibc's malloc; does nothing with another C library. Safe to call again."""
-    if libc := _glibc():
+    libc = _glibc()
+    if libc is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
 
@@ -46,3 +56,21 @@ def giving_blocks_back() -> Iterator[None]:
     finally:
         gc.collect()  # loading's own objects refer to each other
         libc.malloc_trim(0)
+
+
+def bound_kernel_caches() -> None:
+    """Bounds the caches of compiled kernels, if no product was computed yet; a value that is set already stays."""
+    for name in _KERNEL_CACHES:
+        os.environ.setdefault(name, str(KERNELS))
+
+
+def give_back() -> None:
+    """Returns the heap's free pages to the system; does nothing with another C library than glibc."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

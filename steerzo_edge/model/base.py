@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steerzo_edge.data.packing import Packed
+from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.attention import packed_attention
 from steerzo_edge.model.bank import AdapterBank
 from steerzo_edge.model.branching import BranchedLayers, Plan
@@ -49,6 +50,8 @@ class Base:
         bank: Its adapter bank.
         head: Its output head.
         preempted_s: Seconds spent inside `preempted`, in all.
+        frugal: Whether the heap's gaps are returned before a batch of another shape goes through the model; set by
+            the run that uses it (on a CPU, see `allocator.py`).
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Base:
         self._layers = BranchedLayers(decoder_layers(model)[1])
         self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.preemption_hook())
         self.preempted_s = 0.0
+        self.frugal = False
+        self._shape = (0, 0)
         self._attention = model.config._attn_implementation
 
     @property
@@ -150,6 +155,10 @@ class Base:
             torch.cuda.synchronize(self.device)
 
     def _forward(self, packed: Packed, plan: Plan) -> Tensor:
+        shape = packed.input_ids.shape[1], plan.copies
+        if self.frugal and shape != self._shape and self.device.type == "cpu":
+            give_back()
+        self._shape = shape
         self.bank.is_batch_pass = True
         try:
             with packed_attention(self.model.config, packed), self._layers.under(plan):

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from steerzo_edge.model.allocator import giving_blocks_back, keep_large_blocks
+from steerzo_edge.model.allocator import bound_kernel_caches, giving_blocks_back, keep_large_blocks
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward
@@ -45,6 +45,8 @@ def load_base(
             computes in a way that this engine does not understand.
     """
     where = torch.device(device or default_device())
+    if where.type == "cpu":
+        bound_kernel_caches()
     source = source_of(name, revision)
     with giving_blocks_back():
         base = _loaded(source, quantization, compute_dtype, where)

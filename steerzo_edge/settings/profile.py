@@ -11,6 +11,7 @@ from pydantic import Field
 from steerzo_edge.config import Config
 from steerzo_edge.errors import NotFoundError, ProfileError
 from steerzo_edge.objectives.likelihood import LikelihoodConfig
+from steerzo_edge.settings.memory import Memory
 from steerzo_edge.settings.methods import MethodConfig
 from steerzo_edge.settings.objectives import AnyObjectiveConfig
 from steerzo_edge.settings.sections import (
@@ -43,6 +44,7 @@ class Profile(Config):
     rule: RuleConfig = Field(default_factory=SGDConfig, description="How parameters move along it.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="The rate over the steps.")
     batch: BatchConfig = Field(default_factory=BatchConfig, description="Rows of a step.")
+    memory: Memory = "lean"
     steps: int = Field(1000, ge=1, le=10_000_000, description="Length of the run.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Evaluations during the run.")
     watch: WatchConfig = Field(default_factory=WatchConfig, description="What happens when a run fails.")
@@ -86,7 +88,7 @@ def current_names(document: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         A copy with `subset.a` as `init_a` and `subset.kind: core` as `lora-xs`, without `batch.cuda_graphs`,
-        which had no effect on results.
+        which had no effect on results, and with the use of memory that there was before there was a setting for it.
     """
     renamed = {key: dict(value) if isinstance(value, Mapping) else value for key, value in document.items()}
     subset, batch = renamed.get("subset"), renamed.get("batch")
@@ -98,6 +100,8 @@ def current_names(document: Mapping[str, Any]) -> dict[str, Any]:
             subset["init_a"] = "input-subspace" if start == "inputs" else start
     if isinstance(batch, dict):
         batch.pop("cuda_graphs", None)
+        if "memory" not in renamed and "prefix_memory_mib" in batch:
+            renamed["memory"] = "fast"
     return renamed
 
 

@@ -247,14 +247,14 @@ class BatchConfig(Config):
 
     examples: int = Field(16, ge=1, le=4096, description="Rows a step.")
     max_tokens: int = Field(512, ge=8, le=131072, description="Longest row; the context length caps it.")
-    prefix_memory_mib: int = Field(
-        512,
-        ge=0,
-        description="Memory for the hidden states that enter the lowest trained layer, kept for all rows.",
+    prefix_memory_mib: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="Memory for the hidden states that enter the lowest trained layer, kept for all rows; auto: "
+        "at most 512, as `memory` allows.",
     )
     prefix_disk_mib: int = Field(4096, ge=0, description="The same on disk, in the run's directory.")
     probes_per_forward: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
-        "auto", description="Probes stacked in one forward; 1 needs the least memory."
+        "auto", description="Probes stacked in one forward; 1 needs the least memory, auto is what `memory` allows."
     )
 
 

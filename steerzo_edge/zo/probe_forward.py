@@ -2,7 +2,8 @@
 
 The frozen layers run once over the rows of all probes: their weights are read and expanded once. What all probes of
 a step have in common (the batch, the hidden states that enter the block's lowest layer, the other blocks' patches)
-is made once a step and kept under the key (step, block).
+is made once a step and kept under the key (step, block). Where memory is short, the rows of a batch go through in
+parts: a loss is a mean over rows, and all probes see the same parts.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from steerzo_edge.data.batches import Batch
+from steerzo_edge.data.packing import Packed
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base, HiddenStates
 from steerzo_edge.model.patches import Patches
@@ -24,20 +26,33 @@ from steerzo_edge.zo.strategy import Probe
 
 
 @dataclass(frozen=True, slots=True)
-class StepInputs:
-    """What all probes of a step have in common.
+class Part:
+    """Rows of a step's batch that go through the model together.
 
     Args:
-        batch: The step's rows.
-        block: The block that is perturbed.
-        unperturbed_patches: Patches of the other blocks, at the master's values.
+        batch: The rows.
+        share: Of all rows of the step.
         states: Hidden states that enter the block's lowest layer, or None to begin at the embedding.
     """
 
     batch: Batch
+    share: float
+    states: HiddenStates | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """What all probes of a step have in common.
+
+    Args:
+        parts: The step's rows; usually all in one part.
+        block: The block that is perturbed.
+        unperturbed_patches: Patches of the other blocks, at the master's values.
+    """
+
+    parts: tuple[Part, ...]
     block: Block
     unperturbed_patches: Patches
-    states: HiddenStates | None
 
 
 class ProbeForward:
@@ -50,7 +65,8 @@ class ProbeForward:
         batches: The batch of a step, a pure function of its index.
         prefix: Hidden states that enter the lowest trained layer, if that is above the first.
         count: Most probes in one forward.
-        objective: What a loss is.
+        objective: What a loss is: a mean over rows.
+        parts: Cuts a batch into the rows that go through the model together.
     """
 
     def __init__(
@@ -63,6 +79,7 @@ class ProbeForward:
         *,
         count: int,
         objective: Objective = losses,
+        parts: Callable[[Batch], Sequence[Batch]] = lambda batch: [batch],
     ) -> None:
         self._base = base
         self._subset = subset
@@ -71,6 +88,7 @@ class ProbeForward:
         self._prefix = prefix
         self._count = count
         self._objective = objective
+        self._parts = parts
         self._copies: Copies | None = None
         self._master: Copies | None = None
         self._inputs: tuple[tuple[int, int], StepInputs] | None = None
@@ -112,7 +130,11 @@ class ProbeForward:
         copies = self._written(probes, inputs.block)
         patches = {**inputs.unperturbed_patches, **copies.stacked(len(probes))}
         with self._base.bank.route(patches, inputs.block.first_layer):
-            return self._objective(self._base, inputs.batch, len(probes), inputs.states)
+            found = [self._objective(self._base, part.batch, len(probes), part.states) for part in inputs.parts]
+        if len(found) == 1:
+            return found[0]
+        shares = torch.tensor([part.share for part in inputs.parts], dtype=torch.float32, device=found[0].device)
+        return shares @ torch.stack(found)
 
     def _written(self, probes: Sequence[Probe], block: Block) -> Copies:
         """Version k: parameters + radius_k * direction_k, summed in float32, then cast."""
@@ -136,16 +158,22 @@ class ProbeForward:
         return self._inputs[1]
 
     def _prepared(self, batch: Batch, block: Block) -> StepInputs:
-        packed = batch.packed
-        states = None if self._prefix is None else self._prefix.of(packed)
         whole = block.span.stop - block.span.start == self._subset.parameters.numel()
-        if whole:
-            return StepInputs(batch, block, {}, states)
-        if self._master is None:
-            self._master = Copies(self._subset, 1)
-        unperturbed = {name: patch for name, patch in self._master.hold().items() if name not in block.layers}
+        unperturbed: Patches = {}
+        if not whole:
+            if self._master is None:
+                self._master = Copies(self._subset, 1)
+            unperturbed = {name: patch for name, patch in self._master.hold().items() if name not in block.layers}
+        parts = [
+            Part(part, len(part.indices) / len(batch.indices), self._states(part.packed, block, unperturbed))
+            for part in self._parts(batch)
+        ]
+        return StepInputs(tuple(parts), block, unperturbed)
+
+    def _states(self, packed: Packed, block: Block, unperturbed: Patches) -> HiddenStates | None:
+        states = None if self._prefix is None else self._prefix.of(packed)
         below = states.layer if states is not None else 0
-        if block.first_layer > below:
+        if unperturbed and block.first_layer > below:
             with self._base.bank.route(unperturbed):
                 states = self._base.hidden_at(block.first_layer, packed, states)
-        return StepInputs(batch, block, unperturbed, states)
+        return states

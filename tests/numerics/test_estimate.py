@@ -19,7 +19,7 @@ from transformers import (
 
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.packing import Fork, pack
-from steerzo_edge.estimate import anatomy, estimate, trained_by, work_of
+from steerzo_edge.estimate import anatomy, estimate, planned, trained_by, work_of
 from steerzo_edge.estimate.exact import saved_bytes
 from steerzo_edge.estimate.work import Work
 from steerzo_edge.estimate.zeroth_order import layer_bytes, zeroth_order_needs
@@ -157,13 +157,9 @@ def test_activations_are_what_a_forward_allocates(dtype: torch.dtype, length: in
     body = anatomy(base.model.config)
     profile = resolve({"model": {"compute_dtype": str(dtype).removeprefix("torch.")}})
     work = Work(16, length, packed.tokens, 0, 0, length)
-    needs = zeroth_order_needs(
-        resolve(profile.model_dump(), {"method.kind": "two-point", "batch.probes_per_forward": 1}),
-        body,
-        trained_by(profile, body),
-        work,
-        device="cpu",
-    )
+    one = resolve(profile.model_dump(), {"method.kind": "two-point", "batch.probes_per_forward": 1})
+    plan = planned(one, body, work, device="cpu")
+    needs = zeroth_order_needs(one, body, trained_by(profile, body), work, plan, device="cpu")
     assert needs["activations"] + needs["expanded weight"] == pytest.approx(measured, rel=0.25)
     assert layer_bytes(body, dtype.itemsize, packed.tokens) <= needs["activations"]
 

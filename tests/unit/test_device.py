@@ -17,7 +17,7 @@ from steerzo_edge.run import Run
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import resolve
 from tests.conftest import Loader, labelled_rows, phrase_rows
-from tests.unit.device_jobs import DEADLINE_S, PROFILE, Listener, Job, alone, beside, given, outcome, wait_for_base
+from tests.unit.device_jobs import DEADLINE_S, PROFILE, Job, Listener, alone, beside, given, outcome, wait_for_base
 from tests.unit.test_decoding import mixed, together
 
 

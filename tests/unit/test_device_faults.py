@@ -13,7 +13,7 @@ from steerzo_edge.model.bank import no_preemption
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.patches import LoraPatch
 from tests.conftest import Loader
-from tests.unit.device_jobs import DEADLINE_S, Listener, Job, alone, beside, outcome, wait_for_base
+from tests.unit.device_jobs import DEADLINE_S, Job, Listener, alone, beside, outcome, wait_for_base
 from tests.unit.test_decoding import mixed
 
 

@@ -135,7 +135,7 @@ def test_free_memory_ends_where_the_container_does(
         (home / f"memory.{name}").write_text(f"{size}\n")
     (home / "memory.stat").write_text(f"anon 7\n{cache} 300\n")
     assert cgroup_free_bytes(tmp_path) == 800
-    module = import_module("steerzo_edge.estimate.advice")  # the package gives its name to the function
+    module = import_module("steerzo_edge.estimate.free")
     monkeypatch.setattr(module, "cgroup_free_bytes", lambda: cgroup_free_bytes(tmp_path))
     assert free_bytes(torch.device("cpu"), 1000) == 1800
     (home / f"memory.{files[0]}").write_text("9223372036854771712\n" if version == 1 else "max\n")

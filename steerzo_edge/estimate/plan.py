@@ -1,0 +1,164 @@
+"""Decides how a run uses memory: from the setting `memory` to the sizes that the run is built with.
+
+    lean       at most what exact gradients with checkpointing would take on the same batch, and at most 1.10 times
+               the process that only puts the batch through the model once
+    fast       at most what is free when the run starts
+    "2 GiB"    at most so many bytes for the whole process
+
+Plans are tried from the fastest to the leanest, and the first that stays within the bound is taken: fewer probes in
+one forward, then smaller caches, then a batch in several parts. `lean` and a size depend on the settings, the model
+and the rows alone, so a run that is resumed has the same plan. Explicit settings of `batch` are never changed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from steerzo_edge.errors import ProfileError
+from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.exact import exact_needs
+from steerzo_edge.estimate.free import free_bytes
+from steerzo_edge.estimate.memory_needs import MemoryNeeds
+from steerzo_edge.estimate.work import Trained, Work, trained_by
+from steerzo_edge.estimate.zeroth_order import (
+    CACHED_NOISE,
+    CACHED_PREFIX,
+    LEAN_NOISE,
+    Plan,
+    exact_in_process,
+    in_process,
+    zeroth_order_needs,
+)
+from steerzo_edge.settings.memory import memory_bytes
+from steerzo_edge.settings.profile import Profile
+
+# What the process holds before a base is loaded: Python and libraries, or the context of CUDA.
+RUNTIME_BYTES = 390 << 20
+# `lean` stays below so many times the memory of a process that only runs inference.
+INFERENCE = 1.10
+# `fast` leaves the rest of the free memory to other processes, and to the estimate's own error.
+FREE = 0.8
+# More is not faster: tokens of one forward, and bytes of perturbed copies.
+STACKED_TOKENS = 65_536
+STACKED_BYTES = 512 << 20
+# Bytes of noise and of frozen prefix that are kept in memory, from fast to lean.
+CACHES = ((CACHED_NOISE, CACHED_PREFIX), (32 << 20, 64 << 20), (LEAN_NOISE, 16 << 20), (LEAN_NOISE, 0), (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the plans of a run are judged by."""
+
+    profile: Profile
+    body: Anatomy
+    trained: Trained
+    work: Work
+    device: str
+
+    def needs(self, plan: Plan) -> MemoryNeeds:
+        found = zeroth_order_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
+        return in_process(found) if self.device == "cpu" else found
+
+    def checkpointed(self) -> int:
+        found = exact_needs(self.profile, self.body, self.trained, self.work, checkpointing=True)
+        return (exact_in_process(found) if self.device == "cpu" else found).total
+
+    def inference(self) -> int:
+        """Bytes of the base and of one forward of the largest batch with one copy of the adapter."""
+        found = dict(self.needs(leanest(self.profile, self.work)))
+        found |= {"noise": 0, "update rule": 0, "frozen prefix": 0}
+        found["copies of it"] = self.profile.model.dtype.itemsize * self.trained.size
+        return MemoryNeeds(found).total
+
+
+def planned(profile: Profile, body: Anatomy, work: Work, *, device: str, free: int | None = None) -> Plan:
+    """Finds the plan of a run.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        work: Of the largest batch, and of all rows.
+        device: "cpu" or "cuda".
+        free: Bytes that `fast` may use, those of the loaded base included; None asks the system.
+
+    Raises:
+        ProfileError: If the run does not fit into the size that `memory` names.
+    """
+    run = _Run(profile, body, trained_by(profile, body), work, device)
+    size = memory_bytes(profile.memory)
+    if size is not None:
+        bound = size - RUNTIME_BYTES
+    elif profile.memory == "lean":
+        bound = min(run.checkpointed(), round(INFERENCE * (RUNTIME_BYTES + run.inference())) - RUNTIME_BYTES)
+    else:
+        weights = body.weight_bytes(profile.model.quantization, profile.model.dtype.itemsize)
+        bound = round(FREE * (free_bytes(torch.device(device), weights) if free is None else free))
+    plan = leanest(profile, work)
+    for plan in _plans(run):
+        if run.needs(plan).total <= bound:
+            return plan
+    if size is None:
+        return plan
+    least = run.needs(plan).total + RUNTIME_BYTES
+    raise ProfileError(
+        f"memory is {profile.memory!r}, but this run takes at least {-(-least >> 20):,} MiB, libraries included",
+        hint="Raise memory, lower batch.max_tokens, or choose a smaller base or subset.",
+    )
+
+
+def leanest(profile: Profile, work: Work) -> Plan:
+    """One probe in a forward, and nothing kept: the least memory with whole batches.
+
+    Args:
+        profile: The settings; explicit ones are not looked at.
+        work: Of the largest batch.
+    """
+    return Plan(1, room_of(work), _typical(work), LEAN_NOISE, 0, frugal=True)
+
+
+def room_of(work: Work) -> int:
+    """Tokens that no batch has more of."""
+    return work.longest * work.examples
+
+
+def _typical(work: Work) -> int:
+    return min(room_of(work), max(work.longest, round(work.mean * work.examples)))
+
+
+def _plans(run: _Run) -> Iterator[Plan]:
+    """From the fastest to the leanest."""
+    work, fast = run.work, run.profile.memory == "fast"
+    room = room_of(work)
+    block = room if fast else _typical(work)
+    counts = _counts(run, keep_most=fast)
+    for probes in counts:
+        for noise, prefix in _caches(run, probes):
+            yield Plan(probes, room, block, noise, prefix, frugal=not fast)
+    parts = 2
+    while parts <= work.examples and room // parts >= work.longest:
+        part = max(work.longest, -(-work.tokens // parts))
+        yield Plan(counts[-1], part, min(part, block), *_caches(run, counts[-1])[-1], frugal=True)
+        parts *= 2
+
+
+def _counts(run: _Run, *, keep_most: bool) -> list[int]:
+    """Numbers of probes in a forward, most first; below the most, those that cut a step into equal forwards."""
+    asked, cost = run.profile.batch.probes_per_forward, run.profile.method.cost
+    if asked != "auto":
+        return [min(cost, asked)]
+    copy = run.trained.size * run.profile.model.dtype.itemsize
+    most = min(cost, max(1, min(STACKED_TOKENS // room_of(run.work), STACKED_BYTES // copy)))
+    equal = {-(-cost // forwards) for forwards in range(1, cost + 1)}
+    return sorted({count for count in equal if count <= most} | ({most} if keep_most else set()), reverse=True)
+
+
+def _caches(run: _Run, probes: int) -> list[tuple[int, int]]:
+    """Bytes of noise and of prefix, most first; an explicit `prefix_memory_mib` stays."""
+    asked = run.profile.batch.prefix_memory_mib
+    fixed = None if asked == "auto" else asked << 20
+    one = run.profile.batch.probes_per_forward == 1  # the setting that saves memory
+    caches = [
+        (min(noise, LEAN_NOISE) if one else noise, prefix if fixed is None else fixed) for noise, prefix in CACHES
+    ]
+    return list(dict.fromkeys(caches))
