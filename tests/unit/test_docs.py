@@ -15,7 +15,7 @@ from steerzo_edge.data.tasks import TASKS
 from steerzo_edge.errors import SteerzoError
 from steerzo_edge.export.forms import FORMS
 from steerzo_edge.export.peft_directory import OLDEST
-from steerzo_edge.export.vocabulary import CUTS
+from steerzo_edge.model.cuts import CUTS
 from steerzo_edge.model.merged import ROUNDING_NATS
 from steerzo_edge.settings.methods import MethodConfig
 from steerzo_edge.settings.objectives import AnyObjectiveConfig

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from steerzo_edge.data.packing import Fork, pack
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model import attention, first_forward
 from steerzo_edge.model.base import Base
@@ -101,7 +102,7 @@ def test_rounding_alone_is_accepted(tmp_path: Path, kind: Quantization) -> None:
     base = loaded(tmp_path, kind)
     # The weight matters: in 16 bits the two forwards are as far apart as a wrong computation.
     tokens = first_forward._tokens(base)
-    packed = first_forward.pack([first_forward.Fork(tokens[:5]), first_forward.Fork(tokens)])
+    packed = pack([Fork(tokens[:5]), Fork(tokens)])
     with torch.inference_mode():
         own = base.model(input_ids=torch.tensor([tokens])).logits[0].float()
         assert (

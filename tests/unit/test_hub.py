@@ -21,6 +21,7 @@ from steerzo_edge.export.apart import export_apart
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.sources.hub import hub_token
 from tests.conftest import Loader
+from tests.gguf_file import gguf_of
 from tests.peft_directory import lora_files, written
 
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
@@ -85,6 +86,7 @@ def hub(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
             (files / "v2" / path.name).symlink_to(path)
     settings = json.loads((tiny_path / "config.json").read_text())
     (files / "v2" / "config.json").write_text(json.dumps({**settings, "max_position_embeddings": 77}))
+    gguf_of(files / "v2" / "tiny.gguf")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, files))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -121,17 +123,21 @@ def loads(hub: str, cache: Path, *asked: tuple[str, str], **more: str) -> list[s
 
 
 def test_what_the_hub_says(hub: str, tmp_path: Path) -> None:
-    newest, second, no_revision, nobody, gated = loads(
+    newest, second, packed, no_file, no_revision, nobody, gated = loads(
         hub,
         tmp_path,
         ("org/open", ""),
         ("org/open", "v2"),
+        ("org/open:tiny.gguf", "v2"),
+        ("org/open:other.gguf", "v2"),
         ("org/open", "v3"),
         ("org/nobody", ""),
         ("org/gated", ""),
     )
     assert newest == "loaded 256 None"
     assert second == "loaded 77 v2"
+    assert packed == "loaded 128 v2"
+    assert "other.gguf" in no_file
     assert "has no revision 'v3'" in no_revision
     assert "is not on the hub, or is private" in nobody
     assert "is gated" in gated

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -195,10 +195,9 @@ def test_what_would_be_made_up_is_refused_by_name(base: Path, case: str, kind: Q
 
 
 @pytest.fixture
-def never_streamed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def never_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a family whose tensors `transformers` converts."""
     monkeypatch.setattr("steerzo_edge.model.sources.checkpoint.by_own_names", lambda model, files: None)
-    return None
 
 
 @pytest.mark.usefixtures("never_streamed")

@@ -58,8 +58,8 @@ def _byte_level(pieces: list[str], facts: dict[str, Any], name: str) -> Tokenize
     cut = CUTS.get(SAME.get(said, said))
     if cut is None:
         log.warning(
-            "%s cuts text as %r does, which is not known here: it is cut as GPT-2 does, and token ids may differ from "
-            "llama.cpp's",
+            "%s cuts text as %r does, which is not known here: it is cut as GPT-2 does, and llama.cpp may find "
+            "other tokens",
             name,
             said,
         )
@@ -108,14 +108,16 @@ def _special(facts: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def _add_ends(backend: Tokenizer, facts: dict[str, Any], special: dict[str, str], kind: str) -> None:
-    """Puts a token before or behind every text, where the file asks for it; where it is silent, as llama.cpp does."""
-    usual = kind == "llama" or SAME.get(facts.get("tokenizer.ggml.pre", "")) == "llama-bpe"
-    before = "bos_token" in special and facts.get("tokenizer.ggml.add_bos_token", usual)
-    behind = "eos_token" in special and facts.get("tokenizer.ggml.add_eos_token", False)
-    around = [special["bos_token"]] * bool(before), [special["eos_token"]] * bool(behind)
-    tokens = sorted({*around[0], *around[1]})
+    """Puts a token before or behind every text where the file asks for it, or by llama.cpp's default."""
+    said = facts.get("tokenizer.ggml.pre", "")
+    usual = {"bos": kind == "llama" or SAME.get(said, said) == "llama-bpe", "eos": False}
+    asked = {end: facts.get(f"tokenizer.ggml.add_{end}_token", usual[end]) for end in ("bos", "eos")}
+    before, behind = (
+        [special[f"{end}_token"]] if asked[end] and f"{end}_token" in special else [] for end in asked
+    )
+    tokens = sorted({*before, *behind})
     if tokens:
         backend.post_processor = processors.TemplateProcessing(
-            single=[*around[0], "$A", *around[1]],
+            single=[*before, "$A", *behind],
             special_tokens=[(token, backend.token_to_id(token)) for token in tokens],
         )
