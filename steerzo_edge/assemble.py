@@ -1,6 +1,8 @@
 """Builds the parts of a run from a profile: the only module that knows settings and built objects."""
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -13,7 +15,7 @@ from steerzo_edge.data.packing import Packed, pack
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.estimate.anatomy import anatomy
-from steerzo_edge.estimate.plan import planned
+from steerzo_edge.estimate.plan import leanest, planned
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.estimate.zeroth_order import Plan
 from steerzo_edge.model.base import Base
@@ -30,6 +32,8 @@ from steerzo_edge.zo.blocks import Blocks, cut
 from steerzo_edge.zo.local import LocalOracle
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.probe_forward import ProbeForward
+
+log = logging.getLogger(__name__)
 
 
 def assemble(
@@ -101,7 +105,13 @@ def plan_of(base: Base, profile: Profile, data: Data) -> Plan:
     """
     rows = [data.train] if data.validation is None else [data.train, data.validation]
     work = work_of(profile, base.context_length, *rows)
-    return planned(profile, anatomy(base.model.config), work, device=base.device.type)
+    try:
+        body = anatomy(base.model.config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        log.warning("the sizes of %s cannot be read, so memory is not planned: %s", base.name, error)
+        asked = profile.batch.probes_per_forward
+        return replace(leanest(profile, work), probes=1 if asked == "auto" else min(asked, profile.method.cost))
+    return planned(profile, body, work, device=base.device.type)
 
 
 def _blocks(base: Base, profile: Profile, subset: Subset, seed: int, plan: Plan) -> Blocks:

@@ -38,6 +38,7 @@ from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, current_names
 from steerzo_edge.storage.sealed import load_sealed, save_sealed
 from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.pace import steps_of_first_pass
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.training.rewinding import caught_up
@@ -146,6 +147,12 @@ class Run:
     def size(self) -> int:
         """d, the number of trained parameters."""
         return self._parts.blocks.noise.size
+
+    @property
+    def first_pass(self) -> int:
+        """Steps until every row has been seen once, if those steps also compute its frozen prefix; else 0."""
+        first_layer = 0 if self._parts.prefix is None else self._parts.prefix.first_layer
+        return steps_of_first_pass(len(self.data.train.rows), self._profile.batch.examples, first_layer)
 
     def records(self) -> Iterator[Record]:
         """Runs to the end, yielding each new record. Stop iterating to pause or cancel."""

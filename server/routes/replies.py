@@ -149,7 +149,8 @@ class JobReply(Reply):
     steps: int = Field(description="Steps of the whole job.")
     loss: float | None = Field(description="Of the last step, nats per target token.")
     forwards: int = Field(description="Forward passes so far.")
-    seconds_left: float | None
+    seconds_left: float | None = Field(description="At the rate of its last steps.")
+    phase: str | None = Field(None, description="What a running job is doing, in words.")
     metrics: dict[str, Any]
     before: dict[str, Any] | None
     adapter: dict[str, Any] | None

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from server.services.context import Context
 from server.store.rows import Event, JobRow
 from server.store.states import STATE_REQUESTED
+from steerzo_edge.training.pace import WINDOW, phase_of, seconds_left, steps_of_first_pass
 
-# Number of last steps over which the speed of a job is averaged.
-SPEED_STEPS = 50
+# The steps whose times say how long the rest takes.
+SPEED_STEPS = WINDOW + 1
 
 
 def job_reply(server: Context, job: JobRow) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def job_reply(server: Context, job: JobRow) -> dict[str, Any]:
         "loss": None if last is None else last["loss"],
         "forwards": 0 if last is None else last["forwards"],
         "seconds_left": None if job.is_final else _seconds_left(steps, total - done),
+        "phase": _phase(server, job, done) if job.state == "running" else None,
         "metrics": {} if metrics is None else _metrics(metrics),
         "before": None if job.result is None else job.result["before"],
         "adapter": _adapter(server, job),
@@ -61,9 +64,26 @@ def _metrics(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seconds_left(steps: list[Event], left: int) -> float | None:
-    if len(steps) < 2:
-        return None
-    return round((steps[-1].at - steps[0].at) / (len(steps) - 1) * left, 1)
+    """From the time between steps, prompts that were answered meanwhile included."""
+    between = [there.at - here.at for here, there in pairwise(steps)] or [step.data["seconds"] for step in steps]
+    found = seconds_left(between, left)
+    return None if found is None else round(found, 1)
+
+
+def _phase(server: Context, job: JobRow, done: int) -> str:
+    profile = job.spec["profile"]
+    searches = profile["method"].get("epsilon") == "auto" or isinstance(profile["rule"]["learning_rate"], str)
+    events = server.job_table.events
+    upper = profile["subset"].get("last_layers") or profile["subset"].get("layers") or 0
+    judged = job.spec["validation"] is not None or profile["evaluate"]["holdout"] > 0
+    dataset = server.dataset_table.find(job.spec["dataset"])
+    rows = 0 if dataset is None else dataset.facts["rows"]
+    return phase_of(
+        done,
+        evaluates=judged and not events.last(job.id, "eval", 1),
+        searches=searches and not events.last(job.id, "tune", 1),
+        first_pass=steps_of_first_pass(rows, profile["batch"]["examples"], upper),
+    )
 
 
 def _waiting_for(server: Context, job: JobRow) -> str | None:

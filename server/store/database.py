@@ -66,6 +66,10 @@ STEPS: Final[tuple[str, ...]] = (
     UPDATE events SET data = json_set(data, '$.error', json(current_problem(json_extract(data, '$.error'))))
       WHERE kind = 'state' AND json_type(data, '$.error') = 'object';
     """,
+    """
+    UPDATE jobs SET spec = json_set(spec, '$.profile', json(current_names(json_extract(spec, '$.profile'))))
+      WHERE json_type(spec, '$.profile') = 'object';
+    """,
 )
 
 

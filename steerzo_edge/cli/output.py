@@ -3,16 +3,19 @@
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from statistics import median
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from steerzo_edge.errors import InputError, NotFoundError, SteerzoError
+from steerzo_edge.training.pace import STEPS, WINDOW, phase_of, seconds_left
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -33,17 +36,20 @@ class Display(Protocol):
         ...
 
 
-def display(steps: int, *, as_json: bool, done: int = 0) -> Display:
+def display(steps: int, *, as_json: bool, done: int = 0, first_pass: int = 0, searches: bool = False) -> Display:
     """Chooses the display for where the output goes.
 
     Args:
         steps: Length of the run.
         as_json: Print one JSON object per line, even in a terminal.
         done: Steps that the run had finished before.
+        first_pass: Steps until every row has been seen once, if those are slower than later ones.
+        searches: Whether a setting is found before the first step.
     """
     if as_json:
         return _Json()
-    return _Bar(steps, done) if sys.stdout.isatty() else _Plain(steps, done)
+    pace = _Pace(steps, done, first_pass, searches=searches)
+    return _Bar(pace) if sys.stdout.isatty() else _Plain(pace)
 
 
 @contextmanager
@@ -105,45 +111,77 @@ class _Json:
         typer.echo(json.dumps({"event": kind, **record}))
 
 
+class _Pace:
+    """The recent rate of a run, and its phase, from the records that are shown."""
+
+    def __init__(self, steps: int, done: int, first_pass: int, *, searches: bool) -> None:
+        self._searches = searches
+        self.steps = steps
+        self.done = done
+        self._first_pass = first_pass
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._seen: set[str] = set()
+
+    def add(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Takes note of a record."""
+        self._seen.add(kind)
+        if kind == "step":
+            self.done = record["step"] + 1
+            self._recent.append(record["seconds"])
+
+    @property
+    def left(self) -> str:
+        """The time left, as a clock shows it."""
+        seconds = seconds_left(list(self._recent), self.steps - self.done)
+        return "" if seconds is None else f"{clock(seconds)} left"
+
+    @property
+    def rate(self) -> float:
+        """Steps a second."""
+        return 1 / max(median(self._recent), 1e-9) if self._recent else 0.0
+
+    @property
+    def phase(self) -> str:
+        """What comes next; the steps have no name."""
+        searches = self._searches and "tune" not in self._seen
+        found = phase_of(self.done, evaluates=not self._seen, searches=searches, first_pass=self._first_pass)
+        return "" if found == STEPS else found
+
+
 class _Plain(_Json):
     """Prints a line every few seconds, and one for every evaluation and the last step."""
 
-    def __init__(self, steps: int, done: int) -> None:
-        self._steps = steps
-        self._first = done
-        self._started = time.monotonic()
+    def __init__(self, pace: _Pace) -> None:
+        self._pace = pace
         self._shown = 0.0
 
     def show(self, kind: str, record: Mapping[str, Any]) -> None:
         """See `Display.show`."""
-        now = time.monotonic()
-        last = kind == "step" and record["step"] + 1 == self._steps
-        if kind != "step" or record["skipped"] or last:
+        pace, now = self._pace, time.monotonic()
+        pace.add(kind, record)
+        if kind != "step" or record["skipped"] or pace.done == pace.steps:
             typer.echo(sentence(kind, record))
+            if pace.done == 0 and pace.phase:
+                typer.echo(pace.phase)
         elif now - self._shown >= PLAIN_SECONDS:
             self._shown = now
-            done = record["step"] + 1
-            rate = (done - self._first) / max(now - self._started, 1e-9)
-            left = clock((self._steps - done) / rate)
-            typer.echo(f"{sentence(kind, record)}, {rate:.1f} steps/s, {left} left")
+            note = f" ({pace.phase})" if pace.phase else ""
+            typer.echo(f"{sentence(kind, record)}, {pace.rate:.1f} steps/s, {pace.left}{note}")
 
 
 class _Bar:
     """Shows a progress bar with the latest loss; evaluations are printed above it."""
 
-    def __init__(self, steps: int, done: int) -> None:
-        self._console = Console()
+    def __init__(self, pace: _Pace) -> None:
+        self._pace = pace
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
             TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=self._console,
+            console=Console(),
         )
-        self._task = self._progress.add_task("steps", total=steps, completed=done, note="")
-        self._started = time.monotonic()
-        self._done = 0
+        self._task = self._progress.add_task("steps", total=pace.steps, completed=pace.done, note=pace.phase)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -156,10 +194,12 @@ class _Bar:
 
     def show(self, kind: str, record: Mapping[str, Any]) -> None:
         """See `Display.show`."""
+        pace = self._pace
+        pace.add(kind, record)
         if kind != "step" or record["skipped"]:
             self._progress.print(sentence(kind, record))
+            self._progress.update(self._task, note=pace.phase)
             return
-        self._done += 1
-        rate = self._done / max(time.monotonic() - self._started, 1e-9)
-        note = f"loss {record['loss']:.4f}  {record['forwards']} forwards  {rate:.1f} steps/s"
-        self._progress.update(self._task, completed=record["step"] + 1, note=note)
+        parts = (f"loss {record['loss']:.4f}", f"{record['forwards']} forwards", f"{pace.rate:.1f} steps/s")
+        note = "  ".join(part for part in (*parts, pace.left, pace.phase) if part)
+        self._progress.update(self._task, completed=pace.done, note=note)

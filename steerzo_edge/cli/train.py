@@ -51,7 +51,11 @@ def train_command(
         warning = warning_of(*((train, held_out) if held_out else split(train, chosen, seed)))
         if warning is not None:
             typer.echo(warning)
-    with display(chosen.steps, as_json=as_json, done=run.progress.step) as shown:
+    searches = chosen.method.epsilon == "auto" or isinstance(chosen.rule.learning_rate, str)
+    shown = display(
+        chosen.steps, as_json=as_json, done=run.progress.step, first_pass=run.first_pass, searches=searches
+    )
+    with shown:
         try:
             for record in run.records():
                 shown.show(record.kind, record.as_dict())

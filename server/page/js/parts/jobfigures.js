@@ -64,7 +64,7 @@ export function jobFigures() {
     } else {
       setText(cells["Time left"].name, "Time left");
       setText(cells.Memory.name, "Memory");
-      put("Time left", job.state === "paused" ? "–" : duration(job.seconds_left), started);
+      put("Time left", job.state === "paused" ? "–" : duration(job.seconds_left), job.phase ?? started);
     }
   };
   const memory = ({ used, free }) =>
