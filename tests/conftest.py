@@ -111,7 +111,7 @@ def tiny(tiny_path: Path) -> Loader:
 
 @pytest.fixture(scope="session")
 def real_base_file() -> Path:
-    """A real pretrained model: SmolLM2-135M-Instruct in GGUF, quantized as Q4_1. Tests that use it are marked `real`."""
+    """A real pretrained model, SmolLM2-135M-Instruct in GGUF (Q4_1); tests that use it are marked `real`."""
     path = Path(__file__).parents[1] / ".real" / "SmolLM2-135M-Instruct.Q4_1.gguf"
     if not path.is_file():
         pytest.skip("there is no real base: `make real-base` fetches it")

@@ -1,0 +1,1 @@
+"""Tests with a real pretrained model, which `make real-base` fetches."""
