@@ -112,7 +112,7 @@ class BaseModelError(InputError):
     """A base model that cannot be loaded."""
 
     code = "invalid-base"
-    hint = "Give a hub id or the path of a directory with config.json and safetensors; see `steerzo doctor`."
+    hint = "Give a hub id, a GGUF file, or a directory with config.json and safetensors; see docs/models.md."
 
 
 class NotFoundError(SteerzoError):

@@ -33,7 +33,8 @@ def load_base(
     """Loads and freezes a causal language model.
 
     Args:
-        name: A hub id, the path of a directory, or "bundled" for the model that ships with the package.
+        name: A hub id, the path of a directory or of a GGUF file, `hub-id:FILE.gguf`, or "bundled" for the model
+            that ships with the package.
         quantization: "nf4", "fp4", "int8" or "none"; for a base that is quantized already, what it was released in.
         compute_dtype: The type of activations and of expanded weights.
         device: Where to load it; by default CUDA if there is any, else the CPU.
