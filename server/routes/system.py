@@ -16,8 +16,8 @@ from server.routes.replies import SystemReply
 from server.services.context import Context
 from server.services.readiness import check
 from steerzo_edge import __version__
-from steerzo_edge.estimate.advice import free_bytes
 from steerzo_edge.estimate.cgroup import cgroup_free_bytes
+from steerzo_edge.estimate.free import free_bytes
 from steerzo_edge.model.base import Base
 
 router = APIRouter(tags=["health"])

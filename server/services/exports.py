@@ -17,8 +17,8 @@ from server.services.zip_stream import opened
 from server.store.adapters import AdapterRow
 from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.errors import BaseModelError, BusyError, ConflictError
-from steerzo_edge.estimate.advice import free_bytes
 from steerzo_edge.estimate.anatomy import anatomy
+from steerzo_edge.estimate.free import free_bytes
 from steerzo_edge.export.apart import export_apart
 from steerzo_edge.export.forms import WHOLE_MODELS, Form
 from steerzo_edge.model.base import Base
