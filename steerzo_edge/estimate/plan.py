@@ -35,8 +35,8 @@ from steerzo_edge.settings.profile import Profile
 
 # What the process holds before a base is loaded: Python and libraries, or the context of CUDA.
 RUNTIME_BYTES = 390 << 20
-# `lean` stays below so many times the memory of a process that only runs inference.
-INFERENCE = 1.10
+# `lean` plans for so many times the memory of a process that only runs inference, to stay below 1.10 of it.
+INFERENCE = 1.07
 # `fast` leaves the rest of the free memory to other processes, and to the estimate's own error.
 FREE = 0.8
 # More is not faster: tokens of one forward, and bytes of perturbed copies.

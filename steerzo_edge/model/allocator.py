@@ -8,7 +8,7 @@ Mechanisms of the CPU, none of which changes a number that is computed:
   weight took 10.5 ms so, and 1.1 ms with the blocks kept. So all blocks are kept in the heap. (Mapping every block
   above 1 MiB instead doubled the processor time of a step of a 135 M base.)
 - Blocks of another size do not fit into the gaps that are left: each batch has its own number of tokens, and the
-  heap grows from batch to batch. `give_back` returns the gaps; called when the shape changes, it costs 2 to 10 ms.
+  heap grows from batch to batch. `give_back` returns the gaps; called before each forward, it costs 2 to 10 ms.
 - oneDNN and its wrapper in torch each keep the kernels of the last 1,024 shapes: about 0.6 MiB a shape, and a batch
   has 15 to 30 of them. After a few dozen steps that was 660 MiB, more than all tensors of the run together. Making
   a kernel again takes 0.3 ms, and steps take as long with 16 kernels kept as with 1,024, so both are bounded.

@@ -50,8 +50,8 @@ class Base:
         bank: Its adapter bank.
         head: Its output head.
         preempted_s: Seconds spent inside `preempted`, in all.
-        frugal: Whether the heap's gaps are returned before a batch of another shape goes through the model; set by
-            the run that uses it (on a CPU, see `allocator.py`).
+        frugal: Whether the heap's gaps are returned before rows go through the model; set by the run that uses it
+            (on a CPU, see `allocator.py`).
     """
 
     def __init__(
@@ -77,7 +77,6 @@ class Base:
         self.head = Head(model.get_output_embeddings(), model.config, between=lambda: self.bank.preemption_hook())
         self.preempted_s = 0.0
         self.frugal = False
-        self._shape = (0, 0)
         self._attention = model.config._attn_implementation
 
     @property
@@ -155,10 +154,8 @@ class Base:
             torch.cuda.synchronize(self.device)
 
     def _forward(self, packed: Packed, plan: Plan) -> Tensor:
-        shape = packed.input_ids.shape[1], plan.copies
-        if self.frugal and shape != self._shape and self.device.type == "cpu":
+        if self.frugal and self.device.type == "cpu":
             give_back()
-        self._shape = shape
         self.bank.is_batch_pass = True
         try:
             with packed_attention(self.model.config, packed), self._layers.under(plan):
