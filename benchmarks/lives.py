@@ -80,7 +80,8 @@ class Life:
 
     def kill_in(self, seconds: float) -> None:
         """Starts a process that sends SIGKILL after some seconds, whatever this process does meanwhile."""
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
             if os.fork() == 0:  # a grandchild, which init waits for
                 time.sleep(seconds)
                 try:
@@ -88,7 +89,9 @@ class Life:
                 finally:
                     os._exit(0)
             os._exit(0)
-        os.wait()
+        os.waitpid(
+            child, 0
+        )  # this one alone: the server may have ended meanwhile, and its status is asked for later
 
     def end(self, number: int = signal.SIGTERM, timeout_s: float = 60.0) -> int:
         """Sends a signal and waits; the exit code, negative for a signal's."""

@@ -43,7 +43,13 @@ FREE = 0.8
 STACKED_TOKENS = 65_536
 STACKED_BYTES = 512 << 20
 # Bytes of noise and of frozen prefix that are kept in memory, from fast to lean.
-CACHES = ((CACHED_NOISE, CACHED_PREFIX), (32 << 20, 64 << 20), (LEAN_NOISE, 16 << 20), (LEAN_NOISE, 0), (0, 0))
+CACHES = (
+    (CACHED_NOISE, CACHED_PREFIX),
+    (32 << 20, 64 << 20),
+    (LEAN_NOISE, 16 << 20),
+    (LEAN_NOISE, 0),
+    (1 << 20, 0),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ CACHED_PREFIX = 512 << 20
 LEAN_NOISE = 8 << 20
 # On a CPU the process holds more than the live tensors: memory that libraries keep after their first use, and gaps
 # in glibc's heap between short-lived tensors. The gaps are fitted to the grid of benchmarks/estimate_error.py; what
-# libraries keep was 47 MiB there, before their kernel caches were bounded, and is less since (SmolLM2-135M).
-PROCESS_BYTES = 30 << 20
+# libraries keep was 47 MiB there, before their kernel caches were bounded; 20 fits docs/results/memory_real.md.
+PROCESS_BYTES = 20 << 20
 GAPS = 0.83
 # With back-propagation gaps take more: the process holds 1.3 to 2.7 times the live tensors (docs/estimate.md).
 EXACT_GAPS = 1.5
