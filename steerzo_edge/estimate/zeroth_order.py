@@ -31,7 +31,8 @@ LEAN_NOISE = 8 << 20
 # On a CPU the process holds more than the live tensors: memory that libraries keep after their first use, and gaps
 # in glibc's heap between short-lived tensors. The gaps are fitted to the grid of benchmarks/estimate_error.py; what
 # libraries keep was 47 MiB there, before their kernel caches were bounded. 20 is a choice, not a fit: with it the
-# four lean rows of docs/results/memory_real.md are estimated 22 % too low to 7 % too high; the grid was not run again.
+# four lean rows of docs/results/memory_real.md are estimated 22 % too low to 7 % too high; the grid was not
+# run again.
 PROCESS_BYTES = 20 << 20
 GAPS = 0.83
 # With back-propagation gaps take more: the process holds 1.3 to 2.7 times the live tensors (docs/estimate.md).
