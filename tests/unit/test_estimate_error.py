@@ -10,19 +10,22 @@ from benchmarks import estimate_error
 from benchmarks.estimate_error import row
 from benchmarks.estimate_error_cases import CASES, OTHERS, Case, config_of
 from benchmarks.estimate_error_report import MIB, markdown, summary
+from steerzo_edge.estimate.zeroth_order import PROCESS_BYTES
 from steerzo_edge.model.load import default_device
 
 SMALL = Case(width=256, layers=4, examples=8, words=60)
 
 
 def test_a_real_run() -> None:
-    """A run of its own process; the heap alone moves the peak by up to a third from run to run,
-    so this sees only what is forgotten altogether; `python -m benchmarks.estimate_error` measures.
+    """A run of its own process; the heap alone moves the peak by up to a third from run to run, and what libraries
+    keep after their first use depends on the machine, so this sees only what is forgotten altogether;
+    `python -m benchmarks.estimate_error` measures.
     """
     found = row(SMALL, [])
     assert found["peaks"][0] > found["parts"]["base weights"]
     if default_device() == "cpu":
-        assert found["estimated"] == pytest.approx(found["peaks"][0], rel=0.6)
+        peak = found["peaks"][0]
+        assert abs(found["estimated"] - peak) < 0.6 * peak + PROCESS_BYTES
 
 
 def test_peaks_of_earlier_runs() -> None:
