@@ -41,7 +41,7 @@ def test_an_adapter_answers_under_each_of_its_names(openai: OpenAI, client: Clie
     assert listed in body["message"]
 
 
-def test_a_conversation_may_be_gone_on_with(openai: OpenAI) -> None:
+def test_a_conversation_can_be_continued(openai: OpenAI) -> None:
     first = openai.chat.completions.create(model="base", messages=GREETING, max_tokens=3, temperature=0)
     turns: list[Any] = [
         {"role": "developer", "content": "be brief"},
@@ -90,7 +90,7 @@ def test_the_wire_format_of_a_stream(client: Client) -> None:
     assert lines[-2:] == ["data: [DONE]", ""]
 
 
-def test_texts_are_gone_on_with(openai: OpenAI, client: Client) -> None:
+def test_texts_are_continued(openai: OpenAI, client: Client) -> None:
     own = [client.post("/generate", {"prompt": prompt, "max_new_tokens": 6}) for prompt in ("good =>", "bad =>")]
     one = openai.completions.create(model="base", prompt="good =>", max_tokens=6, temperature=0)
     assert (one.object, one.choices[0].text) == ("text_completion", own[0]["text"])

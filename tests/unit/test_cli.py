@@ -48,7 +48,7 @@ def test_train_in_a_pipe_prints_plain_lines_and_goes_on(rows: Path, tmp_path: Pa
     assert first.output.splitlines()[-1] == again.output.splitlines()[-1]
 
 
-def test_advice_that_cannot_be_given_stops_nothing(
+def test_training_goes_on_without_advice(
     rows: Path, tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*arguments: object) -> str:
@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_a_hint_and_exit_code_2(
     assert "Traceback" not in done.output
 
 
-def test_an_adapter_directory_that_is_none(tmp_path: Path, tiny_path: Path) -> None:
+def test_a_directory_without_an_adapter_is_refused(tmp_path: Path, tiny_path: Path) -> None:
     done = steerzo("generate", "hello", "--base", tiny_path, "--adapter", tmp_path)
     assert done.exit_code == 2
     assert "adapter_config.json cannot be read" in done.output
@@ -199,7 +199,9 @@ def test_evaluate_generates_what_a_task_is_judged_by(tmp_path: Path, tiny_path: 
         (["--shots", "2", "--demonstrations", "missing.jsonl"], "missing.jsonl"),
     ],
 )
-def test_what_cannot_be_evaluated(rows: Path, tiny_path: Path, arguments: list[str], says: str) -> None:
+def test_rows_that_cannot_be_evaluated_are_refused(
+    rows: Path, tiny_path: Path, arguments: list[str], says: str
+) -> None:
     done = steerzo("evaluate", "--dataset", rows, "--base", tiny_path, *arguments)
     assert done.exit_code == 2
     assert says in done.output

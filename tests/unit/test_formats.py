@@ -19,7 +19,7 @@ from tests.conftest import byte_tokenizer
 from tests.unit.format_rows import ANSWER, ROWS, faults_of, lines, parquet_bytes
 
 
-def test_every_format_is_known_here() -> None:
+def test_every_format_has_a_test() -> None:
     assert set(ROWS) == set(FIELDS)
 
 
@@ -136,7 +136,7 @@ def test_only_the_first_rows_may_be_read() -> None:
     assert len(read_dataset(data, first=1)) == 1
 
 
-def test_a_file_of_faults_is_not_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_faults_of_a_file_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_rows, "MOST_FAULTS", 200)
     for data in (b"7\n" * 1000, b"{}\n" * 1000, b"text,label\n" + b"a\n" * 1000, b"[" + b"7," * 999 + b"7]"):
         with pytest.raises(DatasetError) as caught:

@@ -224,7 +224,7 @@ def test_an_unknown_pre_tokenizer_is_told(tmp_path: Path, caplog: pytest.LogCapt
     assert "cuts text as 'odd' does" in caplog.text
 
 
-def test_ends_that_the_file_asks_for(tmp_path: Path) -> None:
+def test_the_end_tokens_of_the_file_are_used(tmp_path: Path) -> None:
     def ask(facts: dict[str, Any], tensors: dict[str, Any]) -> None:
         facts |= {"tokenizer.ggml.bos_token_id": 2, "tokenizer.ggml.add_bos_token": True}
         facts |= {"tokenizer.ggml.eot_token_id": 3}

@@ -181,7 +181,7 @@ def test_an_export_apart_takes_a_gated_base_from_the_cache(
     assert json.loads((tmp_path / "out" / "config.json").read_text())["max_position_embeddings"] == 77
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported(tmp_path: Path) -> None:
     (line,) = loads("http://127.0.0.1:9", tmp_path, ("org/open", ""))
     assert line.startswith("refused")
     assert "cannot be reached" in line
@@ -191,7 +191,7 @@ def test_nobody_there(tmp_path: Path) -> None:
     ("content", "match"),
     [(None, "cannot be read: No such file"), (b"\n", "is empty"), (b"\xff", "cannot be read: it is not UTF-8")],
 )
-def test_a_token_file_that_is_none(
+def test_a_token_file_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, match: str
 ) -> None:
     if content is not None:

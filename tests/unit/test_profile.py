@@ -36,7 +36,7 @@ def test_the_presets_are_all_there_and_all_parse() -> None:
         ([1], "a profile is a mapping"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_was_meant(document: object, says: str) -> None:
+def test_a_misspelt_setting_is_named_with_the_nearest_one(document: object, says: str) -> None:
     with pytest.raises(ProfileError, match=says):
         resolve(document)
 

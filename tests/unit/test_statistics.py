@@ -75,7 +75,7 @@ def segments(rows: list[dict[str, Any]], max_tokens: int = 64, **options: Any) -
     return [[(segment.text, segment.target) for segment in row.segments] for row in seen]
 
 
-def test_what_is_learned_is_set_apart() -> None:
+def test_learned_text_is_marked() -> None:
     assert segments([{"prompt": "Größe? ", "completion": "2 µm"}]) == [[("Größe? ", False), ("2 µm<|end|>", True)]]
     turns = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant", "user", "assistant")]
     assert segments([{"messages": turns}]) == [
