@@ -44,7 +44,7 @@ def load_base(
         compute_dtype: The type of activations and of expanded weights.
         device: Where to load it; by default CUDA if there is any, else the CPU.
         revision: Commit, tag or branch of a hub model.
-        cache: Packed copies: one of this base is opened instead, with the same bits, or else kept for the next time.
+        cache: Packed copies: one of this base is opened instead, with the same bits, or else one is kept.
 
     Raises:
         BaseModelError: If it cannot be found, holds no safetensors, needs remote code, was released in another

@@ -1,7 +1,7 @@
-"""Files that one process writes while others look on: claimed by a lock, which the system releases with the process.
+"""Large files that several processes write, open and delete: claimed by locks, which end with the process.
 
-A file that is being written has a name of its own until it is complete. Its lock tells a writer at work from one that
-was killed, whatever process or user looks.
+A file that is being written has a name of its own until it is complete. Its lock tells a writer at work from one
+that was killed.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ _SUFFIX = ".partial"
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A new file to write to; at the end of the block it is synced and renamed to `path`.
 
-    Several processes may write the same path at once: each has a file of its own, and the last one to finish counts.
+    Several processes may write the same path at once: each has a file of its own, and the last to finish counts.
 
     Args:
         path: Of the file; its directory must exist.

@@ -3,7 +3,7 @@
 DIRECTORY/KEY.packed      one base; the time of its last change is that of its last use
 DIRECTORY/hashes.json     hashes of source files (`known_hashes.py`)
 
-A base is used whether or not the cache works: what goes wrong here is logged, and the base is loaded from its source.
+A base is used whether or not the cache works: what goes wrong is logged, and the base is loaded from its source.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from steerzo_edge.errors import BaseModelError
+
+from steerzo_edge.errors import BaseModelError, StorageError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.packed.contents import pack_base, packed_bytes, versions
 from steerzo_edge.model.packed.file import FORMAT, SUFFIX, DamagedError, read_notes
@@ -27,6 +28,7 @@ from steerzo_edge.model.quantization import STORAGES, Quantization
 from steerzo_edge.model.sources.source import Source
 from steerzo_edge.storage.claimed import is_claimed, remove_abandoned, remove_unused
 
+MOST_BYTES: Final = 16 << 30
 _SPARE_BYTES: Final = 64 << 20
 log = logging.getLogger(__name__)
 
@@ -105,22 +107,36 @@ class PackedCache:
         if not (storage.quantized and storage.can_restore):
             return None
         try:
-            content = source.content()
-            if content is None:
-                return None
             self.directory.mkdir(parents=True, exist_ok=True)
             remove_abandoned(self.directory, f"*{SUFFIX}")
-            files = KnownHashes(self.directory / "hashes.json").of(content.files)
+            made_from = self.content_hash(source)
         except (OSError, ValueError, BaseModelError) as error:
-            log.debug("no packed copy of %s is looked for: %s", source.name, error)
+            log.info("no packed copy of %s is looked for: %s", source.name, error)
             return None
-        made_from = hashlib.sha256(json.dumps([content.version, files]).encode()).hexdigest()
+        if made_from is None:
+            return None
         decides = [FORMAT, made_from, quantization, str(compute_dtype), versions(device)]
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
         return Place(self.directory / f"{key}{SUFFIX}", made_from)
 
+    def content_hash(self, source: Source) -> str | None:
+        """Hash of what decides a source's content; None if no packed copy is to be kept of it.
+
+        Args:
+            source: Of a base.
+
+        Raises:
+            OSError: If there is no such base.
+            BaseModelError: If it cannot be asked for.
+        """
+        content = source.content()
+        if content is None:
+            return None
+        files = KnownHashes(self.directory / "hashes.json").of(content.files)
+        return hashlib.sha256(json.dumps([content.version, files]).encode()).hexdigest()
+
     def keep(self, base: Base, source: Source, place: Place) -> None:
-        """Writes the packed copy of a base, if it fits; logs why it does not.
+        """As `add`, but logs why it cannot be done.
 
         Args:
             base: As `load_base` loaded it.
@@ -128,13 +144,33 @@ class PackedCache:
             place: As `place` gave it.
         """
         try:
-            if not self._make_room(packed_bytes(base)):
-                log.info("no packed copy of %s is kept: it does not fit into %s", base.name, self.directory)
-                return
+            self.add(base, source, place)
+        except Exception as error:  # the base works without it
+            log.warning("no packed copy of %s is kept: %s", base.name, error)
+
+    def add(self, base: Base, source: Source, place: Place) -> None:
+        """Writes the packed copy of a base.
+
+        Args:
+            base: As `load_base` loaded it.
+            source: Where it was loaded from.
+            place: As `place` gave it.
+
+        Raises:
+            StorageError: If it does not fit, or the disk is full or fails; nothing is left then.
+            BaseModelError: If it cannot be packed.
+        """
+        size = packed_bytes(base)
+        try:
+            if not self._make_room(size):
+                raise StorageError(
+                    f"{size >> 20} MiB do not fit into {self.directory}",
+                    hint="Free some space, or raise STEERZO_MAX_PACKED_BYTES.",
+                )
             pack_base(base, source.tokenizer(), place.path, content=place.content)
             self._make_room(0)  # its tokenizer was not counted
-        except (OSError, BaseModelError, ValueError) as error:
-            log.warning("no packed copy of %s is kept: %s", base.name, error)
+        except OSError as error:
+            raise StorageError(f"the packed copy cannot be written: {error.strerror or error}") from error
 
     def use(self, place: Place) -> None:
         """Notes that a copy is used now."""

@@ -10,11 +10,13 @@ from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from steerzo_edge.model.layers import features
 from steerzo_edge.model.packed.contents import TOKENIZER
 from steerzo_edge.model.packed.file import DamagedError
 from steerzo_edge.model.quantization import STORAGES
+from steerzo_edge.model.sources.safety import refuse_code
 from steerzo_edge.model.sources.streaming import empty_model, finish, missing_from, place
 from steerzo_edge.model.weights.storage import Storage
 
@@ -37,7 +39,8 @@ def restored_tokenizer(tensors: Mapping[str, Tensor]) -> PreTrainedTokenizerBase
         tensors: Of the file.
 
     Raises:
-        DamagedError: If the name of one of its files is none.
+        DamagedError: If one of its files would be written elsewhere.
+        BaseModelError: If it brings code.
         OSError: If its files cannot be written to the directory of temporary files.
     """
     with tempfile.TemporaryDirectory() as temporary:
@@ -49,6 +52,7 @@ def restored_tokenizer(tensors: Mapping[str, Tensor]) -> PreTrainedTokenizerBase
                     raise DamagedError(f"names a file {key!r} of its tokenizer")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(tensor.numpy().tobytes())
+        refuse_code(get_tokenizer_config(directory), "a packed base", "tokenizer_config.json")
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     return found
 
@@ -91,7 +95,9 @@ def restored_model(
     return model
 
 
-def _by_layer(tensors: Mapping[str, Tensor], owners: set[str]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+def _by_layer(
+    tensors: Mapping[str, Tensor], owners: set[str]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
     """The tensors of each quantized layer by their names in it, and all others of the model."""
     layers: dict[str, dict[str, Tensor]] = {}
     others = {}

@@ -17,7 +17,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 

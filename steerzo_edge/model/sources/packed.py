@@ -15,6 +15,7 @@ from steerzo_edge.model.packed.contents import versions
 from steerzo_edge.model.packed.file import SUFFIX, DamagedError, Opened, open_packed
 from steerzo_edge.model.packed.restored import restored_config, restored_model, restored_tokenizer
 from steerzo_edge.model.quantization import STORAGES
+from steerzo_edge.model.sources.safety import refuse_code
 from steerzo_edge.model.sources.source import Content, Loading, Source, SourceKind
 
 _AGAIN: Final = "Copy the file again, or pack the base again (`steerzo base pack`)."
@@ -43,6 +44,7 @@ class PackedFile:
             storage, dtype = STORAGES[notes["quantization"]], getattr(torch, notes["compute_dtype"])
             found = {key: value for key, value in notes["config"].items() if key != "quantization_config"}
             how = storage.load_options(dtype).get("quantization_config")
+        refuse_code(found, self.name, "its config")
         return found if how is None else {**found, "quantization_config": how.to_dict()}
 
     def config(self) -> PretrainedConfig:

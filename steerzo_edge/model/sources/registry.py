@@ -27,7 +27,7 @@ def source_of(name: str, revision: str | None = None) -> Source:
     """Where a base comes from.
 
     Args:
-        name: A hub id, the path of a directory, of a GGUF file or of a packed one, `hub-id:FILE.gguf`, or "bundled".
+        name: A hub id, the path of a directory, of a GGUF or packed file, `hub-id:FILE.gguf`, or "bundled".
         revision: Commit, tag or branch of a hub model.
     """
     return next(kind for kind in SOURCES if kind.matches(name)).opened(name, revision)
