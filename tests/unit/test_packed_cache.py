@@ -224,7 +224,7 @@ def test_nor_does_one_that_fails_at_the_end(
 
     with monkeypatch.context() as patched:
         if fault == "sync":
-            patched.setattr(claimed.os, "fsync", fail)
+            patched.setattr(os, "fsync", fail)
         else:
             patched.setattr(Path, "replace", fail)
         assert load(base_path, cache=cache_in(directory))

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from steerzo_edge import __version__
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.packed.file import FORMAT, write_packed
@@ -19,7 +18,7 @@ from steerzo_edge.model.quantization import STORAGES, storage_of
 
 TOKENIZER: Final = "tokenizer/"
 """Before the names of the tokenizer's files, which are kept as tensors of bytes."""
-_LIBRARIES: Final = ("torch", "transformers", "tokenizers", "bitsandbytes")
+_PACKAGES: Final = ("steerzo-edge", "torch", "transformers", "tokenizers", "bitsandbytes")
 _WRAPPED: Final = ".base."
 _TRIED: Final = ("The boats came home; it was 12:45.", "  Größe, naïve café\n\tdef f(x): return x + 1")
 """Texts whose tokens must be the same after the tokenizer was written and read again."""
@@ -31,8 +30,14 @@ def versions(device: torch.device) -> dict[str, str]:
     Args:
         device: Where it is: kernels of another device may round its codes in another way.
     """
-    libraries = {name: metadata.version(name) for name in _LIBRARIES}
-    return {"steerzo-edge": __version__, **libraries, "device": device.type}
+    return {name: _version(name) for name in _PACKAGES} | {"device": device.type}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # used from a directory of sources
+        return "not installed"
 
 
 def check_restorable(base: Base) -> None:

@@ -72,8 +72,7 @@ def write_packed(path: Path, notes: Mapping[str, Any], tensors: Mapping[str, Ten
         _put(file, digest, memoryview(header))
         for name in order:
             if tensors[name].nbytes:
-                raw = tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8)
-                _put(file, digest, memoryview(raw.numpy()))
+                _put(file, digest, _bytes_of(tensors[name]))
         file.seek(_HASH_AT)
         file.write(digest.hexdigest().encode())
 
@@ -119,6 +118,11 @@ def _put(file: BinaryIO, digest: Digest, data: memoryview) -> None:
         part = data[begin : begin + PIECE]
         file.write(part)
         digest.update(part)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    raw: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return memoryview(raw)
 
 
 def _header(notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
