@@ -8,16 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.packed import cache as caching
 from steerzo_edge.model.packed import known_hashes
-from steerzo_edge.model.sources.gguf import SOURCE as GGUF
 from steerzo_edge.storage import claimed, digest
 from tests.gguf_file import gguf_of
-from tests.unit.packed_bases import assert_same, cache_in, is_mapped, load, pack, packed_files
+from tests.unit.packed_bases import assert_same, cache_in, is_mapped, load, packed_files
 
 ROOT = Path(__file__).parents[2]
 # Loads a base with a cache in a process of its own: NAME DIRECTORY, and "kill" to die while it is packed.
@@ -280,26 +280,16 @@ def test_errors_of_the_base_are_those_without_a_cache(tmp_path: Path, directory:
         assert str(cached.value) == str(plain.value)
 
 
-def test_a_digest_is_the_same_in_one_piece_and_in_many(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    data = os.urandom(2 * digest.PIECE + 12345)
-    path.write_bytes(data)
-    whole, parts = digest.Digest(), digest.Digest()
-    whole.update(memoryview(data))
-    for begin in range(0, len(data), 77_777):
-        parts.update(memoryview(data)[begin : begin + 77_777])
-    with path.open("rb") as file:
-        expected = digest.digest_of(file.fileno())
-    assert whole.hexdigest() == parts.hexdigest() == expected
-    path.write_bytes(data[:-1])
-    with path.open("rb") as file:
-        assert digest.digest_of(file.fileno()) != expected
+def test_files_that_change_while_they_are_read_are_not_kept(
+    base_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add = caching.PackedCache.add
 
+    def changed_before(cache: caching.PackedCache, *arguments: Any) -> None:
+        (base_path / "config.json").write_text((base_path / "config.json").read_text() + "\n")
+        add(cache, *arguments)
 
-def test_the_source_says_which_files_decide(tmp_path: Path) -> None:
-    path = gguf_of(tmp_path / "x.gguf")
-    content = GGUF.opened(str(path), None).content()
-    assert content is not None
-    assert content.files == (path,)
-    packed = pack(load(path), tmp_path / "x.packed")
-    assert packed.is_file()
+    monkeypatch.setattr(caching.PackedCache, "add", changed_before)
+    assert load(base_path, cache=cache_in(directory))
+    assert "have changed since they were read" in caplog.text
+    assert packed_files(directory) == []

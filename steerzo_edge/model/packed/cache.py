@@ -107,8 +107,6 @@ class PackedCache:
         if not (storage.quantized and storage.can_restore):
             return None
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(self.directory, f"*{SUFFIX}")
             made_from = self.content_hash(source)
         except (OSError, ValueError, BaseModelError) as error:
             log.info("no packed copy of %s is looked for: %s", source.name, error)
@@ -132,6 +130,8 @@ class PackedCache:
         content = source.content()
         if content is None:
             return None
+        self.directory.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.directory, f"*{SUFFIX}")
         files = KnownHashes(self.directory / "hashes.json").of(content.files)
         return hashlib.sha256(json.dumps([content.version, files]).encode()).hexdigest()
 
@@ -158,7 +158,7 @@ class PackedCache:
 
         Raises:
             StorageError: If it does not fit, or the disk is full or fails; nothing is left then.
-            BaseModelError: If it cannot be packed.
+            BaseModelError: If it cannot be packed, or its files have changed meanwhile.
         """
         size = packed_bytes(base)
         try:
@@ -167,6 +167,8 @@ class PackedCache:
                     f"{size >> 20} MiB do not fit into {self.directory}",
                     hint="Free some space, or raise STEERZO_MAX_PACKED_BYTES.",
                 )
+            if self.content_hash(source) != place.content:
+                raise BaseModelError(f"the files of {base.name!r} have changed since they were read")
             pack_base(base, source.tokenizer(), place.path, content=place.content)
             self._make_room(0)  # its tokenizer was not counted
         except OSError as error:

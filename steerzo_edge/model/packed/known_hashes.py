@@ -6,7 +6,6 @@ its inode cannot be set back.
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,6 @@ from steerzo_edge.storage.digest import digest_of
 from steerzo_edge.storage.files import write_json
 
 _MOST: Final = 1000
-log = logging.getLogger(__name__)
 
 
 class KnownHashes:
@@ -39,16 +37,13 @@ class KnownHashes:
             OSError: If one of them cannot be read.
         """
         known = self._read()
-        found = {}
-        for file in files:
-            facts = _facts(file)
-            found[facts] = known.get(facts) or _hashed(file)
-        if found.keys() - known.keys():
-            others = {facts: known[facts] for facts in known.keys() - found.keys()}
-            kept = dict(list(others.items())[-(_MOST - len(found)) :]) if len(found) < _MOST else {}
+        found = [(_facts(file), file) for file in files]
+        fresh = {facts: _hashed(file) for facts, file in found if facts not in known}
+        if fresh:
+            known |= fresh
             with suppress(OSError):
-                write_json(self._path, kept | found)
-        parts = [[file.name, found[_facts(file)]] for file in files]
+                write_json(self._path, dict(list(known.items())[-_MOST:]))
+        parts = [[file.name, known[facts]] for facts, file in found]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _read(self) -> dict[str, str]:
