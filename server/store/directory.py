@@ -16,6 +16,8 @@ from steerzo_edge.storage.files import sync_directory
 PARTIAL = ".partial"
 # Prefix of directories whose files are sent and then deleted; they do not count towards the quota.
 OUTGOING = ".passing-"
+# Packed copies of bases, which have a limit of their own and do not count towards the quota either.
+PACKED = "packed"
 
 
 def left_behind(names: Iterable[str], held: Collection[str]) -> list[str]:

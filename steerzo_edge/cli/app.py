@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from steerzo_edge import __version__
+from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import plain_errors
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ profiles_app = typer.Typer(help="The profiles (settings of runs) that ship with 
 app.add_typer(profiles_app, name="profiles")
 data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(base_app, name="base")
 
 Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from steerzo_edge.cli.options import check_adapter_directory
+from steerzo_edge.cli.packed_cache import user_cache
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.model.adapter_file import load_adapter
@@ -31,7 +32,11 @@ def generate_command(
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     text = sys.stdin.read() if prompt == "-" else prompt
     loaded = load_base(
-        model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        cache=user_cache(),
     )
     answer = generate(
         loaded,

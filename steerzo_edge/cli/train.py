@@ -9,6 +9,7 @@ import typer
 
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.output import display, sentence
+from steerzo_edge.cli.packed_cache import user_cache
 from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.model.load import load_base
 from steerzo_edge.run import Result, Run
@@ -44,6 +45,7 @@ def train_command(
         quantization=chosen.model.quantization,
         compute_dtype=chosen.model.dtype,
         revision=chosen.model.revision,
+        cache=user_cache(),
     )
     run = Run(out, loaded, chosen, train, held_out, seed=seed)
     if not as_json:

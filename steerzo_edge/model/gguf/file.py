@@ -21,8 +21,8 @@ from steerzo_edge.model.gguf.config import FREQUENCIES, config_of
 from steerzo_edge.model.gguf.header import Header, read_header
 from steerzo_edge.model.gguf.tensors import read_tensor
 from steerzo_edge.model.gguf.tokenizer import tokenizer_of
-from steerzo_edge.model.sources.hub import explained_by_hub, hub_token
-from steerzo_edge.model.sources.source import Loading
+from steerzo_edge.model.sources.hub import explained_by_hub, hub_content, hub_token
+from steerzo_edge.model.sources.source import Content, Loading
 from steerzo_edge.model.sources.streaming import Read, empty_model, fill
 
 # They are only renamed, and may be the largest by far: expanded in parts, straight to the compute type.
@@ -66,6 +66,13 @@ class GgufFile:
     def fingerprint(self, model: PreTrainedModel) -> str:
         """See `Source`."""
         return fingerprint(model)
+
+    def content(self) -> Content | None:
+        """See `Source`."""
+        place, _, file = self.name.rpartition(":")
+        if place and not Path(self.name).exists():
+            return hub_content(place, file, self.revision)
+        return Content(files=(self._path(),))
 
     def explained(self, error: BaseException, what: str) -> BaseModelError:
         """See `Source`."""

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from steerzo_edge.model.sources.checkpoint import Checkpoint, Refusal
-from steerzo_edge.model.sources.source import Source, SourceKind
+from steerzo_edge.model.sources.source import Content, Source, SourceKind
+
+# Of weights, configs, tokenizers and chat templates.
+_READ: Final = frozenset({".safetensors", ".json", ".model", ".txt", ".jinja"})
 
 
 def _is_directory(name: str) -> bool:
@@ -23,8 +26,14 @@ def _refusal(error: BaseException, checkpoint: Checkpoint) -> Refusal | None:
     return Refusal("cannot be loaded: there is no such directory", "Check the path.")
 
 
+def _content(checkpoint: Checkpoint) -> Content:
+    place = Path(checkpoint.place)
+    paths = (*place.glob("*"), *place.glob("*/*.jinja"))
+    return Content(files=tuple(sorted(path for path in paths if path.suffix in _READ and path.is_file())))
+
+
 def _opened(name: str, revision: str | None) -> Source:
-    return Checkpoint(name, name, revision, refusal=_refusal)
+    return Checkpoint(name, name, revision, refusal=_refusal, found_content=_content)
 
 
 SOURCE: Final = SourceKind(matches=_is_directory, opened=_opened)

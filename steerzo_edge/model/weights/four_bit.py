@@ -105,6 +105,7 @@ class FourBit:
     bytes_per_output: int = 0
     packages: tuple[str, ...] = ()
     install: str = ""
+    can_restore: bool = True
 
     def bytes_per_weight(self, itemsize: int) -> float:
         """See `Storage`."""
@@ -133,6 +134,29 @@ class FourBit:
             made.bias = nn.Parameter(bias.to(compute_dtype), requires_grad=False)
         return cast(nn.Module, made.eval())
 
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        """See `Storage`."""
+        weight, bias = tensors["weight"], tensors.get("bias")
+        begin = "weight."
+        scales = {key.removeprefix(begin): tensor for key, tensor in tensors.items() if key.startswith(begin)}
+        codes = bnb.nn.Params4bit.from_prequantized(weight, scales, device=weight.device)
+        state = codes.quant_state
+        _check_sizes(weight, state)
+        outputs, inputs = state.shape
+        made = bnb.nn.Linear4bit(
+            inputs,
+            outputs,
+            bias=bias is not None,
+            compute_dtype=compute_dtype,
+            compress_statistics=state.nested,
+            quant_type=state.quant_type,
+            device="meta",
+        )
+        made.weight, made.quant_state, codes.module = codes, state, made
+        if bias is not None:
+            made.bias = nn.Parameter(bias, requires_grad=False)
+        return cast(nn.Module, made.eval())
+
     def load_options(self, compute_dtype: torch.dtype) -> Mapping[str, Any]:
         """See `Storage`."""
         config = BitsAndBytesConfig(
@@ -148,3 +172,20 @@ class FourBit:
         for module in model.modules():
             if isinstance(module, bnb.nn.Linear4bit):
                 module.compute_dtype = compute_dtype
+
+
+def _check_sizes(codes: Tensor, state: Any) -> None:
+    """Compares the sizes that the kernels rely on.
+
+    Raises:
+        ValueError: If they contradict each other.
+    """
+    outputs, inputs = state.shape
+    scales = -(-outputs * inputs // state.blocksize)
+    found = [codes.nbytes, state.absmax.numel(), state.code.numel()]
+    expected = [-(-outputs * inputs // 2), scales, 16]
+    if state.nested:
+        found += [state.state2.absmax.numel(), state.state2.code.numel()]
+        expected += [-(-scales // state.state2.blocksize), 256]
+    if found != expected:
+        raise ValueError(f"the sizes of 4-bit codes and scales are {found}, and those of a weight {expected}")

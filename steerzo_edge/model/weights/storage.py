@@ -113,6 +113,23 @@ class Storage(Protocol):
         """
         ...
 
+    @property
+    def can_restore(self) -> bool:
+        """Whether `restored` makes its layers again."""
+        ...
+
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        """Makes a frozen layer again, without copying a tensor.
+
+        Args:
+            tensors: What its `state_dict` gave, on one device.
+            compute_dtype: The type of activations and of expanded weights.
+
+        Raises:
+            ValueError: If they do not fit each other, so that a kernel could read beyond their end.
+        """
+        ...
+
     def load_options(self, compute_dtype: torch.dtype) -> Mapping[str, Any]:
         """Arguments of `from_pretrained` that make `transformers` store the weights so while it loads 16-bit files.
 
