@@ -69,7 +69,7 @@ def real_base(base: str | None) -> str:
     if not REAL_BASE.is_file():
         raise InputError(
             f"there is no real model at {str(REAL_BASE)!r}",
-            hint="In a clone `make real-base` fetches it (98 MB). Or --base names a GGUF file, directory or hub id.",
+            hint="In a clone `make real-base` fetches it (98 MB). Or name a file, directory or hub id with --base.",
         )
     return str(REAL_BASE)
 
