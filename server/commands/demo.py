@@ -42,8 +42,8 @@ def demo_command(data_dir: Path, steps: int | None, base: str | None) -> None:
     """
     profile = PROFILE if base is None else REAL_PROFILE
     with _server(data_dir, base) as client:
-        base = client.get("/readyz")
-        typer.echo(f"server ready: base {base['base']} in {base['quantization']} on {base['device']}")
+        ready = client.get("/readyz")
+        typer.echo(f"server ready: base {ready['base']} in {ready['quantization']} on {ready['device']}")
         train, test = (client.upload(INTENTS / f"{part}.jsonl", f"intents-{part}") for part in ("train", "test"))
         typer.echo(f"uploaded {train['rows']} commands to train on, {test['rows']} others to test with")
         task = json.loads((INTENTS / "task.json").read_text())

@@ -19,10 +19,12 @@ class Cut:
     Args:
         patterns: Applied in order; each cuts the words that the previous one has made.
         whole_words: A word that is itself a piece becomes that token, without merges.
+        begins: Unless the file says otherwise, a text begins with the token for that.
     """
 
     patterns: tuple[str, ...]
     whole_words: bool = False
+    begins: bool = False
 
     def pre_tokenizer(self) -> PreTokenizer:
         """The same for the package `tokenizers`."""
@@ -36,12 +38,13 @@ _ENDINGS: Final = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _LATER: Final = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _THREE_DIGITS: Final = f"{_ENDINGS}|{_LATER % '{1,3}'}"
 _UPPER, _LOWER = r"((?=[\p{L}])([^a-z]))", r"((?=[\p{L}])([^A-Z]))"
-_EAST_ASIAN: Final = "[一-龥ࠀ-一가-퟿]+"
+# Blanks that are not ASCII lie in the second range; llama.cpp does not find them there.
+_EAST_ASIAN: Final = r"(?:(?!\s)[一-龥ࠀ-一가-퟿])+"
 CUTS: Final = {
     "gpt-2": Cut((_WORDS,)),
     "smollm": Cut((r"\p{N}", _WORDS)),
     "qwen2": Cut((f"{_ENDINGS}|{_LATER % ''}",)),
-    "llama-bpe": Cut((_THREE_DIGITS,), whole_words=True),
+    "llama-bpe": Cut((_THREE_DIGITS,), whole_words=True, begins=True),
     "smaug-bpe": Cut((_THREE_DIGITS,)),
     "minicpm5": Cut((r"\p{N}{1,3}", f"{_ENDINGS}|{_LATER % '+'}"), whole_words=True),
     "seed-coder": Cut(
@@ -53,6 +56,7 @@ CUTS: Final = {
             r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ),
         whole_words=True,
+        begins=True,
     ),
     "deepseek-coder": Cut((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST_ASIAN, r"\p{N}")),
     "viking": Cut((" ?[^(\\s|.,!?…。，、।۔،)]+", r"\p{N}")),  # noqa: RUF001

@@ -4,9 +4,10 @@
     python -m tools.llama_cpp --python PYTHON --cuts [--out tests/golden/pre_tokenizers.json]
 
 PYTHON has the package `xllamacpp` (`pip install xllamacpp` in an environment of its own). The first command records
-the token ids of a page of mixed text and the likeliest continuation of a dozen prompts. The second records the ids
-of the same page for every pre-tokenizer that is known here, in a vocabulary whose merges run across words,
-blanks, digits and marks, so that every cut shows.
+the token ids of a page of mixed text, and the likeliest continuation of a dozen prompts: of the file as it is
+(packed) and of its weights in float32 (expanded). The second records the ids of the same page for every pre-
+tokenizer that is known here, in a vocabulary whose merges run across words, blanks, digits and marks, so that every
+cut shows.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from steerzo_edge.model.cuts import CUTS
@@ -50,13 +53,35 @@ def main() -> None:
 def _base(python: str, path: Path) -> dict[str, Any]:
     prompts = _asked(python, path, PROMPTS, [], 0)["ids"]
     found = _asked(python, path, PAGE, prompts, COUNT)
+    with tempfile.TemporaryDirectory() as scratch:
+        expanded = _asked(python, _expanded(path, Path(scratch) / path.name), [], prompts, COUNT)
     page = [{"text": text, "ids": ids} for text, ids in zip(PAGE, found["ids"], strict=True)]
     told = [
-        {"text": text, "prompt": prompt, **continued}
-        for text, prompt, continued in zip(PROMPTS, prompts, found["continued"], strict=True)
+        {"text": text, "prompt": prompt, "packed": packed, "expanded": plain}
+        for text, prompt, packed, plain in zip(
+            PROMPTS, prompts, found["continued"], expanded["continued"], strict=True
+        )
     ]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"version": found["version"], "file": path.name, "sha256": sha256, "page": page, "prompts": told}
+
+
+def _expanded(path: Path, out: Path) -> Path:
+    """The same file with its tensors in float32, for which llama.cpp rounds no activations."""
+    file = gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(out, file.fields["general.architecture"].contents())
+    for field in file.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], inner)
+    for tensor in file.tensors:
+        values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        writer.add_tensor(tensor.name, values.reshape([int(size) for size in reversed(tensor.shape)]))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
 
 
 def _cuts(python: str) -> dict[str, Any]:
