@@ -17,7 +17,7 @@ from steerzo_edge.model.load import load_base
 pytestmark = pytest.mark.real
 RECORD = json.loads(Path(__file__).with_name("llama_cpp.json").read_text(encoding="utf-8"))
 # In nats: how far below the likeliest token here llama.cpp's may be, and how far log-probabilities may be off.
-MARGINS = {"packed": (0.3, 0.6), "expanded": (0.01, 0.01)}
+MARGINS = {"packed": (0.3, 0.6), "expanded": (0.02, 0.02)}
 
 
 @pytest.fixture(scope="module")

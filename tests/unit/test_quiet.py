@@ -75,18 +75,15 @@ def test_every_command(tmp_path: Path) -> None:
 
 
 def test_a_server(tmp_path: Path) -> None:
-    server = ServerProcess(gguf_of(tmp_path / "x.gguf"), tmp_path / "data")
-    try:
+    with ServerProcess(gguf_of(tmp_path / "x.gguf"), tmp_path / "data") as server:
         client = server.start(is_forked=False)
         rows = client.post("/datasets", {"rows": ROWS})["id"]
         overrides = {"steps": 2, "subset.last_layers": 1, "batch.examples": 2, "evaluate.examples": 4}
         job = client.post("/jobs", {"dataset": rows, "profile": "cpu-demo", "overrides": overrides})["id"]
         assert list(client.events(job))[-1][1]["state"] == "succeeded"
         client.post("/generate", {"prompt": "good", "adapter": job, "max_new_tokens": 2})
-        for kind in ("merged", "gguf"):
-            assert client.http.get(f"/adapters/{job}/download", params={"format": kind}).status_code == 200
-    finally:
-        server.stop()
+        for form in ("merged", "gguf"):
+            assert client.http.get(f"/adapters/{job}/download", params={"format": form}).status_code == 200
     log = server.log.read_text()
     assert "serving on" in log
     assert not [word for word in STRAY if word in log], log
