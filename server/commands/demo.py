@@ -27,6 +27,7 @@ INTENTS = Path(steerzo_edge.__file__).parent / "assets" / "intents"
 REAL_BASE = Path(steerzo_edge.__file__).parents[1] / ".real" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 START_S = 120
 PROFILE, REAL_PROFILE = "cpu-demo", "cpu-135m"
+REAL_TEMPLATE = "{text}\nTopic:"
 
 
 def demo_command(data_dir: Path, steps: int | None, base: str | None) -> None:
@@ -47,6 +48,8 @@ def demo_command(data_dir: Path, steps: int | None, base: str | None) -> None:
         train, test = (client.upload(INTENTS / f"{part}.jsonl", f"intents-{part}") for part in ("train", "test"))
         typer.echo(f"uploaded {train['rows']} commands to train on, {test['rows']} others to test with")
         task = json.loads((INTENTS / "task.json").read_text())
+        if base is not None:
+            task["template"] = REAL_TEMPLATE
         job = client.post("/jobs", _job(train["id"], test, task, profile, steps))
         method = job["profile"]["method"]
         typer.echo(f"posted {job['id']}: {job['steps']} steps of {method['kind']}, forward passes only\n")
