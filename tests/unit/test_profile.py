@@ -8,7 +8,7 @@ from steerzo_edge.errors import NotFoundError, ProfileError
 from steerzo_edge.settings.profile import Profile, current_names, load_profile, profile_names, resolve
 from steerzo_edge.settings.sections import LoraConfig
 
-EXPECTED = {"cpu-demo", "gpu-6gb", "gpu-8gb", "gpu-12gb", "gpu-16gb", "gpu-24gb", "jetson-orin-8gb"}
+EXPECTED = {"cpu-demo", "cpu-135m", "gpu-6gb", "gpu-8gb", "gpu-12gb", "gpu-16gb", "gpu-24gb", "jetson-orin-8gb"}
 
 
 def test_the_presets_are_all_there_and_all_parse() -> None:

@@ -3,6 +3,7 @@
 Config, tokenizer and chat template come from the file too.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from transformers.utils import cached_file
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.fingerprint import fingerprint
 from steerzo_edge.model.gguf.config import FREQUENCIES, config_of
+from steerzo_edge.model.gguf.contents import check_contents
 from steerzo_edge.model.gguf.header import Header, read_header
 from steerzo_edge.model.gguf.tensors import read_tensor
 from steerzo_edge.model.gguf.tokenizer import tokenizer_of
@@ -27,6 +29,7 @@ from steerzo_edge.model.sources.streaming import Read, empty_model, fill
 
 # They are only renamed, and may be the largest by far: expanded in parts, straight to the compute type.
 _RENAMED: Final = ("token_embd.weight", "output.weight")
+_PART: Final = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,9 @@ class GgufFile:
         return BaseModelError(f"{what} {self.name!r} cannot be loaded: {first}")
 
     def _header(self) -> Header:
-        return read_header(self._path(), name=self.name)
+        header = read_header(self._path(), name=self.name)
+        check_contents(header, name=self.name)
+        return header
 
     def _path(self) -> Path:
         path = Path(self.name)
@@ -106,6 +111,8 @@ class GgufFile:
 
 def _only(directory: Path) -> Path:
     files = sorted(directory.glob("*.gguf"))
+    # All parts of a split file but the first are passed over: the first one is refused, and says so.
+    files = [file for file in files if (part := _PART.search(file.name)) is None or int(part[1]) == 1] or files
     if len(files) > 1:
         raise BaseModelError(
             f"{directory} holds {len(files)} GGUF files: {', '.join(file.name for file in files)}",

@@ -11,11 +11,11 @@ _READ: Final = frozenset({".safetensors", ".json", ".model", ".txt", ".jinja"})
 
 
 def _is_directory(name: str) -> bool:
-    """Whether a name is a path, or a directory that exists; `transformers` too looks for a directory first."""
+    """Whether a name is a path, or something that exists; `transformers` too looks for a directory first."""
     if Path(name).is_absolute() or name.startswith("."):
         return True
     try:
-        return Path(name).is_dir()
+        return Path(name).exists()
     except (OSError, ValueError):  # a name too long for a path
         return False
 
@@ -23,6 +23,8 @@ def _is_directory(name: str) -> bool:
 def _refusal(error: BaseException, checkpoint: Checkpoint) -> Refusal | None:
     if Path(checkpoint.place).is_dir():
         return None
+    if Path(checkpoint.place).is_file():
+        return Refusal("cannot be loaded: it is a file, and no GGUF file", "Name the directory that it is in.")
     return Refusal("cannot be loaded: there is no such directory", "Check the path.")
 
 
