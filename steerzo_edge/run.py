@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -51,6 +52,12 @@ FROZEN = "frozen.safetensors"
 # Fields of the header that must be equal for a run to resume a journal. Versions of libraries are recorded but not
 # compared: the fingerprint of the noise shows whether they draw the same numbers.
 MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
+
+_OTHER_RUN = "Finish it with the same base, data, profile and kind of device, or use a new directory."
+_OTHER_ROWS = (
+    "Finish it with the same rows, or use a new directory. If the file is the same, this version reads a field or "
+    "a control token in it differently than the one that began the run (see CHANGELOG.md): finish it with that one."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,8 @@ class Run:
         self._snapshot_every = snapshot_every
         self.data = data
         self._seed = seed
-        self._origin = json.dumps([seed, base.fingerprint, train.fingerprint, profile.model_dump(mode="json")])
+        learned = _fingerprint(train, data.as_text[0])
+        self._origin = json.dumps([seed, base.fingerprint, learned, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
         self._served: tuple[int, Patches] | None = None
         self._parts = self._built()
@@ -122,8 +130,8 @@ class Run:
             seed=seed,
             size=self._parts.blocks.noise.size,
             base=base.fingerprint,
-            data=train.fingerprint,
-            validation=None if validation is None else validation.fingerprint,
+            data=learned,
+            validation=None if validation is None else _fingerprint(validation, data.as_text[1]),
             noise=self._parts.blocks.noise.fingerprint(),
             device=_device_kind(base.device),
             profile=profile.model_dump(mode="json"),
@@ -240,7 +248,7 @@ class Run:
             journal.close()
             raise JournalError(
                 f"{path} was written with another {other[0]}, so this run cannot continue it",
-                hint="Finish it with the same base, data, profile and kind of device, or use a new directory.",
+                hint=_OTHER_ROWS if other[0] in ("data", "validation") else _OTHER_RUN,
             )
         return journal
 
@@ -287,6 +295,12 @@ def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:
     if found is None or int(found[0]["step"]) > at_most:
         return None
     return int(found[0]["step"]), found[1]
+
+
+def _fingerprint(rows: Dataset, as_text: int) -> str:
+    """The rows' fingerprint; another one where earlier versions read control tokens in texts that are text now."""
+    found = rows.fingerprint
+    return sha256(f"{found} control tokens as text".encode()).hexdigest() if as_text else found
 
 
 def _device_kind(device: torch.device) -> str:

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.statistics import rows_as_text
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.seeds import derive_seed
@@ -20,10 +21,12 @@ class Data:
     Args:
         train: Rows to learn from.
         validation: Rows to evaluate on, or None.
+        as_text: In how many of the training and of the validation rows a control token is read as text.
     """
 
     train: Tokenized
     validation: Tokenized | None
+    as_text: tuple[int, int] = (0, 0)
 
 
 def held_out(rows: int, profile: Profile) -> int:
@@ -98,7 +101,8 @@ def tokenized(
         for rows in (train, validation)
     )
     assert train_rows is not None
-    return Data(train_rows, judged)
+    as_text = tuple(0 if rows is None else rows_as_text(rows, tokenizer) for rows in (train, validation))
+    return Data(train_rows, judged, (as_text[0], as_text[1]))
 
 
 def rows_of_run(

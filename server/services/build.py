@@ -134,7 +134,13 @@ def _quota(settings: Settings, database: Database) -> Quota:
 def _load(settings: Settings) -> Base:
     model = settings.model
     log.info("loading base %s (%s)", model.id, model.quantization)
-    base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
+    base = load_base(
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        allow_control_tokens=settings.allow_control_tokens,
+    )
     log.info("base %s is ready on %s", base.name, base.device)
     return base
 

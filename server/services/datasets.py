@@ -6,6 +6,7 @@ answer can send the upload again without storing it twice.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,7 +22,8 @@ from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.statistics import statistics
 
 TITLE_CHARACTERS = 100
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+PACKED = ("", ".gz", ".zst")
 
 
 def keep_upload(
@@ -48,13 +50,14 @@ def keep_upload(
     suffix = _suffix(upload.name)
     id = _id(title, benchmark, format, suffix, upload.sha256)
     held = server.dataset_table.find(id)
-    if held is not None:
+    if held is not None and "ignored" in held.facts:  # versions that stored no such fact did not look for it
         return held
     with disk_errors_as_storage_errors():
         data = upload.path.read_bytes()
         dataset = read_dataset(data, name=upload.name, benchmark=benchmark, format=format)
         facts = _facts(server, dataset, benchmark) | {"bytes": upload.bytes, "sha256": upload.sha256}
-        return server.dataset_service.add(id, title, upload.path, suffix, facts)
+        added = server.dataset_service.add(id, title, upload.path, suffix, facts)
+        return added if held is None else replace(held, facts=facts)
 
 
 def keep_rows(
@@ -151,4 +154,5 @@ def _id(title: str, benchmark: str | None, format: str | None, suffix: str, sha2
 
 def _suffix(name: str) -> str:
     """The suffix of an uploaded file's name, which decides how it is read; no other part of the name is used."""
-    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), ".jsonl")
+    known = (suffix + packed for suffix in SUFFIXES for packed in PACKED)
+    return next((suffix for suffix in known if name.lower().endswith(suffix)), ".jsonl")

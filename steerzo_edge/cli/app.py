@@ -32,6 +32,14 @@ FormatName = Annotated[
     typer.Option("--format", help="The format of the rows, if their fields do not decide it: plain, ..."),
 ]
 
+AllowControlTokens = Annotated[
+    bool,
+    typer.Option(
+        "--allow-control-tokens",
+        help="Read control tokens that texts spell, such as <|im_end|>, as control tokens, not as text.",
+    ),
+]
+
 
 def _version(requested: bool) -> None:
     if requested:
@@ -62,6 +70,7 @@ def train(
     format: FormatName = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     set_: Set = None,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune an adapter without a server. After an interruption the same command continues the run."""
@@ -81,6 +90,7 @@ def train(
             format=format,
             seed=seed,
             settings=set_ or [],
+            allow_control_tokens=allow_control_tokens,
             as_json=as_json,
         )
 
@@ -99,6 +109,7 @@ def generate(
     top_k: Annotated[int, typer.Option(min=0, help="Sample from so many likeliest tokens; 0 from all.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt, with or without an adapter."""
@@ -114,6 +125,7 @@ def generate(
             quantization=quantization,
             chat=chat,
             sampling=Sampling(max_new_tokens, temperature, top_p, top_k, tuple(stop or ()), seed),
+            allow_control_tokens=allow_control_tokens,
             as_json=as_json,
         )
 
@@ -157,6 +169,7 @@ def evaluate(
     shots: Annotated[int, typer.Option(min=0, help="Solved examples put before each row.")] = 0,
     demonstrations: Annotated[Path | None, typer.Option(help="File that solved examples are taken from.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of rows and solved examples.")] = 0,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a base on rows: with or without an adapter, zero-shot and with solved examples."""
@@ -177,6 +190,7 @@ def evaluate(
             shots=shots,
             demonstrations=demonstrations,
             seed=seed,
+            allow_control_tokens=allow_control_tokens,
             as_json=as_json,
         )
 
@@ -229,13 +243,22 @@ def check_data(
     max_tokens: Annotated[
         int | None, typer.Option(min=8, help="Longest row; by default the base's context.")
     ] = None,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Check every row of a file and describe its content; exit code 2 if a row cannot be used."""
     from steerzo_edge.cli.data import check_command
 
     with plain_errors():
-        check_command(file=file, benchmark=task, format=format, base=base, max_tokens=max_tokens, as_json=as_json)
+        check_command(
+            file=file,
+            benchmark=task,
+            format=format,
+            base=base,
+            max_tokens=max_tokens,
+            allow_control_tokens=allow_control_tokens,
+            as_json=as_json,
+        )
 
 
 @profiles_app.command("list")

@@ -32,6 +32,7 @@ def evaluate_command(
     shots: int,
     demonstrations: Path | None,
     seed: int,
+    allow_control_tokens: bool,
     as_json: bool,
 ) -> None:
     """Reads all input first, so that bad input is reported before the base is loaded; then evaluates."""
@@ -44,7 +45,11 @@ def evaluate_command(
     rows = read_file(dataset, task, benchmark, format)
     pool = None if demonstrations is None else read_file(demonstrations, task, benchmark, format)
     loaded = load_base(
-        model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        allow_control_tokens=allow_control_tokens,
     )
     patches = None if adapter is None else load_adapter(adapter, loaded)
     rows, room = thinned(rows, examples, seed), loaded.context_length

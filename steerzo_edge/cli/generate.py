@@ -23,6 +23,7 @@ def generate_command(
     quantization: str,
     chat: bool,
     sampling: Sampling,
+    allow_control_tokens: bool,
     as_json: bool,
 ) -> None:
     """Loads the base and the adapter, and prints the answer while it is generated."""
@@ -31,7 +32,11 @@ def generate_command(
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     text = sys.stdin.read() if prompt == "-" else prompt
     loaded = load_base(
-        model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        allow_control_tokens=allow_control_tokens,
     )
     answer = generate(
         loaded,

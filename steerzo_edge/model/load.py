@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from steerzo_edge.data.control_tokens import read_control_tokens
 from steerzo_edge.model.allocator import bound_kernel_caches, giving_blocks_back, keep_large_blocks
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.building import building
@@ -29,6 +30,7 @@ def load_base(
     compute_dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str | None = None,
     revision: str | None = None,
+    allow_control_tokens: bool = False,
 ) -> Base:
     """Loads and freezes a causal language model.
 
@@ -39,6 +41,8 @@ def load_base(
         compute_dtype: The type of activations and of expanded weights.
         device: Where to load it; by default CUDA if there is any, else the CPU.
         revision: Commit, tag or branch of a hub model.
+        allow_control_tokens: Whether texts of users may spell control tokens; by default they are read as text
+            (see `data/control_tokens.py`).
 
     Raises:
         BaseModelError: If it cannot be found, holds no safetensors, needs remote code, was released in another
@@ -51,6 +55,8 @@ def load_base(
     source = source_of(name, revision)
     with giving_blocks_back():
         base = _loaded(source, quantization, compute_dtype, where)
+        if allow_control_tokens:
+            read_control_tokens(base.tokenizer)
         check_forward(base)
         base.bank.forget_packed()  # that forward made packed copies, which only prompts need
     if where.type == "cpu":
@@ -82,12 +88,15 @@ def _loaded(source: Source, quantization: Quantization, compute_dtype: torch.dty
     )
 
 
-def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str = BUNDLED, revision: str | None = None, *, allow_control_tokens: bool = False
+) -> PreTrainedTokenizerBase:
     """Loads a base's tokenizer alone, set up as `load_base` does it.
 
     Args:
         name: As in `load_base`.
         revision: Commit, tag or branch of a hub model.
+        allow_control_tokens: As in `load_base`.
 
     Raises:
         BaseModelError: If there is none, or the hub cannot be reached.
@@ -95,9 +104,12 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
     source = source_of(name, revision)
     try:
         with quiet():
-            return _prepared(source.tokenizer())
+            tokenizer = _prepared(source.tokenizer())
     except (OSError, ValueError, ImportError) as error:
         raise source.explained(error, "the tokenizer of base model") from error
+    if allow_control_tokens:
+        read_control_tokens(tokenizer)
+    return tokenizer
 
 
 def _prepared(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
