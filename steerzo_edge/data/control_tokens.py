@@ -16,7 +16,7 @@ was called reads them in all texts.
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -67,10 +67,9 @@ class ControlTokens:
         self._frame = sum(token in self._ids for token in tokenizer("").input_ids)
         self._names = {token.content: f"\ue000{_SECRET}:{index}\ue001" for index, token in special.items()}
         self._varies = any(token.normalized for token in special.values())
-        spelled = sorted(self._names, key=len, reverse=True)
-        self._starts = sorted({text[0] for text in spelled})
-        listed = "|".join(map(re.escape, spelled))
-        self._spelled = re.compile(f"(?=[{re.escape(''.join(self._starts))}])(?:{listed})" if spelled else "(?!)")
+        spelled = list(self._names)
+        self._starts = re.compile(f"[{re.escape(''.join({text[0] for text in spelled}))}]" if spelled else "(?!)")
+        self._lengths = sorted({len(text) for text in spelled}, reverse=True)
         self._beginnings = {text[:end] for text in spelled for end in range(1, len(text))}
         self._endings = {text[start:] for text in spelled for start in range(1, len(text))}
         self._longest = max(map(len, spelled), default=0)
@@ -78,7 +77,7 @@ class ControlTokens:
 
     def occurs(self, text: str) -> bool:
         """Whether a text spells a control token."""
-        return any(start in text for start in self._starts) and self._spelled.search(text) is not None
+        return next(self._places(text), None) is not None
 
     def came_out(self, tokens: list[int], *, frame: bool) -> bool:
         """Whether a text's tokens have control tokens besides those that the tokenizer puts around every text.
@@ -116,17 +115,35 @@ class ControlTokens:
 
     def rendered(self, text: str) -> list[int]:
         """The tokens of a template's text, marks and all."""
-        named = self._spelled.sub(lambda found: self._names[found[0]], text)
-        return self.as_text(unmarked(named), frame=False)
+        return self.as_text(unmarked(self._replaced(text, self._names.__getitem__)), frame=False)
 
     def _marked(self, text: str) -> str:
         if self._varies and self._varied(text):
             blank = len(text) - len(text.lstrip())
             return text[:blank] + _mark(text.strip()) + text[len(text.rstrip()) :]
-        text = self._spelled.sub(lambda found: _mark(found[0]), text) if self.occurs(text) else text
+        text = self._replaced(text, _mark)
         text = self._marked_end(text[: len(text.rstrip())]) + text[len(text.rstrip()) :]
         blank = len(text) - len(text.lstrip())
         return text[:blank] + self._marked_start(text[blank:])
+
+    def _places(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where control tokens are spelled, from left to right, the longest of those that begin at one place.
+
+        A regular expression of all spellings would try thousands of them at each place for some tokenizers.
+        """
+        end = 0
+        for start in (found.start() for found in self._starts.finditer(text)):
+            length = next((n for n in self._lengths if text[start : start + n] in self._names), 0)
+            if length and start >= end:
+                end = start + length
+                yield start, end
+
+    def _replaced(self, text: str, other: Callable[[str], str]) -> str:
+        parts, done = [], 0
+        for start, end in self._places(text):
+            parts += [text[done:start], other(text[start:end])]
+            done = end
+        return "".join([*parts, text[done:]])
 
     def _varied(self, text: str) -> bool:
         """Whether a control token comes out of a text; only the tokenizer itself knows all spellings of some."""
@@ -188,4 +205,4 @@ def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
         model["unk_token"] = names[model["unk_token"]]
     if "merges" in model:
         pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
-        model["merges"] = [[a, b] for a, b in pairs if not {a, b, a + b} & names.keys()]
+        model["merges"] = [[a, b] for a, b in pairs if not (a in names or b in names or a + b in names)]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steerzo_edge.data.examples import Chat, Message, Role
@@ -31,12 +31,14 @@ class Turns:
     """
 
     field: str
-    role: str = "role"
-    content: str = "content"
-    roles: Mapping[str, Role] = field(default_factory=lambda: ROLES)
+    role: str
+    content: str
+    roles: Mapping[str, Role]
 
 
-OPENAI = Turns("messages")
+def as_openai(field: str) -> Turns:
+    """Turns as OpenAI's API writes them, in a field of this name."""
+    return Turns(field, "role", "content", ROLES)
 
 
 def conversation(turns: Turns, row: Fields) -> Chat:

@@ -18,11 +18,13 @@ from steerzo_edge.data.kinds.kind import RowKind
 from steerzo_edge.data.meanings import CONVERSATIONS
 from steerzo_edge.data.tokenization import Targets
 from steerzo_edge.data.tokens import check_chat_template
-from steerzo_edge.data.turns import OPENAI, conversation
+from steerzo_edge.data.turns import as_openai, conversation
+
+_TURNS = as_openai("messages")
 
 
 def _read(row: Fields) -> Chat:
-    return conversation(OPENAI, row)
+    return conversation(_TURNS, row)
 
 
 def _tokenize(

@@ -9,9 +9,9 @@ from steerzo_edge.data.examples import Chat
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.kinds import chat
 from steerzo_edge.data.kinds.kind import RowKind
-from steerzo_edge.data.turns import Turns, conversation_of_parts
+from steerzo_edge.data.turns import as_openai, conversation_of_parts
 
-_PROMPT, _COMPLETION = Turns("prompt"), Turns("completion")
+_PROMPT, _COMPLETION = as_openai("prompt"), as_openai("completion")
 
 
 def _read(row: Fields) -> Chat:
