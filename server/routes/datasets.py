@@ -45,9 +45,9 @@ _BODY = {
     "/datasets", status_code=201, openapi_extra={"requestBody": _BODY}, responses={201: {"model": DatasetReply}}
 )
 async def upload(request: Request, response: Response, server: Server) -> dict[str, Any]:
-    """Uploads JSON lines, JSON, CSV or Parquet as the multipart field `file`, or {"rows": [...]} as JSON.
+    """Uploads a file of rows as the multipart field `file`, or {"rows": [...]} as JSON.
 
-    `task` names a benchmark task if the rows have the fields of its released files; `format` names the format if
+    The file is JSON lines, JSON, CSV, TSV or Parquet, also packed with gzip or zstd. `task` names a benchmark task if the rows have the fields of its released files; `format` names the format if
     the fields fit several. Repeating an upload returns the stored dataset.
     """
     kind = media_type(request)

@@ -60,8 +60,10 @@ def plain_errors() -> Iterator[None]:
     A pipe whose reader has closed it ends the command without a message.
     """
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except SteerzoError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         for fault in getattr(error, "faults", ())[:20]:
