@@ -32,12 +32,9 @@ FormatName = Annotated[
     typer.Option("--format", help="The format of the rows, if their fields do not decide it: plain, ..."),
 ]
 
+FieldMap = Annotated[str | None, typer.Option("--map", help="Other names for fields: prompt=question,...")]
 AllowControlTokens = Annotated[
-    bool,
-    typer.Option(
-        "--allow-control-tokens",
-        help="Read control tokens that texts spell, such as <|im_end|>, as control tokens, not as text.",
-    ),
+    bool, typer.Option("--allow-control-tokens", help="Read control tokens in texts as such, not as text.")
 ]
 
 
@@ -68,6 +65,7 @@ def train(
     options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     set_: Set = None,
     allow_control_tokens: AllowControlTokens = False,
@@ -88,6 +86,7 @@ def train(
             options=options,
             benchmark=task,
             format=format,
+            map=map,
             seed=seed,
             settings=set_ or [],
             allow_control_tokens=allow_control_tokens,
@@ -237,6 +236,7 @@ def check_data(
     file: Annotated[Path, typer.Argument(help="JSON lines, JSON, CSV or Parquet.")],
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     base: Annotated[
         str, typer.Option(help='Base whose tokens are counted: hub id, path, or "bundled".')
     ] = "bundled",
@@ -254,6 +254,7 @@ def check_data(
             file=file,
             benchmark=task,
             format=format,
+            map=map,
             base=base,
             max_tokens=max_tokens,
             allow_control_tokens=allow_control_tokens,

@@ -23,6 +23,7 @@ def check_command(
     file: Path,
     benchmark: str | None,
     format: str | None,
+    map: str | None,
     base: str,
     max_tokens: int | None,
     allow_control_tokens: bool,
@@ -30,7 +31,7 @@ def check_command(
 ) -> None:
     """Prints what the file holds; if rows cannot be used, prints their faults and exits with code 2."""
     try:
-        dataset = read_file(file, None, benchmark, format)
+        dataset = read_file(file, None, benchmark, format, map)
         longest = max_tokens or context_of(load_config(base))
         facts = statistics(dataset, load_tokenizer(base, allow_control_tokens=allow_control_tokens), longest)
     except InputError as error:

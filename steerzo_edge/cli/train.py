@@ -32,6 +32,7 @@ def train_command(
     options: Path | None,
     benchmark: str | None,
     format: str | None,
+    map: str | None,
     seed: int,
     settings: Sequence[str],
     allow_control_tokens: bool,
@@ -40,8 +41,8 @@ def train_command(
     """Reads all input first, so that bad input is reported before the base is loaded; then runs."""
     chosen = load_profile(profile, parsed_settings(settings) | base_settings(base, revision))
     task = parsed_task(template, options)
-    train = read_file(dataset, task, benchmark, format)
-    held_out = None if validation is None else read_file(validation, task, benchmark, format)
+    train = read_file(dataset, task, benchmark, format, map)
+    held_out = None if validation is None else read_file(validation, task, benchmark, format, map)
     loaded = load_base(
         chosen.model.id,
         quantization=chosen.model.quantization,

@@ -13,6 +13,7 @@ from steerzo_edge.data.examples import Dataset, Example, Remarks
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.formats import kind_of
 from steerzo_edge.data.kinds import KINDS, RowKind, named_kind
+from steerzo_edge.data.mapping import mapped
 from steerzo_edge.data.meanings import refuse_given, refuse_weight
 from steerzo_edge.data.remarks import RemarksSoFar
 from steerzo_edge.data.rows import Faults, Row, is_text, line_of, shown
@@ -39,6 +40,7 @@ def read_dataset(
     benchmark: str | None = None,
     format: str | None = None,
     first: int | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Reads a file.
 
@@ -49,12 +51,14 @@ def read_dataset(
         benchmark: The benchmark task whose published files have these fields; None reads one of the kinds of rows.
         format: Name of the kind of rows; None recognizes it by the fields.
         first: How many rows to read; None reads and checks all.
+        names: Names that a format needs, and those in the file (see `mapping.py`); None takes all as they are.
 
     Raises:
         DatasetError: If it is empty, not text, of no known format, or has bad rows.
         TaskError: If there is no such benchmark task, or a task or a format is given as well.
     """
-    return _dataset(source_of(data, name, first), name, task, benchmark, format, first)
+    source = source_of(data, name, first)
+    return _dataset(mapped(source, names) if names else source, name, task, benchmark, format, first)
 
 
 def read_rows(
@@ -64,6 +68,7 @@ def read_rows(
     task: Task | None = None,
     benchmark: str | None = None,
     format: str | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Reads rows that came inside a JSON body; they are numbered from 1.
 
@@ -73,7 +78,8 @@ def read_rows(
     """
     if not rows:
         raise DatasetError(f"{name}: no rows", hint="Send at least one row.")
-    return _dataset(Source(partial(_objects, rows), "JSON"), name, task, benchmark, format, None)
+    source = Source(partial(_objects, rows), "JSON")
+    return _dataset(mapped(source, names) if names else source, name, task, benchmark, format, None)
 
 
 def _objects(rows: Sequence[Any], faults: Faults) -> Iterator[Row]:

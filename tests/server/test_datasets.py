@@ -217,3 +217,21 @@ def test_a_dataset_of_an_earlier_version_is_described_when_it_is_sent_again(
     again = http.post("/datasets", files={"file": ("older.jsonl", data)}).json()
     assert (again["id"], again["ignored"]) == (found["id"], {"older": 24})
     assert len([one for one in http.get("/datasets").json()["datasets"] if one["id"] == found["id"]]) == 1
+
+
+def test_fields_with_other_names_are_mapped_and_stay_mapped(http: TestClient, context: Context) -> None:
+    rows = [{"question": "a", "answer": "b"}, {"question": "c", "answer": "d"}]
+    names = "prompt=question,completion=answer"
+    by_field = upload(http, "faq.jsonl", lines(rows), map=names)
+    by_query = http.post(f"/datasets?map={names}", files={"file": ("faq.jsonl", lines(rows))}).json()
+    assert by_query["id"] == by_field["id"]
+    inline = http.post("/datasets", json={"rows": rows, "map": names}).json()
+    for facts in (by_field, inline):
+        assert (facts["format"], facts["map"]) == ("completion", {"prompt": "question", "completion": "answer"})
+        dataset = context.directory.read(context.dataset_table.get(facts["id"]), None)
+        assert dataset.rows() == [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]
+        seen = http.get(f"/datasets/{facts['id']}/preview").json()["rows"]
+        assert [segment["text"] for segment in seen[0]["segments"]] == ["a", "b<|end|>"]
+    other = upload(http, "faq.jsonl", lines(rows), map="completion=question,prompt=answer")
+    assert other["id"] != by_field["id"]
+    problem(http.post("/datasets?map=x", files={"file": ("faq.jsonl", lines(rows))}), 422, "invalid-input")

@@ -36,6 +36,11 @@ export function uploader({ done }) {
     select([["", "detected from the fields"], ...Object.keys(FORMATS).map((name) => [name, name])], ""),
     { hint: "Set this only if the format is not detected correctly." },
   );
+  const map = field(
+    "Other names for fields",
+    h("input", { type: "text", placeholder: "prompt=question,completion=answer", autocomplete: "off" }),
+    { hint: "Set this if the fields of the file have other names than those of a format." },
+  );
   const bar = meter(0, "Upload");
   const progress = h("p", { role: "status" });
   const problems = h("div");
@@ -51,7 +56,7 @@ export function uploader({ done }) {
     input,
     bar,
     progress,
-    h("details", { class: "small" }, h("summary", {}, "Choose the format yourself"), format.element),
+    h("details", { class: "small" }, h("summary", {}, "Choose the format yourself"), format.element, map.element),
   );
   bar.hidden = true;
 
@@ -61,7 +66,7 @@ export function uploader({ done }) {
     bar.hidden = false;
     replace(problems);
     try {
-      const dataset = await upload(file, { format: format.control.value }, (share) => {
+      const dataset = await upload(file, { format: format.control.value, map: map.control.value.trim() }, (share) => {
         setMeter(bar, share);
         progress.textContent = share < 1 ? `Sending ${file.name}: ${percent(share)}` : "Checking every row…";
       });
