@@ -20,20 +20,24 @@ class RemarksSoFar:
     def __init__(self, container: str) -> None:
         self._container = container
         self._ignored: Counter[str] = Counter()
+        self._others = 0
         self._changed: Counter[str] = Counter()
 
     def add(self, row: Fields) -> None:
         """Counts what a row that has been read leaves unread; a file may have more names than are kept apart."""
-        unread = {
-            name if name in self._ignored or len(self._ignored) < MOST_NAMES else OTHERS for name in row.unread
-        }
-        self._ignored.update(unread)
+        others = False
+        for name in row.unread:
+            if name in self._ignored or len(self._ignored) < MOST_NAMES:
+                self._ignored[name] += 1
+            else:
+                others = True
+        self._others += others
         self._changed.update(row.notes)
 
     def remarks(self) -> Remarks:
         """The counts, the most frequent first."""
         ignored, changed = (dict(counts.most_common()) for counts in (self._ignored, self._changed))
-        return Remarks(self._container, ignored, changed)
+        return Remarks(self._container, ignored | ({OTHERS: self._others} if self._others else {}), changed)
 
 
 def ignored_sentence(ignored: Mapping[str, int]) -> str:

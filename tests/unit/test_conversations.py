@@ -101,7 +101,8 @@ def test_a_conversation_may_begin_with_the_assistant(template: str | None) -> No
 
 
 REWRITING = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content if loop.last else m.content[:1] }}<|end|>{% endfor %}"
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{{ m.content[:1] if m.role == 'assistant' and not loop.last else m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
