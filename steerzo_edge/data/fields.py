@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from steerzo_edge.data.rows import shown
@@ -189,8 +190,12 @@ class Fields:
             fix: What it must be.
             found: What to quote; None quotes the value.
         """
+        if found is None and name not in self._values:
+            others = [other for other in self._values if other not in self._read]
+            near = get_close_matches(name, others, n=1, cutoff=0.7)
+            found, fix = "nothing", f"{fix}; is {near[0]!r} meant to be {name!r}?" if near else fix
         if found is None:
-            found = shown(self._values[name]) if name in self._values else "nothing"
+            found = shown(self._values[name])
         self._faults.append(Fault(f"line {self._line}", self._at(name), found, fix))
 
     def _at(self, name: str) -> str:

@@ -265,3 +265,11 @@ def test_alpaca_rows_with_a_system_prompt_are_not_learned_without_it() -> None:
     assert read_rows([row]).examples == (Completion(WITHOUT_INPUT.replace("{instruction}", "Say hi."), "hi"),)
     with pytest.raises(DatasetError, match=r"field 'system': found 'Be rude\.'; write it into"):
         read_rows([{**row, "system": "Be rude."}])
+
+
+def test_a_misspelt_field_is_named_beside_the_one_that_is_missing() -> None:
+    with pytest.raises(DatasetError, match=r"found nothing; .* is 'completon' meant to be 'completion'"):
+        read_rows([{"prompt": "a", "completon": "b", "comment": "c"}])
+    with pytest.raises(DatasetError) as caught:
+        read_rows([{"prompt": "a", "comment": "c"}])
+    assert "meant to be" not in str(caught.value)
