@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
-from steerzo_edge.run_data import Data, rows_of_run
+from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
 from steerzo_edge.settings.profile import Profile, current_names
 from steerzo_edge.storage.sealed import load_sealed, save_sealed
 from steerzo_edge.training.loop import finetune
@@ -121,7 +120,7 @@ class Run:
         self._snapshot_every = snapshot_every
         self.data = data
         self._seed = seed
-        learned = _fingerprint(train, data.as_text[0])
+        learned = fingerprint_as_read(train, data.as_text[0])
         self._origin = json.dumps([seed, base.fingerprint, learned, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
         self._served: tuple[int, Patches] | None = None
@@ -131,7 +130,7 @@ class Run:
             size=self._parts.blocks.noise.size,
             base=base.fingerprint,
             data=learned,
-            validation=None if validation is None else _fingerprint(validation, data.as_text[1]),
+            validation=None if validation is None else fingerprint_as_read(validation, data.as_text[1]),
             noise=self._parts.blocks.noise.fingerprint(),
             device=_device_kind(base.device),
             profile=profile.model_dump(mode="json"),
@@ -295,12 +294,6 @@ def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:
     if found is None or int(found[0]["step"]) > at_most:
         return None
     return int(found[0]["step"]), found[1]
-
-
-def _fingerprint(rows: Dataset, as_text: int) -> str:
-    """The rows' fingerprint; another one where earlier versions read control tokens in texts that are text now."""
-    found = rows.fingerprint
-    return sha256(f"{found} control tokens as text".encode()).hexdigest() if as_text else found
 
 
 def _device_kind(device: torch.device) -> str:

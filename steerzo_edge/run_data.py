@@ -1,6 +1,7 @@
 """The rows of a run: which are learned from, which are set aside, and both as token ids."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -27,6 +28,17 @@ class Data:
     train: Tokenized
     validation: Tokenized | None
     as_text: tuple[int, int] = (0, 0)
+
+
+def fingerprint_as_read(rows: Dataset, as_text: int) -> str:
+    """A fingerprint that differs from the rows' own where an earlier version read control tokens in their texts.
+
+    Args:
+        rows: The rows.
+        as_text: In how many of them a control token is read as text.
+    """
+    found = rows.fingerprint
+    return sha256(f"{found} control tokens as text".encode()).hexdigest() if as_text else found
 
 
 def held_out(rows: int, profile: Profile) -> int:

@@ -119,11 +119,7 @@ class DatasetReply(Reply):
     bytes: int
     truncated: int | None = Field(None, description="Rows that are cut to the context length.")
     tokens: TokensReply | None = None
-    container: str | None = Field(None, description="How the rows are written: JSON lines, CSV, ...")
-    ignored: dict[str, int] | None = Field(
-        None, description="Fields that are not used, and in how many rows; null for an older version's datasets."
-    )
-    warnings: list[str] | None = Field(None, description="What is legal, but hardly meant.")
+    ignored: dict[str, int] | None = Field(None, description="Fields that are not used, and in how many rows.")
 
 
 class DatasetsReply(Reply):
