@@ -82,7 +82,8 @@ def _source(data: bytes, name: str, first: int | None) -> Source:
 
 def _unpacked(data: bytes, how: str, name: str) -> bytes:
     try:
-        with gzip.open(io.BytesIO(data)) if how == "gzip" else pa.input_stream(data, compression="zstd") as file:
+        stream = io.BytesIO(data) if how == "gzip" else pa.BufferReader(data)
+        with gzip.open(stream) if how == "gzip" else pa.CompressedInputStream(stream, "zstd") as file:
             found: bytes = file.read(MOST_UNPACKED_BYTES + 1)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

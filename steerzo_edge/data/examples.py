@@ -70,7 +70,7 @@ class Message:
     Args:
         role: Who speaks; a tool's turn is the result of a call.
         content: The text; empty only beside tool calls.
-        learned: Whether the turn is learned; only the assistant's turns ever are.
+        learned: False for an answer that is read only; true for all other turns, of which only answers are learned.
         details: A JSON object of what the chat template gets beside role and content: `tool_calls`,
             `tool_call_id`, `name`; "" for none.
     """

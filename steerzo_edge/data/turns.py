@@ -48,8 +48,9 @@ def conversation(turns: Turns, row: Fields) -> Chat:
 
 def conversation_of_parts(prompt: Turns, completion: Turns, row: Fields) -> Chat:
     """The conversation of a row that is cut in two: no turn of the prompt is learned."""
-    before, after = _turns(prompt, row), _turns(completion, row)
-    return _finished(completion, row, (*(replace(one, learned=False) for one in before), *after) if after else ())
+    before = [replace(one, learned=one.role != "assistant") for one in _turns(prompt, row)]
+    after = _turns(completion, row)
+    return _finished(completion, row, (*before, *after) if after else ())
 
 
 def _finished(turns: Turns, row: Fields, messages: tuple[Message, ...]) -> Chat:
@@ -137,7 +138,7 @@ def _learned(turn: Fields, role: Role) -> bool:
         marked = turn.truth(name)
         if marked and role != "assistant":
             turn.refuse(name, "only the assistant's turns are learned: leave it out here")
-        learned = learned and marked is not False
+        learned = learned and (marked is not False or role != "assistant")
     return learned
 
 

@@ -182,12 +182,13 @@ def test_a_conversation_in_two_parts_learns_the_second() -> None:
     (found,) = read_rows([{"prompt": [USER, first, USER], "completion": [ANSWER]}]).examples
     assert found == Chat(
         (
-            Message("user", "Why?", learned=False),
+            Message("user", "Why?"),
             Message("assistant", "Well.", learned=False),
-            Message("user", "Why?", learned=False),
+            Message("user", "Why?"),
             Message("assistant", "So."),
         )
     )
+    assert read_rows([found.row()]).examples == (found,)
     assert faults({"prompt": [USER], "completion": [USER]}, "chat-completion") == ["completion"]
     assert faults({"prompt": [], "completion": [ANSWER]}, "chat-completion") == ["prompt"]
     mixed = [*ROWS["chat-completion"], {"prompt": "a", "completion": "b"}]
