@@ -119,10 +119,12 @@ def _content(turns: Turns, turn: Fields, *, may_be_empty: bool) -> str | None:
         return text if text or (may_be_empty and isinstance(value, str)) else None
     texts: list[str] = []
     for part in turn.each(turns.content, shape='{"type": "text", "text"}'):
-        if part.value("type") == "text":
-            texts.append(part.text("text", may_be_empty=True))
-        else:
+        if part.value("type") != "text":
             part.refuse("type", 'only parts of the type "text" can be learned from')
+            continue
+        text = part.text("text", may_be_empty=True)
+        if isinstance(part.value("text"), str):
+            texts.append(text)
     text = "".join(texts)
     if text.strip() or may_be_empty:
         return text
