@@ -45,6 +45,11 @@ class Settings(Config):
         MOST_BYTES, ge=0, description="Most bytes of packed copies that are kept for the next start; 0 keeps none."
     )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
+    allow_control_tokens: bool = Field(
+        False,
+        description="Read control tokens that texts of users spell, such as those of a chat template, as control "
+        "tokens, not as text: anyone who may send a text can then end a turn or begin one of the system.",
+    )
     api_key: SecretStr | None = Field(
         None, min_length=8, description="An API key, in addition to those of `steerzo keys`."
     )

@@ -141,6 +141,7 @@ def _load(settings: Settings) -> Base:
         compute_dtype=model.dtype,
         revision=model.revision,
         cache=_packed_cache(settings),
+        allow_control_tokens=settings.allow_control_tokens,
     )
     log.info("base %s is ready on %s", base.name, base.device)
     return base

@@ -111,7 +111,15 @@ class DataDirectory:
             TaskError: If a task is given although the rows are a benchmark's, which has its own.
         """
         data = self.bytes_of(row)
-        return read_dataset(data, name=row.file, task=task, benchmark=row.benchmark, format=row.format, first=first)
+        return read_dataset(
+            data,
+            name=row.file,
+            task=task,
+            benchmark=row.benchmark,
+            format=row.format,
+            first=first,
+            names=row.names,
+        )
 
     def bytes_of(self, row: DatasetRow) -> bytes:
         """An upload's bytes, unchanged.

@@ -33,6 +33,7 @@ def evaluate_command(
     shots: int,
     demonstrations: Path | None,
     seed: int,
+    allow_control_tokens: bool,
     as_json: bool,
 ) -> None:
     """Reads all input first, so that bad input is reported before the base is loaded; then evaluates."""
@@ -50,6 +51,7 @@ def evaluate_command(
         compute_dtype=model.dtype,
         revision=model.revision,
         cache=user_cache(),
+        allow_control_tokens=allow_control_tokens,
     )
     patches = None if adapter is None else load_adapter(adapter, loaded)
     rows, room = thinned(rows, examples, seed), loaded.context_length

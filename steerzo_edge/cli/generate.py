@@ -24,6 +24,7 @@ def generate_command(
     quantization: str,
     chat: bool,
     sampling: Sampling,
+    allow_control_tokens: bool,
     as_json: bool,
 ) -> None:
     """Loads the base and the adapter, and prints the answer while it is generated."""
@@ -37,6 +38,7 @@ def generate_command(
         compute_dtype=model.dtype,
         revision=model.revision,
         cache=user_cache(),
+        allow_control_tokens=allow_control_tokens,
     )
     answer = generate(
         loaded,

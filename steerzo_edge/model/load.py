@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from steerzo_edge.data.control_tokens import read_control_tokens
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.allocator import bound_kernel_caches, giving_blocks_back, keep_large_blocks
 from steerzo_edge.model.base import Base
@@ -34,6 +35,7 @@ def load_base(
     device: torch.device | str | None = None,
     revision: str | None = None,
     cache: PackedCache | None = None,
+    allow_control_tokens: bool = False,
 ) -> Base:
     """Loads and freezes a causal language model.
 
@@ -45,6 +47,8 @@ def load_base(
         device: Where to load it; by default CUDA if there is any, else the CPU.
         revision: Commit, tag or branch of a hub model.
         cache: Packed copies: one of this base is opened instead, with the same bits, or else one is kept.
+        allow_control_tokens: Whether texts of users may spell control tokens; by default they are read as text
+            (see `data/control_tokens.py`).
 
     Raises:
         BaseModelError: If it cannot be found, holds no safetensors, needs remote code, was released in another
@@ -65,6 +69,8 @@ def load_base(
             base = _checked(source, *asked)
             if cache is not None and place is not None:
                 cache.keep(base, source, place)
+    if allow_control_tokens:
+        read_control_tokens(base.tokenizer)
     if where.type == "cpu":
         keep_large_blocks()
     return base
@@ -125,12 +131,15 @@ def _loaded(source: Source, quantization: Quantization, compute_dtype: torch.dty
     )
 
 
-def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str = BUNDLED, revision: str | None = None, *, allow_control_tokens: bool = False
+) -> PreTrainedTokenizerBase:
     """Loads a base's tokenizer alone, set up as `load_base` does it.
 
     Args:
         name: As in `load_base`.
         revision: Commit, tag or branch of a hub model.
+        allow_control_tokens: As in `load_base`.
 
     Raises:
         BaseModelError: If there is none, or the hub cannot be reached.
@@ -138,9 +147,12 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
     source = source_of(name, revision)
     try:
         with quiet():
-            return _prepared(source.tokenizer())
+            tokenizer = _prepared(source.tokenizer())
     except (OSError, ValueError, ImportError) as error:
         raise source.explained(error, "the tokenizer of base model") from error
+    if allow_control_tokens:
+        read_control_tokens(tokenizer)
+    return tokenizer
 
 
 def _prepared(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -62,7 +62,7 @@ def test_sharegpt_rows_are_conversations() -> None:
     ("row", "place"),
     [
         ({"conversations": "hi"}, "conversations"),
-        ({"conversations": [{"from": "tool", "value": "x"}]}, "conversations[0].from"),
+        ({"conversations": [{"from": "bard", "value": "x"}]}, "conversations[0].from"),
         ({"conversations": [{"from": ["gpt"], "value": "x"}]}, "conversations[0].from"),
         ({"conversations": [{"from": "gpt", "value": ""}]}, "conversations[0].value"),
         ({"conversations": [{"from": "human", "value": "x"}]}, "conversations"),
@@ -191,8 +191,8 @@ def test_every_file_of_a_kind_is_registered() -> None:
 
 def test_a_turn_without_a_speaker_is_named() -> None:
     with pytest.raises(DatasetError) as caught:
-        read_rows([{"messages": [{"content": "Why?"}, ANSWER]}, {"messages": [{"role": "tool", "content": ""}]}])
+        read_rows([{"messages": [{"content": "Why?"}, ANSWER]}, {"messages": [{"role": "bot", "content": ""}]}])
     assert [(fault.field, fault.found) for fault in caught.value.faults] == [
         ("messages[0].role", "nothing"),
-        ("messages[0].role", "'tool'"),
+        ("messages[0].role", "'bot'"),
     ]
