@@ -2,7 +2,7 @@
 
     PYTHON benchmarks/serving_llama_cpp.py FILE.gguf
 
-The Python may be that of another environment: `xllamacpp` is a package of llama.cpp that need not be installed here.
+The Python may be that of another environment: `xllamacpp`, a package of llama.cpp, need not be installed here.
 What it reads and prints: see `serving_worker.py`.
 """
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,7 @@ def tell(found: dict[str, float]) -> None:
 
 
 def _load(file: str, threads: int) -> Callable[[Sequence[str], int], None]:
-    import xllamacpp
-
+    xllamacpp: Any = import_module("xllamacpp")
     settings: Any = xllamacpp.CommonParams()
     settings.model.path = file
     settings.n_ctx, settings.n_parallel = CONTEXT * SLOTS, SLOTS

@@ -40,6 +40,7 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
         environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -64,7 +65,7 @@ class Worker:
             if line.startswith("{"):  # libraries print messages of their own
                 found: dict[str, float] = json.loads(line)
                 return found
-        raise RuntimeError(f"{self._process.args} ended")
+        raise RuntimeError(f"{' '.join(self._command)} ended")
 
 
 @contextmanager

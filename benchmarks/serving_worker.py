@@ -3,9 +3,9 @@
     python -m benchmarks.serving_worker ours FILE.gguf THREADS
     python -m benchmarks.serving_worker transformers-nf4 DIRECTORY THREADS
 
-It prints a line of JSON when the model is loaded. For each line of standard input, `{"prompts": [...], "tokens": T}`,
-it answers these prompts together, greedily and with T tokens each, and prints the seconds that this took and the
-most memory that the process ever had.
+It prints a line of JSON when the model is loaded. For each line of standard input,
+`{"prompts": [...], "tokens": T}`, it answers these prompts together, greedily and with T tokens each, and prints
+the seconds that this took and the most memory that the process ever had.
 """
 
 import sys

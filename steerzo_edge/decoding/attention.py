@@ -86,9 +86,7 @@ def _attend(
     return torch.cat(found)[None], None
 
 
-def attend_rows(
-    q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, cap: float | None = None
-) -> Tensor:
+def attend_rows(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, cap: float | None = None) -> Tensor:
     """Attention of one new token of each of n rows.
 
     On a CPU it is computed in float32: the last bit of a bf16 product there was seen to depend on the other rows.

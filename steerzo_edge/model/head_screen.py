@@ -1,13 +1,10 @@
 """The likeliest token, without reading all of a 16-bit output head.
 
-For one token the time of the head is that of reading its weights: 320 MiB for Gemma 3's 262,144 tokens. So logits are
-first computed from a copy with 8-bit codes, half as many bytes. By the Cauchy-Schwarz inequality the logit of a token
-whose row w is stored as q is wrong by at most |w - q| |h| for a hidden state h; |w - q| is known for every row. Only
-tokens that can be the likeliest within these bounds, mostly a few dozen, get their logit from the 16-bit head, by the
-same product and with the same rounding as if all did. So the token is the one that the whole head gives, always.
-
-The copy takes one byte a weight. It is made when the first token is chosen, and only for heads that are large enough
-to gain from it.
+For one token the time of the head is that of reading its weights: 320 MiB for Gemma 3's 262,144 tokens. So logits
+are first computed from a copy with 8-bit codes. With a row w that is stored as q and a hidden state h, the logit is
+wrong by at most |w - q| |h| (the Cauchy-Schwarz inequality), and |w - q| is known for every row. Only tokens that
+can be the likeliest within these bounds, mostly a few dozen, get their logit from the 16-bit head, by the same
+product and with the same rounding as if all did. So the token is always the one that the whole head gives.
 """
 
 from typing import Final
@@ -15,46 +12,30 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-SMALLEST_BYTES: Final = 32 << 20
-_BLOCK: Final = 4096
+from steerzo_edge.model.int8_copy import Int8Copy, is_exact
+
+SMALLEST_BYTES: Final = 16 << 20
+MOST_ROWS: Final = 16
 _BF16_ROUNDING: Final = 2.0**-8
-_FLOAT32_ROUNDING: Final = 2.0**-24
 
 
 class HeadScreen:
     """Finds the likeliest token of each of some rows.
 
     Args:
-        weight: (V, D) bf16, of the output head; it is read again for the tokens that remain.
+        weight: (V, D) bf16, of the output head that `gains` from it.
 
     Attributes:
+        bytes: Of the copy.
         examined: How many logits of the 16-bit head were computed for the last rows.
     """
 
     def __init__(self, weight: Tensor) -> None:
-        count, width = weight.shape
         self.examined = 0
         self._weight = weight
-        self._codes = torch.empty(count, width, dtype=torch.int8)
-        self._scales = torch.empty(count, dtype=weight.dtype)
-        self._errors = torch.empty(count, dtype=torch.float32)
-        # Both products sum `width` terms in float32, in some order.
-        summing = 2 * 2 * width * _FLOAT32_ROUNDING
-        for start in range(0, count, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            rows = weight[part].float()
-            scales = (rows.abs().amax(1) / 127).clamp(min=1e-30).to(weight.dtype)
-            steps = scales.float().unsqueeze(1)
-            codes = (rows / steps).round_().clamp_(-127, 127)
-            self._codes[part], self._scales[part] = codes.to(torch.int8), scales
-            errors = (rows - codes.mul_(steps)).norm(dim=1)
-            self._errors[part] = errors * (1 + 1e-3) + rows.norm(dim=1) * summing
-        self._largest = float(self._errors.max())
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that the copy takes."""
-        return self._codes.nbytes + self._scales.nbytes + self._errors.nbytes
+        self._copy = Int8Copy(weight)
+        self.bytes = self._copy.bytes
+        self._largest = float(self._copy.errors.max())
 
     def likeliest(self, hidden: Tensor) -> Tensor:
         """The first token with the largest logit, as `argmax` of the whole head's product would be.
@@ -72,18 +53,29 @@ class HeadScreen:
         return found if tokens is None else tokens[found]
 
     def _possible(self, hidden: Tensor) -> Tensor | None:
-        """(C,) ascending: the tokens that can be the likeliest of any row; None if the codes cannot tell."""
-        scores = torch.ops.aten._weight_int8pack_mm(hidden, self._codes, self._scales)  # (n, V), rounded to bf16
+        """(C,) ascending: the tokens that can be the likeliest of any row; None if the copy cannot tell."""
+        scores = self._copy(hidden)  # (n, V)
         lengths = hidden.float().norm(dim=-1, keepdim=True)  # (n, 1)
-        lowest, highest = (bound.float() for bound in scores.aminmax(dim=-1, keepdim=True))
-        rounding = torch.maximum(lowest.abs(), highest.abs()) * (1.01 * _BF16_ROUNDING)
-        reach = self._errors[scores.argmax(-1, keepdim=True)] * lengths
-        least = highest - rounding - reach  # of the largest logit
-        # Logits are rounded to bf16 before they are compared: one that is a little smaller may be equal then.
-        least -= least.abs() * (2.02 * _BF16_ROUNDING) + rounding
-        rough = least - self._largest * lengths
-        rough = (rough - rough.abs() * (2.02 * _BF16_ROUNDING)).to(scores.dtype)
-        near = (scores >= rough).any(0).nonzero().squeeze(1)
-        close = torch.addcmul(scores.index_select(1, near).float(), self._errors[near], lengths) >= least
-        tokens = near[close.any(0)]
-        return tokens if close.any(-1).all() else None  # a state that is not finite
+        least = _just_below(scores.amax(-1, keepdim=True) - self._largest * lengths)
+        near = (scores >= least - self._largest * lengths).any(0).nonzero().squeeze(1)
+        if len(near) == 0:  # a state that is not finite
+            return None
+        found, reach = scores.index_select(1, near), self._copy.errors[near] * lengths  # (n, C)
+        least = _just_below((found - reach).amax(-1, keepdim=True))
+        close = found + reach >= least
+        return near[close.any(0)] if close.any(-1).all() else None
+
+
+def gains(weight: Tensor) -> bool:
+    """Whether a `HeadScreen` pays for a head of this size and type, on this machine.
+
+    Args:
+        weight: (V, D).
+    """
+    is_large = weight.dtype == torch.bfloat16 and weight.nbytes >= SMALLEST_BYTES
+    return is_large and weight.device.type == "cpu" and is_exact()
+
+
+def _just_below(logits: Tensor) -> Tensor:
+    """The smallest numbers that may be equal to these logits once all are rounded to bf16."""
+    return logits - logits.abs() * (2.02 * _BF16_ROUNDING)

@@ -33,7 +33,7 @@ class FourBitLinear:
 
     def __init__(self, module: nn.Module) -> None:
         self._module: Any = module
-        self._packed: _Packed | None = None
+        self._packed: Packed | None = None
         self._joined: _Joined | None = None
 
     @property
@@ -67,7 +67,7 @@ class FourBitLinear:
             layer._joined = found
         return found
 
-    def _repacked(self, x: Tensor) -> "_Packed | None":
+    def _repacked(self, x: Tensor) -> "Packed | None":
         """The layer for bitsandbytes' kernel; None if the kernel cannot multiply this input by this layer.
 
         The kernel rounds every input to bf16. It fails where a row ends inside a block of 64 weights, and its
@@ -80,7 +80,7 @@ class FourBitLinear:
         if module.in_features % module.weight.quant_state.blocksize or module.out_features % PACKED_ROWS:
             return None
         if self._packed is None:
-            self._packed = _Packed.of(deepcopy(module).eval(), x)  # bitsandbytes packs in evaluation mode only
+            self._packed = Packed.of(deepcopy(module).eval(), x)  # bitsandbytes packs in evaluation mode only
         return self._packed
 
     def weight(self, dtype: torch.dtype) -> Tensor:
@@ -96,7 +96,7 @@ class FourBitLinear:
 
 
 @dataclass(slots=True)
-class _Packed:
+class Packed:
     """A 4-bit layer's repacked weight, and bitsandbytes' kernel for it.
 
     The operator itself is called: the module around it takes 15 of 50 microseconds for a token of the bundled base.
@@ -114,13 +114,14 @@ class _Packed:
     bias: Tensor | None
 
     @classmethod
-    def of(cls, module: nn.Module, x: Tensor) -> "_Packed":
+    def of(cls, module: nn.Module, x: Tensor) -> "Packed":
         """Repacks the weight of a `bnb.nn.Linear4bit`, which cannot be used otherwise after that."""
         module(x)
         weight: Any = module.weight
         return cls(weight.data, weight.quant_state.absmax, weight.quant_state.code, cast(Any, module.bias))
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(..., D) bf16 to (..., O)."""
         rows, width = self.weight.shape[0], 2 * self.weight.shape[1]
         block = width // self.scales.shape[0]
         out: Tensor = torch.ops.bitsandbytes.gemv_4bit.default(
@@ -138,7 +139,7 @@ class _Joined:
 
     def __init__(self, layers: Sequence[FourBitLinear]) -> None:
         self._layers = layers
-        self._packed: _Packed | None = None
+        self._packed: Packed | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._packed is None:
@@ -149,10 +150,10 @@ class _Joined:
         """Frees the joined weight; it is made again when it is needed."""
         self._packed = None
 
-    def _pack(self, x: Tensor) -> _Packed:
-        parts = [cast(_Packed, layer._repacked(x)) for layer in self._layers]
+    def _pack(self, x: Tensor) -> Packed:
+        parts = [cast(Packed, layer._repacked(x)) for layer in self._layers]
         biases = [part.bias for part in parts if part.bias is not None]
-        whole = _Packed(
+        whole = Packed(
             torch.cat([part.weight for part in parts]),
             torch.cat([part.scales for part in parts], 1),
             parts[0].code,
