@@ -11,7 +11,7 @@ keys and values) are multiplied in one call: their repacked weights are one tens
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -22,6 +22,7 @@ from steerzo_edge.model.weights.library import bnb, kernels
 from steerzo_edge.model.weights.storage import FrozenLinear
 
 PACKED_ROWS = 32
+_KERNEL = torch.ops.bitsandbytes.gemv_4bit.default
 
 
 class FourBitLinear:
@@ -80,7 +81,7 @@ class FourBitLinear:
         if module.in_features % module.weight.quant_state.blocksize or module.out_features % PACKED_ROWS:
             return None
         if self._packed is None:
-            self._packed = Packed.of(deepcopy(module).eval(), x)  # bitsandbytes packs in evaluation mode only
+            self._packed = Packed.of(deepcopy(module).eval())  # bitsandbytes packs in evaluation mode only
         return self._packed
 
     def weight(self, dtype: torch.dtype) -> Tensor:
@@ -112,21 +113,22 @@ class Packed:
     scales: Tensor
     code: Tensor
     bias: Tensor | None
+    _others: tuple[Any, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows, half = self.weight.shape
+        self._others = [rows, 2 * half], self.scales, self.code, 2 * half // self.scales.shape[0]
 
     @classmethod
-    def of(cls, module: nn.Module, x: Tensor) -> "Packed":
+    def of(cls, module: Any) -> "Packed":
         """Repacks the weight of a `bnb.nn.Linear4bit`, which cannot be used otherwise after that."""
-        module(x)
-        weight: Any = module.weight
-        return cls(weight.data, weight.quant_state.absmax, weight.quant_state.code, cast(Any, module.bias))
+        module(torch.zeros(1, module.in_features, dtype=torch.bfloat16))
+        state = module.weight.quant_state
+        return cls(module.weight.data, state.absmax, state.code, module.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) bf16 to (..., O)."""
-        rows, width = self.weight.shape[0], 2 * self.weight.shape[1]
-        block = width // self.scales.shape[0]
-        out: Tensor = torch.ops.bitsandbytes.gemv_4bit.default(
-            x, self.weight, (rows, width), self.scales, self.code, block
-        )
+        out: Tensor = _KERNEL(x, self.weight, *self._others)
         return out if self.bias is None else out.add_(self.bias)
 
 
