@@ -65,6 +65,7 @@ class Worker:
             if line.startswith("{"):  # libraries print messages of their own
                 found: dict[str, float] = json.loads(line)
                 return found
+        self.close()
         raise RuntimeError(f"{' '.join(self._command)} ended")
 
 

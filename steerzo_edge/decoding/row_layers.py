@@ -124,12 +124,12 @@ class RowLayer:
         """(n, 1, (H + 2 Hkv) d) to (n, 1, H d)."""
         count = len(qkv)
         heads = qkv.view(count, -1, self._depth)
-        asking = heads[:, : self._heads + self._shared]
+        turning, values = heads.split((self._heads + self._shared, self._shared), 1)
         if self._qk_norm is not None:
-            asking = self._qk_norm(asking)
-        asking = rotation(asking)
-        k, v = pool.extend(self._index, asking[:, self._heads :], heads[:, self._heads + self._shared :])
-        return attend_rows(asking[:, : self._heads], k, v, pool.hidden(self._window), self._scale)
+            turning = self._qk_norm(turning)
+        queries, keys = rotation(turning).split((self._heads, self._shared), 1)
+        k, v = pool.extend(self._index, keys, values)
+        return attend_rows(queries, k, v, pool.hidden(self._window), self._scale)
 
     def _norm_of_heads(self, attention: Any) -> Norm | None:
         """The norms of queries and keys, as one over all heads."""

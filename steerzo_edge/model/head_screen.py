@@ -57,7 +57,8 @@ class HeadScreen:
         scores = self._copy(hidden)  # (n, V)
         lengths = hidden.float().norm(dim=-1, keepdim=True)  # (n, 1)
         least = _just_below(scores.amax(-1, keepdim=True) - self._largest * lengths)
-        near = (scores >= least - self._largest * lengths).any(0).nonzero().squeeze(1)
+        can_be = scores >= least - self._largest * lengths
+        near = (can_be[0] if len(can_be) == 1 else can_be.any(0)).nonzero().squeeze(1)
         if len(near) == 0:  # a state that is not finite
             return None
         found, reach = scores.index_select(1, near), self._copy.errors[near] * lengths  # (n, C)
