@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 BLOCK_BYTES = 64 << 20
+_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 class Head:
@@ -106,6 +107,15 @@ class Head:
             found = logits.gather(1, local.clamp(0, len(weight) - 1).unsqueeze(1)).squeeze(1)
             chosen = torch.where(inside, found, chosen)
         return normalizer, chosen
+
+
+def is_plain(config: PretrainedConfig) -> bool:
+    """Whether a model's logits are its head's product, which nothing scales or caps.
+
+    Args:
+        config: Of the model.
+    """
+    return not any(getattr(config, name, None) for name in _CHANGES)
 
 
 def _finish(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
