@@ -34,7 +34,7 @@ from steerzo_edge.settings.memory import memory_bytes
 from steerzo_edge.settings.profile import Profile
 
 # What the process holds before a base is loaded: Python and libraries, or the context of CUDA.
-RUNTIME_BYTES = 390 << 20
+RUNTIME_BYTES = 300 << 20
 # `lean` plans for so many times the memory of a process that only runs inference, to stay below 1.10 of it.
 INFERENCE = 1.07
 # `fast` leaves the rest of the free memory to other processes, and to the estimate's own error.
@@ -64,11 +64,11 @@ class _Run:
 
     def needs(self, plan: Plan) -> MemoryNeeds:
         found = zeroth_order_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
-        return in_process(found) if self.device == "cpu" else found
+        return in_process(found, self.body) if self.device == "cpu" else found
 
     def checkpointed(self) -> int:
         found = exact_needs(self.profile, self.body, self.trained, self.work, checkpointing=True)
-        return (exact_in_process(found) if self.device == "cpu" else found).total
+        return (exact_in_process(found, self.body) if self.device == "cpu" else found).total
 
     def inference(self) -> int:
         """Bytes of the base and of one forward of the largest batch with one copy of the adapter."""

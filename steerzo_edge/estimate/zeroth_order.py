@@ -28,12 +28,11 @@ CACHED_NOISE = CACHE_BYTES
 CACHED_PREFIX = 512 << 20
 # Noise kept within a step where it is.
 LEAN_NOISE = 8 << 20
-# On a CPU the process holds more than the live tensors: memory that libraries keep after their first use, and gaps
-# in glibc's heap between short-lived tensors. The gaps are fitted to the grid of benchmarks/estimate_error.py; what
-# libraries keep was 47 MiB there, before their kernel caches were bounded. 20 is a choice, not a fit: with it the
-# four lean rows of docs/results/memory_real.md are estimated 22 % too low to 7 % too high; the grid was not
-# run again.
-PROCESS_BYTES = 20 << 20
+# On a CPU the process holds more than the live tensors. What it keeps after a load and a run, and what a tokenizer
+# takes for each token, were measured with the bundled base and made-up tokenizers (benchmarks/kept_memory.py). The
+# gaps in glibc's heap between short-lived tensors are fitted to the grid of benchmarks/estimate_error.py.
+PROCESS_BYTES = 45 << 20
+TOKEN_BYTES = 360
 GAPS = 0.83
 # With back-propagation gaps take more: the process holds 1.3 to 2.7 times the live tensors (docs/estimate.md).
 EXACT_GAPS = 1.5
@@ -95,19 +94,26 @@ def zeroth_order_needs(
     )
 
 
-def in_process(needs: MemoryNeeds) -> MemoryNeeds:
+def in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     """The needs of a zeroth-order run with what a process on a CPU holds besides the tensors."""
-    return _in_process(needs, GAPS, LONG_LIVED)
+    return _in_process(needs, body, GAPS, LONG_LIVED)
 
 
-def exact_in_process(needs: MemoryNeeds) -> MemoryNeeds:
+def exact_in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     """The needs of exact gradients with what a process on a CPU holds besides the tensors."""
-    return _in_process(needs, EXACT_GAPS, EXACT_LONG_LIVED)
+    return _in_process(needs, body, EXACT_GAPS, EXACT_LONG_LIVED)
 
 
-def _in_process(needs: MemoryNeeds, share: float, long_lived: tuple[str, ...]) -> MemoryNeeds:
+def _in_process(needs: MemoryNeeds, body: Anatomy, share: float, long_lived: tuple[str, ...]) -> MemoryNeeds:
     short_lived = sum(size for name, size in needs.items() if name not in long_lived)
-    return MemoryNeeds({**needs, "gaps in the heap": round(share * short_lived), "process": PROCESS_BYTES})
+    return MemoryNeeds(
+        {
+            **needs,
+            "gaps in the heap": round(share * short_lived),
+            "tokenizer": TOKEN_BYTES * body.vocabulary,
+            "process": PROCESS_BYTES,
+        }
+    )
 
 
 def layer_bytes(body: Anatomy, itemsize: int, tokens: int, *, scores: int = 0) -> int:

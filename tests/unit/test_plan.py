@@ -16,7 +16,8 @@ from steerzo_edge.estimate.plan import RUNTIME_BYTES
 from steerzo_edge.estimate.work import Work
 from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.settings.memory import memory_bytes
-from steerzo_edge.settings.profile import Profile, current_names, resolve
+from steerzo_edge.settings.older_names import current_names
+from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.direction import Direction
 from steerzo_edge.zo.oracle import Round

@@ -10,6 +10,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from steerzo_edge.model.layers import linear_layers
 from steerzo_edge.model.sources.contradictions import refuse_contradictions, refuse_not_finite
@@ -27,7 +28,7 @@ def empty_model(config: PretrainedConfig, compute_dtype: torch.dtype) -> PreTrai
         config: Of a causal language model.
         compute_dtype: The type of its parameters.
     """
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), no_init_weights():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=compute_dtype)
     return model
 
@@ -49,7 +50,9 @@ def missing_from(model: PreTrainedModel, names: Set[str]) -> set[str]:
     return missing
 
 
-def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, name: str) -> None:
+def fill(
+    model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, name: str, *, views: bool = True
+) -> None:
     """Reads all tensors of an empty model and stores the decoder's linear layers as the settings ask.
 
     Args:
@@ -57,6 +60,7 @@ def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, nam
         read: By the model's own names; tensors that the model does not have are passed over.
         loading: Storage, types, device.
         name: The base's name, for messages.
+        views: Whether what is read may be a view of a file, which has to be copied to let the file go.
 
     Raises:
         BaseModelError: If a tensor is missing, has another shape than the config says, or is not finite.
@@ -72,7 +76,9 @@ def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, nam
         owner, _, part = key.rpartition(".")
         if owner not in linear:
             tensor = _checked(model, key, read[key](), expected[key], name)
-            _place(model.get_submodule(owner), part, _owned(tensor, loading.device, expected[key].dtype))
+            _place(
+                model.get_submodule(owner), part, _owned(tensor, loading.device, expected[key].dtype, copy=views)
+            )
         elif part == "weight":
             bias = f"{owner}.bias"
             _store(
@@ -97,9 +103,9 @@ def _checked(model: PreTrainedModel, key: str, tensor: Tensor, expected: Tensor,
     return tensor
 
 
-def _owned(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _owned(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, copy: bool = True) -> Tensor:
     """The tensor in memory of its own: a view of the file would keep the file mapped."""
-    return tensor.to(device, dtype, copy=True).contiguous()
+    return tensor.to(device, dtype, copy=copy).contiguous()
 
 
 def _place(module: nn.Module, part: str, tensor: Tensor) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from steerzo_edge.model.libraries import without_compiler
 from steerzo_edge.model.weights.library import bnb, kernels
 from steerzo_edge.model.weights.storage import FrozenLinear
 
@@ -76,7 +77,8 @@ class _Packed:
     """
 
     def __init__(self, module: nn.Module, x: Tensor) -> None:
-        module(x)  # repacks
+        with without_compiler():  # the operator is marked for it, which shows at the first call
+            module(x)  # repacks
         weight: Any = module.weight
         state = weight.quant_state
         self._bias: Any = module.bias
