@@ -5,6 +5,7 @@ takes the packed model and one tensor more, not the whole file in 16 bits.
 """
 
 from collections.abc import Callable, Mapping, Set
+from typing import Final
 
 import torch
 from accelerate import init_empty_weights
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.layers import linear_layers
 from steerzo_edge.model.sources.contradictions import refuse_contradictions, refuse_not_finite
 from steerzo_edge.model.sources.source import Loading
 from steerzo_edge.model.weights.none import is_transposed
 
+# Tensors are expanded in pieces too small to return to the system by themselves: after so many numbers they are.
+_EXPANDED: Final = 1 << 23
 Read = Callable[[], Tensor]
 """Reads one tensor, in the type it is stored in."""
 
@@ -70,6 +74,7 @@ def fill(
     missing = missing_from(model, read.keys())
     refuse_contradictions(model, name, missing=missing, unexpected=read.keys() - expected.keys())
     linear = linear_layers(model) if loading.storage.quantized else {}
+    expanded = 0
     for key in expected:
         if key not in read:
             continue
@@ -87,6 +92,10 @@ def fill(
                 _checked(model, bias, read[bias](), expected[bias], name) if bias in read else None,
                 loading,
             )  # fmt: skip
+        expanded += expected[key].numel()
+        if expanded >= _EXPANDED:
+            give_back()
+            expanded = 0
     model.tie_weights(missing_keys=set(expected) - read.keys(), recompute_mapping=False)
     for module in model.modules():  # what is computed from the config alone, such as rotary frequencies
         for part, buffer in module._buffers.items():
