@@ -10,7 +10,6 @@ from steerzo_edge.estimate.exact import COMPOSED
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.attention import QUERIES, SCORE_BYTES
-from steerzo_edge.model.head import BLOCK_BYTES
 from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import AdamConfig, MomentumConfig
@@ -50,6 +49,7 @@ class Plan:
         block_tokens: Most tokens in one forward of an evaluation, or of the frozen layers for the prefix.
         noise_bytes: Noise kept within a step.
         prefix_bytes: Hidden states of frozen layers kept in memory.
+        head_bytes: Of a block of the output head: see `Head`.
         frugal: Whether the heap's gaps are returned between batches.
     """
 
@@ -58,6 +58,7 @@ class Plan:
     block_tokens: int
     noise_bytes: int
     prefix_bytes: int
+    head_bytes: int
     frugal: bool
 
 
@@ -88,7 +89,7 @@ def zeroth_order_needs(
             "update rule": FLOAT32 * _moments(profile) * trained.size,
             "noise": min(plan.noise_bytes, FLOAT32 * profile.method.seeds * trained.block),
             "activations": activations,
-            "logits": _head(body, tokens, copies * work.places, itemsize, freed=activations),
+            "logits": _head(body, tokens, copies * work.places, itemsize, plan.head_bytes, freed=activations),
             "frozen prefix": _prefix(plan, body, trained, work, itemsize),
         }
     )
@@ -154,15 +155,15 @@ def _scores(body: Anatomy, work: Work, device: str) -> int:
     return round(SCORE_TENSORS * min(max(SCORE_BYTES, row), row * work.examples))
 
 
-def _head(body: Anatomy, tokens: int, places: int, itemsize: int, *, freed: int) -> int:
+def _head(body: Anatomy, tokens: int, places: int, itemsize: int, block_bytes: int, *, freed: int) -> int:
     """Bytes of the output head: the last hidden states in float32, and one block of the vocabulary with its logits.
 
     Only the part counts that goes beyond `freed`, the memory that the layers have freed before.
     """
     if places == 0:
         return 0
-    columns = min(body.vocabulary, BLOCK_BYTES // (2 * FLOAT32 * body.hidden))
-    rows = min(places, BLOCK_BYTES // (2 * FLOAT32 * columns))
+    columns = min(body.vocabulary, max(1, block_bytes // (2 * FLOAT32 * body.hidden)))
+    rows = min(places, max(1, block_bytes // (2 * FLOAT32 * columns)))
     block = FLOAT32 * columns * (body.hidden + 2 * rows)  # logits, and their exponentials
     stream = itemsize * body.hidden * tokens
     return max(0, stream + FLOAT32 * places * body.hidden + block - freed)
