@@ -141,7 +141,7 @@ def measured(case: RealCase, path: str) -> dict[str, Any]:
 
 def profile_of(case: RealCase, base: Base, path: str) -> Profile:
     """The settings of a case."""
-    size = next(size for size, most in SIZES if most is None or Path(path).stat().st_size < most)
+    size = None if case.memory != "size" else next(size for size, most in SIZES if _is_within(path, most))
     return resolve(
         {
             "subset": {
@@ -152,7 +152,7 @@ def profile_of(case: RealCase, base: Base, path: str) -> Profile:
             "method": {"kind": "all-losses", "pool": case.pool, "epsilon": 0.01},
             "rule": {"kind": "sgd", "learning_rate": 1e-4},
             "batch": {"examples": case.examples, "max_tokens": MAX_TOKENS},
-            "memory": size if case.memory == "size" else case.memory,
+            "memory": size or case.memory,
             "evaluate": {"examples": JUDGED},
             "steps": 2,
         }
@@ -190,6 +190,10 @@ def table(rows: list[dict[str, Any]]) -> Table:
         sizes = (f"{row[name] / MIB:,.0f}" for name in ("loaded", "estimated", "peak"))
         found.add_row(row["base"], row["title"], str(row["plan"]["probes"]), *sizes, f"{row['error']:+.1%}")
     return found
+
+
+def _is_within(path: str, most: int | None) -> bool:
+    return most is None or Path(path).stat().st_size < most
 
 
 def _needs(base: Base, profile: Profile, data: Data) -> MemoryNeeds:
