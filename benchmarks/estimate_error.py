@@ -2,11 +2,12 @@
 
     python -m benchmarks.estimate_error [--only WORD] [--json FILE] [--rewrite docs/results/estimate_error.md]
     python -m benchmarks.estimate_error --measured FILE [FILE ...]      # new estimates, earlier peaks
+    python -m benchmarks.estimate_error --base FILE [FILE ...] --json FILE      # real bases; continues FILE
 
 The estimate is made from the config and the rows alone. The measurement is a run of three steps, with evaluations,
-on random weights of four families, each in a fresh process. It counts bytes above what the process held before the
-base was loaded; a much smaller base has run by then, so libraries do not count. On the CPU the resident set is
-measured, on CUDA torch's allocator.
+on random weights of four families, each in a fresh process. It counts bytes above what the process held when
+everything was imported. On the CPU the resident set is measured, on CUDA torch's allocator. With `--base` the runs
+are those of `benchmarks.estimate_error_real`, on real bases.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
+from benchmarks import estimate_error_real
 from benchmarks.estimate_error_cases import CASES, CONTEXT, OTHERS, Case, config_of, profile_of, rows_of
 from benchmarks.estimate_error_report import markdown, summary, table
 from benchmarks.machine import description
@@ -49,10 +51,6 @@ def estimated(case: Case, path: str, device: str) -> MemoryNeeds:
 
 def measured(case: Case, path: str) -> dict[str, int]:
     """Measures bytes above this process' own: after loading, and at the highest point of the run."""
-    small = Case(**(asdict(case) | {"width": 128, "layers": 2, "examples": 2, "words": 8}))
-    with tempfile.TemporaryDirectory() as directory:
-        save(small, Path(directory))
-        _run(small, directory, lambda: None)
     before = _now()
     found: dict[str, int] = {}
 
@@ -79,11 +77,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rewrite", type=Path, help="a document whose table is replaced")
     parser.add_argument("--measured", type=Path, nargs="+", help="take the peaks from these files of --json")
+    parser.add_argument("--base", type=Path, nargs="+", help="GGUF files or directories: runs on these instead")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
         case, path = Case(**json.loads(options.child[0])), options.child[1]
         sys.stdout.write(json.dumps(measured(case, path)) + "\n")
+        return
+    if options.base is not None:
+        estimate_error_real.compare(options.base, options.only, options.json or Path("estimate_error_real.json"))
         return
     known = [json.loads(path.read_text()) for path in options.measured or ()]
     grids = (("fitted", CASES), ("others", OTHERS))

@@ -1,13 +1,13 @@
-"""Measures what training takes on a real base: for each setting of `memory`, beside inference and QLoRA.
+"""Measures what loading and training take on a real base: for each setting of `memory`, beside inference and QLoRA.
 
-    python -m benchmarks.memory_real --base DIR [--task sst2] [--batches 16,32] [--json FILE]
+    python -m benchmarks.memory_real --base FILE [--task sst2] [--batches 16,32] [--json FILE]
 
-Every measurement is a process of its own. It loads the base, returns what loading has freed, and then counts the
-growth of the resident set up to its highest point, what libraries keep after their first use included. `inference`
-is the engine's forward of the batches, one copy of the adapter, option logits only. `lean` and `fast` are runs of a
-pool of 16 probes: frozen prefix, steps, and an evaluation before and after them. `qlora` is peft on the same rows
-with gradient checkpointing and AdamW, in `transformers`' own nf4 model. A step's seconds are processor time, which
-other processes on the machine disturb less than the clock's; divided by the threads it is about the clock's.
+Every measurement is a process of its own: the resident set at the highest point of the load, after it, and at the
+highest point of what follows. `inference` is the engine's forward of the batches, one copy of the adapter, option
+logits only. `lean` and `fast` are runs of a pool of 16 probes: frozen prefix, steps, and an evaluation before and
+after them. `qlora` is peft on the same rows with gradient checkpointing and AdamW, in `transformers`' own nf4
+model; for it a GGUF file is written as a 16-bit checkpoint first. A step's seconds are processor time, which other
+processes on the machine disturb less than the clock's; divided by the threads it is about the clock's.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +35,9 @@ from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.layers import layer_count
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.quantization import STORAGES
+from steerzo_edge.model.sources.registry import source_of
+from steerzo_edge.model.sources.source import Loading
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.records import StepRecord
@@ -50,7 +53,7 @@ MIB = 1 << 20
 def main() -> None:
     """Measures and prints; or, as a child, measures one thing and prints it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", required=True, help="directory or hub id of a base in 16 bit")
+    parser.add_argument("--base", required=True, help="a GGUF file, or a directory with a base in 16 bit")
     parser.add_argument("--task", default="sst2")
     parser.add_argument("--batches", default="16,32", help="rows a step")
     parser.add_argument("--kinds", default=",".join(KINDS))
@@ -63,11 +66,13 @@ def main() -> None:
         sys.stdout.write(json.dumps(_measured(options, kind, subset == "quarter", int(batch))) + "\n")
         return
     rows = []
-    for batch in options.batches.split(","):
-        for subset in ("quarter", "all"):
-            for kind in options.kinds.split(","):
-                rows.append(_in_child(options, kind, subset, batch))
-                sys.stderr.write(json.dumps(rows[-1]) + "\n")
+    with tempfile.TemporaryDirectory() as directory:
+        for batch in options.batches.split(","):
+            for subset in ("quarter", "all"):
+                for kind in options.kinds.split(","):
+                    base = _checkpoint(options.base, Path(directory)) if kind == "qlora" else options.base
+                    rows.append(_in_child(options, base, kind, subset, batch))
+                    sys.stderr.write(json.dumps(rows[-1]) + "\n")
     machine = description(torch.device("cpu"))
     Console(width=140).print(f"{options.base} in nf4, {options.task}; {machine}", _table(rows), sep="\n")
     if options.json is not None:
@@ -75,9 +80,21 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _in_child(options: argparse.Namespace, kind: str, subset: str, batch: str) -> dict[str, Any]:
+def _checkpoint(base: str, directory: Path) -> str:
+    """The base as a 16-bit checkpoint in a directory, which is what peft loads."""
+    if not base.endswith(".gguf"):
+        return base
+    if not any(directory.iterdir()):
+        source = source_of(base, None)
+        loading = Loading(STORAGES["none"], True, torch.bfloat16, torch.device("cpu"))
+        source.model(loading).save_pretrained(directory)
+        source.tokenizer().save_pretrained(directory)
+    return str(directory)
+
+
+def _in_child(options: argparse.Namespace, base: str, kind: str, subset: str, batch: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.memory_real", "--child", kind, subset, batch]
-    command += ["--base", options.base, "--task", options.task, "--steps", str(options.steps)]
+    command += ["--base", base, "--task", options.task, "--steps", str(options.steps)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return {"kind": kind, "subset": subset, "batch": int(batch), **found}
@@ -86,7 +103,9 @@ def _in_child(options: argparse.Namespace, kind: str, subset: str, batch: str) -
 def _measured(options: argparse.Namespace, kind: str, quarter: bool, batch: int) -> dict[str, Any]:
     if kind == "qlora":
         return _qlora(options, quarter, batch)
-    base = load_base(options.base)
+    imports = _status("VmRSS")
+    base = load_base(options.base, device="cpu")
+    load_peak = _status("VmHWM")
     subset = {"kind": "lora", "rank": 8, "last_layers": top_quarter(base) if quarter else None}
     profile = resolve(
         {
@@ -105,8 +124,9 @@ def _measured(options: argparse.Namespace, kind: str, quarter: bool, batch: int)
     seconds, facts = (_inference if kind == "inference" else _steps)(base, profile, data)
     peak = _status("VmHWM")
     found = _estimated(base, profile, data)
-    needs = {name: getattr(found, name).total - found.weights for name in ("zeroth_order", "exact", "checkpointed")}
-    return {"loaded": loaded, "added": peak - loaded, "seconds": seconds, "estimated_added": needs, **facts}
+    needs = {name: getattr(found, name).total for name in ("zeroth_order", "checkpointed")}
+    sizes = {"imports": imports, "load_peak": load_peak, "loaded": loaded, "peak": peak, "estimated": needs}
+    return {**sizes, "seconds": seconds, **facts}
 
 
 def _data(base: Base, profile: Profile, task: str) -> Data:
@@ -154,6 +174,7 @@ def _qlora(options: argparse.Namespace, quarter: bool, batch: int) -> dict[str, 
     import peft
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+    imports = _status("VmRSS")
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
     model = AutoModelForCausalLM.from_pretrained(
         options.base, dtype=torch.bfloat16, quantization_config=config, device_map="cpu"
@@ -167,6 +188,7 @@ def _qlora(options: argparse.Namespace, quarter: bool, batch: int) -> dict[str, 
     )
     model = peft.get_peft_model(model, lora).train()
     rule = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-4)
+    load_peak = _status("VmHWM")
     rows = _sequences(AutoTokenizer.from_pretrained(options.base), options, batch)
     give_back()
     loaded = _status("VmRSS")
@@ -178,7 +200,8 @@ def _qlora(options: argparse.Namespace, quarter: bool, batch: int) -> dict[str, 
         rule.step()
         rule.zero_grad()
         seconds.append(time.process_time() - began)
-    return {"loaded": loaded, "added": _status("VmHWM") - loaded, "seconds": median(seconds[1:])}
+    sizes = {"imports": imports, "load_peak": load_peak, "loaded": loaded, "peak": _status("VmHWM")}
+    return {**sizes, "seconds": median(seconds[1:])}
 
 
 def _sequences(
@@ -202,15 +225,23 @@ def _sequences(
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
+    """Sizes of whole processes in MiB; estimates with the imports added."""
     table = Table()
-    for column in ("rows a step", "layers", "", "added, MiB", "with the loaded base", "estimated", "s a step"):
+    for column in ("rows a step", "layers", "", "load", "loaded", "peak", "/ inference", "estimated", "s a step"):
         table.add_column(column, justify="right")
-    name: Callable[[dict[str, Any]], str] = lambda row: "zeroth_order" if row["kind"] in ("lean", "fast") else ""  # noqa: E731
     for row in rows:
-        guess = row.get("estimated_added", {}).get(name(row))
-        both = row["loaded"] + row["added"]
-        cells = (row["batch"], row["subset"], row["kind"], f"{row['added'] / MIB:.0f}", f"{both / MIB:.0f}")
-        table.add_row(*map(str, cells), "" if guess is None else f"{guess / MIB:.0f}", f"{row['seconds']:.2f}")
+        same = (other for other in rows if other["kind"] == "inference")
+        beside = [
+            other["peak"] for other in same if (other["batch"], other["subset"]) == (row["batch"], row["subset"])
+        ]
+        guess = row["imports"] + row["estimated"]["zeroth_order"] if row["kind"] in ("lean", "fast") else 0
+        table.add_row(
+            *(str(row[name]) for name in ("batch", "subset", "kind")),
+            *(f"{row[name] / MIB:.0f}" for name in ("load_peak", "loaded", "peak")),
+            f"{row['peak'] / beside[0]:.2f}" if beside else "",
+            f"{guess / MIB:.0f}" if guess else "",
+            f"{row['seconds']:.2f}",
+        )
     return table
 
 

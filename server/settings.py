@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.base_paths import is_allowed_base
+from server.data_dir import DEFAULT
 from steerzo_edge.config import Config
 from steerzo_edge.model.packed.cache import MOST_BYTES
 from steerzo_edge.settings.profile import load_profile
@@ -28,9 +29,7 @@ class Settings(Config):
 
     host: str = Field("127.0.0.1", description="Address to bind; loopback by default.")
     port: int = Field(8000, ge=0, le=65535, description="Port to bind; 0 lets the system choose.")
-    data_dir: Path = Field(
-        Path.home() / ".steerzo", description="Directory of the database, uploads, journals and adapters."
-    )
+    data_dir: Path = Field(DEFAULT, description="Directory of the database, uploads, journals and adapters.")
     tasks_dir: Path | None = Field(
         None, description="Directory of benchmark files that requests may name by path; none by default."
     )

@@ -62,7 +62,7 @@ def assemble(
     """
     _check(profile)
     plan = plan_of(base, profile, data)
-    base.frugal = plan.frugal
+    base.frugal, base.head.block_bytes = plan.frugal, plan.head_bytes
     room = _room(data.train, profile)
     rows = _calibration(base, data.train, room, derive_seed("calibration", seed))
     subset = profile.subset.build(base, derive_seed("adapter", seed), rows, frozen)

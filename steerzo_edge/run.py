@@ -35,7 +35,8 @@ from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
-from steerzo_edge.settings.profile import Profile, current_names
+from steerzo_edge.settings.older_names import current_names
+from steerzo_edge.settings.profile import Profile
 from steerzo_edge.storage.sealed import load_sealed, save_sealed
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.pace import steps_of_first_pass

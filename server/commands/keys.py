@@ -47,16 +47,15 @@ def revoke(name: KeyName, data_dir: DataDir = None) -> None:
 
 @contextmanager
 def _keys(data_dir: Path | None) -> Iterator["Keys"]:
-    # Imported here because these imports take seconds, and every command of `steerzo` would wait for them.
-    from server.settings import from_environment
+    from server.data_dir import data_dir_of
     from server.store.database import Database
     from server.store.keys import Keys
 
     os.umask(0o077)
     with plain_errors():
-        settings = from_environment(os.environ, data_dir=data_dir)
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        database = Database(settings.data_dir / "steerzo.sqlite")
+        directory = data_dir_of(os.environ, data_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        database = Database(directory / "steerzo.sqlite")
         try:
             yield Keys(database)
         finally:

@@ -24,6 +24,7 @@ from server.store.directory import PACKED, DataDirectory
 from server.store.jobs import JobTable
 from server.store.lock import DirectoryLock
 from steerzo_edge.estimate import Survey, survey
+from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.packed.cache import PackedCache
@@ -63,6 +64,7 @@ def build_context(settings: Settings, give_up: Callable[[Exception], None]) -> C
     def load() -> Base:
         base = _load(settings)
         context.survey = _survey(base)
+        give_back()  # what measuring the speed has left in the heap
         context.own_tokenizer = deepcopy(base.tokenizer)
         return base
 

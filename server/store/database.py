@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from server.store.renamed import current_problem
 from steerzo_edge.errors import ConflictError
-from steerzo_edge.settings.profile import current_names
+from steerzo_edge.settings.older_names import current_names
 
 # Never change a step that has been released; add one. `user_version` counts the steps that a file has been through.
 STEPS: Final[tuple[str, ...]] = (

@@ -1,5 +1,6 @@
 """Estimates a run's memory and time before it is loaded, and the memory of exact gradients for the same run."""
 
+from steerzo_edge import model as model  # before anything imports `transformers`
 from steerzo_edge.estimate.advice import advice, advice_for
 from steerzo_edge.estimate.anatomy import Anatomy, anatomy, load_config
 from steerzo_edge.estimate.effort import Effort, Speed, run_effort, step_effort

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from optimum.utils import NormalizedConfigManager
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from steerzo_edge.model.building import building
 from steerzo_edge.model.layers import decoder_layers, features, layer_count, layer_index, linear_layers
 from steerzo_edge.model.quantization import STORAGES, Quantization
 from steerzo_edge.model.sources.registry import source_of
+from steerzo_edge.model.sources.streaming import empty_model
 
 # Names, in various model families, of the layers whose output is added to the residual stream.
 OUTPUT_LAYERS = {"o_proj", "out_proj", "dense", "c_proj", "down_proj", "fc2", "fc_out", "dense_4h_to_h", "wo", "w2"}
@@ -123,8 +124,8 @@ def bare_model(config: PretrainedConfig) -> PreTrainedModel:
     Args:
         config: The config of a causal language model.
     """
-    with building(), torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(config), dtype=torch.float32)
+    with building():
+        model = empty_model(deepcopy(config), torch.float32)
     model.tie_weights()
     return model
 

@@ -52,5 +52,6 @@ def estimate(profile: Profile, body: Anatomy, work: Work, *, device: str) -> Mem
         exact_needs(profile, body, trained, work, checkpointing=checkpointing) for checkpointing in (False, True)
     ]
     if device == "cpu":
-        own, exact = [in_process(needs) for needs in own], [exact_in_process(needs) for needs in exact]
+        own = [in_process(needs, body) for needs in own]
+        exact = [exact_in_process(needs, body) for needs in exact]
     return MemoryEstimate(*own, *exact)

@@ -5,9 +5,10 @@
     fast       at most what is free when the run starts
     "2 GiB"    at most so many bytes for the whole process
 
-Plans are tried from the fastest to the leanest, and the first that stays within the bound is taken: fewer probes in
-one forward, then smaller caches, then a batch in several parts. `lean` and a size depend on the settings, the model
-and the rows alone, so a run that is resumed has the same plan. Explicit settings of `batch` are never changed.
+Plans are tried from the fastest to the leanest, and the first that stays within the bound is taken: smaller blocks
+of the output head, smaller caches, fewer probes in one forward, then a batch in several parts. `lean` and a size
+depend on the settings, the model and the rows alone, so a run that is resumed has the same plan. Explicit settings
+of `batch` are never changed.
 """
 
 from collections.abc import Iterator
@@ -30,11 +31,12 @@ from steerzo_edge.estimate.zeroth_order import (
     in_process,
     zeroth_order_needs,
 )
+from steerzo_edge.model.head import BLOCK_BYTES
 from steerzo_edge.settings.memory import memory_bytes
 from steerzo_edge.settings.profile import Profile
 
 # What the process holds before a base is loaded: Python and libraries, or the context of CUDA.
-RUNTIME_BYTES = 390 << 20
+RUNTIME_BYTES = 300 << 20
 # `lean` plans for so many times the memory of a process that only runs inference, to stay below 1.10 of it.
 INFERENCE = 1.07
 # `fast` leaves the rest of the free memory to other processes, and to the estimate's own error.
@@ -50,6 +52,8 @@ CACHES = (
     (LEAN_NOISE, 0),
     (1 << 20, 0),
 )
+# Bytes of a block of the output head, likewise.
+HEADS = (BLOCK_BYTES, 4 << 20, 1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,11 @@ class _Run:
 
     def needs(self, plan: Plan) -> MemoryNeeds:
         found = zeroth_order_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
-        return in_process(found) if self.device == "cpu" else found
+        return in_process(found, self.body) if self.device == "cpu" else found
 
     def checkpointed(self) -> int:
         found = exact_needs(self.profile, self.body, self.trained, self.work, checkpointing=True)
-        return (exact_in_process(found) if self.device == "cpu" else found).total
+        return (exact_in_process(found, self.body) if self.device == "cpu" else found).total
 
     def inference(self) -> int:
         """Bytes of the base and of one forward of the largest batch with one copy of the adapter."""
@@ -120,7 +124,7 @@ def leanest(profile: Profile, work: Work) -> Plan:
         profile: The settings; explicit ones are not looked at.
         work: Of the largest batch.
     """
-    return Plan(1, room_of(work), _typical(work), LEAN_NOISE, 0, frugal=True)
+    return Plan(1, room_of(work), _typical(work), LEAN_NOISE, 0, HEADS[-1], frugal=True)
 
 
 def room_of(work: Work) -> int:
@@ -138,13 +142,16 @@ def _plans(run: _Run) -> Iterator[Plan]:
     room = room_of(work)
     block = room if fast else _typical(work)
     counts = _counts(run, keep_most=fast)
+    heads = HEADS if work.places > 0 else HEADS[:1]
     for probes in counts:
         for noise, prefix in _caches(run, probes):
-            yield Plan(probes, room, block, noise, prefix, frugal=not fast)
+            for head in heads:
+                yield Plan(probes, room, block, noise, prefix, head, frugal=not fast)
+    least = _caches(run, counts[-1])[-1]
     parts = 2
     while parts <= work.examples and room // parts >= work.longest:
         part = max(work.longest, -(-work.tokens // parts))
-        yield Plan(counts[-1], part, min(part, block), *_caches(run, counts[-1])[-1], frugal=True)
+        yield Plan(counts[-1], part, min(part, block), *least, HEADS[-1], frugal=True)
         parts *= 2
 
 

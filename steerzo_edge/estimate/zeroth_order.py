@@ -10,7 +10,6 @@ from steerzo_edge.estimate.exact import COMPOSED
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.attention import QUERIES, SCORE_BYTES
-from steerzo_edge.model.head import BLOCK_BYTES
 from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import AdamConfig, MomentumConfig
@@ -28,12 +27,11 @@ CACHED_NOISE = CACHE_BYTES
 CACHED_PREFIX = 512 << 20
 # Noise kept within a step where it is.
 LEAN_NOISE = 8 << 20
-# On a CPU the process holds more than the live tensors: memory that libraries keep after their first use, and gaps
-# in glibc's heap between short-lived tensors. The gaps are fitted to the grid of benchmarks/estimate_error.py; what
-# libraries keep was 47 MiB there, before their kernel caches were bounded. 20 is a choice, not a fit: with it the
-# four lean rows of docs/results/memory_real.md are estimated 22 % too low to 7 % too high; the grid was not
-# run again.
-PROCESS_BYTES = 20 << 20
+# On a CPU the process holds more than the live tensors. What it keeps after a load and a run, and what a tokenizer
+# takes for each token, were measured with the bundled base and made-up tokenizers (benchmarks/kept_memory.py). The
+# gaps in glibc's heap between short-lived tensors are fitted to the grid of benchmarks/estimate_error.py.
+PROCESS_BYTES = 45 << 20
+TOKEN_BYTES = 360
 GAPS = 0.83
 # With back-propagation gaps take more: the process holds 1.3 to 2.7 times the live tensors (docs/estimate.md).
 EXACT_GAPS = 1.5
@@ -51,6 +49,7 @@ class Plan:
         block_tokens: Most tokens in one forward of an evaluation, or of the frozen layers for the prefix.
         noise_bytes: Noise kept within a step.
         prefix_bytes: Hidden states of frozen layers kept in memory.
+        head_bytes: Of a block of the output head: see `Head`.
         frugal: Whether the heap's gaps are returned between batches.
     """
 
@@ -59,6 +58,7 @@ class Plan:
     block_tokens: int
     noise_bytes: int
     prefix_bytes: int
+    head_bytes: int
     frugal: bool
 
 
@@ -89,25 +89,32 @@ def zeroth_order_needs(
             "update rule": FLOAT32 * _moments(profile) * trained.size,
             "noise": min(plan.noise_bytes, FLOAT32 * profile.method.seeds * trained.block),
             "activations": activations,
-            "logits": _head(body, tokens, copies * work.places, itemsize, freed=activations),
+            "logits": _head(body, tokens, copies * work.places, itemsize, plan.head_bytes, freed=activations),
             "frozen prefix": _prefix(plan, body, trained, work, itemsize),
         }
     )
 
 
-def in_process(needs: MemoryNeeds) -> MemoryNeeds:
+def in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     """The needs of a zeroth-order run with what a process on a CPU holds besides the tensors."""
-    return _in_process(needs, GAPS, LONG_LIVED)
+    return _in_process(needs, body, GAPS, LONG_LIVED)
 
 
-def exact_in_process(needs: MemoryNeeds) -> MemoryNeeds:
+def exact_in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     """The needs of exact gradients with what a process on a CPU holds besides the tensors."""
-    return _in_process(needs, EXACT_GAPS, EXACT_LONG_LIVED)
+    return _in_process(needs, body, EXACT_GAPS, EXACT_LONG_LIVED)
 
 
-def _in_process(needs: MemoryNeeds, share: float, long_lived: tuple[str, ...]) -> MemoryNeeds:
+def _in_process(needs: MemoryNeeds, body: Anatomy, share: float, long_lived: tuple[str, ...]) -> MemoryNeeds:
     short_lived = sum(size for name, size in needs.items() if name not in long_lived)
-    return MemoryNeeds({**needs, "gaps in the heap": round(share * short_lived), "process": PROCESS_BYTES})
+    return MemoryNeeds(
+        {
+            **needs,
+            "gaps in the heap": round(share * short_lived),
+            "tokenizer": TOKEN_BYTES * body.vocabulary,
+            "process": PROCESS_BYTES,
+        }
+    )
 
 
 def layer_bytes(body: Anatomy, itemsize: int, tokens: int, *, scores: int = 0) -> int:
@@ -148,15 +155,15 @@ def _scores(body: Anatomy, work: Work, device: str) -> int:
     return round(SCORE_TENSORS * min(max(SCORE_BYTES, row), row * work.examples))
 
 
-def _head(body: Anatomy, tokens: int, places: int, itemsize: int, *, freed: int) -> int:
+def _head(body: Anatomy, tokens: int, places: int, itemsize: int, block_bytes: int, *, freed: int) -> int:
     """Bytes of the output head: the last hidden states in float32, and one block of the vocabulary with its logits.
 
     Only the part counts that goes beyond `freed`, the memory that the layers have freed before.
     """
     if places == 0:
         return 0
-    columns = min(body.vocabulary, BLOCK_BYTES // (2 * FLOAT32 * body.hidden))
-    rows = min(places, BLOCK_BYTES // (2 * FLOAT32 * columns))
+    columns = min(body.vocabulary, max(1, block_bytes // (2 * FLOAT32 * body.hidden)))
+    rows = min(places, max(1, block_bytes // (2 * FLOAT32 * columns)))
     block = FLOAT32 * columns * (body.hidden + 2 * rows)  # logits, and their exponentials
     stream = itemsize * body.hidden * tokens
     return max(0, stream + FLOAT32 * places * body.hidden + block - freed)

@@ -1,5 +1,7 @@
 """A lock for building models: one at a time in a process, and torch's default float type is restored after it.
 
+Inside it torch's compiler is not loaded: see `libraries.py`.
+
 `transformers` changes that default, which all threads share, while it builds a model, and restores it afterwards.
 If two threads build at once, the second one saves the value that the first has set, and restores that in the end.
 """
@@ -9,6 +11,8 @@ from contextlib import contextmanager
 from threading import RLock
 
 import torch
+
+from steerzo_edge.model.libraries import without_compiler
 
 _LOCK = RLock()
 
@@ -23,6 +27,7 @@ def building() -> Iterator[None]:
     with _LOCK:
         before = torch.get_default_dtype()
         try:
-            yield
+            with without_compiler():
+                yield
         finally:
             torch.set_default_dtype(before)

@@ -48,6 +48,8 @@ class Float32(TorchDispatchMode):
             return func(*args, **options)
         if packet in _MOVES:
             return tree_map_only(Tensor, _wide, func(*args, **options))
+        if packet == _aten.linear:  # inference mode leaves it whole
+            return _linear(*args, **options)
         if packet in (_aten.mm, _aten.addmm):
             return _product(func, args, options)
         return func(*tree_map_only(Tensor, _wide, args), **tree_map_only(Tensor, _wide, options))
@@ -55,6 +57,14 @@ class Float32(TorchDispatchMode):
 
 def _wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _SIXTEEN_BITS else tensor
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + bias; W is expanded in blocks of rows, as in `_product`."""
+    step = max(1, _BLOCK // weight.shape[1])
+    parts = [torch.nn.functional.linear(_wide(x), _wide(part)) for part in weight.split(step)]
+    found = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    return found if bias is None else found.add_(_wide(bias))
 
 
 def _product(func: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-BLOCK_BYTES = 64 << 20
+# Half is for weights, half for logits. With 64 MiB, which do not fit into a cache, a head takes 1.3 times as long.
+BLOCK_BYTES = 16 << 20
 _CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
@@ -21,7 +22,8 @@ class Head:
     Args:
         layer: The model's output embedding; frozen, not quantized.
         config: Of the model; it says whether logits are scaled or soft-capped.
-        block_bytes: Bound on the temporary memory of `log_likelihoods` and `normalizers`.
+        block_bytes: About half of the temporary memory of `log_likelihoods` and `normalizers`; set by the run that
+            uses the base, see `estimate/plan.py`.
         between: Called before every block of the vocabulary; see `AdapterBank.preemption_hook`.
     """
 
@@ -37,7 +39,7 @@ class Head:
         bias = getattr(layer, "bias", None)
         self._bias: Tensor | None = None if bias is None else bias.detach().float()
         self._finish = _finish(config)
-        self._block_bytes = block_bytes
+        self.block_bytes = block_bytes
         self._between = between
 
     def logits(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
@@ -83,14 +85,14 @@ class Head:
 
     def _cut(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Splits positions so that their logits over a block of the vocabulary stay within the bound."""
-        positions = max(1, self._block_bytes // (8 * self._columns))
+        positions = max(1, self.block_bytes // (8 * self._columns))
         return [torch.split(tensor, positions) for tensor in tensors]
 
     @property
     def _columns(self) -> int:
         """Tokens in a block: half of the bound is for the float32 weights, half for the logits."""
         vocabulary, width = self._weight.shape
-        return max(1, min(vocabulary, self._block_bytes // (8 * width)))
+        return max(1, min(vocabulary, self.block_bytes // (8 * width)))
 
     def _by_blocks(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Normalizer and the token's logit, (P,) each, block by block over the vocabulary."""

@@ -43,7 +43,7 @@ UNRUN = {
     "docs/results/cost_curves.md": {"": "minutes"},
     "docs/results/memory_real.md": {"": "needs a real base and peft; minutes a row of the table"},
     "docs/results/equal_steps.md": {"": "hours; `tests/unit/test_quality.py` runs it small"},
-    "docs/results/estimate_error.md": {"": "minutes; `tests/unit/test_estimate_error.py`"},
+    "docs/results/estimate_error.md": {"": "minutes, and real bases; `tests/unit/test_estimate_error.py`"},
     "docs/results/memory.md": {"": "minutes; `tests/unit/test_benchmarks.py` runs it small"},
     "docs/results/packed.md": {"": "needs a real base; `tests/real/test_packed.py` compares the same"},
     "docs/results/serving.md": {"": "minutes"},

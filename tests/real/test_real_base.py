@@ -21,7 +21,7 @@ MIXED = (
     "Größe, señor, naïve café; Привет, мир! 你好，世界。 🙂🙃 👩\u200d👧 🇫🇷\n"  # noqa: RUF001
     "    def add(a, b):\n\treturn a + b  # 12 345 6\n\n\n x=1;y=22 0x1F  3.14e-10 It's 12:45, they've 1,234,567"
 )
-RESIDENT_MIB = 560
+RESIDENT_MIB = 480
 STEPS = 6
 
 
@@ -56,7 +56,10 @@ def test_the_tokenizer_of_the_file(base: Base) -> None:
 
 
 def test_memory(real_base_file: Path) -> None:
-    """After the load at most the bar, and meanwhile one tensor in float32 more, and 24 MiB of small buffers."""
+    """At most imports, packed model, one tensor in float32, and 24 MiB of small buffers; afterwards less.
+
+    Tokenizer, the model's code and kernels took 62 MiB besides imports and packed model: 80 are allowed.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.real.measured", str(real_base_file)],
@@ -64,8 +67,8 @@ def test_memory(real_base_file: Path) -> None:
     )  # fmt: skip
     sizes = json.loads(done.stdout)
     assert sizes["after"] <= RESIDENT_MIB, sizes
-    assert sizes["after"] <= sizes["imports"] + sizes["packed"] + 100, sizes
-    assert sizes["peak"] <= sizes["after"] + sizes["largest"] + 24, sizes
+    assert sizes["after"] <= sizes["imports"] + sizes["packed"] + 80, sizes
+    assert sizes["peak"] <= sizes["imports"] + sizes["packed"] + sizes["largest"] + 24, sizes
 
 
 def test_a_run_goes_on_after_a_kill(real_base_file: Path, tmp_path: Path) -> None:

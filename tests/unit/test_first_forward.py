@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from steerzo_edge.data.packing import Fork, pack
@@ -132,11 +133,29 @@ def test_the_mode_computes_what_a_float32_model_computes() -> None:
     assert float((found - expected).abs().max()) < 0.1 * float((rounded - expected).abs().max())
 
 
-def test_a_large_product_is_computed_in_blocks() -> None:
+class Largest(TorchDispatchMode):
+    """The size of the largest tensor that an operation makes, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and not func.is_view:
+            self.bytes = max(self.bytes, found.nbytes)
+        return found
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_large_product_is_computed_in_blocks(bias: bool) -> None:
     """The head of a small model with a large vocabulary would be expanded as a whole."""
-    head = nn.Linear(8, 3000, bias=False, dtype=torch.bfloat16)
+    head = nn.Linear(8, 3000, bias=bias, dtype=torch.bfloat16)
     x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
-    with pytest.MonkeyPatch.context() as patch, torch.inference_mode(), Float32():
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode(), Largest() as seen, Float32():
         patch.setattr("steerzo_edge.model.float32._BLOCK", 1 << 12)
         found = head(x)
-    torch.testing.assert_close(found, x @ head.weight.float().T)
+    torch.testing.assert_close(
+        found, nn.functional.linear(x, head.weight.float(), head.bias.float() if bias else None)
+    )
+    assert seen.bytes < head.weight.nbytes

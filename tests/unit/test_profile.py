@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from steerzo_edge.errors import NotFoundError, ProfileError
-from steerzo_edge.settings.profile import Profile, current_names, load_profile, profile_names, resolve
+from steerzo_edge.settings.older_names import current_names
+from steerzo_edge.settings.profile import Profile, load_profile, profile_names, resolve
 from steerzo_edge.settings.sections import LoraConfig
 
 EXPECTED = {"cpu-demo", "cpu-135m", "gpu-6gb", "gpu-8gb", "gpu-12gb", "gpu-16gb", "gpu-24gb", "jetson-orin-8gb"}

@@ -62,7 +62,8 @@ class GgufFile:
         header = self._header()
         config = config_of(header, name=self.name)
         model = empty_model(config, loading.compute_dtype)
-        fill(model, _readers(model, header, loading.compute_dtype, self.name), loading, self.name)
+        read = _readers(model, header, loading.compute_dtype, self.name)
+        fill(model, read, loading, self.name, views=False)
         model.generation_config = GenerationConfig.from_model_config(config)
         return model
 

@@ -5,17 +5,22 @@ takes the packed model and one tensor more, not the whole file in 16 bits.
 """
 
 from collections.abc import Callable, Mapping, Set
+from typing import Final
 
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
+from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.layers import linear_layers
 from steerzo_edge.model.sources.contradictions import refuse_contradictions, refuse_not_finite
 from steerzo_edge.model.sources.source import Loading
 from steerzo_edge.model.weights.none import is_transposed
 
+# Tensors are expanded in pieces too small to return to the system by themselves: after so many numbers they are.
+_EXPANDED: Final = 1 << 23
 Read = Callable[[], Tensor]
 """Reads one tensor, in the type it is stored in."""
 
@@ -27,7 +32,7 @@ def empty_model(config: PretrainedConfig, compute_dtype: torch.dtype) -> PreTrai
         config: Of a causal language model.
         compute_dtype: The type of its parameters.
     """
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), no_init_weights():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=compute_dtype)
     return model
 
@@ -49,7 +54,9 @@ def missing_from(model: PreTrainedModel, names: Set[str]) -> set[str]:
     return missing
 
 
-def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, name: str) -> None:
+def fill(
+    model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, name: str, *, views: bool = True
+) -> None:
     """Reads all tensors of an empty model and stores the decoder's linear layers as the settings ask.
 
     Args:
@@ -57,6 +64,7 @@ def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, nam
         read: By the model's own names; tensors that the model does not have are passed over.
         loading: Storage, types, device.
         name: The base's name, for messages.
+        views: Whether what is read may be a view of a file, which has to be copied to let the file go.
 
     Raises:
         BaseModelError: If a tensor is missing, has another shape than the config says, or is not finite.
@@ -66,13 +74,14 @@ def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, nam
     missing = missing_from(model, read.keys())
     refuse_contradictions(model, name, missing=missing, unexpected=read.keys() - expected.keys())
     linear = linear_layers(model) if loading.storage.quantized else {}
+    expanded = 0
     for key in expected:
         if key not in read:
             continue
         owner, _, part = key.rpartition(".")
         if owner not in linear:
             tensor = _checked(model, key, read[key](), expected[key], name)
-            place(model.get_submodule(owner), part, _owned(tensor, loading.device, expected[key].dtype))
+            place(model.get_submodule(owner), part, _owned(tensor, loading.device, expected[key].dtype, copy=views))
         elif part == "weight":
             bias = f"{owner}.bias"
             _store(
@@ -81,6 +90,10 @@ def fill(model: PreTrainedModel, read: Mapping[str, Read], loading: Loading, nam
                 _checked(model, bias, read[bias](), expected[bias], name) if bias in read else None,
                 loading,
             )  # fmt: skip
+        expanded += expected[key].numel()
+        if expanded >= _EXPANDED:
+            give_back()
+            expanded = 0
     finish(model, set(expected) - read.keys(), loading.device)
 
 
@@ -122,9 +135,9 @@ def _checked(model: PreTrainedModel, key: str, tensor: Tensor, expected: Tensor,
     return tensor
 
 
-def _owned(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _owned(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, copy: bool = True) -> Tensor:
     """The tensor in memory of its own: a view of the file would keep the file mapped."""
-    return tensor.to(device, dtype, copy=True).contiguous()
+    return tensor.to(device, dtype, copy=copy).contiguous()
 
 
 def _store(

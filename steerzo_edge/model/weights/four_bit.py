@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from steerzo_edge.model.libraries import without_compiler
 from steerzo_edge.model.weights.library import bnb, kernels
 from steerzo_edge.model.weights.storage import FrozenLinear
 
@@ -122,7 +123,8 @@ class Packed:
     @classmethod
     def of(cls, module: Any) -> "Packed":
         """Repacks the weight of a `bnb.nn.Linear4bit`, which cannot be used otherwise after that."""
-        module(torch.zeros(1, module.in_features, dtype=torch.bfloat16))
+        with without_compiler():  # the operator is marked for it, which shows at the first call
+            module(torch.zeros(1, module.in_features, dtype=torch.bfloat16))
         state = module.weight.quant_state
         return cls(module.weight.data, state.absmax, state.code, module.bias)
 

@@ -5,23 +5,10 @@ set that up torch loads its compiler: 41 MiB that stay resident. Here these func
 uncompiled; its native kernels, which this engine calls, do not pass through torch's compiler.
 """
 
-from collections.abc import Callable
-from typing import Any
+from steerzo_edge.model.libraries import without_compiler
 
-import torch
-
-
-def _uncompiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Stands in for `torch.compile`, as a decorator with or without arguments."""
-    return (lambda decorated: decorated) if function is None else function
-
-
-_COMPILE = torch.compile
-torch.compile = _uncompiled  # type: ignore[assignment]
-try:
+with without_compiler():
     import bitsandbytes as bnb
     from bitsandbytes import functional as kernels
-finally:
-    torch.compile = _COMPILE
 
 __all__ = ["bnb", "kernels"]
