@@ -35,6 +35,7 @@ from steerzo_edge.estimate import (
     trained_by,
 )
 from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.training.exact import ExactConfig
 
 STEPS = 20  # last steps of an earlier job that are compared with the estimate
 FEWEST_STEPS = 5  # a job with fewer steps is not used
@@ -81,7 +82,12 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
         | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
         "warnings": _warnings(profile, found, needed, free),
-        "advice": advice(needed, free, differentiable=profile.objective.differentiable),
+        "advice": advice(
+            needed,
+            free,
+            differentiable=profile.objective.differentiable,
+            exact=isinstance(profile.method, ExactConfig),
+        ),
     }
 
 

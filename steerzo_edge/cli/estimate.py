@@ -37,6 +37,7 @@ from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.model.positions import context_of
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, load_profile
+from steerzo_edge.training.exact import ExactConfig
 
 
 def estimate_command(
@@ -69,7 +70,8 @@ def estimate_command(
     seconds = effort.seconds(_probed(chosen) if probe else _multiplied(chosen, body, device))
     source = "a decoder layer" if probe else "a single product, a lower bound"
     free = free_bytes(device)
-    words = advice(found, free, differentiable=chosen.objective.differentiable)
+    exact = isinstance(chosen.method, ExactConfig)
+    words = advice(found, free, differentiable=chosen.objective.differentiable, exact=exact)
     if as_json:
         columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
         spent: dict[str, object] = {

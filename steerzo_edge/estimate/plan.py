@@ -17,6 +17,7 @@ import torch
 
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.backward import backward_in_process, backward_needs, exact_plans
 from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.free import free_bytes
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
@@ -32,6 +33,7 @@ from steerzo_edge.estimate.zeroth_order import (
 )
 from steerzo_edge.settings.memory import memory_bytes
 from steerzo_edge.settings.profile import Profile
+from steerzo_edge.training.exact import ExactConfig
 
 # What the process holds before a base is loaded: Python and libraries, or the context of CUDA.
 RUNTIME_BYTES = 390 << 20
@@ -62,9 +64,12 @@ class _Run:
     work: Work
     device: str
 
+    @property
+    def exact(self) -> bool:
+        return isinstance(self.profile.method, ExactConfig)
+
     def needs(self, plan: Plan) -> MemoryNeeds:
-        found = zeroth_order_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
-        return in_process(found) if self.device == "cpu" else found
+        return run_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
 
     def checkpointed(self) -> int:
         found = exact_needs(self.profile, self.body, self.trained, self.work, checkpointing=True)
@@ -72,7 +77,9 @@ class _Run:
 
     def inference(self) -> int:
         """Bytes of the base and of one forward of the largest batch with one copy of the adapter."""
-        found = dict(self.needs(leanest(self.profile, self.work)))
+        plan = leanest(self.profile, self.work)
+        found = dict(zeroth_order_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device))
+        found = dict(in_process(MemoryNeeds(found))) if self.device == "cpu" else found
         found |= {"noise": 0, "update rule": 0, "frozen prefix": 0}
         found["copies of it"] = self.profile.model.dtype.itemsize * self.trained.size
         return MemoryNeeds(found).total
@@ -113,6 +120,26 @@ def planned(profile: Profile, body: Anatomy, work: Work, *, device: str, free: i
     )
 
 
+def run_needs(
+    profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, *, device: str
+) -> MemoryNeeds:
+    """Bytes of a run by part, with whichever method the profile has.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        trained: The subset's sizes.
+        work: The largest batch.
+        plan: How it uses memory.
+        device: "cpu" or "cuda"; on a CPU what a process holds besides the tensors is added.
+    """
+    if isinstance(profile.method, ExactConfig):
+        found = backward_needs(profile, body, trained, work, plan, device=device)
+        return backward_in_process(found) if device == "cpu" else found
+    found = zeroth_order_needs(profile, body, trained, work, plan, device=device)
+    return in_process(found) if device == "cpu" else found
+
+
 def leanest(profile: Profile, work: Work) -> Plan:
     """One probe in a forward, and nothing kept: the least memory with whole batches.
 
@@ -137,6 +164,11 @@ def _plans(run: _Run) -> Iterator[Plan]:
     work, fast = run.work, run.profile.memory == "fast"
     room = room_of(work)
     block = room if fast else _typical(work)
+    if run.exact:
+        prefixes = list(dict.fromkeys(prefix for _, prefix in _caches(run, 1)))
+        layers = run.body.layers - run.trained.first_layer
+        yield from exact_plans(layers, work, room=room, block_tokens=block, prefixes=prefixes, frugal=not fast)
+        return
     counts = _counts(run, keep_most=fast)
     for probes in counts:
         for noise, prefix in _caches(run, probes):
