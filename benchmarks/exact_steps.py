@@ -4,9 +4,8 @@
 
 `exact` is this engine (`method: exact`, memory as named), `qlora` is peft's LoRA on `transformers`' nf4 model with
 gradient checkpointing and Adam: the same rank, targets, rows and rows a step. Our first steps compute the hidden
-states below the lowest trained layer; they are listed apart. A peak is the growth of the resident set while five
-steps are made, from what the process held when the base was loaded; `runtime` is what it held with all libraries imported. Both
-peaks include what libraries keep after their first use.
+states below the lowest trained layer; they are listed apart. A peak is the most that the resident set reached in
+five steps, above what the process held with all libraries imported and nothing loaded.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -39,6 +38,7 @@ from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
 
 MIB = 1 << 20
+Steps = Generator[None, None, None]  # one step at each `next`
 RANK = 8
 BATCHES = 3  # so many batches make an epoch
 FAST = "fast"
@@ -104,6 +104,8 @@ def _seconds(options: argparse.Namespace, task: str, subset: str) -> dict[str, A
                 began = time.perf_counter()
                 next(steps)
                 taken[kind].append(time.perf_counter() - began)
+        for steps in running.values():
+            steps.close()
     return {
         kind: {"first_epoch": median(seconds[1:BATCHES]), "later": median(seconds[BATCHES:]), "all": seconds}
         for kind, seconds in taken.items()
@@ -126,7 +128,7 @@ def _peak(options: argparse.Namespace, kind: str, task: str, subset: str) -> dic
     return {"runtime": runtime, "loaded": loaded, "peak": peak}
 
 
-def _running(options: argparse.Namespace, kind: str, task: str, subset: str, scratch: Path) -> Iterator[None] | Any:
+def _running(options: argparse.Namespace, kind: str, task: str, subset: str, scratch: Path) -> Steps | Any:
     return (
         _qlora(options, task, subset == "quarter")
         if kind == "qlora"
@@ -146,7 +148,7 @@ def _profile(options: argparse.Namespace, memory: str, last_layers: int | None) 
     )
 
 
-def _exact(options: argparse.Namespace, memory: str, task: str, quarter: bool, scratch: Path) -> Iterator[None]:
+def _exact(options: argparse.Namespace, memory: str, task: str, quarter: bool, scratch: Path) -> Steps:
     base = load_base(options.base)
     profile = _profile(options, memory, top_quarter(base) if quarter else None)
     rows = workload(task, BATCHES * options.batch)
@@ -154,17 +156,19 @@ def _exact(options: argparse.Namespace, memory: str, task: str, quarter: bool, s
     parts = assemble(base, profile, Data(data, None), seed=0, scratch=scratch)
     records = finetune(parts)
 
-    def steps() -> Iterator[None]:
-        for record in records:
-            if isinstance(record, StepRecord):
-                yield
-        if parts.prefix is not None:
-            parts.prefix.close()
+    def steps() -> Steps:
+        try:
+            for record in records:
+                if isinstance(record, StepRecord):
+                    yield
+        finally:
+            if parts.prefix is not None:
+                parts.prefix.close()
 
     return steps()
 
 
-def _qlora(options: argparse.Namespace, task: str, quarter: bool) -> Iterator[None]:
+def _qlora(options: argparse.Namespace, task: str, quarter: bool) -> Steps:
     """The peer: peft, bitsandbytes and `transformers`, without this engine's layers."""
     import peft
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -186,7 +190,7 @@ def _qlora(options: argparse.Namespace, task: str, quarter: bool) -> Iterator[No
     data = tokenized(tokenizer, 2048, profile, workload(task, BATCHES * options.batch), None, 0).train
     sequences = [_sequence(data, index) for index in range(len(data.rows))]
 
-    def steps() -> Iterator[None]:
+    def steps() -> Steps:
         for step in range(1000):
             chosen = [sequences[index] for index in batch_rows(0, step, len(sequences), options.batch)]
             ids, mask, labels = _padded(chosen)

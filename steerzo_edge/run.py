@@ -35,6 +35,7 @@ from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.run_data import Data, rows_of_run
+from steerzo_edge.run_method import settled
 from steerzo_edge.settings.profile import Profile, current_names
 from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.training.loop import finetune
@@ -111,9 +112,10 @@ class Run:
             )
         self.directory = directory
         self._base = base
-        self._profile = profile
-        self._exact = exact = profile.method if isinstance(profile.method, ExactConfig) else None
-        self._snapshot_every = min(snapshot_every, exact.snapshot_every) if exact else snapshot_every
+        self.profile, self._choice = settled(profile, base, data, directory)
+        profile = self.profile
+        self._exact = isinstance(profile.method, ExactConfig)
+        self._snapshot_every = min(snapshot_every, getattr(profile.method, "snapshot_every", snapshot_every))
         self.data = data
         self._seed = seed
         self._keeps_best = profile.evaluate.keep == "best"
@@ -129,7 +131,7 @@ class Run:
             data=train.fingerprint,
             validation=None if validation is None else validation.fingerprint,
             noise=self._parts.blocks.noise.fingerprint(),
-            device=_device_kind(base.device),
+            device=base.device_kind,
             profile=profile.model_dump(mode="json"),
             versions={
                 "steerzo-edge": __version__,
@@ -156,7 +158,7 @@ class Run:
     def first_pass(self) -> int:
         """Steps until every row has been seen once, if those steps also compute its frozen prefix; else 0."""
         first_layer = 0 if self._parts.prefix is None else self._parts.prefix.first_layer
-        return steps_of_first_pass(len(self.data.train.rows), self._profile.batch.examples, first_layer)
+        return steps_of_first_pass(len(self.data.train.rows), self.profile.batch.examples, first_layer)
 
     def records(self) -> Iterator[Record]:
         """Runs to the end, yielding each new record. Stop iterating to pause or cancel."""
@@ -189,9 +191,11 @@ class Run:
         return self._served[1]
 
     def advice(self) -> str:
-        """A sentence on whether back-propagation would be faster, from sizes and free memory; see `estimate`."""
+        """A sentence on the method: what `auto` chose, or whether back-propagation would be faster."""
+        if self._choice is not None:
+            return self._choice
         rows = [self.data.train] + ([] if self.data.validation is None else [self.data.validation])
-        return advice_for(self._base, self._profile, *rows)
+        return advice_for(self._base, self.profile, *rows)
 
     def finish(self) -> Result:
         """Writes the adapter: the best evaluation's, or the last step's. May be called at any step.
@@ -229,16 +233,15 @@ class Run:
     def _keep_last_step(self) -> None:
         """With exact gradients: saves what a resume would have to compute again, if the last step was completed."""
         step, self._settled = self._settled, None
-        if not self._exact or step != self.progress.parameter_step or step % self._snapshot_every == 0:
-            return
-        with suppress(OSError):  # without it, steps since the last snapshot are computed again
-            self._save("snapshot.safetensors", step)
+        if self._exact and step == self.progress.parameter_step and step % self._snapshot_every:
+            with suppress(OSError):  # without it, steps since the last snapshot are computed again
+                self._save("snapshot.safetensors", step)
 
     def _built(self) -> Parts:
         """Freshly built parts, in the state of the start of the run."""
         frozen = load_frozen(self.directory / FROZEN, self._origin)
         self._frozen_is_kept = frozen is not None
-        return assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
+        return assemble(self._base, self.profile, self.data, self._seed, self.directory, frozen)
 
     def _keep_frozen(self) -> None:
         """Saves the frozen part; called after the journal was checked, so another run's file is never replaced."""
@@ -273,7 +276,7 @@ class Run:
         """Takes the live parameters and rule back to their state after `step` steps."""
         live = self._parts
         frozen = live.subset.frozen if live.subset.frozen.numel() else None
-        then = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)
+        then = assemble(self._base, self.profile, self.data, self._seed, None, frozen, prefix=live.prefix)
         self._catch_up(then, step, self._journal.entries, self.progress.verdicts)
         live.subset.parameters.copy_(then.subset.parameters)
         live.rule.restore(then.rule.state())
@@ -294,7 +297,3 @@ class Run:
 
     def _save(self, name: str, step: int) -> None:
         save_version(self.directory / name, step, self._parts)
-
-
-def _device_kind(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -266,7 +266,8 @@ class EstimateReply(Reply):
     seconds: float = Field(description="If the job does not end early and has the device to itself.")
     speed: SpeedReply
     warnings: list[str]
-    advice: str = Field(description="Whether back-propagation would be the better choice.")
+    method: str = Field(description="The method that was estimated; with `method: auto` the one that is chosen.")
+    advice: str = Field(description="What `auto` chose, or whether back-propagation would be the better choice.")
 
 
 class ProfilesReply(Reply):

@@ -28,6 +28,7 @@ from steerzo_edge.estimate import (
     Survey,
     Work,
     advice,
+    chosen,
     estimate,
     free_bytes,
     run_effort,
@@ -63,6 +64,8 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
     spec = spec_of(body, profile, *(_key(server, rows) for rows in both))
     found = inspected(server, body, profile, spec, lambda: [_read(server, rows, body.task) for rows in both])
     device = server.device.base.device
+    choice = chosen(profile, server.survey.body, found.work, device=device.type)
+    profile = profile if choice is None else choice.profile
     needed = estimate(profile, server.survey.body, found.work, device=device.type)
     free = free_bytes(device, needed.weights)
     effort = run_effort(profile, server.survey.body, trained_by(profile, server.survey.body), found.work)
@@ -82,7 +85,10 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
         | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
         "warnings": _warnings(profile, found, needed, free),
-        "advice": advice(
+        "method": profile.method.kind,
+        "advice": choice.sentence
+        if choice is not None
+        else advice(
             needed,
             free,
             differentiable=profile.objective.differentiable,
@@ -149,6 +155,8 @@ def _ratio(server: Context, survey: Survey, job: JobRow) -> float | None:
         return None
     profile = resolve(job.spec["profile"])
     work = _work(profile, records)
+    choice = chosen(profile, survey.body, work, device=server.device.base.device.type)
+    profile = profile if choice is None else choice.profile
     estimated_s = step_effort(profile, survey.body, trained_by(profile, survey.body), work).seconds(survey.speed)
     return median(record["seconds"] for record in records) / estimated_s if estimated_s else None
 

@@ -33,6 +33,7 @@ from steerzo_edge.estimate import (
     trained_by,
     work_of,
 )
+from steerzo_edge.estimate import chosen as choose
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.model.positions import context_of
 from steerzo_edge.run_data import tokenized
@@ -65,6 +66,8 @@ def estimate_command(
     work = _work(chosen, config, data)
     device = torch.device(default_device())
     body = anatomy(config)
+    choice = choose(chosen, body, work, device=device.type)
+    chosen = chosen if choice is None else choice.profile
     found = estimate(chosen, body, work, device=device.type)
     effort = run_effort(chosen, body, trained_by(chosen, body), work)
     seconds = effort.seconds(_probed(chosen) if probe else _multiplied(chosen, body, device))
@@ -72,6 +75,7 @@ def estimate_command(
     free = free_bytes(device)
     exact = isinstance(chosen.method, ExactConfig)
     words = advice(found, free, differentiable=chosen.objective.differentiable, exact=exact)
+    words = words if choice is None else choice.sentence
     if as_json:
         columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
         spent: dict[str, object] = {

@@ -48,12 +48,16 @@ def train_command(
     )
     run = Run(out, loaded, chosen, train, held_out, seed=seed)
     if not as_json:
-        _introduce(run, chosen, len(train), out)
+        _introduce(run, len(train), out)
         warning = warning_of(*((train, held_out) if held_out else split(train, chosen, seed)))
         if warning is not None:
             typer.echo(warning)
     shown = display(
-        chosen.steps, as_json=as_json, done=run.progress.step, first_pass=run.first_pass, searches=searches(chosen)
+        chosen.steps,
+        as_json=as_json,
+        done=run.progress.step,
+        first_pass=run.first_pass,
+        searches=searches(run.profile),
     )
     with shown:
         try:
@@ -64,7 +68,8 @@ def train_command(
     _conclude(run.finish(), as_json)
 
 
-def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
+def _introduce(run: Run, rows: int, out: Path) -> None:
+    profile = run.profile
     parts = [
         f"{rows} rows from the dataset, {run.size:,} trained parameters",
         f"method {profile.method.kind}, {profile.steps} steps of {_cost(profile)}",

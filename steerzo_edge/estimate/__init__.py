@@ -2,6 +2,7 @@
 
 from steerzo_edge.estimate.advice import advice, advice_for
 from steerzo_edge.estimate.anatomy import Anatomy, anatomy, load_config
+from steerzo_edge.estimate.choice import Choice, chosen
 from steerzo_edge.estimate.effort import Effort, Speed, run_effort, step_effort
 from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.free import free_bytes
@@ -15,6 +16,7 @@ from steerzo_edge.estimate.zeroth_order import Plan, zeroth_order_needs
 
 __all__ = [
     "Anatomy",
+    "Choice",
     "Effort",
     "MemoryEstimate",
     "MemoryNeeds",
@@ -26,6 +28,7 @@ __all__ = [
     "advice",
     "advice_for",
     "anatomy",
+    "chosen",
     "estimate",
     "exact_needs",
     "free_bytes",

@@ -84,6 +84,32 @@ class _Run:
         found["copies of it"] = self.profile.model.dtype.itemsize * self.trained.size
         return MemoryNeeds(found).total
 
+    def bound(self, free: int | None) -> int:
+        """Bytes that the setting `memory` allows, without what the process holds before a base is loaded."""
+        size = memory_bytes(self.profile.memory)
+        if size is not None:
+            return size - RUNTIME_BYTES
+        if self.profile.memory == "lean":
+            return min(self.checkpointed(), round(INFERENCE * (RUNTIME_BYTES + self.inference())) - RUNTIME_BYTES)
+        weights = self.body.weight_bytes(self.profile.model.quantization, self.profile.model.dtype.itemsize)
+        return round(FREE * (free_bytes(torch.device(self.device), weights) if free is None else free))
+
+
+def bound_and_least(
+    profile: Profile, body: Anatomy, work: Work, *, device: str, free: int | None = None
+) -> tuple[int, int]:
+    """Bytes that a run may take by its setting `memory`, and bytes of its leanest plan.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        work: Of the largest batch, and of all rows.
+        device: "cpu" or "cuda".
+        free: As in `planned`.
+    """
+    run = _Run(profile, body, trained_by(profile, body), work, device)
+    return run.bound(free), min(run.needs(plan).total for plan in (leanest(profile, work), *_plans(run)))
+
 
 def planned(profile: Profile, body: Anatomy, work: Work, *, device: str, free: int | None = None) -> Plan:
     """Finds the plan of a run.
@@ -99,14 +125,7 @@ def planned(profile: Profile, body: Anatomy, work: Work, *, device: str, free: i
         ProfileError: If the run does not fit into the size that `memory` names.
     """
     run = _Run(profile, body, trained_by(profile, body), work, device)
-    size = memory_bytes(profile.memory)
-    if size is not None:
-        bound = size - RUNTIME_BYTES
-    elif profile.memory == "lean":
-        bound = min(run.checkpointed(), round(INFERENCE * (RUNTIME_BYTES + run.inference())) - RUNTIME_BYTES)
-    else:
-        weights = body.weight_bytes(profile.model.quantization, profile.model.dtype.itemsize)
-        bound = round(FREE * (free_bytes(torch.device(device), weights) if free is None else free))
+    size, bound = memory_bytes(profile.memory), run.bound(free)
     plan = leanest(profile, work)
     for plan in _plans(run):
         if run.needs(plan).total <= bound:

@@ -87,6 +87,12 @@ class Base:
         return torch.device(self.model.device)
 
     @property
+    def device_kind(self) -> str:
+        """The name of a card, or "cpu"."""
+        device = self.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    @property
     def context_length(self) -> int:
         """Most tokens that the model can take: see `positions.py`."""
         return context_of(self.model.config)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from steerzo_edge.training.auto import AutoConfig
 from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 from steerzo_edge.zo.strategies.greedy import GreedyConfig
@@ -17,6 +18,7 @@ MethodConfig = Annotated[
     | GreedyConfig
     | AllLossesConfig
     | WeightedGuideConfig
-    | ExactConfig,
+    | ExactConfig
+    | AutoConfig,
     Field(discriminator="kind"),
 ]  # fmt: skip

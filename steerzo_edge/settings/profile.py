@@ -27,6 +27,7 @@ from steerzo_edge.settings.sections import (
     SubsetConfig,
     WatchConfig,
 )
+from steerzo_edge.training.auto import AutoConfig
 from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 
@@ -93,9 +94,18 @@ def resolve(document: Any, overrides: Mapping[str, Any] | None = None, *, where:
 
 def searches(profile: Profile) -> bool:
     """Whether a run spends forwards on settings left to "auto" before its first step."""
-    if isinstance(profile.method, ExactConfig):
+    if isinstance(profile.method, ExactConfig | AutoConfig):
         return False
     return profile.method.epsilon == "auto" or isinstance(profile.rule.learning_rate, str)
+
+
+def with_method(profile: Profile, method: MethodConfig) -> Profile:
+    """The profile with another method, and with the rule that goes with it: Adam for exact gradients."""
+    document = profile.model_dump(mode="json")
+    changes: dict[str, Any] = {"method": method.model_dump(mode="json")}
+    if isinstance(profile.rule, AdamConfig):
+        changes["rule"] = document["rule"]
+    return resolve(document | {"method": None}, changes)
 
 
 def current_names(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,13 +191,18 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The document with changes; a section without `kind` gets the default kind."""
     merged = dict(document)
+    if merged.get("method") == "auto":
+        merged["method"] = {"kind": "auto"}
+    changes = {
+        key: {"kind": "auto"} if (key, value) == ("method", "auto") else value for key, value in changes.items()
+    }
     for section in _UNIONS:
         if isinstance(merged.get(section, {}), Mapping):
             default = Profile.model_fields[section].get_default(call_default_factory=True).kind
             if section == "rule" and _kind(document, "method") == "exact":
                 default = "adam"
             merged[section] = {"kind": default, **merged.get(section, {})}
-    if _kind(changes, "method") == "exact" and "rule" not in changes:
+    if _kind(changes, "method") == "exact" and not _kind(changes, "rule") and _kind(merged, "rule") != "adam":
         merged["rule"] = {"kind": "adam"}  # a profile's rule was chosen for its method
     for key, value in changes.items():
         old = merged.get(key)

@@ -118,7 +118,7 @@ class ExactGradients:
             (loss,) = self._objective(self._base, rows, 1, states)
             (gradient,) = torch.autograd.grad(loss, tape.result, torch.full_like(loss, share))
         self._base.pull_back(rows.packed, tape, gradient)
-        return float(loss)
+        return float(loss.detach())
 
     def _states(self, rows: Batch) -> HiddenStates | None:
         if self._prefix is None:

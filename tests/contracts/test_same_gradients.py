@@ -73,7 +73,7 @@ def plain_gradient(base: Base, parts: Parts, data: Tokenized, option_mass: float
     flat = parts.subset.parameters.clone().requires_grad_()
     with base.bank.route(parts.subset.patches(flat.unsqueeze(0))):
         loss = plain_loss_tensor(base, data, batch_rows(5, 1, len(data.rows), ROWS), option_mass)
-    return float(loss), torch.autograd.grad(loss, flat)[0]
+    return float(loss.detach()), torch.autograd.grad(loss, flat)[0]
 
 
 def compare(base: Base, parts: Parts, data: Tokenized, option_mass: float = 0.0) -> None:

@@ -68,6 +68,10 @@ def test_one_setting_switches_to_it() -> None:
     changed = load_profile("cpu-demo", {"method.kind": "exact"})
     assert changed.rule == AdamConfig()
     assert resolve({"method": {"kind": "exact"}}).rule == AdamConfig()
+    rate = load_profile("cpu-demo", {"method.kind": "exact", "rule.learning_rate": 2e-4})
+    assert rate.rule == AdamConfig(learning_rate=2e-4)
+    adam = resolve({"rule": {"kind": "adam", "beta1": 0.5}}, {"method.kind": "exact"})
+    assert adam.rule == AdamConfig(beta1=0.5)
     kept = load_profile("cpu-demo", {"method.kind": "exact", "rule.kind": "sgd", "rule.learning_rate": 0.1})
     assert kept.rule.kind == "sgd"
     assert load_profile("cpu-demo", {"method.kind": "two-point"}).rule == load_profile("cpu-demo").rule
