@@ -34,6 +34,7 @@ from steerzo_edge.estimate import (
     run_effort,
     step_effort,
     trained_by,
+    ways_of,
 )
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.exact import ExactConfig
@@ -84,6 +85,12 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         "seconds": round(effort.seconds(server.survey.speed) * factor, 1),
         "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
         | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
+        "ways": [
+            asdict(way)
+            for way in ways_of(
+                profile, server.survey.body, found.work, server.survey.speed, device=device.type, free=free
+            )
+        ],
         "warnings": _warnings(profile, found, needed, free),
         "method": profile.method.kind,
         "advice": choice.sentence

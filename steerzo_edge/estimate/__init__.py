@@ -11,6 +11,7 @@ from steerzo_edge.estimate.memory import MemoryEstimate, estimate
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.plan import planned
 from steerzo_edge.estimate.products import product_speed
+from steerzo_edge.estimate.ways import Way, ways_of
 from steerzo_edge.estimate.work import Trained, Work, trained_by, work_of
 from steerzo_edge.estimate.zeroth_order import Plan, zeroth_order_needs
 
@@ -24,6 +25,7 @@ __all__ = [
     "Speed",
     "Survey",
     "Trained",
+    "Way",
     "Work",
     "advice",
     "advice_for",
@@ -40,6 +42,7 @@ __all__ = [
     "step_effort",
     "survey",
     "trained_by",
+    "ways_of",
     "work_of",
     "zeroth_order_needs",
 ]

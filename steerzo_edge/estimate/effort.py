@@ -99,7 +99,7 @@ def run_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) ->
     return found
 
 
-def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
+def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan | None = None) -> Effort:
     """The computation of one step on rows of mean length; if blocks of layers take turns, the mean over them.
 
     Args:
@@ -107,9 +107,10 @@ def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -
         body: The model's sizes.
         trained: The subset's sizes.
         work: Sizes of the rows.
+        plan: How the run uses memory; None finds it.
     """
     cost = profile.method.cost
-    plan = planned(profile, body, work, device="cpu")
+    plan = plan or planned(profile, body, work, device="cpu")
     parts = max(1, math.ceil(work.examples * work.mean / plan.part_tokens))
     passes = parts * -(-cost // plan.probes)
     if isinstance(profile.method, ExactConfig):
