@@ -148,7 +148,7 @@ def test_layers_that_run_twice_give_the_same_bits(tiny: Loader, rows: str) -> No
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(tiny: Loader, rows: str) -> None:
     base = tiny("none", torch.float32)
     parts, data = built(base, rows, SUBSETS["both-factors"])
-    assert len(_parts(base, data, 40, parts.batches(1))) > 2
+    assert len(_parts(base, data, 40, parts.batches(1))) > 1
     whole, cut = gradients(base, parts, data), gradients(base, parts, data, most=40)
     assert float((cut.vector - whole.vector).abs().max()) < TOLERANCE * float(whole.vector.abs().max())
     assert cut.loss == pytest.approx(whole.loss, abs=2e-5)
