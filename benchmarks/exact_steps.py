@@ -5,7 +5,8 @@
 `exact` is this engine (`method: exact`, memory as named), `qlora` is peft's LoRA on `transformers`' nf4 model with
 gradient checkpointing and Adam: the same rank, targets, rows and rows a step. Our first steps compute the hidden
 states below the lowest trained layer; they are listed apart. A peak is the most that the resident set reached in
-five steps, above what the process held with all libraries imported and nothing loaded.
+five steps, above what the process held with all libraries imported and nothing loaded. On a machine that does other
+work at the same time, `--time processor` is disturbed less than the clock.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="lean,fast,qlora", help="settings of `memory`, and the peer")
     parser.add_argument("--batch", type=int, default=16, help="rows a step")
     parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--time", default="clock", choices=("clock", "processor"), help="what the table shows")
     parser.add_argument("--no-peaks", action="store_true")
     parser.add_argument("--no-seconds", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -94,22 +96,26 @@ def _in_child(options: argparse.Namespace, kind: str, task: str, subset: str) ->
 
 
 def _seconds(options: argparse.Namespace, task: str, subset: str) -> dict[str, Any]:
-    """Clock seconds of steps, one kind after the other in turns; ours after the first epoch, and in it."""
+    """Seconds of steps, one kind after the other in turns; ours after the first epoch, and in it."""
     kinds = options.kinds.split(",")
     with tempfile.TemporaryDirectory() as scratch:
         running = {kind: _running(options, kind, task, subset, Path(scratch) / kind) for kind in kinds}
-        taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+        taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
         for _ in range(options.steps):
             for kind, steps in running.items():
-                began = time.perf_counter()
+                began = time.perf_counter(), time.process_time()
                 next(steps)
-                taken[kind].append(time.perf_counter() - began)
+                taken[kind].append((time.perf_counter() - began[0], time.process_time() - began[1]))
         for steps in running.values():
             steps.close()
-    return {
-        kind: {"first_epoch": median(seconds[1:BATCHES]), "later": median(seconds[BATCHES:]), "all": seconds}
-        for kind, seconds in taken.items()
-    }
+    found = {}
+    for kind, seconds in taken.items():
+        clock, processor = zip(*seconds, strict=True)
+        found[kind] = {
+            name: {"first_epoch": median(each[1:BATCHES]), "later": median(each[BATCHES:]), "all": each}
+            for name, each in (("clock", clock), ("processor", processor))
+        }
+    return found
 
 
 def _peak(options: argparse.Namespace, kind: str, task: str, subset: str) -> dict[str, Any]:
@@ -244,9 +250,10 @@ def _table(options: argparse.Namespace, rows: list[dict[str, Any]]) -> Table:
         for kind in options.kinds.split(","):
             cells = [row["task"], row["subset"], kind]
             if (seconds := row.get("seconds")) is not None:
-                own = seconds[kind]
+                own = seconds[kind][options.time]
                 cells += [f"{own['first_epoch']:.2f}", f"{own['later']:.2f}"]
-                cells.append(f"{own['later'] / seconds['qlora']['later']:.2f}" if "qlora" in seconds else "")
+                of = seconds["qlora"][options.time]["later"] if "qlora" in seconds else None
+                cells.append("" if of is None else f"{own['later'] / of:.2f}")
             else:
                 cells += ["", "", ""]
             if (peaks := row.get("peaks")) is not None:

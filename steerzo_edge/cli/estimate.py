@@ -19,6 +19,7 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
     Anatomy,
+    Effort,
     MemoryEstimate,
     MemoryNeeds,
     Speed,
@@ -82,16 +83,9 @@ def estimate_command(
     words = words if choice is None else choice.sentence
     ways = ways_of(chosen, body, work, speed, device=device.type, free=free)
     if as_json:
-        columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
-        spent: dict[str, object] = {
-            "forwards": effort.forwards,
-            "evaluations": effort.evaluations,
-            "seconds": round(seconds, 1),
-        }
-        spent |= {"source": "layer" if probe else "product"}
-        fits = found.zeroth_order.total <= free
-        totals: dict[str, object] = {"free": free, "fits": fits, "tokens": work.tokens, **spent, "advice": words}
-        typer.echo(json.dumps({**columns, **totals, "ways": [asdict(way) for way in ways]}))
+        spent: dict[str, object] = {"seconds": round(seconds, 1), "source": "layer" if probe else "product"}
+        others = {"free": free, "tokens": work.tokens, **spent, "advice": words}
+        typer.echo(json.dumps({**_document(found, effort, ways, free), **others}))
         return
     rows = "of this dataset" if dataset else "as long as the profile allows"
     typer.echo(
@@ -102,6 +96,17 @@ def estimate_command(
     typer.echo(f"(from the measured time of {source}).")
     Console(width=100).print(_side_by_side(ways))
     typer.echo(words)
+
+
+def _document(found: MemoryEstimate, effort: Effort, ways: list[Way], free: int) -> dict[str, object]:
+    columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
+    return {
+        **columns,
+        "fits": found.zeroth_order.total <= free,
+        "forwards": effort.forwards,
+        "evaluations": effort.evaluations,
+        "ways": [asdict(way) for way in ways],
+    }
 
 
 def _side_by_side(ways: list[Way]) -> Table:
