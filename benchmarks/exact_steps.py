@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -29,10 +30,14 @@ from benchmarks.machine import description
 from benchmarks.workloads import top_quarter, workload
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.batches import batch_rows, forks
+from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
+from steerzo_edge.estimate import anatomy, load_config, planned, trained_by, work_of
+from steerzo_edge.estimate.plan import run_needs
 from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.layers import layer_count
-from steerzo_edge.model.load import load_base
+from steerzo_edge.model.load import load_base, load_tokenizer
+from steerzo_edge.model.positions import context_of
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.settings.profile import Profile, resolve
@@ -131,7 +136,25 @@ def _peak(options: argparse.Namespace, kind: str, task: str, subset: str) -> dic
             next(steps)
         peak = _status("VmHWM")
         steps.close()
-    return {"runtime": runtime, "loaded": loaded, "peak": peak}
+    found = {"runtime": runtime, "loaded": loaded, "peak": peak}
+    return found if kind == "qlora" else found | _estimated(options, kind, task, subset == "quarter")
+
+
+def _estimated(options: argparse.Namespace, memory: str, task: str, quarter: bool) -> dict[str, Any]:
+    """What the estimate says of the same run, and the plan that it leads to."""
+    config = load_config(options.base)
+    body = anatomy(config)
+    profile = _profile(options, memory, max(1, body.layers // 4) if quarter else None)
+    tokenizer = load_tokenizer(options.base, None)
+    rows = tokenized(tokenizer, 2048, profile, _rows(options, task), None, 0).train
+    work = work_of(profile, context_of(config), rows)
+    plan = planned(profile, body, work, device="cpu")
+    needs = run_needs(profile, body, trained_by(profile, body), work, plan, device="cpu")
+    return {"estimated": needs.total, "parts": dict(needs), "plan": asdict(plan)}
+
+
+def _rows(options: argparse.Namespace, task: str) -> Dataset:
+    return workload(task, BATCHES * options.batch)
 
 
 def _running(options: argparse.Namespace, kind: str, task: str, subset: str, scratch: Path) -> Steps | Any:
@@ -157,8 +180,7 @@ def _profile(options: argparse.Namespace, memory: str, last_layers: int | None) 
 def _exact(options: argparse.Namespace, memory: str, task: str, quarter: bool, scratch: Path) -> Steps:
     base = load_base(options.base)
     profile = _profile(options, memory, top_quarter(base) if quarter else None)
-    rows = workload(task, BATCHES * options.batch)
-    data = tokenized(base.tokenizer, base.context_length, profile, rows, None, 0).train
+    data = tokenized(base.tokenizer, base.context_length, profile, _rows(options, task), None, 0).train
     parts = assemble(base, profile, Data(data, None), seed=0, scratch=scratch)
     records = finetune(parts)
 
@@ -193,7 +215,7 @@ def _qlora(options: argparse.Namespace, task: str, quarter: bool) -> Steps:
     model = peft.get_peft_model(model, lora).train()
     rule = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=1e-3)
     profile, tokenizer = _profile(options, FAST, None), AutoTokenizer.from_pretrained(options.base)
-    data = tokenized(tokenizer, 2048, profile, workload(task, BATCHES * options.batch), None, 0).train
+    data = tokenized(tokenizer, 2048, profile, _rows(options, task), None, 0).train
     sequences = [_sequence(data, index) for index in range(len(data.rows))]
 
     def steps() -> Steps:
@@ -244,6 +266,7 @@ def _table(options: argparse.Namespace, rows: list[dict[str, Any]]) -> Table:
         "of qlora",
         "peak above runtime, MiB",
         "of qlora",
+        "estimated",
     ):
         table.add_column(column, justify="right")
     for row in rows:
@@ -260,6 +283,7 @@ def _table(options: argparse.Namespace, rows: list[dict[str, Any]]) -> Table:
                 above = {name: found["peak"] - found["runtime"] for name, found in peaks.items()}
                 cells.append(f"{above[kind] / MIB:.0f}")
                 cells.append(f"{above[kind] / above['qlora']:.2f}" if "qlora" in above else "")
+                cells.append(f"{peaks[kind]['estimated'] / MIB:.0f}" if "estimated" in peaks[kind] else "")
             table.add_row(*cells)
     return table
 
