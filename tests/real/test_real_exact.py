@@ -58,8 +58,8 @@ def test_the_gradient_is_autograds(real_base_file: Path) -> None:
 
 def test_a_few_steps_learn(real_base_file: Path) -> None:
     base = load_base(str(real_base_file), device="cpu")
-    parts = assemble(base, profile(**{"steps": 12, "rule.learning_rate": 0.003}), data(base), seed=0)
+    parts = assemble(base, profile(**{"steps": 6, "rule.learning_rate": 0.005}), data(base), seed=0)
     losses = [record.loss for record in finetune(parts) if isinstance(record, StepRecord)]
     assert losses[0] is not None
     assert losses[-1] is not None
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
