@@ -11,13 +11,15 @@ from server.commands.client import Client
 from steerzo_edge.errors import SteerzoError
 
 FINAL = ("succeeded", "failed", "cancelled")
+FIXED = {"epsilon": 0.01}
 METHODS: dict[str, dict[str, Any]] = {
-    "two-point, sgd": {"method": {"kind": "two-point"}, "rule": {"kind": "sgd"}},
-    "all-losses, momentum": {"method": {"kind": "all-losses", "pool": 4}, "rule": {"kind": "momentum"}},
+    "two-point, sgd": {"method": {"kind": "two-point", **FIXED}, "rule": {"kind": "sgd"}},
+    "all-losses, momentum": {"method": {"kind": "all-losses", "pool": 4, **FIXED}, "rule": {"kind": "momentum"}},
     "guiding vector, adam": {
-        "method": {"kind": "guiding-vector", "pool": 4, "history": "keep-best"},
+        "method": {"kind": "guiding-vector", "pool": 4, "history": "keep-best", **FIXED},
         "rule": {"kind": "adam"},
     },
+    "exact gradients": {"method": {"kind": "exact"}, "rule": {"kind": "adam"}},
 }
 
 
@@ -55,7 +57,7 @@ def fleet_of(root: Path, options: argparse.Namespace) -> Fleet:
                 "steps": options.steps,
                 "evaluate": {"every": 15, "holdout": 0.2},
             },
-            "overrides": {"method.epsilon": 0.01, "rule.learning_rate": 0.01},
+            "overrides": {"rule.learning_rate": 0.01},
             "task": {"template": "{text} =>", "options": {"ok": "yes", "no": "no"}},
             "seed": index,
         }

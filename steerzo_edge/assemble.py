@@ -27,11 +27,15 @@ from steerzo_edge.seeds import derive_seed
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import peak_rate
 from steerzo_edge.training.batch_stream import BatchStream
+from steerzo_edge.training.exact import ADAM_RATE, ExactConfig
+from steerzo_edge.training.exact_steps import ExactSteps
+from steerzo_edge.training.gradients import ExactGradients
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.zo.blocks import Blocks, cut
 from steerzo_edge.zo.local import LocalOracle
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.probe_forward import ProbeForward
+from steerzo_edge.zo.rule import Rule
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +75,18 @@ def assemble(
     batches = BatchStream(partial(_batch, base, data.train, seed, profile.batch.examples))
     method = profile.method
     rate, rate_factor = peak_rate(profile.rule.learning_rate)
+    rule = profile.rule.build(blocks.noise.size, base.device)
+    exact = None
+    if isinstance(method, ExactConfig):
+        exact = _exact(base, profile, method, data, subset, rule, blocks, batches, prefix, plan)
+        rate = rate_factor * ADAM_RATE if rate is None else rate
     return Parts(
         subset=subset,
         blocks=blocks,
         strategy=method.build,
         epsilon=None if method.epsilon == "auto" else method.epsilon,
         oracle=_oracle(base, profile, data, subset, blocks, batches, prefix, plan),
-        rule=profile.rule.build(blocks.noise.size, base.device),
+        rule=rule,
         learning_rate=rate,
         rate_factor=rate_factor,
         schedule=profile.schedule.build(profile.steps),
@@ -89,6 +98,7 @@ def assemble(
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
         watcher=profile.watch.build(by_score=profile.objective.by_score),
+        exact=exact,
     )
 
 
@@ -207,6 +217,30 @@ def _oracle(
         parts=partial(_parts, base, data.train, plan.part_tokens),
     )
     return LocalOracle(forward)
+
+
+def _exact(
+    base: Base,
+    profile: Profile,
+    method: ExactConfig,
+    data: Data,
+    subset: Subset,
+    rule: Rule,
+    blocks: Blocks,
+    batches: BatchStream,
+    prefix: PrefixStore | None,
+    plan: Plan,
+) -> ExactSteps:
+    gradients = ExactGradients(
+        base,
+        subset,
+        batches,
+        prefix,
+        objective=profile.objective.build(data.train),
+        parts=partial(_parts, base, data.train, plan.part_tokens),
+        kept_layers=plan.kept_layers,
+    )
+    return ExactSteps(gradients, subset, rule, batches, blocks.noise.segments, method.max_norm)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:

@@ -16,9 +16,10 @@ class StepRecord:
     Args:
         step: Index of the step, from 0.
         loss: Estimated batch loss at the step's parameters, in nats; None if the step was skipped.
-        slope: Projected gradient along the step's direction scaled to norm sqrt(d), nats per unit.
+        slope: Projected gradient along the step's direction scaled to norm sqrt(d), nats per unit; with exact
+            gradients the norm of the gradient.
         learning_rate: The rate this step used, after the schedule.
-        epsilon: Probe radius.
+        epsilon: Probe radius; 0 with exact gradients.
         forwards: Forward passes spent by the run so far, this step included.
         tokens: Real (unpadded) tokens put through the model by the run so far.
         seconds: Wall-clock time of this step, up to its line in the journal.

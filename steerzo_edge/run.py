@@ -6,21 +6,21 @@
     frozen.safetensors      the subset's frozen part, derived from seed, rows or weights before the first step
     adapter/                the result, a PEFT directory
 
-Without the other files a resumed run ends with the same bits. Without `frozen.safetensors` this holds only on the
-same machine with the same threads and versions, because sums round differently elsewhere.
+Without the other files a resumed run ends with the same bits. With exact gradients or without `frozen.safetensors`
+this holds only on the same machine with the same threads and versions, because sums round differently elsewhere.
 """
 
 import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
-from torch import Tensor
 
 from steerzo_edge import __version__
 from steerzo_edge.assemble import assemble
@@ -35,14 +35,16 @@ from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
+from steerzo_edge.run_method import settled
 from steerzo_edge.settings.older_names import current_names
 from steerzo_edge.settings.profile import Profile
-from steerzo_edge.storage.sealed import load_sealed, save_sealed
+from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.pace import steps_of_first_pass
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.training.rewinding import caught_up
+from steerzo_edge.training.versions import load_version, save_version
 from steerzo_edge.zo.entry import Entry
 from steerzo_edge.zo.journal import Header, Journal
 
@@ -91,7 +93,7 @@ class Run:
         train: Rows to learn from; some are set aside where `validation` is None.
         validation: Rows to evaluate on.
         seed: Of everything random.
-        snapshot_every: Steps between snapshots.
+        snapshot_every: Steps between snapshots; with exact gradients `method.snapshot_every` counts if it is less.
         data: `train` and `validation` as `tokenized` made them for this base, profile and seed; made here if None.
 
     Raises:
@@ -117,14 +119,18 @@ class Run:
             )
         self.directory = directory
         self._base = base
-        self._profile = profile
-        self._snapshot_every = snapshot_every
+        self.profile, self._choice = settled(profile, base, data, directory)
+        profile = self.profile
+        self._exact = isinstance(profile.method, ExactConfig)
+        self._snapshot_every = min(snapshot_every, getattr(profile.method, "snapshot_every", snapshot_every))
         self.data = data
         self._seed = seed
+        self._keeps_best = profile.evaluate.keep == "best"
         learned = fingerprint_as_read(train, data.as_text[0])
         self._origin = json.dumps([seed, base.fingerprint, learned, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
         self._served: tuple[int, Patches] | None = None
+        self._settled: int | None = None  # the step whose result the parameters are, between two records
         self._parts = self._built()
         header = Header(
             seed=seed,
@@ -133,7 +139,7 @@ class Run:
             data=learned,
             validation=None if validation is None else fingerprint_as_read(validation, data.as_text[1]),
             noise=self._parts.blocks.noise.fingerprint(),
-            device=_device_kind(base.device),
+            device=base.device_kind,
             profile=profile.model_dump(mode="json"),
             versions={
                 "steerzo-edge": __version__,
@@ -160,7 +166,7 @@ class Run:
     def first_pass(self) -> int:
         """Steps until every row has been seen once, if those steps also compute its frozen prefix; else 0."""
         first_layer = 0 if self._parts.prefix is None else self._parts.prefix.first_layer
-        return steps_of_first_pass(len(self.data.train.rows), self._profile.batch.examples, first_layer)
+        return steps_of_first_pass(len(self.data.train.rows), self.profile.batch.examples, first_layer)
 
     def records(self) -> Iterator[Record]:
         """Runs to the end, yielding each new record. Stop iterating to pause or cancel."""
@@ -172,11 +178,14 @@ class Run:
             clock=lambda: time.perf_counter() - self._base.preempted_s,
         )
         for record in steps:
-            if isinstance(record, EvalRecord) and record.best and self._profile.evaluate.keep == "best":
-                self._save("best.safetensors", record.step, self._parts.rule.state())
+            # With exact gradients a rewind needs the best version's file: there is nothing to replay.
+            if isinstance(record, EvalRecord) and record.best and (self._exact or self._keeps_best):
+                self._save("best.safetensors", record.step)
             if isinstance(record, StepRecord) and self.progress.step % self._snapshot_every == 0:
-                self._save("snapshot.safetensors", self.progress.step, self._parts.rule.state())
+                self._save("snapshot.safetensors", self.progress.step)
+            self._settled = self.progress.step
             yield record
+            self._settled = None
 
     def patches(self) -> Patches:
         """The adapter at the last finished step, ready to be made active.
@@ -190,9 +199,11 @@ class Run:
         return self._served[1]
 
     def advice(self) -> str:
-        """A sentence on whether back-propagation would be faster, from sizes and free memory; see `estimate`."""
+        """A sentence on the method: what `auto` chose, or whether back-propagation would be faster."""
+        if self._choice is not None:
+            return self._choice
         rows = [self.data.train] + ([] if self.data.validation is None else [self.data.validation])
-        return advice_for(self._base, self._profile, *rows)
+        return advice_for(self._base, self.profile, *rows)
 
     def finish(self) -> Result:
         """Writes the adapter: the best evaluation's, or the last step's. May be called at any step.
@@ -200,9 +211,10 @@ class Run:
         Raises:
             OSError: If the disk is full or fails.
         """
+        self._keep_last_step()
         best = self.progress.best
         step = self.progress.parameter_step
-        if best is not None and self._profile.evaluate.keep == "best":
+        if best is not None and self._keeps_best:
             step = best.step
             self._restore_best(best)
         directory = self.directory / "adapter"
@@ -219,17 +231,25 @@ class Run:
 
     def close(self) -> None:
         """Closes the journal, removes files that can be computed again, and returns memory that is free."""
+        self._keep_last_step()
         self._journal.close()
         if self._parts.prefix is not None:
             log.info("frozen prefix of %s: %s", self.directory.name, self._parts.prefix.usage)
             self._parts.prefix.close()
         give_back()
 
+    def _keep_last_step(self) -> None:
+        """With exact gradients: saves what a resume would have to compute again, if the last step was completed."""
+        step, self._settled = self._settled, None
+        if self._exact and step == self.progress.parameter_step and step % self._snapshot_every:
+            with suppress(OSError):  # without it, steps since the last snapshot are computed again
+                self._save("snapshot.safetensors", step)
+
     def _built(self) -> Parts:
         """Freshly built parts, in the state of the start of the run."""
         frozen = load_frozen(self.directory / FROZEN, self._origin)
         self._frozen_is_kept = frozen is not None
-        return assemble(self._base, self._profile, self.data, self._seed, self.directory, frozen)
+        return assemble(self._base, self.profile, self.data, self._seed, self.directory, frozen)
 
     def _keep_frozen(self) -> None:
         """Saves the frozen part; called after the journal was checked, so another run's file is never replaced."""
@@ -257,21 +277,21 @@ class Run:
     ) -> None:
         """Brings freshly built parts to their state after `step` steps."""
         names = ("snapshot.safetensors", "best.safetensors")
-        versions = (partial(_load, self.directory / name, at_most=step) for name in names)
+        versions = (partial(load_version, self.directory / name, at_most=step) for name in names)
         caught_up(parts, entries, step, versions, verdicts)
 
     def _rewind(self, step: int) -> None:
         """Takes the live parameters and rule back to their state after `step` steps."""
         live = self._parts
         frozen = live.subset.frozen if live.subset.frozen.numel() else None
-        then = assemble(self._base, self._profile, self.data, self._seed, None, frozen, prefix=live.prefix)
+        then = assemble(self._base, self.profile, self.data, self._seed, None, frozen, prefix=live.prefix)
         self._catch_up(then, step, self._journal.entries, self.progress.verdicts)
         live.subset.parameters.copy_(then.subset.parameters)
         live.rule.restore(then.rule.state())
         self._served = None
 
     def _restore_best(self, best: EvalRecord) -> None:
-        loaded = _load(self.directory / "best.safetensors", at_most=best.step)
+        loaded = load_version(self.directory / "best.safetensors", at_most=best.step)
         if loaded is not None and loaded[0] == best.step:
             self._parts.subset.parameters.copy_(loaded[1]["parameters"])
             return
@@ -283,19 +303,5 @@ class Run:
         upto = next(index for index, entry in enumerate(entries) if entry.record == best)
         self._catch_up(self._parts, best.step, entries[: upto + 1])
 
-    def _save(self, name: str, step: int, rule_state: dict[str, Tensor]) -> None:
-        tensors = {"parameters": self._parts.subset.parameters}
-        tensors |= {f"rule.{key}": value for key, value in rule_state.items()}
-        save_sealed(self.directory / name, tensors, {"step": str(step)})
-
-
-def _load(path: Path, *, at_most: int) -> tuple[int, dict[str, Tensor]] | None:
-    """Step and tensors of a snapshot; None if it is missing, damaged, or later than the journal."""
-    found = load_sealed(path)
-    if found is None or int(found[0]["step"]) > at_most:
-        return None
-    return int(found[0]["step"]), found[1]
-
-
-def _device_kind(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    def _save(self, name: str, step: int) -> None:
+        save_version(self.directory / name, step, self._parts)

@@ -52,16 +52,21 @@ def _at(
 
 def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass: float = 0.0) -> float:
     """The loss of some rows under the bank's active route."""
+    return float(plain_loss_tensor(base, data, indices, option_mass))
+
+
+def plain_loss_tensor(base: Base, data: Tokenized, indices: Sequence[int], option_mass: float = 0.0) -> Tensor:
+    """The same with the graph of autograd, where that is enabled."""
     if isinstance(data, Targets):
         rows = [data.rows[index] for index in indices]
         found = _log_likelihoods(base, [row.tokens for row in rows])
         means = [
-            -sum(chances[i] for i, counted in enumerate(row.counted) if counted) / sum(row.counted)
+            -torch.stack([chances[i] for i, counted in enumerate(row.counted) if counted]).mean()
             for row, chances in zip(rows, found, strict=True)
         ]
-        return float(sum(means) / len(means))
+        return torch.stack(means).mean()
     if isinstance(data, Questions):
-        return sum(_of_question(base, data, index) for index in indices) / len(indices)
+        return torch.stack([_of_question(base, data, index) for index in indices]).mean()
     assert isinstance(data, Choices)
     chosen = [data.rows[index] for index in indices]
     pairs = [(row.prompt, option) for row in chosen for option in data.options]
@@ -70,14 +75,14 @@ def plain_loss(base: Base, data: Tokenized, indices: Sequence[int], option_mass:
     scores = torch.stack([chances.mean() for chances in options]).view(len(chosen), -1)
     whole = torch.stack([chances.sum() for chances in options]).view(len(chosen), -1)
     right = torch.nn.functional.cross_entropy(scores, torch.tensor([row.answer for row in chosen]))
-    return float(right - option_mass * whole.exp().sum(-1).log().mean())
+    return right - option_mass * whole.exp().sum(-1).log().mean()
 
 
-def _of_question(base: Base, data: Questions, index: int) -> float:
+def _of_question(base: Base, data: Questions, index: int) -> Tensor:
     row = data.rows[index]
     found = _log_likelihoods(base, [row.prompt + choice for choice in row.choices])
     scores = torch.stack([chances[len(row.prompt) :].mean() for chances in found])
-    return float(-scores.log_softmax(0)[row.answers[0]])
+    return -scores.log_softmax(0)[row.answers[0]]
 
 
 def _log_likelihoods(base: Base, sequences: Sequence[tuple[int, ...]]) -> list[Tensor]:

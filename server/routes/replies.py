@@ -251,6 +251,16 @@ class EstimateRowsReply(Reply):
     truncated: int = Field(description="Rows that are cut to fit.")
 
 
+class WayReply(Reply):
+    """One way to run the job that is estimated."""
+
+    method: str = Field(description="As `method.kind`.")
+    memory: str = Field(description="As the setting `memory`.")
+    bytes: int = Field(description="Of the whole process.")
+    seconds: float = Field(description="Of a step.")
+    fits: bool
+
+
 class EstimateReply(Reply):
     """The estimate of a job."""
 
@@ -266,8 +276,10 @@ class EstimateReply(Reply):
     tokens: int = Field(description="Tokens put through the model, evaluations included.")
     seconds: float = Field(description="If the job does not end early and has the device to itself.")
     speed: SpeedReply
+    ways: list[WayReply] = Field(description="The same job with forward passes only, and with exact gradients.")
     warnings: list[str]
-    advice: str = Field(description="Whether back-propagation would be the better choice.")
+    method: str = Field(description="The method that was estimated; with `method: auto` the one that is chosen.")
+    advice: str = Field(description="What `auto` chose, or whether back-propagation would be the better choice.")
 
 
 class ProfilesReply(Reply):

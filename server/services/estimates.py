@@ -28,13 +28,16 @@ from steerzo_edge.estimate import (
     Survey,
     Work,
     advice,
+    chosen,
     estimate,
     free_bytes,
     run_effort,
     step_effort,
     trained_by,
+    ways_of,
 )
 from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.training.exact import ExactConfig
 
 STEPS = 20  # last steps of an earlier job that are compared with the estimate
 FEWEST_STEPS = 5  # a job with fewer steps is not used
@@ -62,6 +65,8 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
     spec = spec_of(body, profile, *(_key(server, rows) for rows in both))
     found = inspected(server, body, profile, spec, lambda: [_read(server, rows, body.task) for rows in both])
     device = server.device.base.device
+    choice = chosen(profile, server.survey.body, found.work, device=device.type)
+    profile = profile if choice is None else choice.profile
     needed = estimate(profile, server.survey.body, found.work, device=device.type)
     free = free_bytes(device, needed.weights)
     effort = run_effort(profile, server.survey.body, trained_by(profile, server.survey.body), found.work)
@@ -80,8 +85,22 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
         "seconds": round(effort.seconds(server.survey.speed) * factor, 1),
         "speed": {"source": "layer" if job is None else "job", "job": job, "correction": round(factor, 3)}
         | {f"{name}_s": value for name, value in asdict(server.survey.speed).items()},
+        "ways": [
+            asdict(way)
+            for way in ways_of(
+                profile, server.survey.body, found.work, server.survey.speed, device=device.type, free=free
+            )
+        ],
         "warnings": _warnings(profile, found, needed, free),
-        "advice": advice(needed, free, differentiable=profile.objective.differentiable),
+        "method": profile.method.kind,
+        "advice": choice.sentence
+        if choice is not None
+        else advice(
+            needed,
+            free,
+            differentiable=profile.objective.differentiable,
+            exact=isinstance(profile.method, ExactConfig),
+        ),
     }
 
 
@@ -143,6 +162,8 @@ def _ratio(server: Context, survey: Survey, job: JobRow) -> float | None:
         return None
     profile = resolve(job.spec["profile"])
     work = _work(profile, records)
+    choice = chosen(profile, survey.body, work, device=server.device.base.device.type)
+    profile = profile if choice is None else choice.profile
     estimated_s = step_effort(profile, survey.body, trained_by(profile, survey.body), work).seconds(survey.speed)
     return median(record["seconds"] for record in records) / estimated_s if estimated_s else None
 

@@ -72,7 +72,10 @@ def _seconds_left(steps: list[Event], left: int) -> float | None:
 
 def _phase(server: Context, job: JobRow, done: int) -> str:
     profile = job.spec["profile"]
-    searches = profile["method"].get("epsilon") == "auto" or isinstance(profile["rule"]["learning_rate"], str)
+    method, rate = profile["method"], profile["rule"]["learning_rate"]
+    searches = method["kind"] not in ("exact", "auto") and (
+        method.get("epsilon") == "auto" or isinstance(rate, str)
+    )
     events = server.job_table.events
     upper = profile["subset"].get("last_layers") or profile["subset"].get("layers") or 0
     judged = job.spec["validation"] is not None or profile["evaluate"]["holdout"] > 0

@@ -5,6 +5,7 @@ It loads no weights, except with `--probe`, which times a layer of the base.
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,9 +20,11 @@ from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
     Anatomy,
+    Effort,
     MemoryEstimate,
     MemoryNeeds,
     Speed,
+    Way,
     Work,
     advice,
     anatomy,
@@ -32,12 +35,15 @@ from steerzo_edge.estimate import (
     run_effort,
     survey,
     trained_by,
+    ways_of,
     work_of,
 )
+from steerzo_edge.estimate import chosen as choose
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
 from steerzo_edge.model.positions import context_of
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, load_profile
+from steerzo_edge.training.exact import ExactConfig
 
 
 def estimate_command(
@@ -65,23 +71,22 @@ def estimate_command(
     work = _work(chosen, config, data)
     device = torch.device(default_device())
     body = anatomy(config)
+    choice = choose(chosen, body, work, device=device.type)
+    chosen = chosen if choice is None else choice.profile
     found = estimate(chosen, body, work, device=device.type)
     effort = run_effort(chosen, body, trained_by(chosen, body), work)
-    seconds = effort.seconds(_probed(chosen) if probe else _multiplied(chosen, body, device))
+    speed = _probed(chosen) if probe else _multiplied(chosen, body, device)
+    seconds = effort.seconds(speed)
     source = "a decoder layer" if probe else "a single product, a lower bound"
     free = free_bytes(device)
-    words = advice(found, free, differentiable=chosen.objective.differentiable)
+    exact = isinstance(chosen.method, ExactConfig)
+    words = advice(found, free, differentiable=chosen.objective.differentiable, exact=exact)
+    words = words if choice is None else choice.sentence
+    ways = ways_of(chosen, body, work, speed, device=device.type, free=free)
     if as_json:
-        columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
-        spent: dict[str, object] = {
-            "forwards": effort.forwards,
-            "evaluations": effort.evaluations,
-            "seconds": round(seconds, 1),
-        }
-        spent |= {"source": "layer" if probe else "product"}
-        fits = found.zeroth_order.total <= free
-        totals: dict[str, object] = {"free": free, "fits": fits, "tokens": work.tokens, **spent, "advice": words}
-        typer.echo(json.dumps({**columns, **totals}))
+        spent: dict[str, object] = {"seconds": round(seconds, 1), "source": "layer" if probe else "product"}
+        others = {"free": free, "tokens": work.tokens, **spent, "advice": words}
+        typer.echo(json.dumps({**_document(found, effort, ways, free), **others}))
         return
     rows = "of this dataset" if dataset else "as long as the profile allows"
     typer.echo(
@@ -90,7 +95,29 @@ def estimate_command(
     Console(width=100).print(_table(found))
     typer.echo(f"{effort.forwards:,} forwards and {effort.evaluations} evaluations: about {_time(seconds)} here")
     typer.echo(f"(from the measured time of {source}).")
+    Console(width=100).print(_side_by_side(ways))
     typer.echo(words)
+
+
+def _document(found: MemoryEstimate, effort: Effort, ways: list[Way], free: int) -> dict[str, object]:
+    columns = {field: dict(needs) | {"total": needs.total} for field, (_, needs) in _columns(found).items()}
+    return {
+        **columns,
+        "fits": found.zeroth_order.total <= free,
+        "forwards": effort.forwards,
+        "evaluations": effort.evaluations,
+        "ways": [asdict(way) for way in ways],
+    }
+
+
+def _side_by_side(ways: list[Way]) -> Table:
+    table = Table("method", "memory", title="the same job in other ways")
+    for title in ("the process, MiB", "seconds a step", "fits"):
+        table.add_column(title, justify="right")
+    for way in ways:
+        fits = "yes" if way.fits else "no"
+        table.add_row(way.method, way.memory, f"{way.bytes / (1 << 20):,.0f}", f"{way.seconds:.2f}", fits)
+    return table
 
 
 def _probed(profile: Profile) -> Speed:

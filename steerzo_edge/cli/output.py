@@ -93,10 +93,8 @@ def sentence(kind: str, record: Mapping[str, Any]) -> str:
         return str(record["message"])
     if record["skipped"]:
         return f"step {record['step']}: skipped, {record['skipped']}"
-    return (
-        f"step {record['step']}: loss {record['loss']:.4f}, slope {record['slope']:+.3f}, "
-        f"{record['forwards']} forwards"
-    )
+    slope = f"slope {record['slope']:+.3f}" if record["epsilon"] else f"gradient norm {record['slope']:.3f}"
+    return f"step {record['step']}: loss {record['loss']:.4f}, {slope}, {record['forwards']} forwards"
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,8 @@ from steerzo_edge.data.statistics import warning_of, warnings_of
 from steerzo_edge.model.load import load_base
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
-from steerzo_edge.settings.profile import Profile, load_profile
+from steerzo_edge.settings.profile import Profile, load_profile, searches
+from steerzo_edge.training.exact import ExactConfig
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +57,16 @@ def train_command(
     for line in _remarks(run, [(dataset, train), (validation, held_out)]):
         typer.echo(json.dumps({"event": "log", "message": line}) if as_json else line)
     if not as_json:
-        _introduce(run, chosen, len(train), out)
+        _introduce(run, len(train), out)
         warning = warning_of(*((train, held_out) if held_out else split(train, chosen, seed)))
         if warning is not None:
             typer.echo(warning)
-    searches = chosen.method.epsilon == "auto" or isinstance(chosen.rule.learning_rate, str)
     shown = display(
-        chosen.steps, as_json=as_json, done=run.progress.step, first_pass=run.first_pass, searches=searches
+        chosen.steps,
+        as_json=as_json,
+        done=run.progress.step,
+        first_pass=run.first_pass,
+        searches=searches(run.profile),
     )
     with shown:
         try:
@@ -86,10 +90,11 @@ def _remarks(run: Run, files: Sequence[tuple[Path | None, Dataset | None]]) -> I
             yield f"{path.name}: warning: {warning}"
 
 
-def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
+def _introduce(run: Run, rows: int, out: Path) -> None:
+    profile = run.profile
     parts = [
         f"{rows} rows from the dataset, {run.size:,} trained parameters",
-        f"method {profile.method.kind}, {profile.steps} steps of {profile.method.cost} forwards",
+        f"method {profile.method.kind}, {profile.steps} steps of {_cost(profile)}",
         f"run directory {out}",
     ]
     if run.progress.step:
@@ -102,6 +107,12 @@ def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:
         log.warning("no advice on back-propagation: %s: %s", type(error).__name__, error)
     for part in parts:
         typer.echo(part)
+
+
+def _cost(profile: Profile) -> str:
+    if isinstance(profile.method, ExactConfig):
+        return "1 forward and its backward pass"
+    return f"{profile.method.cost} forwards"
 
 
 def _conclude(result: Result, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from steerzo_edge import model as model  # before anything imports `transformers`
 from steerzo_edge.estimate.advice import advice, advice_for
 from steerzo_edge.estimate.anatomy import Anatomy, anatomy, load_config
+from steerzo_edge.estimate.choice import Choice, chosen
 from steerzo_edge.estimate.effort import Effort, Speed, run_effort, step_effort
 from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.free import free_bytes
@@ -11,11 +12,13 @@ from steerzo_edge.estimate.memory import MemoryEstimate, estimate
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.plan import planned
 from steerzo_edge.estimate.products import product_speed
+from steerzo_edge.estimate.ways import Way, ways_of
 from steerzo_edge.estimate.work import Trained, Work, trained_by, work_of
 from steerzo_edge.estimate.zeroth_order import Plan, zeroth_order_needs
 
 __all__ = [
     "Anatomy",
+    "Choice",
     "Effort",
     "MemoryEstimate",
     "MemoryNeeds",
@@ -23,10 +26,12 @@ __all__ = [
     "Speed",
     "Survey",
     "Trained",
+    "Way",
     "Work",
     "advice",
     "advice_for",
     "anatomy",
+    "chosen",
     "estimate",
     "exact_needs",
     "free_bytes",
@@ -38,6 +43,7 @@ __all__ = [
     "step_effort",
     "survey",
     "trained_by",
+    "ways_of",
     "work_of",
     "zeroth_order_needs",
 ]

@@ -11,32 +11,39 @@ from steerzo_edge.estimate.memory import MemoryEstimate, estimate
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.model.base import Base
 from steerzo_edge.settings.profile import Profile
+from steerzo_edge.training.exact import ExactConfig
 
 GIB = 1 << 30
 # An estimate may be off by a quarter, so back-propagation is said to fit only with this share of the free memory.
 SAFE = 0.8
 LEAN = "batch.probes_per_forward 1 and batch.prefix_memory_mib 0"
 SMALLER = "lower batch.examples or batch.max_tokens, or choose a smaller base"
+SWITCH = "To use them, set method.kind to exact."
 FEWER = "exact gradients usually need 10-100 times fewer steps (arXiv:2510.03425)"
 
 
-def advice(found: MemoryEstimate, free: int, *, differentiable: bool) -> str:
+def advice(found: MemoryEstimate, free: int, *, differentiable: bool, exact: bool = False) -> str:
     """Says what the memory needs mean for the choice between zeroth-order and back-propagation.
 
     Args:
         found: The memory needs of both.
         free: Bytes that may be used.
         differentiable: Whether the objective has a gradient.
+        exact: Whether the run computes exact gradients.
     """
+    if exact:
+        return _for_exact(found, free)
     room = f"{_gib(free)} are free"
     if not differentiable:
         return f"The objective has no gradient, so back-propagation is not possible; {room}. {_own(found, free)}"
     needs = f"Back-propagation would need about {_gib(found.exact.total)} and {room}"
     checkpointed = _gib(found.checkpointed.total)
     if found.exact.total <= SAFE * free:
-        return f"{needs}: {FEWER}; zeroth-order is the wrong tool here unless the objective has no gradient."
+        return (
+            f"{needs}: {FEWER}; zeroth-order is the wrong tool here unless the objective has no gradient. {SWITCH}"
+        )
     if found.checkpointed.total <= SAFE * free:
-        return f"{needs}: it fits only with gradient checkpointing (about {checkpointed}). If so, {FEWER}."
+        return f"{needs}: it fits only with gradient checkpointing (about {checkpointed}). If so, {FEWER}. {SWITCH}"
     return f"{needs}: it does not fit, not even with gradient checkpointing ({checkpointed}). {_own(found, free)}"
 
 
@@ -50,7 +57,20 @@ def advice_for(base: Base, profile: Profile, *data: Tokenized) -> str:
     """
     work = work_of(profile, base.context_length, *data)
     found = estimate(profile, anatomy(base.model.config), work, device=base.device.type)
-    return advice(found, free_bytes(base.device, found.weights), differentiable=profile.objective.differentiable)
+    return advice(
+        found,
+        free_bytes(base.device, found.weights),
+        differentiable=profile.objective.differentiable,
+        exact=isinstance(profile.method, ExactConfig),
+    )
+
+
+def _for_exact(found: MemoryEstimate, free: int) -> str:
+    needed = found.zeroth_order.total
+    sentence = f"Exact gradients need about {_gib(needed)} here, and {_gib(free)} are free"
+    if needed <= free:
+        return f"{sentence}."
+    return f"{sentence}: lower batch.examples or batch.max_tokens, or use a method with forward passes only."
 
 
 def _own(found: MemoryEstimate, free: int) -> str:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from steerzo_edge.estimate.anatomy import Anatomy
 from steerzo_edge.estimate.plan import planned
 from steerzo_edge.estimate.work import Trained, Work
-from steerzo_edge.estimate.zeroth_order import CACHED_PREFIX
+from steerzo_edge.estimate.zeroth_order import CACHED_PREFIX, Plan
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.settings.profile import Profile
+from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
 
 
@@ -98,7 +99,7 @@ def run_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) ->
     return found
 
 
-def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -> Effort:
+def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan | None = None) -> Effort:
     """The computation of one step on rows of mean length; if blocks of layers take turns, the mean over them.
 
     Args:
@@ -106,11 +107,14 @@ def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) -
         body: The model's sizes.
         trained: The subset's sizes.
         work: Sizes of the rows.
+        plan: How the run uses memory; None finds it.
     """
     cost = profile.method.cost
-    plan = planned(profile, body, work, device="cpu")
+    plan = plan or planned(profile, body, work, device="cpu")
     parts = max(1, math.ceil(work.examples * work.mean / plan.part_tokens))
     passes = parts * -(-cost // plan.probes)
+    if isinstance(profile.method, ExactConfig):
+        return _exact_step(profile, body, trained, work, plan, parts)
     if profile.objective.generates:
         length = work.mean + profile.objective.answer_tokens
         layers = _generation(profile, body, work, passes)
@@ -160,6 +164,27 @@ def _rows_once(profile: Profile, body: Anatomy, trained: Trained, work: Work, pa
     )
 
 
+def _exact_step(profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, parts: int) -> Effort:
+    """A forward of the trained layers, one more of those that are not kept, and a backward pass.
+
+    The backward pass has as many products as a forward, because frozen weights have no gradient; weights that are
+    trained whole have as many again.
+    """
+    tokens = work.examples * work.mean
+    kept = trained.first_layer if _keeps(profile, body, work) else 0
+    below = _through(body, range(kept, trained.first_layer), tokens, work.mean, parts)
+    above = _through(body, range(trained.first_layer, body.layers), tokens, work.mean, parts)
+    again = 1 - plan.kept_layers / max(1, body.layers - trained.first_layer)
+    times = 2 + again + (1 if trained.rank == 0 else 0)
+    adapters = 0 if trained.rank == 0 else 6 * tokens * (trained.size + trained.frozen)
+    return Effort(
+        forwards=1,
+        tokens=tokens,
+        layers=below.layers + times * above.layers,
+        operations=below.operations + times * above.operations + adapters,
+    )
+
+
 def _generation(profile: Profile, body: Anatomy, work: Work, passes: int) -> Effort:
     """The decoder layers of a step whose probes generate: prompts as long as the rows, then a forward per token."""
     rows, answer = profile.method.cost * work.examples, profile.objective.answer_tokens
@@ -175,6 +200,8 @@ def _block_starts(profile: Profile, body: Anatomy, trained: Trained) -> list[int
 
 
 def _tuning_forwards(profile: Profile) -> int:
+    if isinstance(profile.method, ExactConfig):
+        return 0
     radius = 2 * PAIRS * len(RADII) if profile.method.epsilon == "auto" else 0
     searched = isinstance(profile.rule.learning_rate, str)
     return radius + (FOLLOWED * (profile.method.cost + 1 + len(RUNGS)) if searched else 0)

@@ -50,7 +50,7 @@ def exact_needs(
             "gradients": FLOAT32 * trained.size,
             "update rule": FLOAT32 * MOMENTS * trained.size,
             "saved activations": work.tokens * kept,
-            "activations": work.tokens * _working(body, itemsize),
+            "activations": work.tokens * working_bytes(body, itemsize),
             "logits": work.places * body.vocabulary * (LOGIT_TENSORS * FLOAT32 + itemsize),
         }
     )
@@ -78,11 +78,11 @@ def saved_bytes(body: Anatomy, trained: Trained, layer: int, itemsize: int, *, l
     mlp = itemsize * body.intermediate * (COMPOSED.get(body.activation, 1) + 2 * body.gated)
     own = [projection for projection in trained.projections if layer_index(projection.name) == layer]
     low = itemsize * trained.rank * len(own)
-    inputs = itemsize * sum(_inputs(body, own)) if trained.keeps_inputs else 0
+    inputs = itemsize * sum(saved_inputs(body, own)) if trained.keeps_inputs else 0
     return norms + attention + mlp + low + inputs
 
 
-def _inputs(body: Anatomy, projections: list[Projection]) -> list[int]:
+def saved_inputs(body: Anatomy, projections: list[Projection]) -> list[int]:
     """Widths of distinct inputs: layers of one module share their input, except the module's last layer.
 
     The input of the last layer is the result of attention or of the activation; attention's and ReLU's are kept
@@ -96,7 +96,7 @@ def _inputs(body: Anatomy, projections: list[Projection]) -> list[int]:
     return list(found.values())
 
 
-def _working(body: Anatomy, itemsize: int) -> int:
+def working_bytes(body: Anatomy, itemsize: int) -> int:
     """Most bytes of gradients at once in a layer's backward pass, for one token; kept tensors are not included."""
     mlp = 4 * body.intermediate + body.hidden if body.gated else 2 * (body.intermediate + body.hidden)
     attention = 6 * body.queries + 2 * body.hidden

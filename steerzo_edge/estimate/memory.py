@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from steerzo_edge.estimate.anatomy import Anatomy
 from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
-from steerzo_edge.estimate.plan import leanest, planned
+from steerzo_edge.estimate.plan import leanest, planned, run_needs
 from steerzo_edge.estimate.work import Work, trained_by
-from steerzo_edge.estimate.zeroth_order import exact_in_process, in_process, zeroth_order_needs
+from steerzo_edge.estimate.zeroth_order import exact_in_process
 from steerzo_edge.settings.profile import Profile
 
 
@@ -47,11 +47,10 @@ def estimate(profile: Profile, body: Anatomy, work: Work, *, device: str) -> Mem
     """
     trained = trained_by(profile, body)
     plans = planned(profile, body, work, device=device), leanest(profile, work)
-    own = [zeroth_order_needs(profile, body, trained, work, plan, device=device) for plan in plans]
+    own = [run_needs(profile, body, trained, work, plan, device=device) for plan in plans]
     exact = [
         exact_needs(profile, body, trained, work, checkpointing=checkpointing) for checkpointing in (False, True)
     ]
     if device == "cpu":
-        own = [in_process(needs, body) for needs in own]
         exact = [exact_in_process(needs, body) for needs in exact]
     return MemoryEstimate(*own, *exact)

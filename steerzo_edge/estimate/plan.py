@@ -18,6 +18,7 @@ import torch
 
 from steerzo_edge.errors import ProfileError
 from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.backward import backward_in_process, backward_needs, exact_plans
 from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.free import free_bytes
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
@@ -34,6 +35,7 @@ from steerzo_edge.estimate.zeroth_order import (
 from steerzo_edge.model.head import BLOCK_BYTES
 from steerzo_edge.settings.memory import memory_bytes
 from steerzo_edge.settings.profile import Profile
+from steerzo_edge.training.exact import ExactConfig
 
 # What the process holds before a base is loaded: Python and libraries, or the context of CUDA.
 RUNTIME_BYTES = 300 << 20
@@ -66,9 +68,12 @@ class _Run:
     work: Work
     device: str
 
+    @property
+    def exact(self) -> bool:
+        return isinstance(self.profile.method, ExactConfig)
+
     def needs(self, plan: Plan) -> MemoryNeeds:
-        found = zeroth_order_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
-        return in_process(found, self.body) if self.device == "cpu" else found
+        return run_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
 
     def checkpointed(self) -> int:
         found = exact_needs(self.profile, self.body, self.trained, self.work, checkpointing=True)
@@ -76,10 +81,38 @@ class _Run:
 
     def inference(self) -> int:
         """Bytes of the base and of one forward of the largest batch with one copy of the adapter."""
-        found = dict(self.needs(leanest(self.profile, self.work)))
+        plan = leanest(self.profile, self.work)
+        found = dict(zeroth_order_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device))
+        found = dict(in_process(MemoryNeeds(found), self.body)) if self.device == "cpu" else found
         found |= {"noise": 0, "update rule": 0, "frozen prefix": 0}
         found["copies of it"] = self.profile.model.dtype.itemsize * self.trained.size
         return MemoryNeeds(found).total
+
+    def bound(self, free: int | None) -> int:
+        """Bytes that the setting `memory` allows, without what the process holds before a base is loaded."""
+        size = memory_bytes(self.profile.memory)
+        if size is not None:
+            return size - RUNTIME_BYTES
+        if self.profile.memory == "lean":
+            return min(self.checkpointed(), round(INFERENCE * (RUNTIME_BYTES + self.inference())) - RUNTIME_BYTES)
+        weights = self.body.weight_bytes(self.profile.model.quantization, self.profile.model.dtype.itemsize)
+        return round(FREE * (free_bytes(torch.device(self.device), weights) if free is None else free))
+
+
+def bound_and_least(
+    profile: Profile, body: Anatomy, work: Work, *, device: str, free: int | None = None
+) -> tuple[int, int]:
+    """Bytes that a run may take by its setting `memory`, and bytes of its leanest plan.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        work: Of the largest batch, and of all rows.
+        device: "cpu" or "cuda".
+        free: As in `planned`.
+    """
+    run = _Run(profile, body, trained_by(profile, body), work, device)
+    return run.bound(free), min(run.needs(plan).total for plan in (leanest(profile, work), *_plans(run)))
 
 
 def planned(profile: Profile, body: Anatomy, work: Work, *, device: str, free: int | None = None) -> Plan:
@@ -96,14 +129,7 @@ def planned(profile: Profile, body: Anatomy, work: Work, *, device: str, free: i
         ProfileError: If the run does not fit into the size that `memory` names.
     """
     run = _Run(profile, body, trained_by(profile, body), work, device)
-    size = memory_bytes(profile.memory)
-    if size is not None:
-        bound = size - RUNTIME_BYTES
-    elif profile.memory == "lean":
-        bound = min(run.checkpointed(), round(INFERENCE * (RUNTIME_BYTES + run.inference())) - RUNTIME_BYTES)
-    else:
-        weights = body.weight_bytes(profile.model.quantization, profile.model.dtype.itemsize)
-        bound = round(FREE * (free_bytes(torch.device(device), weights) if free is None else free))
+    size, bound = memory_bytes(profile.memory), run.bound(free)
     plan = leanest(profile, work)
     for plan in _plans(run):
         if run.needs(plan).total <= bound:
@@ -115,6 +141,26 @@ def planned(profile: Profile, body: Anatomy, work: Work, *, device: str, free: i
         f"memory is {profile.memory!r}, but this run takes at least {-(-least >> 20):,} MiB, libraries included",
         hint="Raise memory, lower batch.max_tokens, or choose a smaller base or subset.",
     )
+
+
+def run_needs(
+    profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, *, device: str
+) -> MemoryNeeds:
+    """Bytes of a run by part, with whichever method the profile has.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        trained: The subset's sizes.
+        work: The largest batch.
+        plan: How it uses memory.
+        device: "cpu" or "cuda"; on a CPU what a process holds besides the tensors is added.
+    """
+    if isinstance(profile.method, ExactConfig):
+        found = backward_needs(profile, body, trained, work, plan, device=device)
+        return backward_in_process(found, body) if device == "cpu" else found
+    found = zeroth_order_needs(profile, body, trained, work, plan, device=device)
+    return in_process(found, body) if device == "cpu" else found
 
 
 def leanest(profile: Profile, work: Work) -> Plan:
@@ -141,8 +187,15 @@ def _plans(run: _Run) -> Iterator[Plan]:
     work, fast = run.work, run.profile.memory == "fast"
     room = room_of(work)
     block = room if fast else _typical(work)
-    counts = _counts(run, keep_most=fast)
     heads = HEADS if work.places > 0 else HEADS[:1]
+    if run.exact:
+        prefixes = list(dict.fromkeys(prefix for _, prefix in _caches(run, 1)))
+        layers = run.body.layers - run.trained.first_layer
+        yield from exact_plans(
+            layers, work, room=room, block_tokens=block, prefixes=prefixes, heads=heads, frugal=not fast
+        )
+        return
+    counts = _counts(run, keep_most=fast)
     for probes in counts:
         for noise, prefix in _caches(run, probes):
             for head in heads:

@@ -51,6 +51,7 @@ class Plan:
         prefix_bytes: Hidden states of frozen layers kept in memory.
         head_bytes: Of a block of the output head: see `Head`.
         frugal: Whether the heap's gaps are returned between batches.
+        kept_layers: With exact gradients: the topmost layers that keep what autograd saves; others run twice.
     """
 
     probes: int
@@ -60,6 +61,7 @@ class Plan:
     prefix_bytes: int
     head_bytes: int
     frugal: bool
+    kept_layers: int = 0
 
 
 def zeroth_order_needs(
@@ -79,33 +81,41 @@ def zeroth_order_needs(
     copies = plan.probes
     unperturbed = 1 if trained.block < trained.size else 0
     tokens = max(copies * min(work.tokens, plan.part_tokens), plan.block_tokens)
-    activations = layer_bytes(body, itemsize, tokens, scores=_scores(body, work, device))
+    activations = layer_bytes(body, itemsize, tokens, scores=score_bytes(body, work, device))
     return MemoryNeeds(
         {
             "base weights": body.weight_bytes(profile.model.quantization, itemsize),
-            "expanded weight": _expanded(profile, body, itemsize),
+            "expanded weight": expanded_bytes(profile, body, itemsize),
             "adapter": FLOAT32 * trained.size + (FLOAT32 + itemsize) * trained.frozen,
             "copies of it": itemsize * (copies * trained.block + (SERVED_COPIES + unperturbed) * trained.size),
-            "update rule": FLOAT32 * _moments(profile) * trained.size,
+            "update rule": FLOAT32 * moments(profile) * trained.size,
             "noise": min(plan.noise_bytes, FLOAT32 * profile.method.seeds * trained.block),
             "activations": activations,
-            "logits": _head(body, tokens, copies * work.places, itemsize, plan.head_bytes, freed=activations),
-            "frozen prefix": _prefix(plan, body, trained, work, itemsize),
+            "logits": head_bytes(body, tokens, copies * work.places, itemsize, plan.head_bytes, freed=activations),
+            "frozen prefix": prefix_bytes(plan, body, trained, work, itemsize),
         }
     )
 
 
 def in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     """The needs of a zeroth-order run with what a process on a CPU holds besides the tensors."""
-    return _in_process(needs, body, GAPS, LONG_LIVED)
+    return with_gaps(needs, body, GAPS, LONG_LIVED)
 
 
 def exact_in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     """The needs of exact gradients with what a process on a CPU holds besides the tensors."""
-    return _in_process(needs, body, EXACT_GAPS, EXACT_LONG_LIVED)
+    return with_gaps(needs, body, EXACT_GAPS, EXACT_LONG_LIVED)
 
 
-def _in_process(needs: MemoryNeeds, body: Anatomy, share: float, long_lived: tuple[str, ...]) -> MemoryNeeds:
+def with_gaps(needs: MemoryNeeds, body: Anatomy, share: float, long_lived: tuple[str, ...]) -> MemoryNeeds:
+    """Adds what a process on a CPU holds besides the tensors.
+
+    Args:
+        needs: By part.
+        body: The model's sizes.
+        share: Bytes of gaps in the heap for each byte of the parts that are not long-lived.
+        long_lived: Names of the parts that are.
+    """
     short_lived = sum(size for name, size in needs.items() if name not in long_lived)
     return MemoryNeeds(
         {
@@ -139,15 +149,17 @@ def layer_bytes(body: Anatomy, itemsize: int, tokens: int, *, scores: int = 0) -
     return tokens * places + max(tokens * itemsize * attention + scores, tokens * itemsize * mlp)
 
 
-def _expanded(profile: Profile, body: Anatomy, itemsize: int) -> int:
+def expanded_bytes(profile: Profile, body: Anatomy, itemsize: int) -> int:
+    """Bytes of the largest linear layer in the compute type, which a quantized product expands for a moment."""
     return body.largest_weight * itemsize if STORAGES[profile.model.quantization].quantized else 0
 
 
-def _moments(profile: Profile) -> int:
+def moments(profile: Profile) -> int:
+    """Numbers that the update rule keeps for each trained number."""
     return 2 if isinstance(profile.rule, AdamConfig) else int(isinstance(profile.rule, MomentumConfig))
 
 
-def _scores(body: Anatomy, work: Work, device: str) -> int:
+def score_bytes(body: Anatomy, work: Work, device: str) -> int:
     """Bytes of attention's scores: on a CPU they are computed chunk by chunk, and CUDA's kernels keep none."""
     if device != "cpu":
         return 0
@@ -155,7 +167,7 @@ def _scores(body: Anatomy, work: Work, device: str) -> int:
     return round(SCORE_TENSORS * min(max(SCORE_BYTES, row), row * work.examples))
 
 
-def _head(body: Anatomy, tokens: int, places: int, itemsize: int, block_bytes: int, *, freed: int) -> int:
+def head_bytes(body: Anatomy, tokens: int, places: int, itemsize: int, block_bytes: int, *, freed: int) -> int:
     """Bytes of the output head: the last hidden states in float32, and one block of the vocabulary with its logits.
 
     Only the part counts that goes beyond `freed`, the memory that the layers have freed before.
@@ -169,7 +181,7 @@ def _head(body: Anatomy, tokens: int, places: int, itemsize: int, block_bytes: i
     return max(0, stream + FLOAT32 * places * body.hidden + block - freed)
 
 
-def _prefix(plan: Plan, body: Anatomy, trained: Trained, work: Work, itemsize: int) -> int:
+def prefix_bytes(plan: Plan, body: Anatomy, trained: Trained, work: Work, itemsize: int) -> int:
     """Bytes of hidden states kept below the lowest trained layer: of all rows within the bound, and of a batch."""
     if trained.first_layer == 0:
         return 0

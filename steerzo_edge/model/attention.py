@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, PretrainedConfig
 
 from steerzo_edge.data.packing import Group, Packed
+from steerzo_edge.model.attention_gradient import attention_gradient
 
 T = TypeVar("T")
 NAME = "steerzo-packed"
@@ -83,16 +85,31 @@ def _attend(
     """`transformers` calls this: query (K, H, S, d), key and value (K, H / g, S, d) to (K, S, H, d)."""
     layout = _layout.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value)):
+        return _Attention.apply(query, key, value, layout, sliding_window, scale, softcap), None  # type: ignore[no-untyped-call]
+    return _attended(query, key, value, layout, sliding_window, scale, softcap), None
+
+
+def _attended(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: _Layout,
+    window: int | None,
+    scale: float,
+    softcap: float | None,
+) -> Tensor:
+    """Queries (K, H, S, d), keys and values (K, H / g, S, d) to (K, S, H, d), group by group."""
     parts = []
     for number, group in enumerate(layout.packed.groups):
         q, k, v = (_laid_out(part, layout, number) for part in (query, key, value))  # (K * n, heads, W, d)
-        mask = _mask(layout.packed, group, sliding_window)
+        mask = _mask(layout.packed, group, window)
         if query.device.type == "cpu" or softcap is not None:
             out = _plain(q, k, v, mask, scale, softcap)
         else:
             out = _fused(q, k, v, mask, scale)
         parts.append(_put_back(out, layout, number))
-    return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), None
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def _laid_out(part: Tensor, layout: _Layout, number: int) -> Tensor:
@@ -145,7 +162,7 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, c
     q = q.view(rows, shared, -1, width, depth)  # (rows, H / g, g, W, d): query heads that share a key head
     hidden = _additive(mask, width, q).unsqueeze(2)  # (n or 1, 1, 1, W, W)
     out = torch.empty_like(q)
-    step = max(1, SCORE_BYTES // (4 * heads * min(width, QUERIES) * width))
+    step = _rows_of_a_chunk(heads, width)
     for start, first in product(range(0, rows, step), range(0, width, QUERIES)):
         part, asking = slice(start, start + step), slice(first, first + QUERIES)
         end = min(asking.stop, width)  # causal: no later keys
@@ -161,6 +178,63 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, c
         found = scores.softmax(-1).to(q.dtype).flatten(2, 3) @ v[part, :, :end]
         out[part, :, :, asking] = found.view(len(found), shared, -1, end - first, depth)
     return out.view(rows, heads, width, depth)
+
+
+def _rows_of_a_chunk(heads: int, width: int) -> int:
+    return max(1, SCORE_BYTES // (4 * heads * min(width, QUERIES) * width))
+
+
+class _Attention(torch.autograd.Function):
+    """`_attended` with a gradient that keeps packed queries, keys and values only.
+
+    The gradient is computed by `attention_gradient` on every device: its sums have a fixed order.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        layout: _Layout,
+        window: int | None,
+        scale: float,
+        softcap: float | None,
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.settings = layout, window, scale, softcap
+        return _attended(query, key, value, layout, window, scale, softcap)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        layout, window, scale, softcap = ctx.settings
+        gradient = gradients[0].transpose(1, 2)  # (K, H, S, d)
+        parts = []
+        for number, group in enumerate(layout.packed.groups):
+            q, k, v, given = (_laid_out(part, layout, number) for part in (*ctx.saved_tensors, gradient))
+            rows, heads, width, _ = q.shape
+            found = attention_gradient(
+                q,
+                k,
+                v,
+                given * _filled(group, given).repeat(rows // len(group.gather), 1, 1, 1),
+                _additive(_mask(layout.packed, group, window), width, q),
+                scale=scale,
+                cap=softcap,
+                row_step=_rows_of_a_chunk(heads, width),
+                query_step=QUERIES,
+            )
+            parts.append([_put_back(part, layout, number) for part in found])
+        whole = (each[0] if len(each) == 1 else torch.cat(each, 1) for each in zip(*parts, strict=True))
+        return *(part.transpose(1, 2) for part in whole), None, None, None, None
+
+
+def _filled(group: Group, like: Tensor) -> Tensor:
+    """(n, 1, W, 1): 1 where a token is, 0 where padding is."""
+    places = torch.zeros(group.gather.numel(), dtype=like.dtype, device=like.device)
+    places[group.scatter] = 1
+    return places.view(len(group.gather), 1, -1, 1)
 
 
 def _additive(mask: Tensor | None, width: int, like: Tensor) -> Tensor:

@@ -9,11 +9,13 @@ the model. A long forward lets other work use the model before every linear laye
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from steerzo_edge.model.frozen_product import frozen_product
 from steerzo_edge.model.layers import features, layer_index, linear_layers
 from steerzo_edge.model.patches import Linear, Patches
 from steerzo_edge.model.quantization import frozen_linear
@@ -45,6 +47,8 @@ class BankLinear(nn.Module):
         if bank.is_batch_pass:
             bank.preemption_hook()
             multiply = self._frozen.batch_matmul
+            if torch.is_grad_enabled():
+                multiply = partial(frozen_product, self._frozen)
         patch = bank.active.get(self.name)
         return multiply(x) if patch is None else patch(multiply, x)
 

@@ -19,6 +19,7 @@ from steerzo_edge.model.head import Head
 from steerzo_edge.model.layers import decoder_layers
 from steerzo_edge.model.positions import context_of
 from steerzo_edge.model.quantization import Quantization
+from steerzo_edge.model.tape import Tape
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,18 @@ class Base:
         self.preempted_s = 0.0
         self.frugal = False
         self._attention = model.config._attn_implementation
+        self._tape: Tape | None = None
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return torch.device(self.model.device)
+
+    @property
+    def device_kind(self) -> str:
+        """The name of a card, or "cpu"."""
+        device = self.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
     @property
     def context_length(self) -> int:
@@ -114,7 +122,7 @@ class Base:
             (K, S, D) in the compute type.
         """
         first_layer, tensor = (0, None) if states is None else (states.layer, states.states)
-        return self._forward(packed, Plan(self.bank.branch_layer, copies, tensor, first_layer))
+        return self._forward(packed, Plan(self.bank.branch_layer, copies, tensor, first_layer, tape=self._tape))
 
     def hidden_at(self, layer: int, packed: Packed, states: HiddenStates | None = None) -> HiddenStates:
         """Hidden states that enter a layer, under the bank's active route.
@@ -131,6 +139,29 @@ class Base:
         return HiddenStates(layer, plan.reached)
 
     @contextmanager
+    def recorded(self, tape: Tape) -> Iterator[None]:
+        """Inside the block `hidden` records its layers on a tape; call it under the route of the tape's leaves."""
+        self._tape = tape
+        try:
+            yield
+        finally:
+            self._tape = None
+
+    def pull_back(self, packed: Packed, tape: Tape, gradient: Tensor) -> None:
+        """Carries a gradient from the last layer's result down to the lowest trained layer.
+
+        Other work may use the model before every layer, as in a forward.
+
+        Args:
+            packed: The tokens of the recorded forward.
+            tape: Recorded under the route that is active now; its leaves receive their gradients. It is empty
+                afterwards.
+            gradient: Of `tape.result`.
+        """
+        with self._batch_pass(packed):
+            tape.pull_back(gradient, lambda: self.bank.preemption_hook())
+
+    @contextmanager
     def preempted(self) -> Iterator[None]:
         """Inside the block other work may use the model, while a forward waits at its preemption hook.
 
@@ -140,12 +171,14 @@ class Base:
         began = time.perf_counter()
         config = self.model.config
         is_batch_pass, attention = self.bank.is_batch_pass, config._attn_implementation
+        tape, self._tape = self._tape, None
         self.bank.is_batch_pass, config._attn_implementation = False, self._attention
         try:
             with torch.inference_mode(mode=False), self.bank.route({}), self._layers.under(None):
                 yield
         finally:
             self.bank.is_batch_pass, config._attn_implementation = is_batch_pass, attention
+            self._tape = tape
             self.preempted_s += time.perf_counter() - began
 
     def catch_up(self) -> None:
@@ -156,12 +189,17 @@ class Base:
     def _forward(self, packed: Packed, plan: Plan) -> Tensor:
         if self.frugal and self.device.type == "cpu":
             give_back()
+        with self._batch_pass(packed), self._layers.under(plan):
+            output = self.model.base_model(
+                input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False
+            )
+        return output.last_hidden_state  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _batch_pass(self, packed: Packed) -> Iterator[None]:
         self.bank.is_batch_pass = True
         try:
-            with packed_attention(self.model.config, packed), self._layers.under(plan):
-                output = self.model.base_model(
-                    input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False
-                )
+            with packed_attention(self.model.config, packed):
+                yield
         finally:
             self.bank.is_batch_pass = False
-        return output.last_hidden_state  # type: ignore[no-any-return]

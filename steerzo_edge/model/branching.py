@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from steerzo_edge.model.tape import Tape
+
 
 @dataclass(slots=True)
 class Plan:
@@ -28,6 +30,7 @@ class Plan:
         first_layer: e.
         stop: Run nothing from layer b on; only `reached` is wanted.
         reached: (1, S, D) hidden states that entered layer b; set by the forward.
+        tape: Runs the layers from b on, so that a gradient can be carried back through them; None just runs them.
     """
 
     branch_layer: int
@@ -36,6 +39,7 @@ class Plan:
     first_layer: int = 0
     stop: bool = False
     reached: Tensor | None = None
+    tape: Tape | None = None
 
 
 class BranchedLayers:
@@ -76,6 +80,8 @@ class BranchedLayers:
                 if plan.stop:
                     return self._unchanged(hidden_states)
                 hidden_states = hidden_states.expand(plan.copies, -1, -1)
+            if plan.tape is not None and index >= plan.branch_layer:
+                return plan.tape.run(index, forward, hidden_states, args, kwargs)
             return forward(hidden_states, *args, **kwargs)
 
         return planned

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import PretrainedConfig
 
 # Half is for weights, half for logits. With 64 MiB, which do not fit into a cache, a head takes 1.3 times as long.
@@ -66,7 +67,7 @@ class Head:
             (P,) float32, in nats.
         """
         parts = [
-            self._by_blocks(part, ids) for part, ids in zip(*self._cut(hidden.float(), token_ids), strict=True)
+            self._differentiable(part, ids) for part, ids in zip(*self._cut(hidden.float(), token_ids), strict=True)
         ]
         return torch.cat([chosen - normalizer for normalizer, chosen in parts])
 
@@ -81,7 +82,7 @@ class Head:
         """
         nothing = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
         parts = zip(*self._cut(hidden.float(), nothing), strict=True)
-        return torch.cat([self._by_blocks(part, ids)[0] for part, ids in parts])
+        return torch.cat([self._differentiable(part, ids)[0] for part, ids in parts])
 
     def _cut(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Splits positions so that their logits over a block of the vocabulary stay within the bound."""
@@ -94,19 +95,59 @@ class Head:
         vocabulary, width = self._weight.shape
         return max(1, min(vocabulary, self.block_bytes // (8 * width)))
 
+    def _differentiable(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        if not hidden.requires_grad:
+            return self._by_blocks(hidden, token_ids)
+        found: tuple[Tensor, Tensor] = _Blocks.apply(hidden, token_ids, self)  # type: ignore[no-untyped-call]
+        return found
+
+    def pulled_back(
+        self, hidden: Tensor, token_ids: Tensor, normalizer: Tensor, of_normalizer: Tensor, of_chosen: Tensor
+    ) -> Tensor:
+        """The gradient of the hidden states; the logits are computed again, block by block.
+
+        Args:
+            hidden: (P, D) float32.
+            token_ids: (P,) int64.
+            normalizer: (P,) float32, the log of the summed exponentials.
+            of_normalizer: (P,) gradient of it.
+            of_chosen: (P,) gradient of the token's logit.
+
+        Returns:
+            (P, D) float32.
+        """
+        gradient = torch.zeros_like(hidden)
+        for start in range(0, len(self._weight), self._columns):
+            if hidden.device.type == "cpu":  # on CUDA autograd has a thread of its own, and the hook is not for it
+                self._between()
+            with torch.enable_grad():
+                own = hidden.detach().requires_grad_()
+                logits = self._block(own, start)
+            share = (logits.detach() - normalizer.unsqueeze(1)).exp_().mul_(of_normalizer.unsqueeze(1))
+            local = token_ids - start
+            inside = (local >= 0) & (local < share.shape[1])
+            local = local.clamp(0, share.shape[1] - 1).unsqueeze(1)
+            share.scatter_add_(1, local, torch.where(inside, of_chosen, 0).unsqueeze(1))
+            gradient += torch.autograd.grad(logits, own, share)[0]
+        return gradient
+
+    def _block(self, hidden: Tensor, start: int) -> Tensor:
+        """Logits of the block of the vocabulary that begins at `start`: (P, block) float32."""
+        weight = self._weight[start : start + self._columns].float()
+        bias = None if self._bias is None else self._bias[start : start + self._columns]
+        return self._finish(nn.functional.linear(hidden, weight, bias))
+
     def _by_blocks(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Normalizer and the token's logit, (P,) each, block by block over the vocabulary."""
         normalizer = torch.full((len(hidden),), -torch.inf, dtype=torch.float32, device=hidden.device)
         chosen = torch.zeros_like(normalizer)
         for start in range(0, len(self._weight), self._columns):
             self._between()
-            weight = self._weight[start : start + self._columns].float()
-            bias = None if self._bias is None else self._bias[start : start + self._columns]
-            logits = self._finish(nn.functional.linear(hidden, weight, bias))  # (P, block)
+            logits = self._block(hidden, start)
             normalizer = torch.logaddexp(normalizer, logits.logsumexp(-1))
             local = token_ids - start
-            inside = (local >= 0) & (local < len(weight))
-            found = logits.gather(1, local.clamp(0, len(weight) - 1).unsqueeze(1)).squeeze(1)
+            inside = (local >= 0) & (local < logits.shape[1])
+            found = logits.gather(1, local.clamp(0, logits.shape[1] - 1).unsqueeze(1)).squeeze(1)
             chosen = torch.where(inside, found, chosen)
         return normalizer, chosen
 
@@ -118,6 +159,22 @@ def is_plain(config: PretrainedConfig) -> bool:
         config: Of the model.
     """
     return not any(getattr(config, name, None) for name in _CHANGES)
+
+
+class _Blocks(torch.autograd.Function):
+    """`Head._by_blocks` with a gradient that keeps the hidden states only."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, token_ids: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+        normalizer, chosen = head._by_blocks(hidden, token_ids)
+        ctx.save_for_backward(hidden, token_ids, normalizer)
+        ctx.head = head
+        return normalizer, chosen
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.head.pulled_back(*ctx.saved_tensors, *gradients), None, None
 
 
 def _finish(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:

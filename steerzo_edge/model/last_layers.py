@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.patches import Patches, WeightPatch
-from steerzo_edge.model.subset import inside, lay_out
+from steerzo_edge.model.subset import Matrices, lay_out, matrices
 
 
 class LastLayers:
@@ -47,8 +47,11 @@ class LastLayers:
 
     def patches(self, flat: Tensor, span: slice | None = None) -> Patches:
         """See `Subset.patches`."""
-        own = inside(self.slots, span)
-        return {slot.layer: WeightPatch(slot.of(flat), self._biases[slot.layer]) for slot in own}
+        return self.patches_of(matrices(self.slots, flat, span))
+
+    def patches_of(self, trained: Matrices) -> Patches:
+        """See `Subset.patches_of`."""
+        return {layer: WeightPatch(weight, self._biases[layer]) for (layer, _), weight in trained.items()}
 
     def export(self) -> dict[str, Tensor]:
         """See `Subset.export`: full weights, as PEFT stores `modules_to_save`."""

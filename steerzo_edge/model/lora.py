@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.patches import LoraPatch, Patches
-from steerzo_edge.model.subset import inside, lay_out
+from steerzo_edge.model.subset import Matrices, lay_out, matrices
 
 
 class Lora:
@@ -72,10 +72,13 @@ class Lora:
 
     def patches(self, flat: Tensor, span: slice | None = None) -> Patches:
         """See `Subset.patches`."""
-        own = inside(self.slots, span)
+        return self.patches_of(matrices(self.slots, flat, span))
+
+    def patches_of(self, trained: Matrices) -> Patches:
+        """See `Subset.patches_of`."""
         a = {slot.layer: slot.of(self._compute_frozen) for slot in self._frozen_slots}
-        a |= {slot.layer: slot.of(flat) for slot in own if slot.part == "A"}
-        b = {slot.layer: slot.of(flat) for slot in own if slot.part == "B"}
+        a |= {layer: matrix for (layer, part), matrix in trained.items() if part == "A"}
+        b = {layer: matrix for (layer, part), matrix in trained.items() if part == "B"}
         return {name: LoraPatch(a[name], b[name], self.alpha / self.rank) for name in b}
 
     def export(self) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.lora import lora_config
 from steerzo_edge.model.patches import LoraXsPatch, Patches
 from steerzo_edge.model.spectrum import leading
-from steerzo_edge.model.subset import Slot, inside, lay_out
+from steerzo_edge.model.subset import Matrices, Slot, lay_out, matrices
 from steerzo_edge.seeds import derive_seed
 
 
@@ -59,10 +59,14 @@ class LoraXs:
 
     def patches(self, flat: Tensor, span: slice | None = None) -> Patches:
         """See `Subset.patches`."""
+        return self.patches_of(matrices(self.slots, flat, span))
+
+    def patches_of(self, trained: Matrices) -> Patches:
+        """See `Subset.patches_of`."""
         found = {}
-        for slot in inside(self.slots, span):
-            right, left = (factor.of(self._compute_frozen) for factor in self._factors[slot.layer])
-            found[slot.layer] = LoraXsPatch(right, slot.of(flat), left, self.alpha / self.rank)
+        for (layer, _), middle in trained.items():
+            right, left = (factor.of(self._compute_frozen) for factor in self._factors[layer])
+            found[layer] = LoraXsPatch(right, middle, left, self.alpha / self.rank)
         return found
 
     def export(self) -> dict[str, Tensor]:

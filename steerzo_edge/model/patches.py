@@ -64,8 +64,11 @@ class LoraPatch:
             low = nn.functional.linear(x, self.a[0]).view(groups, -1, self.a.shape[1])  # (G, n, R)
         else:
             low = torch.bmm(x.reshape(groups, -1, x.shape[-1]), self.a.transpose(1, 2))  # (G, n, R)
+        grouped = out.view(groups, -1, width)
+        if torch.is_grad_enabled():  # autograd would copy what changes in place
+            return torch.baddbmm(grouped, low, self.b.transpose(1, 2), alpha=self.scale).view(out.shape)
         # `out` is a fresh tensor, so the adapter's product is added in place.
-        out.view(groups, -1, width).baddbmm_(low, self.b.transpose(1, 2), alpha=self.scale)
+        grouped.baddbmm_(low, self.b.transpose(1, 2), alpha=self.scale)
         return out
 
 
@@ -96,7 +99,10 @@ class LoraXsPatch:
         groups, rank, _ = self.middle.shape
         low = nn.functional.linear(x, self.right).view(groups, -1, rank)  # (G, n, R)
         mixed = torch.bmm(low, self.middle.transpose(1, 2)).flatten(0, 1)  # (G * n, R)
-        out.view(-1, out.shape[-1]).addmm_(mixed, self.left.T, alpha=self.scale)
+        rows = out.view(-1, out.shape[-1])
+        if torch.is_grad_enabled():
+            return torch.addmm(rows, mixed, self.left.T, alpha=self.scale).view(out.shape)
+        rows.addmm_(mixed, self.left.T, alpha=self.scale)
         return out
 
 

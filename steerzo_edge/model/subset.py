@@ -5,6 +5,7 @@ compute type, made for an evaluation and overwritten by the next, so that no eva
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -50,6 +51,10 @@ def lay_out(matrices: list[tuple[str, str, tuple[int, int]]]) -> list[Slot]:
     return slots
 
 
+# Trained matrices by layer and part, (K, rows, columns) each.
+Matrices = Mapping[tuple[str, str], Tensor]
+
+
 class Subset(Protocol):
     """The trainable part of an adapter."""
 
@@ -79,6 +84,14 @@ class Subset(Protocol):
         Args:
             flat: (K, d) in the compute type, or (K, length of the span); the patches are views of it.
             span: Which part of d `flat` holds, in whole decoder layers; None for all.
+        """
+        ...
+
+    def patches_of(self, trained: Matrices) -> Patches:
+        """Patches that read these matrices of K parameter vectors.
+
+        Args:
+            trained: All matrices of some linear layers.
         """
         ...
 
@@ -146,3 +159,8 @@ def inside(slots: list[Slot], span: slice | None) -> list[Slot]:
         for slot in slots
         if span.start <= slot.start and slot.stop <= span.stop
     ]
+
+
+def matrices(slots: list[Slot], flat: Tensor, span: slice | None = None) -> Matrices:
+    """The matrices in K parameter vectors, or in the same part of K of them, as views."""
+    return {(slot.layer, slot.part): slot.of(flat) for slot in inside(slots, span)}

@@ -21,6 +21,7 @@ from torch import Tensor
 from steerzo_edge.data.batches import Batch, ChoiceBatch, PhraseBatch, TargetBatch
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.model.base import Base, HiddenStates
+from steerzo_edge.model.places import picked
 from steerzo_edge.objectives.objective import Objective, ObjectiveConfig
 
 
@@ -114,7 +115,7 @@ def option_scores(
     """
     examples = len(batch.answers)
     if isinstance(batch, ChoiceBatch):
-        last = base.hidden(batch.packed, copies, hidden_states)[:, batch.places].flatten(0, 1)  # (K * B, D)
+        last = picked(base.hidden(batch.packed, copies, hidden_states), batch.places).flatten(0, 1)  # (K * B, D)
         scores = base.head.logits(last, batch.options)
         mass = scores.logsumexp(-1) - base.head.normalizers(last) if with_mass else scores.new_zeros(len(last))
         return scores.view(copies, examples, -1), mass.view(copies, examples)
@@ -150,5 +151,5 @@ def are_right(batch: ChoiceBatch | PhraseBatch, scores: Tensor) -> Tensor:
 def _log_likelihoods(
     base: Base, batch: TargetBatch | PhraseBatch, copies: int, hidden_states: HiddenStates | None
 ) -> Tensor:
-    places = base.hidden(batch.packed, copies, hidden_states)[:, batch.places]  # (K, P, D)
+    places = picked(base.hidden(batch.packed, copies, hidden_states), batch.places)  # (K, P, D)
     return base.head.log_likelihoods(places.flatten(0, 1), batch.targets.repeat(copies)).view(copies, -1)

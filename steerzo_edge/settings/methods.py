@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from steerzo_edge.training.auto import AutoConfig
+from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 from steerzo_edge.zo.strategies.greedy import GreedyConfig
 from steerzo_edge.zo.strategies.guiding_vector import GuidingVectorConfig
@@ -15,6 +17,8 @@ MethodConfig = Annotated[
     | GuidingVectorConfig
     | GreedyConfig
     | AllLossesConfig
-    | WeightedGuideConfig,
+    | WeightedGuideConfig
+    | ExactConfig
+    | AutoConfig,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from steerzo_edge.config import Config
 from steerzo_edge.errors import NotFoundError, ProfileError
@@ -15,6 +16,7 @@ from steerzo_edge.settings.memory import Memory
 from steerzo_edge.settings.methods import MethodConfig
 from steerzo_edge.settings.objectives import AnyObjectiveConfig
 from steerzo_edge.settings.sections import (
+    AdamConfig,
     BatchConfig,
     EvaluateConfig,
     LoraConfig,
@@ -25,6 +27,8 @@ from steerzo_edge.settings.sections import (
     SubsetConfig,
     WatchConfig,
 )
+from steerzo_edge.training.auto import AutoConfig
+from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 
 _HERE = Path(__file__).parent.parent
@@ -48,6 +52,14 @@ class Profile(Config):
     steps: int = Field(1000, ge=1, le=10_000_000, description="Length of the run.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Evaluations during the run.")
     watch: WatchConfig = Field(default_factory=WatchConfig, description="What happens when a run fails.")
+
+    @model_validator(mode="after")
+    def _exact_gradients_are_possible(self) -> Self:
+        if isinstance(self.method, ExactConfig):
+            reason = _why_not_exact(self)
+            if reason is not None:
+                raise PydanticCustomError("not_exact", "method exact: {reason}", {"reason": reason})
+        return self
 
 
 def profile_names() -> list[str]:
@@ -78,6 +90,34 @@ def resolve(document: Any, overrides: Mapping[str, Any] | None = None, *, where:
     if not isinstance(document, Mapping):
         raise ProfileError(f"{where}: found {type(document).__name__}; a profile is a mapping of settings")
     return Profile.parse(_merged(document, _nested(overrides or {})), where=where, error=ProfileError)
+
+
+def searches(profile: Profile) -> bool:
+    """Whether a run spends forwards on settings left to "auto" before its first step."""
+    if isinstance(profile.method, ExactConfig | AutoConfig):
+        return False
+    return profile.method.epsilon == "auto" or isinstance(profile.rule.learning_rate, str)
+
+
+def with_method(profile: Profile, method: MethodConfig) -> Profile:
+    """The profile with another method, and with the rule that goes with it: Adam for exact gradients."""
+    document = profile.model_dump(mode="json")
+    changes: dict[str, Any] = {"method": method.model_dump(mode="json")}
+    if isinstance(profile.rule, AdamConfig):
+        changes["rule"] = document["rule"]
+    return resolve(document | {"method": None}, changes)
+
+
+def _why_not_exact(profile: Profile) -> str | None:
+    if not profile.objective.differentiable:
+        return (
+            f"objective {profile.objective.kind} has no gradient; use a method that needs none, such as all-losses"
+        )
+    if profile.subset.block_layers is not None:
+        return "subset.block_layers is for methods that perturb a part of the layers; leave it out"
+    if isinstance(profile.rule.learning_rate, str) and not isinstance(profile.rule, AdamConfig):
+        return f"rule {profile.rule.kind} has no automatic rate here; give rule.learning_rate, or use rule adam"
+    return None
 
 
 def _document(name: str | Path) -> Any:
@@ -126,10 +166,19 @@ def _nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The document with changes; a section without `kind` gets the default kind."""
     merged = dict(document)
+    if merged.get("method") == "auto":
+        merged["method"] = {"kind": "auto"}
+    changes = {
+        key: {"kind": "auto"} if (key, value) == ("method", "auto") else value for key, value in changes.items()
+    }
     for section in _UNIONS:
         if isinstance(merged.get(section, {}), Mapping):
-            default = Profile.model_fields[section].get_default(call_default_factory=True)
-            merged[section] = {"kind": default.kind, **merged.get(section, {})}
+            default = Profile.model_fields[section].get_default(call_default_factory=True).kind
+            if section == "rule" and _kind(document, "method") == "exact":
+                default = "adam"
+            merged[section] = {"kind": default, **merged.get(section, {})}
+    if _kind(changes, "method") == "exact" and not _kind(changes, "rule") and _kind(merged, "rule") != "adam":
+        merged["rule"] = {"kind": "adam"}  # a profile's rule was chosen for its method
     for key, value in changes.items():
         old = merged.get(key)
         if not isinstance(value, Mapping) or not isinstance(old, Mapping):
@@ -139,6 +188,11 @@ def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
             old = _common(key, old, value["kind"])
         merged[key] = {**old, **value}
     return merged
+
+
+def _kind(document: Mapping[str, Any], section: str) -> Any:
+    found = document.get(section)
+    return found.get("kind") if isinstance(found, Mapping) else None
 
 
 def _common(section: str, settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from steerzo_edge.errors import DivergedError
 from steerzo_edge.records import Record, StepRecord, WatchRecord
 from steerzo_edge.seeds import step_seeds
 from steerzo_edge.training.decisions import PATIENCE, evaluated, tuned, watched
+from steerzo_edge.training.moving import move
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.entry import Entry
 from steerzo_edge.zo.oracle import converse
-from steerzo_edge.zo.replay import apply
 
 
 def finetune(
@@ -68,7 +68,7 @@ def finetune(
             raise DivergedError(f"step {progress.step}: {PATIENCE} steps in a row had no finite loss")
         entry = _next_step(parts, progress, clock)
         journal(entry)
-        apply(entry, parts.subset, parts.rule, parts.blocks)
+        move(entry, parts)
         parts.oracle.follow(entry)
         parts.blocks.noise.forget()
         progress.add(entry)
@@ -80,6 +80,8 @@ def _next_step(parts: Parts, progress: Progress, clock: Callable[[], float]) -> 
     started = clock()
     step = progress.step
     epsilon, rate = _settings(parts, progress)
+    if parts.exact is not None:
+        return parts.exact.step(progress, rate * parts.schedule(step) * progress.factor, lambda: clock() - started)
     block = parts.blocks.of(step)
     dialogue = parts.strategy(epsilon).propose(step_seeds(parts.seed, step), progress.carry)
     estimate, forwards = converse(dialogue, parts.oracle, step, block.index)

@@ -7,6 +7,7 @@ from steerzo_edge.data.batches import Batch
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.objectives.evaluation import Evaluation
+from steerzo_edge.training.exact_steps import ExactSteps
 from steerzo_edge.zo.blocks import Blocks
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.rule import Rule
@@ -38,6 +39,7 @@ class Parts:
             is the first layer.
         watcher: Judges the run at its evaluations; None never intervenes.
         rate_factor: Factor for a rate that is found ("0.5 * auto").
+        exact: Computes exact gradients; None estimates gradients from the losses of probes.
     """
 
     subset: Subset
@@ -57,3 +59,4 @@ class Parts:
     prefix: PrefixStore | None = None
     watcher: Watcher | None = None
     rate_factor: float = 1.0
+    exact: ExactSteps | None = None

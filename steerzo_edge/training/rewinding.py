@@ -1,6 +1,9 @@
 """Brings parameters and rule to their state after some step: from a saved version, then by replay.
 
 start, snapshot or best   ->   the entries that lead from there to the step   ->   the same bits as after the step
+
+Entries of a zeroth-order run hold what moved the parameters. Those of a run with exact gradients do not: there
+every step since the saved version is computed again, which takes as long as it took.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor
 
 from steerzo_edge.records import WatchRecord
+from steerzo_edge.training.moving import move
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.training.progress import lineage
 from steerzo_edge.zo.entry import Entry
-from steerzo_edge.zo.replay import replay
 
 # Step and tensors ("parameters" and "rule.*") of a saved version.
 Version = tuple[int, dict[str, Tensor]]
@@ -43,7 +46,8 @@ def caught_up(
         if found is not None and start < found[0] <= step and not _rewound_past(found[0], step, verdicts):
             start, tensors = found
             put_version(parts, tensors)
-    replay(lineage(entries, step, start), parts.subset, parts.rule, parts.blocks)
+    for entry in lineage(entries, step, start):
+        move(entry, parts)
 
 
 def put_version(parts: Parts, tensors: dict[str, Tensor]) -> None:

@@ -34,10 +34,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "all-losses": {"kind": "all-losses", "pool": 4, **FIXED},
     "weighted-guide": {"kind": "weighted-guide", "pool": 3, "scaling": "running-rms", "clip": 2, **FIXED},
     "cone-rademacher": {"kind": "two-point", "cone": {"terms": 3}, "noise": "rademacher", **FIXED},
+    "exact": {"kind": "exact"},
+    "exact-completions": {"kind": "exact", "max_norm": None},
 }  # fmt: skip
 RULES = {
     "weighted-guide": {"kind": "momentum", "learning_rate": 0.01},
     "cone-rademacher": {"kind": "adam", "learning_rate": 0.01},
+    "exact": {"kind": "adam", "learning_rate": 0.001},
+    "exact-completions": {"kind": "momentum", "learning_rate": 0.01},
 }
 
 
@@ -63,7 +67,12 @@ def choices() -> tuple[str, str]:
     return "choices.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
 
 
-ROWS = {"guiding-vector-keep-best": completions, "weighted-guide": choices, "cone-rademacher": completions}
+ROWS = {
+    "guiding-vector-keep-best": completions,
+    "weighted-guide": choices,
+    "cone-rademacher": completions,
+    "exact-completions": completions,
+}
 
 
 def rows_of(method: str) -> Dataset:

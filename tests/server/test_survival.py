@@ -13,7 +13,7 @@ from server.settings import Settings
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import START_S, ServerProcess, finished
 
-# Other methods are killed in `test_chaos.py`.
+# Other methods are killed in `test_chaos.py`, exact gradients among them.
 METHOD = {
     "method": {"kind": "guiding-vector", "pool": 4, "history": "keep-best"},
     "rule": {"kind": "adam", "learning_rate": 0.01},

@@ -64,7 +64,7 @@ export async function firstSteps(body, signal) {
     h(
       "p",
       { class: "muted small" },
-      "Nothing leaves this machine. Training uses forward passes only, without back-propagation, so it needs about as much memory as inference.",
+      "Nothing leaves this machine. Training uses forward passes only, without back-propagation, unless you choose exact gradients; so it needs about as much memory as inference.",
     ),
   );
 }

@@ -1,0 +1,46 @@
+"""The method `exact`: its settings.
+
+It is no zeroth-order strategy: it asks no probes, so a probe radius, noise and a scaling of estimates have no
+meaning for it. `training/gradients.py` computes what a step needs.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from steerzo_edge.config import Config
+from steerzo_edge.zo.noise import Distribution
+from steerzo_edge.zo.strategy import Strategy
+
+# Peak rate of Adam where `rule.learning_rate` is "auto": a choice, not a search. The length of Adam's steps does
+# not depend on the size of the gradient, so one rate serves many bases and tasks; for LoRA 1e-4 to 2e-3 is usual.
+ADAM_RATE = 1e-3
+
+
+class ExactConfig(Config):
+    """Exact gradients (back-propagation): computes the gradient itself, where memory and the objective allow it.
+
+    Cost: 1 forward and its backward pass a step, about as long as 3 forwards, or 4 where layers are recomputed.
+    """
+
+    kind: Literal["exact"] = "exact"
+    max_norm: float | None = Field(
+        1.0, gt=0, description="Longer gradients are scaled down to this norm; null: no limit."
+    )
+    snapshot_every: int = Field(
+        10,
+        ge=1,
+        description="Steps between snapshots: a run that was killed computes the steps since the last again.",
+    )
+    epsilon: ClassVar[float] = 0.0
+    noise: ClassVar[Distribution] = "gaussian"
+    cost: ClassVar[int] = 1
+    seeds: ClassVar[int] = 0
+
+    def build(self, epsilon: float) -> Strategy:
+        """There is no strategy.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("exact gradients ask no probes, so they have no strategy")
