@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 BLOCK: Final = 16384
+_AT_ONCE: Final = 1024
 LARGEST: Final = 127
 _ZERO: Final = 128
 _FINE: Final = 2 * LARGEST
@@ -34,13 +35,10 @@ class Int8Copy:
         self.errors = torch.empty(len(matrix), dtype=torch.float32)
         self._width = matrix.shape[1]
         self._parts: list[_Part] = []
-        for start in range(0, len(matrix), BLOCK):
-            rows = matrix[start : start + BLOCK].float()
-            codes, scales = quantized(rows)
-            self._parts.append(_Part(codes, scales))
-            lengths = rows.norm(dim=1)
-            errors = rows.sub_(codes.float().mul_(scales.unsqueeze(1))).norm(dim=1)
-            self.errors[start : start + BLOCK] = errors.mul_(1 + 1e-3).add_(lengths, alpha=self._rounding)
+        for block, errors in zip(matrix.split(BLOCK), self.errors.split(BLOCK), strict=True):
+            few = zip(block.split(_AT_ONCE), errors.split(_AT_ONCE), strict=True)
+            codes, scales = zip(*(self._quantize(*each) for each in few), strict=True)
+            self._parts.append(_Part(torch.cat(codes), torch.cat(scales)))
 
     def __call__(self, states: Tensor) -> Tensor:
         """(n, D), any float type, to (n, V) float32."""
@@ -57,6 +55,15 @@ class Int8Copy:
             both = part(rows)
             torch.add(both[:count], both[count : 2 * count], alpha=1 / _FINE, out=room)
         return found.mul_(steps)
+
+    def _quantize(self, rows: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and scales of (N, D) rows; writes (N,) errors."""
+        rows = rows.to(torch.float32, copy=True)
+        codes, scales = quantized(rows)
+        lengths = rows.norm(dim=1)
+        off = rows.sub_(codes.float().mul_(scales.unsqueeze(1))).norm(dim=1)
+        errors.copy_(off.mul_(1 + 1e-3).add_(lengths, alpha=self._rounding))
+        return codes, scales
 
     @property
     def bytes(self) -> int:
