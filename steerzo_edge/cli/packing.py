@@ -1,6 +1,7 @@
 """What `steerzo base` does. See `base.py`."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,11 @@ def _into_file(model: ModelConfig, path: Path, directory: Path | None) -> Path:
         )
     source = source_of(model.id, model.revision)
     base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
-    cache = user_cache(directory)
+    cache, content = user_cache(directory), None
+    with suppress(OSError):  # a cache that cannot be written
+        content = None if cache is None else cache.content_hash(source)
     remove_abandoned(path.parent, path.name)
     try:
-        content = None if cache is None else cache.content_hash(source)
         pack_base(base, source.tokenizer(), path, content=content)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error

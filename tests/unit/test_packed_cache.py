@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.packed import cache as caching
 from steerzo_edge.model.packed import known_hashes
+from steerzo_edge.model.sources.registry import source_of
 from steerzo_edge.storage import claimed, digest
 from tests.gguf_file import gguf_of
 from tests.unit.packed_bases import assert_same, cache_in, is_mapped, load, packed_files
 
 ROOT = Path(__file__).parents[2]
-# Loads a base with a cache in a process of its own: NAME DIRECTORY, and "kill" to die while it is packed.
+# Loads a base with a cache, NAME DIRECTORY, in a process that is killed while it packs it.
 CHILD = """
 import os, signal, sys
 from pathlib import Path
@@ -37,17 +39,9 @@ def put_and_die(target, digest, data):
     if written > 100_000:
         os.kill(os.getpid(), signal.SIGKILL)
 
-if sys.argv[3] == "kill":
-    file._put = put_and_die
+file._put = put_and_die
 load(sys.argv[1], cache=cache_in(Path(sys.argv[2])))
 """
-
-
-def run_child(name: Path, directory: Path, what: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(name), str(directory), what],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -238,9 +232,9 @@ def test_a_directory_that_cannot_be_written_is_done_without(base_path: Path, tmp
 
 
 def test_what_a_kill_leaves_is_never_opened_and_goes_at_the_next_load(base_path: Path, directory: Path) -> None:
-    child = run_child(base_path, directory, "kill")
-    assert child.wait(120) == -signal.SIGKILL, child.stderr.read() if child.stderr else ""
-    child.communicate()
+    child = [sys.executable, "-c", CHILD, str(base_path), str(directory)]
+    done = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     (left,) = packed_files(directory)
     assert left.name.endswith(".partial")
     assert left.stat().st_size > 100_000
@@ -261,14 +255,21 @@ def test_what_is_being_written_is_left_alone(directory: Path) -> None:
     assert (directory / "x.packed").read_bytes() == b"half and half"
 
 
-def test_two_processes_may_fill_it_at_once(base_path: Path, directory: Path) -> None:
-    children = [run_child(base_path, directory, "load") for _ in range(2)]
-    for child in children:
-        _, errors = child.communicate(timeout=240)
-        assert child.returncode == 0, errors
-    (kept,) = packed_files(directory)
-    assert_same(load(base_path, cache=cache_in(directory)), load(base_path))
-    assert is_mapped(kept)
+def test_two_may_pack_the_same_base_at_once(base_path: Path, directory: Path) -> None:
+    """A second one packs and opens it in the middle of the first one's writing."""
+    base = load(base_path)
+    cache = cache_in(directory)
+    source = source_of(str(base_path))
+    place = cache.place(source, "nf4", torch.bfloat16, base.device)
+    assert place is not None
+    with claimed.written_whole(place.path) as file:
+        file.write(b"the first half of what the slower one writes")
+        load(base_path, cache=cache)
+        second = load(base_path, cache=cache)
+        assert is_mapped(place.path)
+        file.write(place.path.read_bytes())
+    assert packed_files(directory) == [place.path]
+    assert_same(second, base)  # it has its own file still, which has no name any more
 
 
 def test_errors_of_the_base_are_those_without_a_cache(tmp_path: Path, directory: Path) -> None:

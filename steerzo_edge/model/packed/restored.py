@@ -75,7 +75,8 @@ def restored_model(
         model = empty_model(restored_config(notes), compute_dtype)
     expected = model.state_dict()
     layers, others = _by_layer(tensors, set(notes["layers"]))
-    names = {*others, *(f"{owner}.{part}" for owner, parts in layers.items() for part in parts)}
+    # Whatever a storage calls its codes, they stand for the weight; only a bias keeps its name.
+    names = {*others, *(f"{owner}.{part}" for owner, parts in layers.items() for part in ("weight", *parts))}
     missing = missing_from(model, names)
     if missing or others.keys() - expected.keys() or layers.keys() != set(notes["layers"]):
         raise DamagedError("holds other tensors than its config describes")
