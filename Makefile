@@ -1,4 +1,5 @@
 # make demo         set everything up and run the main job
+# make demo-real    the same with a real model of 135 M, which it fetches (98 MB)
 # make test         set everything up and pass the tests; COVERAGE=1 also measures branches, too few are an error
 # make test-times   the same, and write where the time goes to docs/results/test_times.md
 # make lint         formatting, lint rules, types, import directions
@@ -16,10 +17,13 @@ IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
 DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
 
-.PHONY: demo test test-times lint bench real-base image image-test clean
+.PHONY: demo demo-real test test-times lint bench real-base image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
+
+demo-real: real-base
+	$(BIN)/steerzo demo --real
 
 # A process for each core, and one thread in each: threads that wait for each other's cores take longer than one.
 # Files are begun in the order of tests/conftest.py, which knows the slow ones.

@@ -6,7 +6,9 @@ evaluates its winner twice, as the paper's listing does. Adapters are in the com
 peft's float32 default. Sources of the procedure: arXiv:2305.17333, arXiv:2601.04710.
 """
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import peft
 import torch
@@ -16,20 +18,36 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from steerzo_edge.data.batches import batch_rows
 from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.building import building
 from steerzo_edge.model.layers import layer_count, linear_layers
+from steerzo_edge.model.load import quiet
 from steerzo_edge.model.quantization import STORAGES
+from steerzo_edge.model.sources.registry import source_of
+from steerzo_edge.model.sources.source import Loading
 
 Loss = Callable[[], float]
 
 
 def reference_model(base: Base) -> PreTrainedModel:
-    """Another copy of a base, as `transformers` loads it."""
-    return AutoModelForCausalLM.from_pretrained(
-        base.model.config.name_or_path,
-        dtype=base.compute_dtype,
-        device_map={"": base.device},
-        **STORAGES[base.quantization].load_options(base.compute_dtype),
-    )
+    """Another copy of a base, as `transformers` loads it.
+
+    Of a GGUF file a checkpoint in 16 bits is made first: `transformers` quantizes no other.
+    """
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        place = base.model.config.name_or_path or _sixteen_bits(base, Path(scratch))
+        return AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=base.compute_dtype,
+            device_map={"": base.device},
+            **STORAGES[base.quantization].load_options(base.compute_dtype),
+        )
+
+
+def _sixteen_bits(base: Base, directory: Path) -> Path:
+    with building():
+        loading = Loading(STORAGES["none"], True, base.compute_dtype, torch.device("cpu"))
+        source_of(base.name, base.revision).model(loading).save_pretrained(directory)
+    return directory
 
 
 class Reference:

@@ -1,12 +1,15 @@
 """Measures prompts that are answered together, with and without a job: first token, gaps, tokens a second.
 
     python -m benchmarks.serving [--concurrency 1,2,4,8,16,32] [--adapters 1,2,4,8,16,32] [--json FILE]
+    python -m benchmarks.serving --base FILE.gguf [--llama-cpp PYTHON] [--json FILE]
 
 Through the server's own device thread, without HTTP, on the bundled base and on a random Llama of 100 million
 parameters, both in nf4. Every round takes each base and each arrangement once, other libraries included, so that
 all run under the same conditions; figures are medians over rounds. `--adapters` are counted at 8 prompts at once
 (or at as many as there are adapters, if those are more). Other libraries answer in one call, without streaming and
 without a job: `transformers`' generate without adapters, and peft's batches of mixed adapters.
+
+With `--base` answers of a real base are measured instead, beside `transformers` and llama.cpp: `serving_real.py`.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from benchmarks import serving_real
 from benchmarks.machine import description
 from benchmarks.serving_peers import Peers
 from benchmarks.serving_plot import draw
@@ -219,7 +223,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="a .png or .svg")
+    parser.add_argument("--base", help="a GGUF file: measures answers of this base alone")
+    parser.add_argument("--llama-cpp", help="with --base: a Python that has the package xllamacpp")
     given = parser.parse_args()
+    if given.base:
+        serving_real.run(given.base, given.llama_cpp, given.rounds, given.tokens or 64, given.json)
+        return
     arrangements = [(count, min(count, USUAL)) for count in given.concurrency]
     arrangements += [(max(kinds, USUAL), kinds) for kinds in given.adapters]
     arrangements = list(dict.fromkeys(arrangements))

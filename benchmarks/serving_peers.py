@@ -68,7 +68,7 @@ class Peers:
         made = 0
         began = time.perf_counter()
         for batch in batches:
-            ids, mask = _padded(batch, self._pad, self._model.device)
+            ids, mask = padded(batch, self._pad, self._model.device)
             with torch.inference_mode():
                 found = self._model.generate(
                     input_ids=ids,
@@ -82,7 +82,8 @@ class Peers:
         return made / (time.perf_counter() - began)
 
 
-def _padded(prompts: Sequence[Tokens], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of one batch, (n, T) each, padded on the left."""
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)

@@ -1,6 +1,6 @@
 """Step time of this engine against the plain reference loop, alternating in one run, on real rows.
 
-    python -m benchmarks.step_time [--workloads sst2,boolq,squad] [--subsets lora-all,top-quarter] [--json FILE]
+    python -m benchmarks.step_time [--base FILE.gguf] [--workloads sst2,boolq,squad] [--json FILE [--keep]]
 
 Prints, for each workload, subset and method: median seconds of both with their spread, the ratio (median of the
 ratios of neighbouring steps), real tokens a second, and the share of the machine's measured matrix rate that the
@@ -8,7 +8,8 @@ frozen layers reach while they run (2 operations for each weight and each real t
 does not count as work). Then where the time goes, from two further steps with clocks inside.
 
 Where the trainable subset leaves a frozen prefix, that is computed before the counted steps, as it is once in a
-run; its seconds are printed.
+run; its seconds are printed. `--keep` makes a long measurement in parts: what the JSON file has is not measured
+again.
 """
 
 import argparse
@@ -73,45 +74,64 @@ def main() -> None:
     parser.add_argument("--workloads", default="sst2,boolq,squad", help="comma-separated; also: intents")
     parser.add_argument("--subsets", default=",".join(SUBSETS), help="comma-separated")
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated")
-    parser.add_argument("--base", default="bundled")
+    parser.add_argument("--base", default="bundled", help="as for `steerzo train`")
     parser.add_argument("--quantization", default="nf4")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=10, help="counted steps of each, after two warm-ups")
+    parser.add_argument("--steps", type=int, default=10, help="counted steps of each")
+    parser.add_argument("--warm-ups", type=int, default=2, help="steps of each before them")
+    parser.add_argument("--rows", type=int, default=1000, help="of which the batches are drawn")
+    parser.add_argument("--memory", default="fast", help="the profile's: fast or lean")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", action="store_true", help="keep the rows that the JSON file has, add the others")
     options = parser.parse_args()
     if not DATA.is_dir():
         options.workloads = "intents"
         sys.stderr.write(f"no data at {DATA}; measuring on the bundled commands instead\n")
 
     base = load_base(options.base, quantization=options.quantization)
+    methods = options.methods.split(",")
     rate = matrix_rate(base.compute_dtype, base.device)
     console = Console(width=150)
     console.print(f"{description(base.device)}; measured matrix rate {rate / 1e9:.0f} GFLOP/s")
     console.print(
         f"base {base.name} in {base.quantization}, {options.batch} rows a step, {options.steps} steps each"
     )
-    rows = []
+    rows = _kept(options)
     for name in options.workloads.split(","):
         for subset in options.subsets.split(","):
-            found = list(_compare(base, name, subset, options, rate))
-            console.print(_times(name, subset, found), _split(name, subset, found))
+            known = {row.method for row in rows if (row.workload, row.subset) == (name, subset)}
+            found = []
+            for row in _compare(base, name, subset, [m for m in methods if m not in known], options, rate):
+                found.append(row)
+                if options.json is not None:
+                    options.json.write_text(json.dumps([asdict(row) for row in rows + found], indent=1) + "\n")
             rows += found
-            if options.json is not None:
-                options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+            if found:
+                console.print(_times(name, subset, found), _split(name, subset, found))
 
 
-def _compare(base: Base, name: str, subset: str, options: argparse.Namespace, rate: float) -> Iterator[Row]:
+def _kept(options: argparse.Namespace) -> list[Row]:
+    if not options.keep or options.json is None or not options.json.is_file():
+        return []
+    return [Row(**row) for row in json.loads(options.json.read_text())]
+
+
+def _compare(
+    base: Base, name: str, subset: str, methods: Sequence[str], options: argparse.Namespace, rate: float
+) -> Iterator[Row]:
+    if not methods:
+        return
     last = None if subset == "lora-all" else top_quarter(base)
-    dataset = workload(name)
+    dataset = workload(name, options.rows)
     reference = Reference(reference_model(base), last_layers=last)
-    for method in options.methods.split(","):
+    for method in methods:
         profile = _profile(METHODS[method], last, options)
         data = tokenized(base.tokenizer, base.context_length, profile, dataset, None, seed=0).train
         parts = assemble(base, profile, Data(data, None), seed=0)
         prefix_s, _ = timed(partial(fill_prefix, parts, len(data.rows), options.batch), base.device)
         steps = (record for record in finetune(parts) if isinstance(record, StepRecord))
         theirs, ours, records = _alternate(steps, reference, method, data, options)
-        tokens = _tokens(records)[2:]
+        tokens = _tokens(records)[options.warm_ups :]
         with clocked(base.device) as split:
             clocked_tokens = sum(_tokens([records[-1], next(steps), next(steps)])[1:])
         yield Row(
@@ -133,12 +153,12 @@ def _alternate(
 ) -> tuple[list[float], list[float], list[StepRecord]]:
     """Seconds of their counted steps and of ours, in turn, and the records of all of ours."""
     theirs, ours, records = [], [], []
-    for step in range(options.steps + 2):
+    for step in range(options.steps + options.warm_ups):
         theirs.append(timed(partial(reference.step, method, data, 0, step, options.batch), reference.device)[0])
         seconds, record = timed(partial(next, steps), reference.device)
         ours.append(seconds)
         records.append(record)
-    return theirs[2:], ours[2:], records
+    return theirs[options.warm_ups :], ours[options.warm_ups :], records
 
 
 def _tokens(records: Sequence[StepRecord]) -> list[int]:
@@ -161,6 +181,7 @@ def _profile(method: dict[str, Any], last: int | None, options: argparse.Namespa
             "method": {**method, "epsilon": 0.01},
             "rule": {"kind": "sgd", "learning_rate": 1e-4},
             "batch": {"examples": options.batch, "max_tokens": MAX_TOKENS},
+            "memory": options.memory,
             "steps": 1_000_000,
         }
     )

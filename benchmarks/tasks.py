@@ -21,12 +21,12 @@ from rich.table import Table
 from benchmarks.machine import description
 from benchmarks.quality import DEFAULT, METHODS
 from benchmarks.workloads import DATA
-from steerzo_edge.cli.evaluate import in_context, measured, thinned
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.tasks import TASKS
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.objectives.shots import in_context, measured, thinned
 from steerzo_edge.records import EvalRecord, TuneRecord
 from steerzo_edge.run import Run
 from steerzo_edge.settings.profile import Profile, resolve

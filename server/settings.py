@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from server.base_paths import is_allowed_base
 from server.data_dir import DEFAULT
 from steerzo_edge.config import Config
+from steerzo_edge.model.packed.cache import MOST_BYTES
 from steerzo_edge.settings.profile import load_profile
 from steerzo_edge.settings.sections import ModelConfig
 
@@ -36,7 +37,18 @@ class Settings(Config):
         None,
         description="Directory that a base from this disk must be under; bundled and hub bases are always allowed.",
     )
+    packed_dir: Path | None = Field(
+        None, description="Directory of packed copies of bases; by default `packed` in the data directory."
+    )
+    max_packed_bytes: int = Field(
+        MOST_BYTES, ge=0, description="Most bytes of packed copies that are kept for the next start; 0 keeps none."
+    )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
+    allow_control_tokens: bool = Field(
+        False,
+        description="Read control tokens that texts of users spell, such as those of a chat template, as control "
+        "tokens, not as text: anyone who may send a text can then end a turn or begin one of the system.",
+    )
     api_key: SecretStr | None = Field(
         None, min_length=8, description="An API key, in addition to those of `steerzo keys`."
     )

@@ -67,7 +67,7 @@ def fault_of(detail: ErrorDetails) -> Fault:
 
 
 def _fix(key: str, known: list[str]) -> str:
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
+    near = get_close_matches(key, known, n=1, cutoff=0.7)
     if near:
         return f"did you mean {near[0]!r} instead of {key!r}?"
     return f"{key!r} is not one of {', '.join(sorted(known))}"

@@ -34,7 +34,7 @@ from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
-from steerzo_edge.run_data import Data, rows_of_run
+from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
 from steerzo_edge.settings.older_names import current_names
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.storage.sealed import load_sealed, save_sealed
@@ -52,6 +52,12 @@ FROZEN = "frozen.safetensors"
 # Fields of the header that must be equal for a run to resume a journal. Versions of libraries are recorded but not
 # compared: the fingerprint of the noise shows whether they draw the same numbers.
 MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
+
+_OTHER_RUN = "Finish it with the same base, data, profile and kind of device, or use a new directory."
+_OTHER_ROWS = (
+    "Finish it with the same rows, or use a new directory. If the file is the same, this version reads a field or "
+    "a control token in it differently than the one that began the run (see CHANGELOG.md): finish it with that one."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,8 @@ class Run:
         self._snapshot_every = snapshot_every
         self.data = data
         self._seed = seed
-        self._origin = json.dumps([seed, base.fingerprint, train.fingerprint, profile.model_dump(mode="json")])
+        learned = fingerprint_as_read(train, data.as_text[0])
+        self._origin = json.dumps([seed, base.fingerprint, learned, profile.model_dump(mode="json")])
         directory.mkdir(parents=True, exist_ok=True)
         self._served: tuple[int, Patches] | None = None
         self._parts = self._built()
@@ -123,8 +130,8 @@ class Run:
             seed=seed,
             size=self._parts.blocks.noise.size,
             base=base.fingerprint,
-            data=train.fingerprint,
-            validation=None if validation is None else validation.fingerprint,
+            data=learned,
+            validation=None if validation is None else fingerprint_as_read(validation, data.as_text[1]),
             noise=self._parts.blocks.noise.fingerprint(),
             device=_device_kind(base.device),
             profile=profile.model_dump(mode="json"),
@@ -241,7 +248,7 @@ class Run:
             journal.close()
             raise JournalError(
                 f"{path} was written with another {other[0]}, so this run cannot continue it",
-                hint="Finish it with the same base, data, profile and kind of device, or use a new directory.",
+                hint=_OTHER_ROWS if other[0] in ("data", "validation") else _OTHER_RUN,
             )
         return journal
 

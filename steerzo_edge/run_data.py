@@ -1,12 +1,14 @@
 """The rows of a run: which are learned from, which are set aside, and both as token ids."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.kinds import tokenize
+from steerzo_edge.data.statistics import rows_as_text
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.seeds import derive_seed
@@ -20,10 +22,23 @@ class Data:
     Args:
         train: Rows to learn from.
         validation: Rows to evaluate on, or None.
+        as_text: In how many of the training and of the validation rows a control token is read as text.
     """
 
     train: Tokenized
     validation: Tokenized | None
+    as_text: tuple[int, int] = (0, 0)
+
+
+def fingerprint_as_read(rows: Dataset, as_text: int) -> str:
+    """A fingerprint that differs from the rows' own where an earlier version read control tokens in their texts.
+
+    Args:
+        rows: The rows.
+        as_text: In how many of them a control token is read as text.
+    """
+    found = rows.fingerprint
+    return sha256(f"{found} control tokens as text".encode()).hexdigest() if as_text else found
 
 
 def held_out(rows: int, profile: Profile) -> int:
@@ -98,7 +113,8 @@ def tokenized(
         for rows in (train, validation)
     )
     assert train_rows is not None
-    return Data(train_rows, judged)
+    as_text = tuple(0 if rows is None else rows_as_text(rows, tokenizer) for rows in (train, validation))
+    return Data(train_rows, judged, (as_text[0], as_text[1]))
 
 
 def rows_of_run(

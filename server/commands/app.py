@@ -63,12 +63,18 @@ def serve(
 def demo(
     data_dir: Annotated[Path, typer.Option(help="Data directory of the demo's server.")] = Path("demo-data"),
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps for a quick look.")] = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="With the real model of 135 M that `make real-base` fetches.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="With this real model: a GGUF file, a directory or a hub id.")
+    ] = None,
 ) -> None:
     """Start a server, upload the bundled data, train an adapter, and compare it with the base."""
-    from server.commands.demo import demo_command
+    from server.commands.demo import demo_command, real_base
 
     with plain_errors():
-        demo_command(data_dir, steps)
+        demo_command(data_dir, steps, real_base(base) if real or base is not None else None)
 
 
 def main() -> None:

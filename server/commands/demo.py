@@ -21,30 +21,36 @@ from rich.table import Table
 import steerzo_edge
 from server.commands.client import Client
 from steerzo_edge.cli.output import clock, display
-from steerzo_edge.errors import SteerzoError
+from steerzo_edge.errors import InputError, SteerzoError
 
 INTENTS = Path(steerzo_edge.__file__).parent / "assets" / "intents"
+REAL_BASE = Path(steerzo_edge.__file__).parents[1] / ".real" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 START_S = 120
-PROFILE = "cpu-demo"
+PROFILE, REAL_PROFILE = "cpu-demo", "cpu-135m"
+REAL_TEMPLATE = "{text}\nTopic:"
 
 
-def demo_command(data_dir: Path, steps: int | None) -> None:
+def demo_command(data_dir: Path, steps: int | None, base: str | None) -> None:
     """Runs the demo and prints what happened.
 
     Args:
         data_dir: Data directory of the demo's server.
         steps: Number of steps; None takes the profile's.
+        base: A real base, which is trained with the settings for one; None is the bundled base.
 
     Raises:
         SteerzoError: If the server does not start or the job fails.
     """
-    with _server(data_dir) as client:
-        base = client.get("/readyz")
-        typer.echo(f"server ready: base {base['base']} in {base['quantization']} on {base['device']}")
+    profile = PROFILE if base is None else REAL_PROFILE
+    with _server(data_dir, base) as client:
+        ready = client.get("/readyz")
+        typer.echo(f"server ready: base {ready['base']} in {ready['quantization']} on {ready['device']}")
         train, test = (client.upload(INTENTS / f"{part}.jsonl", f"intents-{part}") for part in ("train", "test"))
         typer.echo(f"uploaded {train['rows']} commands to train on, {test['rows']} others to test with")
         task = json.loads((INTENTS / "task.json").read_text())
-        job = client.post("/jobs", _job(train["id"], test, task, steps))
+        if base is not None:
+            task["template"] = REAL_TEMPLATE
+        job = client.post("/jobs", _job(train["id"], test, task, profile, steps))
         method = job["profile"]["method"]
         typer.echo(f"posted {job['id']}: {job['steps']} steps of {method['kind']}, forward passes only\n")
         started = time.monotonic()
@@ -55,11 +61,27 @@ def demo_command(data_dir: Path, steps: int | None) -> None:
     typer.echo(f"the adapter is in {data_dir}/jobs/{job['id']}/adapter; `steerzo generate --adapter` uses it")
 
 
-def _job(train: str, test: dict[str, Any], task: dict[str, Any], steps: int | None) -> dict[str, Any]:
+def real_base(base: str | None) -> str:
+    """The base of `--real`: the given one, or what `make real-base` has fetched.
+
+    Raises:
+        InputError: If nothing is given and nothing was fetched; the hint says how to get it.
+    """
+    if base is not None:
+        return base
+    if not REAL_BASE.is_file():
+        raise InputError(
+            f"there is no real model at {str(REAL_BASE)!r}",
+            hint="In a clone `make real-base` fetches it (98 MB). Or name a file, directory or hub id with --base.",
+        )
+    return str(REAL_BASE)
+
+
+def _job(train: str, test: dict[str, Any], task: dict[str, Any], profile: str, steps: int | None) -> dict[str, Any]:
     overrides: dict[str, Any] = {"evaluate.examples": test["rows"], "evaluate.keep": "last"}
     if steps is not None:
         overrides["steps"] = steps
-    return {"dataset": train, "validation": test["id"], "task": task, "profile": PROFILE, "overrides": overrides}
+    return {"dataset": train, "validation": test["id"], "task": task, "profile": profile, "overrides": overrides}
 
 
 def _follow(client: Client, job: dict[str, Any]) -> None:
@@ -103,22 +125,34 @@ def _one_of_each() -> Iterator[tuple[str, str]]:
             yield row["text"], row["label"]
 
 
+def _failure(log: Path) -> SteerzoError:
+    """Why the server did not start, in the words that it left in its log."""
+    said = dict(
+        line.split(": ", 1)
+        for line in log.read_text(errors="replace").splitlines()
+        if line.startswith(("error: ", "hint: "))
+    )
+    reason = f": {said['error']}" if "error" in said else ""
+    return SteerzoError(f"the server did not start{reason}", hint=said.get("hint", f"Its log is {log}."))
+
+
 @contextmanager
-def _server(data_dir: Path) -> Iterator[Client]:
+def _server(data_dir: Path, base: str | None) -> Iterator[Client]:
     """Runs a server process for the demo, and ends it."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--data-dir", str(data_dir)]
+    command += [] if base is None else ["--base", base]
     log = data_dir / "server.log"
-    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             with Client(f"http://127.0.0.1:{port}") as client:
                 deadline = time.monotonic() + START_S
                 while not client.ready():
                     if process.poll() is not None or time.monotonic() > deadline:
-                        raise SteerzoError("the server did not start", hint=f"Its log is {log}.")
+                        raise _failure(log)
                     time.sleep(0.2)
                 yield client
         finally:

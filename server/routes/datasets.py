@@ -33,6 +33,7 @@ _BODY = {
                     "name": {"type": "string"},
                     "task": {"type": "string", "description": "The benchmark task whose released file this is."},
                     "format": {"type": "string", "description": "The format of the rows, such as plain."},
+                    "map": {"type": "string", "description": "Other names for fields: prompt=question."},
                 },
             }
         },
@@ -44,18 +45,28 @@ _BODY = {
 @router.post(
     "/datasets", status_code=201, openapi_extra={"requestBody": _BODY}, responses={201: {"model": DatasetReply}}
 )
-async def upload(request: Request, response: Response, server: Server) -> dict[str, Any]:
-    """Uploads JSON lines, JSON, CSV or Parquet as the multipart field `file`, or {"rows": [...]} as JSON.
+async def upload(
+    request: Request,
+    response: Response,
+    server: Server,
+    map: Annotated[
+        str | None, Query(max_length=4000, description="Other names for fields: prompt=question,completion=answer.")
+    ] = None,
+) -> dict[str, Any]:
+    """Uploads a file of rows as the multipart field `file`, or {"rows": [...]} as JSON.
 
-    `task` names a benchmark task if the rows have the fields of its released files; `format` names the format if
-    the fields fit several. Repeating an upload returns the stored dataset.
+    The file is JSON lines, JSON, CSV, TSV or Parquet, also packed with gzip or zstd. `task` names a benchmark task
+    if the rows have the fields of its released files; `format` names the format if the fields fit several; `map`
+    names fields differently (prompt=question,completion=answer). Repeating an upload returns the stored dataset.
     """
     kind = media_type(request)
     if kind == "multipart/form-data":
-        row = await _file(request, server)
+        row = await _file(request, server, map)
     elif kind == "application/json":
         body = await run_in_threadpool(_rows_body, await _bytes(request, server.settings.max_body_bytes))
-        row = await run_in_threadpool(keep_rows, server, body.rows, body.name, body.task, body.format)
+        row = await run_in_threadpool(
+            keep_rows, server, body.rows, body.name, body.task, body.format, body.map or map
+        )
     else:
         raise InputError(
             f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data or application/json."
@@ -115,10 +126,10 @@ def delete_dataset(dataset_id: str, server: Server) -> None:
     server.dataset_service.remove(dataset_id)
 
 
-async def _file(request: Request, server: Context) -> DatasetRow:
+async def _file(request: Request, server: Context, map: str | None) -> DatasetRow:
     async with received(request, server.directory.incoming()) as form:
-        name, task, format = (form.fields.get(key) or None for key in ("name", "task", "format"))
-        return await run_in_threadpool(keep_upload, server, form.file, name, task, format)
+        name, task, format, own = (form.fields.get(key) or None for key in ("name", "task", "format", "map"))
+        return await run_in_threadpool(keep_upload, server, form.file, name, task, format, own or map)
 
 
 async def _bytes(request: Request, most: int) -> bytes:

@@ -119,6 +119,7 @@ class DatasetReply(Reply):
     bytes: int
     truncated: int | None = Field(None, description="Rows that are cut to the context length.")
     tokens: TokensReply | None = None
+    ignored: dict[str, int] | None = Field(None, description="Fields that are not used, and in how many rows.")
 
 
 class DatasetsReply(Reply):

@@ -20,13 +20,14 @@ from server.settings import Settings
 from server.store.adapter_store import AdapterStore
 from server.store.database import Database
 from server.store.datasets import DatasetTable
-from server.store.directory import DataDirectory
+from server.store.directory import PACKED, DataDirectory
 from server.store.jobs import JobTable
 from server.store.lock import DirectoryLock
 from steerzo_edge.estimate import Survey, survey
 from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.packed.cache import PackedCache
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +137,23 @@ def _quota(settings: Settings, database: Database) -> Quota:
 def _load(settings: Settings) -> Base:
     model = settings.model
     log.info("loading base %s (%s)", model.id, model.quantization)
-    base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
+    base = load_base(
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        cache=_packed_cache(settings),
+        allow_control_tokens=settings.allow_control_tokens,
+    )
     log.info("base %s is ready on %s", base.name, base.device)
     return base
+
+
+def _packed_cache(settings: Settings) -> PackedCache | None:
+    directory = settings.packed_dir or settings.data_dir / PACKED
+    if settings.max_packed_bytes == 0:
+        return None
+    return PackedCache(directory, settings.max_packed_bytes, least_free_bytes=settings.least_free_bytes)
 
 
 def _survey(base: Base) -> Survey | None:

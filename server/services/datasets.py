@@ -5,7 +5,8 @@ answer can send the upload again without storing it twice.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,11 +18,13 @@ from server.services.uploads import Upload
 from server.store.datasets import DatasetRow
 from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.mapping import parsed_map
 from steerzo_edge.data.reading import read_dataset, read_rows
 from steerzo_edge.data.statistics import statistics
 
 TITLE_CHARACTERS = 100
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+PACKED = ("", ".gz", ".zst")
 
 
 def keep_upload(
@@ -30,6 +33,7 @@ def keep_upload(
     title: str | None = None,
     benchmark: str | None = None,
     format: str | None = None,
+    map: str | None = None,
 ) -> DatasetRow:
     """Checks an uploaded file and stores it as a dataset.
 
@@ -39,22 +43,26 @@ def keep_upload(
         title: The dataset's name; by default the file's.
         benchmark: The benchmark task whose release it is.
         format: The format of the rows; by default determined from their fields.
+        map: Other names for fields, as `parsed_map` takes them.
 
     Raises:
         DatasetError: Naming every bad row.
+        InputError: If the map cannot be used.
         StorageError: If the disk is full or fails.
     """
     title = "".join(filter(str.isprintable, title or upload.name))[:TITLE_CHARACTERS]
     suffix = _suffix(upload.name)
-    id = _id(title, benchmark, format, suffix, upload.sha256)
+    names = parsed_map(map) if map else None
+    id = _id(title, benchmark, format, suffix, upload.sha256, names)
     held = server.dataset_table.find(id)
-    if held is not None:
+    if held is not None and "ignored" in held.facts:  # versions that stored no such fact did not look for it
         return held
     with disk_errors_as_storage_errors():
         data = upload.path.read_bytes()
-        dataset = read_dataset(data, name=upload.name, benchmark=benchmark, format=format)
-        facts = _facts(server, dataset, benchmark) | {"bytes": upload.bytes, "sha256": upload.sha256}
-        return server.dataset_service.add(id, title, upload.path, suffix, facts)
+        dataset = read_dataset(data, name=upload.name, benchmark=benchmark, format=format, names=names)
+        facts = _facts(server, dataset, benchmark, names) | {"bytes": upload.bytes, "sha256": upload.sha256}
+        added = server.dataset_service.add(id, title, upload.path, suffix, facts)
+        return added if held is None else replace(held, facts=facts)
 
 
 def keep_rows(
@@ -63,16 +71,19 @@ def keep_rows(
     name: str | None,
     benchmark: str | None = None,
     format: str | None = None,
+    map: str | None = None,
 ) -> DatasetRow:
     """Checks rows from a JSON body and stores them as a dataset.
 
     Raises:
         DatasetError: Naming every bad row.
+        InputError: If the map cannot be used.
         StorageError: If the disk is full or fails.
     """
-    dataset = read_rows(rows, benchmark=benchmark, format=format)
+    names = parsed_map(map) if map else None
+    dataset = read_rows(rows, benchmark=benchmark, format=format, names=names)
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    return _keep(server, dataset, data, name or "rows", ".jsonl", benchmark, format)
+    return _keep(server, dataset, data, name or "rows", ".jsonl", benchmark, format, names)
 
 
 def keep_benchmark(server: Context, rows: BenchmarkRows) -> DatasetRow:
@@ -125,30 +136,44 @@ def _keep(
     suffix: str,
     benchmark: str | None,
     format: str | None,
+    names: Mapping[str, str] | None = None,
 ) -> DatasetRow:
     incoming: Path | None = None
     try:
         with disk_errors_as_storage_errors():
             incoming, sha256 = server.directory.stage(data)
-            facts = _facts(server, dataset, benchmark) | {"bytes": len(data), "sha256": sha256}
-            id = _id(title, benchmark, format, suffix, sha256)
+            facts = _facts(server, dataset, benchmark, names) | {"bytes": len(data), "sha256": sha256}
+            id = _id(title, benchmark, format, suffix, sha256, names)
             return server.dataset_service.add(id, title, incoming, suffix, facts)
     finally:
         if incoming is not None:
             incoming.unlink(missing_ok=True)
 
 
-def _facts(server: Context, dataset: Dataset, benchmark: str | None) -> dict[str, Any]:
+def _facts(
+    server: Context, dataset: Dataset, benchmark: str | None, names: Mapping[str, str] | None
+) -> dict[str, Any]:
     base = server.device.base
     facts = statistics(dataset, server.tokenizer, base.context_length) | {"base": base.name}
+    facts |= {"map": dict(names)} if names else {}
     return facts if benchmark is None else facts | {"task": benchmark, "metric": dataset.metric}
 
 
-def _id(title: str, benchmark: str | None, format: str | None, suffix: str, sha256: str) -> str:
+def _id(
+    title: str,
+    benchmark: str | None,
+    format: str | None,
+    suffix: str,
+    sha256: str,
+    names: Mapping[str, str] | None = None,
+) -> str:
     parts: Sequence[str] = (title, benchmark or "", format or "", suffix, sha256)
+    if names:  # without a map, the id is the one that earlier versions made
+        parts = (*parts, json.dumps(sorted(names.items())))
     return content_id("ds", *(part.encode() for part in parts))
 
 
 def _suffix(name: str) -> str:
     """The suffix of an uploaded file's name, which decides how it is read; no other part of the name is used."""
-    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), ".jsonl")
+    known = (suffix + packed for suffix in SUFFIXES for packed in PACKED)
+    return next((suffix for suffix in known if name.lower().endswith(suffix)), ".jsonl")

@@ -115,7 +115,7 @@ def _parts(needs: MemoryNeeds) -> dict[str, Any]:
 
 
 def _warnings(profile: Profile, found: Inspection, needed: MemoryEstimate, free: int) -> list[str]:
-    warnings = [] if found.warning is None else [found.warning]
+    warnings = list(found.warnings)
     if found.truncated:
         warnings.append(
             f"{found.truncated:,} of {sum(found.rows):,} rows are longer than {profile.batch.max_tokens:,} tokens "

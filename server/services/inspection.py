@@ -11,11 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from server.services.request_bodies import JobBody
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.statistics import warning_of
+from steerzo_edge.data.remarks import ignored_sentence
+from steerzo_edge.data.statistics import warning_of, warnings_of
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import Work, work_of
 from steerzo_edge.model.base import Base
-from steerzo_edge.run_data import split, tokenized
+from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.settings.profile import Profile
 
 
@@ -24,13 +25,13 @@ class Inspection:
     """The result of an inspection.
 
     Args:
-        warning: A message about rows that are in both training and validation; None if there are none.
+        warnings: Sentences about the rows: fields that are not used, rows that are in both training and validation.
         rows: Numbers of training and validation sequences.
         truncated: How many of both are cut to fit.
         work: The amount of data that a step processes.
     """
 
-    warning: str | None
+    warnings: tuple[str, ...]
     rows: tuple[int, int]
     truncated: int
     work: Work
@@ -78,10 +79,22 @@ def inspect(
         train, validation = split(train, profile, body.seed)
     profile.subset.chosen(base)
     data = tokenized(tokenizer, base.context_length, profile, train, validation, body.seed)
+    overlap = warning_of(train, validation)
     both = [part for part in (data.train, data.validation) if part is not None]
     return Inspection(
-        warning=warning_of(train, validation),
+        warnings=_warnings(rows, data) + (() if overlap is None else (overlap,)),
         rows=(len(data.train.rows), 0 if data.validation is None else len(data.validation.rows)),
         truncated=sum(part.truncated for part in both),
         work=work_of(profile, base.context_length, *both),
     )
+
+
+def _warnings(rows: Sequence[Dataset | None], data: Data) -> tuple[str, ...]:
+    """What is not used of the training rows and of the validation rows, and what is hardly meant."""
+    found: list[str] = []
+    parts = zip(("dataset", "validation"), rows, data.as_text, (data.train, data.validation), strict=True)
+    for name, file, as_text, learned in parts:
+        if file is not None:
+            ignored = [ignored_sentence(file.remarks.ignored)] if file.remarks.ignored else []
+            found += [f"{name}: {sentence}" for sentence in (*ignored, *warnings_of(file, as_text, learned))]
+    return tuple(found)

@@ -62,8 +62,8 @@ def accept(
             priority=body.priority,
             max_waiting=server.settings.max_waiting_jobs,
         )
-    if found.warning is not None:
-        server.job_table.events.add_log(job.id, found.warning)
+    for warning in found.warnings:
+        server.job_table.events.add_log(job.id, warning)
     server.device.wake()
     return job
 

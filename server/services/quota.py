@@ -9,7 +9,7 @@ from typing import Final
 
 from server.errors import NoRoomError
 from server.store.database import Database
-from server.store.directory import OUTGOING
+from server.store.directory import OUTGOING, PACKED
 
 # Adding up thousands of files takes milliseconds, so a burst of uploads shares one result.
 FRESH_S: Final = 2.0
@@ -92,7 +92,8 @@ class Quota:
 def _bytes_under(root: Path) -> int:
     total = 0
     for directory, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(OUTGOING)]
+        packed = {PACKED} if directory == os.fspath(root) else set()
+        below[:] = [name for name in below if not name.startswith(OUTGOING) and name not in packed]
         for name in names:
             try:
                 total += os.lstat(os.path.join(directory, name)).st_size

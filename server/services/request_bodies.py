@@ -9,6 +9,7 @@ from steerzo_edge.data.task import Task
 
 # The length limit also makes pydantic reject half of a surrogate pair, which SQLite and tokenizers do not accept.
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
+FieldMap = Annotated[str, Field(min_length=1, max_length=4000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")]
 
 
@@ -25,6 +26,7 @@ class RowsBody(Config):
     name: Name | None = Field(None, description="Its name.")
     task: Reference | None = Field(None, description="The benchmark task whose released files have these fields.")
     format: Reference | None = Field(None, description="The format of the rows, if their fields fit several.")
+    map: FieldMap | None = Field(None, description="Other names for fields: prompt=question,completion=answer.")
 
 
 class BenchmarkRows(Config):

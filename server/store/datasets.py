@@ -41,6 +41,11 @@ class DatasetRow:
         """The format of its rows; None if a benchmark task determines it."""
         return None if self.benchmark is not None else self.facts["format"]
 
+    @property
+    def names(self) -> dict[str, str] | None:
+        """Other names for the fields of its file; None if they are taken as they are."""
+        return self.facts.get("map")
+
 
 class DatasetTable:
     """The table of datasets.

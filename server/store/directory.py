@@ -16,6 +16,8 @@ from steerzo_edge.storage.files import sync_directory
 PARTIAL = ".partial"
 # Prefix of directories whose files are sent and then deleted; they do not count towards the quota.
 OUTGOING = ".passing-"
+# Packed copies of bases, which have a limit of their own and do not count towards the quota either.
+PACKED = "packed"
 
 
 def left_behind(names: Iterable[str], held: Collection[str]) -> list[str]:
@@ -109,7 +111,15 @@ class DataDirectory:
             TaskError: If a task is given although the rows are a benchmark's, which has its own.
         """
         data = self.bytes_of(row)
-        return read_dataset(data, name=row.file, task=task, benchmark=row.benchmark, format=row.format, first=first)
+        return read_dataset(
+            data,
+            name=row.file,
+            task=task,
+            benchmark=row.benchmark,
+            format=row.format,
+            first=first,
+            names=row.names,
+        )
 
     def bytes_of(self, row: DatasetRow) -> bytes:
         """An upload's bytes, unchanged.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from steerzo_edge import __version__
+from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import plain_errors
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ profiles_app = typer.Typer(help="The profiles (settings of runs) that ship with 
 app.add_typer(profiles_app, name="profiles")
 data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(base_app, name="base")
 
 Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
@@ -30,6 +32,11 @@ BenchmarkTask = Annotated[
 FormatName = Annotated[
     str | None,
     typer.Option("--format", help="The format of the rows, if their fields do not decide it: plain, ..."),
+]
+
+FieldMap = Annotated[str | None, typer.Option("--map", help="Other names for fields: prompt=question,...")]
+AllowControlTokens = Annotated[
+    bool, typer.Option("--allow-control-tokens", help="Read control tokens in texts as such, not as text.")
 ]
 
 
@@ -60,8 +67,10 @@ def train(
     options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     set_: Set = None,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune an adapter without a server. After an interruption the same command continues the run."""
@@ -79,8 +88,10 @@ def train(
             options=options,
             benchmark=task,
             format=format,
+            map=map,
             seed=seed,
             settings=set_ or [],
+            allow_control_tokens=allow_control_tokens,
             as_json=as_json,
         )
 
@@ -99,6 +110,7 @@ def generate(
     top_k: Annotated[int, typer.Option(min=0, help="Sample from so many likeliest tokens; 0 from all.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt, with or without an adapter."""
@@ -114,6 +126,7 @@ def generate(
             quantization=quantization,
             chat=chat,
             sampling=Sampling(max_new_tokens, temperature, top_p, top_k, tuple(stop or ()), seed),
+            allow_control_tokens=allow_control_tokens,
             as_json=as_json,
         )
 
@@ -157,6 +170,7 @@ def evaluate(
     shots: Annotated[int, typer.Option(min=0, help="Solved examples put before each row.")] = 0,
     demonstrations: Annotated[Path | None, typer.Option(help="File that solved examples are taken from.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of rows and solved examples.")] = 0,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a base on rows: with or without an adapter, zero-shot and with solved examples."""
@@ -177,6 +191,7 @@ def evaluate(
             shots=shots,
             demonstrations=demonstrations,
             seed=seed,
+            allow_control_tokens=allow_control_tokens,
             as_json=as_json,
         )
 
@@ -223,19 +238,30 @@ def check_data(
     file: Annotated[Path, typer.Argument(help="JSON lines, JSON, CSV or Parquet.")],
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     base: Annotated[
         str, typer.Option(help='Base whose tokens are counted: hub id, path, or "bundled".')
     ] = "bundled",
     max_tokens: Annotated[
         int | None, typer.Option(min=8, help="Longest row; by default the base's context.")
     ] = None,
+    allow_control_tokens: AllowControlTokens = False,
     as_json: AsJson = False,
 ) -> None:
     """Check every row of a file and describe its content; exit code 2 if a row cannot be used."""
     from steerzo_edge.cli.data import check_command
 
     with plain_errors():
-        check_command(file=file, benchmark=task, format=format, base=base, max_tokens=max_tokens, as_json=as_json)
+        check_command(
+            file=file,
+            benchmark=task,
+            format=format,
+            map=map,
+            base=base,
+            max_tokens=max_tokens,
+            allow_control_tokens=allow_control_tokens,
+            as_json=as_json,
+        )
 
 
 @profiles_app.command("list")

@@ -8,6 +8,7 @@ import typer
 
 from steerzo_edge.cli.options import read_file
 from steerzo_edge.cli.output import EXIT_BAD_INPUT
+from steerzo_edge.data.remarks import ignored_sentence
 from steerzo_edge.data.statistics import statistics
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import load_config
@@ -18,13 +19,21 @@ SHOWN_LABELS = 20
 
 
 def check_command(
-    *, file: Path, benchmark: str | None, format: str | None, base: str, max_tokens: int | None, as_json: bool
+    *,
+    file: Path,
+    benchmark: str | None,
+    format: str | None,
+    map: str | None,
+    base: str,
+    max_tokens: int | None,
+    allow_control_tokens: bool,
+    as_json: bool,
 ) -> None:
     """Prints what the file holds; if rows cannot be used, prints their faults and exits with code 2."""
     try:
-        dataset = read_file(file, None, benchmark, format)
+        dataset = read_file(file, None, benchmark, format, map)
         longest = max_tokens or context_of(load_config(base))
-        facts = statistics(dataset, load_tokenizer(base), longest)
+        facts = statistics(dataset, load_tokenizer(base, allow_control_tokens=allow_control_tokens), longest)
     except InputError as error:
         _print_error(error, as_json)
         raise typer.Exit(EXIT_BAD_INPUT) from None
@@ -49,7 +58,10 @@ def _print_error(error: InputError, as_json: bool) -> None:
 
 def _sentences(name: str, facts: dict[str, Any]) -> list[str]:
     """The statistics of a file in sentences."""
-    lines = [f"{name}: {facts['rows']:,} rows, {facts['format']}"]
+    lines = [f"{name}: {facts['rows']:,} rows, {facts['format']}, {facts['container']}"]
+    if facts["ignored"]:
+        lines.append(ignored_sentence(facts["ignored"]))
+    lines += [f"warning: {warning}" for warning in facts["warnings"]]
     if "balance" in facts:
         counts = sorted(facts["balance"].items(), key=lambda pair: -pair[1])
         more = f" and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""

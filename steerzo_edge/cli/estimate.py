@@ -14,6 +14,7 @@ from rich.table import Table
 from transformers import PretrainedConfig
 
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
+from steerzo_edge.cli.packed_cache import user_cache
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
@@ -95,7 +96,13 @@ def estimate_command(
 def _probed(profile: Profile) -> Speed:
     """Loads the base and measures this machine's speed with it."""
     model = profile.model
-    base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
+    base = load_base(
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        cache=user_cache(),
+    )
     return survey(base).speed
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from steerzo_edge.cli.options import check_adapter_directory
+from steerzo_edge.cli.packed_cache import user_cache
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.model.adapter_file import load_adapter
@@ -23,6 +24,7 @@ def generate_command(
     quantization: str,
     chat: bool,
     sampling: Sampling,
+    allow_control_tokens: bool,
     as_json: bool,
 ) -> None:
     """Loads the base and the adapter, and prints the answer while it is generated."""
@@ -31,7 +33,12 @@ def generate_command(
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     text = sys.stdin.read() if prompt == "-" else prompt
     loaded = load_base(
-        model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        cache=user_cache(),
+        allow_control_tokens=allow_control_tokens,
     )
     answer = generate(
         loaded,

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.mapping import parsed_map
 from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, ProfileError, TaskError
@@ -59,7 +60,9 @@ def parsed_task(template: str | None, options: Path | None) -> Task | None:
     return Task.parse(fields, where="task", error=TaskError)
 
 
-def read_file(path: Path, task: Task | None, benchmark: str | None, format: str | None = None) -> Dataset:
+def read_file(
+    path: Path, task: Task | None, benchmark: str | None, format: str | None = None, map: str | None = None
+) -> Dataset:
     """Reads the rows of a file.
 
     Args:
@@ -67,13 +70,16 @@ def read_file(path: Path, task: Task | None, benchmark: str | None, format: str 
         task: Prompt template and option words, for labelled rows.
         benchmark: The benchmark task that published the file.
         format: The format; None finds it by the fields.
+        map: Other names for fields, as `parsed_map` takes them.
 
     Raises:
         InputError: If there is no such file, or its rows cannot be used.
     """
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}", hint="Check the path.")
-    return read_dataset(path.read_bytes(), name=path.name, task=task, benchmark=benchmark, format=format)
+    names = None if map is None else parsed_map(map)
+    data = path.read_bytes()
+    return read_dataset(data, name=path.name, task=task, benchmark=benchmark, format=format, names=names)
 
 
 def check_adapter_directory(path: Path) -> None:

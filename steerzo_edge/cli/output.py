@@ -1,6 +1,7 @@
 """Prints the records of a run: a progress bar in a terminal, plain lines in a pipe, JSON lines with `--json`."""
 
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -54,9 +55,15 @@ def display(steps: int, *, as_json: bool, done: int = 0, first_pass: int = 0, se
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Prints errors inside the block as one line instead of a stack trace; exit code 2 for bad input, else 1."""
+    """Prints errors inside the block as one line instead of a stack trace; exit code 2 for bad input, else 1.
+
+    A pipe whose reader has closed it ends the command without a message.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except SteerzoError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         for fault in getattr(error, "faults", ())[:20]:
@@ -64,6 +71,10 @@ def plain_errors() -> Iterator[None]:
         typer.echo(f"hint: {error.hint}", err=True)
         bad_input = isinstance(error, InputError | NotFoundError)
         raise typer.Exit(EXIT_BAD_INPUT if bad_input else EXIT_FAILED) from None
+    except BrokenPipeError:
+        # The reader of a pipe has read enough. Python would write the rest when it ends, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_FAILED) from None
     except OSError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(EXIT_FAILED) from None

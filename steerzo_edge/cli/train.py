@@ -2,14 +2,17 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import typer
 
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.output import display, sentence
-from steerzo_edge.data.statistics import warning_of
+from steerzo_edge.cli.packed_cache import user_cache
+from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.remarks import ignored_sentence
+from steerzo_edge.data.statistics import warning_of, warnings_of
 from steerzo_edge.model.load import load_base
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
@@ -30,22 +33,28 @@ def train_command(
     options: Path | None,
     benchmark: str | None,
     format: str | None,
+    map: str | None,
     seed: int,
     settings: Sequence[str],
+    allow_control_tokens: bool,
     as_json: bool,
 ) -> None:
     """Reads all input first, so that bad input is reported before the base is loaded; then runs."""
     chosen = load_profile(profile, parsed_settings(settings) | base_settings(base, revision))
     task = parsed_task(template, options)
-    train = read_file(dataset, task, benchmark, format)
-    held_out = None if validation is None else read_file(validation, task, benchmark, format)
+    train = read_file(dataset, task, benchmark, format, map)
+    held_out = None if validation is None else read_file(validation, task, benchmark, format, map)
     loaded = load_base(
         chosen.model.id,
         quantization=chosen.model.quantization,
         compute_dtype=chosen.model.dtype,
         revision=chosen.model.revision,
+        cache=user_cache(),
+        allow_control_tokens=allow_control_tokens,
     )
     run = Run(out, loaded, chosen, train, held_out, seed=seed)
+    for line in _remarks(run, [(dataset, train), (validation, held_out)]):
+        typer.echo(json.dumps({"event": "log", "message": line}) if as_json else line)
     if not as_json:
         _introduce(run, chosen, len(train), out)
         warning = warning_of(*((train, held_out) if held_out else split(train, chosen, seed)))
@@ -62,6 +71,19 @@ def train_command(
         finally:
             run.close()
     _conclude(run.finish(), as_json)
+
+
+def _remarks(run: Run, files: Sequence[tuple[Path | None, Dataset | None]]) -> Iterator[str]:
+    """What of the rows is not used, and what is hardly meant."""
+    for (path, rows), as_text, data in zip(
+        files, run.data.as_text, (run.data.train, run.data.validation), strict=True
+    ):
+        if path is None or rows is None:
+            continue
+        if rows.remarks.ignored:
+            yield f"{path.name}: {ignored_sentence(rows.remarks.ignored)}"
+        for warning in warnings_of(rows, as_text, data):
+            yield f"{path.name}: warning: {warning}"
 
 
 def _introduce(run: Run, profile: Profile, rows: int, out: Path) -> None:

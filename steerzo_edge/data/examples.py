@@ -6,12 +6,14 @@ new brings an example class of its own, which implements `Example`.
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 from steerzo_edge.data.task import Task
 
 Metric = Literal["accuracy", "f1", "exact_match", "score"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Example(Protocol):
@@ -63,27 +65,51 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
 
-    role: Literal["system", "user", "assistant"]
+    Args:
+        role: Who speaks; a tool's turn is the result of a call.
+        content: The text; empty only beside tool calls.
+        learned: False for an answer that is read only; true for all other turns, of which only answers are learned.
+        details: A JSON object of what the chat template gets beside role and content: `tool_calls`,
+            `tool_call_id`, `name`; "" for none.
+    """
+
+    role: Role
     content: str
+    learned: bool = True
+    details: str = ""
+
+    def turn(self) -> dict[str, Any]:
+        """The turn as chat templates take it."""
+        return {"role": self.role, "content": self.content, **(json.loads(self.details) if self.details else {})}
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation; the assistant's turns are learned."""
+    """A conversation; the assistant's turns are learned, except those that are marked as not learned.
+
+    Args:
+        messages: The turns.
+        tools: A JSON list of the tools that the assistant may call, as chat templates take it; "" for none.
+    """
 
     kind: ClassVar[str] = "chat"
     messages: tuple[Message, ...]
+    tools: str = ""
 
     @property
     def characters(self) -> int:
-        """Length of all turns together."""
-        return sum(len(message.content) for message in self.messages)
+        """Length of all turns and tools together."""
+        return len(self.tools) + sum(len(one.content) + len(one.details) for one in self.messages)
 
     def row(self) -> dict[str, Any]:
-        """The turns as objects."""
-        return {"messages": [{"role": one.role, "content": one.content} for one in self.messages]}
+        """The turns as objects, with `weight` 0 where an assistant's turn is not learned."""
+        turns = [
+            one.turn() | ({"weight": 0} if one.role == "assistant" and not one.learned else {})
+            for one in self.messages
+        ]
+        return {"messages": turns} | ({"tools": json.loads(self.tools)} if self.tools else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +174,21 @@ class MultipleChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Remarks:
+    """What a user should know of how a file was read; no part of what is learned.
+
+    Args:
+        container: How the rows were written: "JSON lines", "CSV separated by tabs, packed with gzip".
+        ignored: Fields that hold something and are not used, and in how many rows; `messages[].id` is a turn's.
+        changed: What was changed in the rows, as phrases, and in how many rows.
+    """
+
+    container: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    changed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Rows of one format.
 
@@ -159,6 +200,7 @@ class Dataset:
         metric: The main metric, where it is not the default: accuracy for rows with options, the loss alone for
             others.
         max_new_tokens: Length limit of a generated answer, where a benchmark task sets one.
+        remarks: What the file was read as and what of it was not used.
     """
 
     format: str
@@ -167,6 +209,7 @@ class Dataset:
     task: Task | None = None
     metric: Metric | None = None
     max_new_tokens: int | None = None
+    remarks: Remarks = field(default_factory=Remarks, compare=False)
 
     def __len__(self) -> int:
         return len(self.examples)

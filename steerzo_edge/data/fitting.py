@@ -4,13 +4,15 @@ The end of a prompt (the question, the template's last words) decides the answer
 are counted; a row whose target alone does not fit is an error.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steerzo_edge.data.examples import Dataset, Example
+from steerzo_edge.data.rows import shown
 from steerzo_edge.data.tokenization import Target, Targets
 from steerzo_edge.data.tokens import Tokens
-from steerzo_edge.errors import DatasetError, Fault
+from steerzo_edge.errors import DatasetError, Fault, InputError
 
 MOST_FAULTS = 100
 
@@ -23,11 +25,13 @@ class Runs:
         runs: Its tokens in order, as runs; each run is learned (True) or only read (False).
         prompt: As in `Target`.
         references: As in `Target`.
+        only_last: Whether several answers should be learned, but the last one only can be.
     """
 
     runs: Sequence[tuple[Tokens, bool]]
     prompt: str = ""
     references: tuple[str, ...] = ()
+    only_last: bool = False
 
 
 def fitted_targets(dataset: Dataset, runs_of: Callable[[Example], Runs], max_tokens: int) -> Targets:
@@ -39,13 +43,19 @@ def fitted_targets(dataset: Dataset, runs_of: Callable[[Example], Runs], max_tok
         max_tokens: Longest sequence, prompt and target together.
 
     Raises:
-        DatasetError: Naming every row whose target alone does not fit, or is empty.
+        DatasetError: Naming every row whose target alone does not fit, or is empty, or that `runs_of` refuses with
+            an InputError.
     """
     rows: list[Target] = []
     faults: list[Fault] = []
-    truncated = 0
+    refused: list[Fault] = []
+    truncated = only_last = 0
     for line, example in zip(dataset.lines, dataset.examples, strict=True):
-        row = runs_of(example)
+        try:
+            row = runs_of(example)
+        except InputError as error:
+            refused.append(Fault(f"line {line}", "", _summary(example), str(error)))
+            continue
         target = _fitted(row, max_tokens)
         if target is None:
             length = sum(len(tokens) for tokens, counted in row.runs if counted)
@@ -54,9 +64,21 @@ def fitted_targets(dataset: Dataset, runs_of: Callable[[Example], Runs], max_tok
             continue
         rows.append(target)
         truncated += len(target.tokens) < sum(len(tokens) for tokens, _ in row.runs)
+        only_last += row.only_last
+    if refused:
+        raise DatasetError(
+            f"{len(refused)} rows do not fit this base; {refused[0]}",
+            faults=refused[:MOST_FAULTS],
+            hint="Change these rows, or choose a base whose chat template takes them.",
+        )
     if faults:
         raise too_long("target", faults, max_tokens)
-    return Targets(tuple(rows), truncated, dataset.metric, dataset.max_new_tokens)
+    return Targets(tuple(rows), truncated, dataset.metric, dataset.max_new_tokens, only_last)
+
+
+def _summary(example: Example) -> str:
+    """The beginning of a row, to find it by."""
+    return shown(json.dumps(example.row(), ensure_ascii=False))
 
 
 def too_long(what: str, faults: Sequence[Fault], max_tokens: int) -> DatasetError:

@@ -3,8 +3,9 @@
 Where two kinds fit equally well, or a wrong guess would be expensive, the user must name the format.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from steerzo_edge.data.kinds import KINDS
 from steerzo_edge.data.kinds.kind import RowKind
@@ -30,7 +31,7 @@ def kind_of(rows: Iterable[Row], name: str) -> RowKind | None:
     """
     seen = _Seen()
     for line, row in rows:
-        seen.add(line, row.keys())
+        seen.add(line, row)
     if seen.first is None:
         return None
     ranks = {kind: seen.rank(kind) for kind in KINDS}
@@ -59,16 +60,17 @@ class _Seen:
     parts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     others: set[str] = field(default_factory=set)
 
-    def add(self, line: int, names: Iterable[str]) -> None:
-        present = set(names)
+    def add(self, line: int, row: Mapping[str, Any]) -> None:
+        names = row.keys()
         if self.first is None:
             listed = ", ".join(map(str, names)) or "no fields"
             self.first = (line, listed if len(listed) <= 200 else listed[:197] + "...")
         for kind, fields in FIELDS.items():
-            count = sum(name in present for name in fields)
+            lists = KINDS[kind].lists
+            count = sum(name in row and lists in (None, isinstance(row[name], list)) for name in fields)
             self.parts[kind] += count
             self.whole[kind] += count == len(fields)
-            if count < len(present):
+            if count < len(names):
                 self.others.add(kind)
 
     def rank(self, kind: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Reads a file of rows (JSON lines, JSON, CSV or Parquet) into a Dataset, or raises one error naming every bad row.
+"""Reads a file of rows into a Dataset, or raises one error naming every bad row.
 
 The format is recognized by the fields, in a first pass of its own, so that only examples are ever kept in memory.
 """
@@ -8,22 +8,15 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from steerzo_edge.data.examples import Dataset, Example
+from steerzo_edge.data.containers import Source, source_of
+from steerzo_edge.data.examples import Dataset, Example, Remarks
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.formats import kind_of
 from steerzo_edge.data.kinds import KINDS, RowKind, named_kind
-from steerzo_edge.data.parquet import is_parquet, parquet_text
-from steerzo_edge.data.rows import (
-    Faults,
-    Row,
-    csv_rows,
-    decoded,
-    is_text,
-    json_array_rows,
-    json_rows,
-    line_of,
-    shown,
-)
+from steerzo_edge.data.mapping import mapped
+from steerzo_edge.data.meanings import refuse_given, refuse_weight
+from steerzo_edge.data.remarks import RemarksSoFar
+from steerzo_edge.data.rows import Faults, Row, is_text, line_of, shown
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tasks import BenchmarkTask, benchmark_task
 from steerzo_edge.errors import DatasetError, Fault, TaskError
@@ -36,8 +29,7 @@ MOST_CHARACTERS = 256 << 20
 _ONE_TASK = "Leave out the template and options, or the benchmark task."
 # If no line is an object, no kind can be recognized; the file is read as this one, only to report the faults.
 _UNRECOGNIZED = KINDS["completion"]
-Source = Callable[[Faults], Iterator[Row]]
-ExamplesOf = Callable[[int, Mapping[str, Any], Faults], Iterable[Example]]
+ExamplesOf = Callable[[Fields], Iterable[Example]]
 
 
 def read_dataset(
@@ -48,22 +40,25 @@ def read_dataset(
     benchmark: str | None = None,
     format: str | None = None,
     first: int | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Reads a file.
 
     Args:
-        data: Its bytes: Parquet, or UTF-8 text.
-        name: Its name; ".csv" is read as CSV, any other text is recognized by its first character.
+        data: Its bytes, in one of the containers of `containers.py`.
+        name: Its name; ".csv" and ".tsv" are read as CSV, any other text is recognized by its first character.
         task: How labelled rows are put to the model.
         benchmark: The benchmark task whose published files have these fields; None reads one of the kinds of rows.
         format: Name of the kind of rows; None recognizes it by the fields.
         first: How many rows to read; None reads and checks all.
+        names: Names that a format needs, and those in the file (see `mapping.py`); None takes all as they are.
 
     Raises:
         DatasetError: If it is empty, not text, of no known format, or has bad rows.
         TaskError: If there is no such benchmark task, or a task or a format is given as well.
     """
-    return _dataset(_source(data, name, first), name, task, benchmark, format, first)
+    source = source_of(data, name, first)
+    return _dataset(mapped(source, names) if names else source, name, task, benchmark, format, first)
 
 
 def read_rows(
@@ -73,6 +68,7 @@ def read_rows(
     task: Task | None = None,
     benchmark: str | None = None,
     format: str | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Reads rows that came inside a JSON body; they are numbered from 1.
 
@@ -82,17 +78,8 @@ def read_rows(
     """
     if not rows:
         raise DatasetError(f"{name}: no rows", hint="Send at least one row.")
-    return _dataset(partial(_objects, rows), name, task, benchmark, format, None)
-
-
-def _source(data: bytes, name: str, first: int | None) -> Source:
-    if is_parquet(data):
-        return partial(json_rows, parquet_text(data, name, first))
-    text = decoded(data, name)
-    head = text.lstrip()[:1]
-    if name.lower().endswith(".csv") or head not in ("{", "["):
-        return partial(csv_rows, text)
-    return partial(json_rows, text) if head == "{" else partial(json_array_rows, text, name=name)
+    source = Source(partial(_objects, rows), "JSON")
+    return _dataset(mapped(source, names) if names else source, name, task, benchmark, format, None)
 
 
 def _objects(rows: Sequence[Any], faults: Faults) -> Iterator[Row]:
@@ -121,18 +108,19 @@ def _dataset(
         tuple(example for _, example in examples),
         tuple(line for line, _ in examples),
         (task or Task()) if kind.takes_task else None,
+        remarks=reading.remarks,
     )
 
 
-def _one(kind: RowKind, line: int, row: Mapping[str, Any], faults: Faults) -> Iterator[Example]:
-    yield kind.read(Fields(row, line, faults))
+def _one(kind: RowKind, row: Fields) -> Iterator[Example]:
+    yield kind.read(row)
+    refuse_given(row, kind.refused)
+    refuse_weight(row)
 
 
 def _of_benchmark(source: Source, name: str, benchmark: BenchmarkTask, first: int | None) -> Dataset:
-    def examples_of(line: int, row: Mapping[str, Any], faults: Faults) -> Iterable[Example]:
-        return benchmark.read(Fields(row, line, faults))
-
-    found = _Reading(f"{name} as {benchmark.name}").read(source, examples_of, first)
+    reading = _Reading(f"{name} as {benchmark.name}")
+    found = reading.read(source, benchmark.read, first)
     return Dataset(
         benchmark.format,
         tuple(example for _, example in found),
@@ -140,12 +128,13 @@ def _of_benchmark(source: Source, name: str, benchmark: BenchmarkTask, first: in
         benchmark.template,
         benchmark.metric,
         benchmark.max_new_tokens,
+        reading.remarks,
     )
 
 
 def _bounded(source: Source, faults: Faults, first: int | None) -> Iterator[Row]:
     """The rows, up to the limit of rows or of faults."""
-    for count, (line, row) in enumerate(islice(source(faults), first), 1):
+    for count, (line, row) in enumerate(islice(source.rows(faults), first), 1):
         if count > MOST_EXAMPLES:
             faults.append(Fault(f"line {line}", "", f"more than {MOST_EXAMPLES:,} rows", "split the file"))
             return
@@ -162,10 +151,14 @@ class _Reading:
     Args:
         name: What to call the file.
         hints: As in `RowKind`.
+
+    Attributes:
+        remarks: What `read` did not use of the rows, or changed.
     """
 
     def __init__(self, name: str, *, hints: Mapping[str, str] | None = None) -> None:
         self._name = name
+        self.remarks = Remarks()
         self._hints = hints or {}
         self._faults = Faults()
         self._found: list[tuple[int, Example]] = []
@@ -178,14 +171,18 @@ class _Reading:
         Raises:
             DatasetError: If there is a fault, or no example.
         """
+        remarks = RemarksSoFar(source.container)
         for line, row in _bounded(source, self._faults, first):
             self._lines.add(line)
-            if not self._add(line, examples_of(line, row, self._faults)):
+            fields = Fields(row, line, self._faults)
+            if not self._add(line, examples_of(fields)):
                 break
+            remarks.add(fields)
         if self._faults:
             raise self._unusable()
         if not self._found:
             raise DatasetError(f"{self._name}: no rows", hint="The file needs at least one row of data.")
+        self.remarks = remarks.remarks()
         return self._found
 
     def _add(self, line: int, examples: Iterable[Example]) -> bool:

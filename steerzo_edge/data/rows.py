@@ -19,6 +19,11 @@ MOST_FAULTS = 10_000
 MOST_ROW_CHARACTERS = 16 << 20
 MOST_ARRAY_CHARACTERS = 64 << 20
 _BLANK = re.compile(r"[ \t\n\r]*")
+_SCALAR = r"""\s*"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*"""
+_WRAPPER = re.compile(rf'\s*\{{(?:{_SCALAR},)*\s*"data"\s*:\s*\[')
+_END_OF_WRAPPER = re.compile(rf"(?:,{_SCALAR})*\}}\s*")
+_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+DELIMITERS = tuple(_NAMES)
 
 
 class Faults(list[Fault]):
@@ -90,8 +95,33 @@ def json_rows(text: str, faults: Faults) -> Iterator[Row]:
             faults.append(Fault(f"line {number}", "", shown(row), "every line must be a JSON object"))
 
 
-def json_array_rows(text: str, faults: Faults, name: str) -> Iterator[Row]:
+def wrapped_array(text: str) -> int | None:
+    """Where the array begins in a text that is one object with rows under `data`; None if it is no such text.
+
+    Before the array, the object may have texts and numbers, such as a version.
+    """
+    found = _WRAPPER.match(text)
+    if found is None:
+        return None
+    # JSON lines whose rows have a field `data`: the first line is an object of its own, and others follow.
+    line, _, others = text.lstrip().partition("\n")
+    if others.strip() and len(line) <= MOST_ROW_CHARACTERS:
+        try:
+            json.loads(line)
+        except (ValueError, RecursionError):
+            return found.end() - 1
+        return None
+    return found.end() - 1
+
+
+def json_array_rows(text: str, faults: Faults, name: str, start: int) -> Iterator[Row]:
     """The objects of a JSON array; a member that is not an object adds a fault, and so does broken JSON.
+
+    Args:
+        text: The file.
+        faults: Grows by what cannot be read.
+        name: What to call the file.
+        start: Where the array begins; if that is inside an object, the object must end after it.
 
     Raises:
         DatasetError: If the array is too long; JSON lines may be longer.
@@ -103,7 +133,8 @@ def json_array_rows(text: str, faults: Faults, name: str) -> Iterator[Row]:
         )
     decoder = json.JSONDecoder()
     line, counted = 1, 0
-    place = _after_blanks(text, text.index("[") + 1)
+    is_wrapped = text.lstrip().startswith("{")
+    place = _after_blanks(text, start + 1)
     closed = text.startswith("]", place)
     while not closed:
         line, counted = line + text.count("\n", counted, place), place
@@ -125,9 +156,15 @@ def json_array_rows(text: str, faults: Faults, name: str) -> Iterator[Row]:
             return
         place = place if closed else _after_blanks(text, place + 1)
     rest = _after_blanks(text, place + 1)
-    if rest < len(text):
+    if is_wrapped:
+        ended = _END_OF_WRAPPER.match(text, rest)
+        rest, broken = (rest, True) if ended is None else (ended.end(), False)
+    else:
+        broken = False
+    if rest < len(text) or broken:
         line += text.count("\n", counted, rest)
-        faults.append(Fault(f"line {line}", "", shown(text[rest : rest + 61]), "nothing may follow the array"))
+        fix = "only texts and numbers may follow the rows, then }" if is_wrapped else "nothing may follow the array"
+        faults.append(Fault(f"line {line}", "", shown(text[rest : rest + 61]), fix))
 
 
 def _after_blanks(text: str, place: int) -> int:
@@ -158,9 +195,29 @@ def is_text(row: Mapping[str, Any], line: int, faults: list[Fault]) -> bool:
     return True
 
 
-def csv_rows(text: str, faults: Faults) -> Iterator[Row]:
-    """The rows of CSV by the names in its header; a row of another length adds a fault."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def delimiter_of(text: str) -> str:
+    """What separates the cells of CSV: a comma, unless the header is a single cell with it and several without."""
+    header = text.lstrip().partition("\n")[0]
+    cells = {delimiter: _cells(header, delimiter) for delimiter in DELIMITERS}
+    return "," if cells[","] > 1 else max(DELIMITERS, key=lambda delimiter: cells[delimiter])
+
+
+def _cells(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
+
+
+def csv_rows(text: str, delimiter: str, faults: Faults) -> Iterator[Row]:
+    """The rows of CSV by the names in its header; a row of another length adds a fault.
+
+    Args:
+        text: The file.
+        delimiter: What separates cells.
+        faults: Grows by what cannot be read.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     first = 1
     while not faults.full:
@@ -178,7 +235,7 @@ def csv_rows(text: str, faults: Faults) -> Iterator[Row]:
         if header is None:
             header = [cell.strip() for cell in cells]
         elif len(cells) != len(header):
-            fix = f"the header has {len(header)}; quote a cell that holds a comma"
+            fix = f"the header has {len(header)}; quote a cell that holds {_NAMES[delimiter]}"
             faults.append(Fault(f"line {line}", "", f"{len(cells)} cells", fix))
         else:
             yield line, dict(zip(header, cells, strict=True))

@@ -54,12 +54,15 @@ class Targets:
         truncated: How many were cut to fit.
         metric: The main metric of generated answers; None where the loss alone counts.
         max_new_tokens: Length limit of a generated answer, where a benchmark task sets one.
+        only_last: Conversations of which the last answer only is learned, because the base's chat template writes
+            earlier turns differently once others follow.
     """
 
     rows: tuple[Target, ...]
     truncated: int = 0
     metric: Metric | None = None
     max_new_tokens: int | None = None
+    only_last: int = 0
 
     def learned(self, index: int) -> Target:
         """A row as the sequence that is learned."""

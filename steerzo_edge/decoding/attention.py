@@ -70,8 +70,9 @@ def _attend(
     layer, forward.layer = forward.layer, forward.layer + 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if isinstance(forward.past, CachePool):
-        k, v = forward.past.extend(layer, key, value)
-        return _of_rows(query, k, v, forward.past.hidden(sliding_window), scale, softcap), None
+        k, v = forward.past.extend(layer, key[:, :, 0], value[:, :, 0])
+        out = attend_rows(query[:, :, 0], k, v, forward.past.hidden(sliding_window), scale, softcap)
+        return out.view(len(out), 1, -1, v.shape[-1]), None
     found = []
     lengths = [len(chunk.tokens) for chunk in forward.past]
     parts = zip(forward.past, *(part[0].split_with_sizes(lengths, 1) for part in (query, key, value)), strict=True)
@@ -85,21 +86,32 @@ def _attend(
     return torch.cat(found)[None], None
 
 
-def _of_rows(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, cap: float | None) -> Tensor:
-    """(n, H, 1, d), (n, Hkv, W, d), (n, Hkv, W, d) to (n, 1, H, d).
+def attend_rows(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, cap: float | None = None) -> Tensor:
+    """Attention of one new token of each of n rows.
 
     On a CPU it is computed in float32: the last bit of a bf16 product there was seen to depend on the other rows.
+
+    Args:
+        q: (n, H, d).
+        k: (n, Hkv, W, d).
+        v: (n, Hkv, W, d); its d may differ.
+        hidden: (n, 1, 1, W) bool, the columns that are not attended to.
+        scale: Of the scores.
+        cap: Bound of the scores, which are bent towards it; None for no bound.
+
+    Returns:
+        (n, 1, H d).
     """
     count, shared, width, depth = k.shape
     # Query heads that share a key head become its queries: attention does not depend on the order of queries.
     q = q.reshape(count, shared, -1, depth)
     if q.device.type != "cpu" and cap is None:
         found = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=~hidden, scale=scale)
-        return found.reshape(count, 1, -1, v.shape[-1])
+        return found.reshape(count, 1, -1)
     scores = torch.bmm(q.flatten(0, 1).float(), k.flatten(0, 1).transpose(1, 2).float())
     scores = scores.mul_(scale) if cap is None else torch.tanh(scores.mul_(scale / cap)).mul_(cap)
     weights = scores.view(count, shared, -1, width).masked_fill_(hidden, -torch.inf).softmax(-1)
-    return torch.bmm(weights.flatten(0, 1), v.flatten(0, 1).float()).to(v.dtype).view(count, 1, -1, v.shape[-1])
+    return torch.bmm(weights.flatten(0, 1), v.flatten(0, 1).float()).to(v.dtype).view(count, 1, -1)
 
 
 def _of_chunk(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float | None) -> Tensor:

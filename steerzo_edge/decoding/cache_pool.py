@@ -96,8 +96,8 @@ class CachePool:
 
         Args:
             layer: From 0.
-            keys: (n, Hkv, 1, d).
-            values: (n, Hkv, 1, d); d may differ from that of the keys.
+            keys: (n, Hkv, d).
+            values: (n, Hkv, d); d may differ from that of the keys.
 
         Returns:
             (n, Hkv, W, d) of both, as views; the columns of `hidden` must be masked.
@@ -106,10 +106,10 @@ class CachePool:
         k, v = self._layers[layer]
         if end - first == 1:
             column = self.lengths[first]
-            k[first, :, column], v[first, :, column] = keys[0, :, 0], values[0, :, 0]
+            k[first, :, column], v[first, :, column] = keys[0], values[0]
         else:
             rows, columns = self._places
-            k[rows, :, columns], v[rows, :, columns] = keys[:, :, 0], values[:, :, 0]
+            k[rows, :, columns], v[rows, :, columns] = keys, values
         return k[first:end, :, : self._columns], v[first:end, :, : self._columns]
 
     def hidden(self, window: int | None) -> Tensor:

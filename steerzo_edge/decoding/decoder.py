@@ -30,6 +30,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from steerzo_edge.decoding.answer import FinishReason
 from steerzo_edge.decoding.cache import blocks_of
@@ -156,11 +157,21 @@ class Decoder:
         ids, positions = torch.tensor([last, lengths], device=self._base.device).unsqueeze(2)
         self._pool.begin(first, positions[:, 0])
         with self._base.bank.route(self._routed(taken)):
-            scores = self._model_forward.rows(ids, positions, self._pool)
-        tokens = chosen(scores, [row.chooser for row in taken])
-        logprobs = logprobs_of(scores, tokens, [row.request.sampling.logprobs for row in taken])
+            tokens, logprobs = self._chosen(taken, ids, positions)
         self._pool.end()
         return [self._put(*each) for each in zip(taken, tokens, logprobs, strict=True)]
+
+    def _chosen(
+        self, taken: Sequence[Row], ids: Tensor, positions: Tensor
+    ) -> tuple[list[int], list[TokenLogprob | None]]:
+        """The next token of each of some rows; logits are computed for those alone that need them."""
+        requested = [row.request.sampling.logprobs for row in taken]
+        choosers = [row.chooser for row in taken]
+        if all(chooser.is_greedy for chooser in choosers) and set(requested) == {None}:
+            return self._model_forward.likeliest(ids, positions, self._pool).tolist(), [None] * len(taken)
+        scores = self._model_forward.rows(ids, positions, self._pool)
+        tokens = chosen(scores, choosers)
+        return tokens, logprobs_of(scores, tokens, requested)
 
     def _routed(self, taken: Sequence[Row]) -> Patches:
         """The route of some of the rows; the route of all is reused until a row joins or leaves."""

@@ -1,7 +1,14 @@
-"""A forward of the model over new tokens of texts whose earlier keys and values are cached."""
+"""A forward of the model over new tokens of texts whose earlier keys and values are cached.
 
+Chunks of prompts go through the model as `transformers` runs it. One new token of each row takes the shorter way of
+`row_forward.py`, if the base has a family that it knows and it gave the same bits for the base's first such token.
+"""
+
+import logging
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -9,7 +16,13 @@ from torch import Tensor
 from steerzo_edge.decoding.attention import attention_to
 from steerzo_edge.decoding.cache import Chunk, RowCache, blocks_of
 from steerzo_edge.decoding.cache_pool import CachePool
+from steerzo_edge.decoding.row_forward import RowForward, can_run_directly
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.head import is_plain
+
+log: Final = logging.getLogger(__name__)
+# For each base that has made a token: the shorter way, or None where it cannot be taken.
+_SHORTER: Final[WeakKeyDictionary[Base, RowForward | None]] = WeakKeyDictionary()
 
 
 class CachedForward:
@@ -33,7 +46,30 @@ class CachedForward:
         Returns:
             (n, V) logits.
         """
-        return self._run(ids, positions, pool)
+        shorter = self._shorter(ids, positions, pool)
+        if shorter is None:
+            return self._run(ids, positions, pool)
+        return shorter.logits(shorter.states(ids, positions, pool))
+
+    def likeliest(self, ids: Tensor, positions: Tensor, pool: CachePool) -> Tensor:
+        """As `rows`, but returns only the first token with the largest logit of each row, (n,) int64."""
+        shorter = self._shorter(ids, positions, pool)
+        if shorter is None:
+            return self._run(ids, positions, pool).argmax(-1)
+        return shorter.likeliest(shorter.states(ids, positions, pool))
+
+    def _shorter(self, ids: Tensor, positions: Tensor, pool: CachePool) -> RowForward | None:
+        """The shorter way, if it can be taken and its last hidden states of these tokens are `transformers`'."""
+        if self._base in _SHORTER:
+            return _SHORTER[self._base]
+        found = RowForward(self._base) if can_run_directly(self._base) else None
+        if found is not None and not torch.equal(
+            found.states(ids, positions, pool), self._states(ids, positions, pool)
+        ):
+            log.warning("%s is decoded by transformers: its layers are not as expected", self._base.name)
+            found = None
+        _SHORTER[self._base] = found
+        return found
 
     def chunks(self, chunks: Sequence[Chunk]) -> Tensor:
         """Puts a chunk of each of n prompts through the model, concatenated into one row of S tokens.
@@ -63,10 +99,21 @@ class CachedForward:
     def _run(self, ids: Tensor, positions: Tensor, past: Sequence[Chunk] | CachePool) -> Tensor:
         """(n, 1) new tokens of rows, or (1, S) of n chunks, to (n, V) logits after the last token of each."""
         model = self._base.model
+        if is_plain(model.config):
+            return model.get_output_embeddings()(self._states(ids, positions, past))  # type: ignore[no-any-return]
         last = 1 if isinstance(past, CachePool) or len(past) == 1 else _ends(past, ids.device)
         with attention_to(past, model.config):
             logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=last).logits
         return logits[:, -1] if isinstance(last, int) else logits[0]  # type: ignore[no-any-return]
+
+    def _states(self, ids: Tensor, positions: Tensor, past: Sequence[Chunk] | CachePool) -> Tensor:
+        """(n, D) last hidden states, as `_run`; a copy: with a view of many tokens torch copies the whole head."""
+        model = self._base.model
+        with attention_to(past, model.config):
+            states = model.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+        if isinstance(past, CachePool):
+            return states[:, -1].contiguous()  # type: ignore[no-any-return]
+        return states[0].index_select(0, _ends(past, ids.device))  # type: ignore[no-any-return]
 
 
 def _places(chunk: Chunk) -> range:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Message
-from steerzo_edge.data.tokens import answer_tokens, chat_text, prompt_tokens
+from steerzo_edge.data.tokens import chat_text, prompt_tokens, template_tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import GREEDY, Sampling
@@ -84,7 +84,7 @@ def encode_prompt(
             f"the prompt has {len(text):,} characters; "
             f"the context of {base.name!r} holds {base.context_length} tokens"
         )
-    tokens = prompt_tokens(tokenizer, text) if is_text else answer_tokens(tokenizer, text)
+    tokens = prompt_tokens(tokenizer, text) if is_text else template_tokens(tokenizer, text)
     if not tokens:
         raise InputError("the prompt is empty", hint="Send at least one character.")
     if len(tokens) + max_new_tokens > base.context_length:

@@ -7,7 +7,7 @@ A route is set around a forward and removed after it, also when the forward rais
 the model. A long forward lets other work use the model before every linear layer: see `preemption_hook`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from steerzo_edge.model.layers import features, layer_index, linear_layers
-from steerzo_edge.model.patches import Patches
+from steerzo_edge.model.patches import Linear, Patches
 from steerzo_edge.model.quantization import frozen_linear
-from steerzo_edge.model.weights.storage import FrozenLinear
+from steerzo_edge.model.row_loras import RowLoras
+from steerzo_edge.model.weights.storage import FrozenLinear, JoinableLinear
 
 
 class BankLinear(nn.Module):
@@ -59,6 +60,42 @@ class BankLinear(nn.Module):
     def bias(self) -> Tensor | None:
         """(O,) bias of the frozen layer, or None."""
         return self._frozen.bias
+
+
+class JoinedLinears:
+    """Layers of the bank with the same input, for generation: multiplied in one call where their storage can.
+
+    Args:
+        layers: At least one; all of one bank.
+        x: An input that they will be given; only its type and device matter.
+    """
+
+    def __init__(self, layers: Sequence[BankLinear], x: Tensor) -> None:
+        self._layers = tuple(layers)
+        self._widths = [layer.out_features for layer in layers]
+        self._bank = layers[0]._bank[0]
+        self._multiply: Linear = self._one_by_one
+        first = layers[0]._frozen
+        if len(layers) == 1:
+            self._multiply = first.decode_matmul
+        elif isinstance(first, JoinableLinear):
+            self._multiply = type(first).joined([layer._frozen for layer in layers], x) or self._one_by_one
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, 1, D) to (n, 1, sum of O): what the layers return, concatenated, with the active patches."""
+        out = self._multiply(x)
+        active = self._bank.active
+        if active:
+            for layer, part in zip(self._layers, out.split(self._widths, -1), strict=True):
+                patch = active.get(layer.name)
+                if isinstance(patch, RowLoras):
+                    patch.add(x, part)
+                elif patch is not None:
+                    part.copy_(patch(layer._frozen.decode_matmul, x))
+        return out
+
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        return torch.cat([layer._frozen.decode_matmul(x) for layer in self._layers], -1)
 
 
 class _Expanded:

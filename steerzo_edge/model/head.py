@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 
 # Half is for weights, half for logits. With 64 MiB, which do not fit into a cache, a head takes 1.3 times as long.
 BLOCK_BYTES = 16 << 20
+_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 class Head:
@@ -108,6 +109,15 @@ class Head:
             found = logits.gather(1, local.clamp(0, len(weight) - 1).unsqueeze(1)).squeeze(1)
             chosen = torch.where(inside, found, chosen)
         return normalizer, chosen
+
+
+def is_plain(config: PretrainedConfig) -> bool:
+    """Whether a model's logits are its head's product, which nothing scales or caps.
+
+    Args:
+        config: Of the model.
+    """
+    return not any(getattr(config, name, None) for name in _CHANGES)
 
 
 def _finish(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:

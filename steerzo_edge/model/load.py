@@ -8,18 +8,23 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from steerzo_edge.data.control_tokens import read_control_tokens
+from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.allocator import bound_kernel_caches, give_back, giving_blocks_back, keep_large_blocks
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.building import building
 from steerzo_edge.model.first_forward import check_forward
+from steerzo_edge.model.packed.cache import PackedCache, Place
 from steerzo_edge.model.positions import check_positions
 from steerzo_edge.model.quantization import STORAGES, Quantization, check_released, released_as
 from steerzo_edge.model.sources.bundled import BUNDLED
+from steerzo_edge.model.sources.packed import PackedFile
 from steerzo_edge.model.sources.registry import source_of
 from steerzo_edge.model.sources.source import Loading, Source
 from steerzo_edge.model.vocabulary import check_vocabulary
 
 _UNLIMITED = 1 << 30
+log = logging.getLogger(__name__)
 
 
 def load_base(
@@ -29,16 +34,21 @@ def load_base(
     compute_dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str | None = None,
     revision: str | None = None,
+    cache: PackedCache | None = None,
+    allow_control_tokens: bool = False,
 ) -> Base:
     """Loads and freezes a causal language model.
 
     Args:
-        name: A hub id, the path of a directory or of a GGUF file, `hub-id:FILE.gguf`, or "bundled" for the model
-            that ships with the package.
+        name: A hub id, the path of a directory, of a GGUF file or of a packed one, `hub-id:FILE.gguf`, or "bundled"
+            for the model that ships with the package.
         quantization: "nf4", "fp4", "int8" or "none"; for a base that is quantized already, what it was released in.
         compute_dtype: The type of activations and of expanded weights.
         device: Where to load it; by default CUDA if there is any, else the CPU.
         revision: Commit, tag or branch of a hub model.
+        cache: Packed copies: one of this base is opened instead, with the same bits, or else one is kept.
+        allow_control_tokens: Whether texts of users may spell control tokens; by default they are read as text
+            (see `data/control_tokens.py`).
 
     Raises:
         BaseModelError: If it cannot be found, holds no safetensors, needs remote code, was released in another
@@ -49,12 +59,51 @@ def load_base(
     if where.type == "cpu":
         bound_kernel_caches()
     source = source_of(name, revision)
-    with giving_blocks_back():
-        base = _loaded(source, quantization, compute_dtype, where)
-        check_forward(base)
-        base.bank.forget_packed()  # that forward made packed copies, which only prompts need
+    place = None if cache is None else cache.place(source, quantization, compute_dtype, where)
+    asked = quantization, compute_dtype, where
+    base = None
+    if cache is not None and place is not None:
+        base = _kept(cache, place, source, *asked)
+    if base is None:
+        with giving_blocks_back():
+            base = _checked(source, *asked)
+            if cache is not None and place is not None:
+                cache.keep(base, source, place)
+    if allow_control_tokens:
+        read_control_tokens(base.tokenizer)
     if where.type == "cpu":
         keep_large_blocks()
+    return base
+
+
+def _kept(
+    cache: PackedCache,
+    place: Place,
+    source: Source,
+    quantization: Quantization,
+    compute_dtype: torch.dtype,
+    where: torch.device,
+) -> Base | None:
+    """The base from its packed copy; None if there is none, or it cannot be opened."""
+    if not place.path.exists():
+        return None
+    copy = PackedFile(source.name, source.revision, place.path)
+    try:
+        base = _checked(copy, quantization, compute_dtype, where)
+    except BaseModelError as error:
+        log.warning("%s; the base is loaded from its source", error)
+        cache.discard(place)
+        return None
+    cache.use(place)
+    return base
+
+
+def _checked(source: Source, quantization: Quantization, compute_dtype: torch.dtype, where: torch.device) -> Base:
+    """Loads a base, and compares its first forward unless a packed file notes that this was done."""
+    base = _loaded(source, quantization, compute_dtype, where)
+    if not (isinstance(source, PackedFile) and source.was_checked(where)):
+        check_forward(base)
+        base.bank.forget_packed()  # that forward made packed copies, which only prompts need
     return base
 
 
@@ -83,12 +132,15 @@ def _loaded(source: Source, quantization: Quantization, compute_dtype: torch.dty
     )
 
 
-def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str = BUNDLED, revision: str | None = None, *, allow_control_tokens: bool = False
+) -> PreTrainedTokenizerBase:
     """Loads a base's tokenizer alone, set up as `load_base` does it.
 
     Args:
         name: As in `load_base`.
         revision: Commit, tag or branch of a hub model.
+        allow_control_tokens: As in `load_base`.
 
     Raises:
         BaseModelError: If there is none, or the hub cannot be reached.
@@ -96,9 +148,12 @@ def load_tokenizer(name: str = BUNDLED, revision: str | None = None) -> PreTrain
     source = source_of(name, revision)
     try:
         with quiet():
-            return _prepared(source.tokenizer())
+            tokenizer = _prepared(source.tokenizer())
     except (OSError, ValueError, ImportError) as error:
         raise source.explained(error, "the tokenizer of base model") from error
+    if allow_control_tokens:
+        read_control_tokens(tokenizer)
+    return tokenizer
 
 
 def _prepared(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -30,10 +30,18 @@ class RowLoras:
     def __call__(self, base: Linear, x: Tensor) -> Tensor:
         """(n, ..., D) to (n, ..., O)."""
         out = base(x)
-        low = torch.bmm(x.float().view(self.groups, -1, x.shape[-1]), self._a)
-        # `out` is a fresh tensor, so the adapter's product is added in place; it is rounded once.
-        out.add_(torch.bmm(low, self._b).view_as(out))
+        self.add(x, out)  # `out` is a fresh tensor
         return out
+
+    def add(self, x: Tensor, out: Tensor) -> None:
+        """Adds to the base's product; the sum is rounded once.
+
+        Args:
+            x: (n, ..., D).
+            out: (n, ..., O), the base's product; changed in place.
+        """
+        low = torch.bmm(x.float().view(self.groups, -1, x.shape[-1]), self._a)
+        out.add_(torch.bmm(low, self._b).view(out.shape))
 
     def write(self, x: Tensor, out: Tensor) -> None:
         """Writes what is added to the base's product, for one row.

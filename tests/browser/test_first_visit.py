@@ -29,7 +29,7 @@ def curve(page: Page) -> str:
     )
 
 
-def test_from_nothing_to_an_adapter(opened: Any, live: ServerProcess, rows: Path, tmp_path: Path) -> None:
+def test_a_first_visit_ends_with_an_adapter(opened: Any, live: ServerProcess, rows: Path, tmp_path: Path) -> None:
     tab = opened()
     page = tab.go("/")
     expect(page.get_by_role("heading", name="Upload data")).to_be_visible()

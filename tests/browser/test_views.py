@@ -134,7 +134,7 @@ def test_a_finished_job_can_be_read_without_its_curves(
     expect(page.locator("ol.log")).to_contain_text("Finished")
 
 
-def test_thousands_of_points_are_few_in_the_browser(opened: Any) -> None:
+def test_thousands_of_points_are_thinned_for_the_browser(opened: Any) -> None:
     page = opened().go("/system")
     found = page.evaluate(
         """async () => {
@@ -210,7 +210,7 @@ def test_a_restarted_server_is_found_again(opened: Any, closed: ServerProcess, r
     expect(page.locator("ol.log")).to_contain_text("Continuing at step")
 
 
-def test_what_is_not_there_is_said(opened: Any) -> None:
+def test_missing_pages_and_jobs_are_reported(opened: Any) -> None:
     tab = opened()
     tab.answers(404)
     for path in ("/jobs/nobody", "/data/nothing"):

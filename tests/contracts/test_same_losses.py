@@ -102,7 +102,7 @@ def test_the_options_common_probability(tiny: Loader, tmp_path: Path, rows: str,
 
 @pytest.mark.parametrize("rows", DATASETS)
 @pytest.mark.parametrize(("queries", "score_bytes", "group_cost"), [(7, 1, 0), (16, 4000, 10**9), (1, 1 << 20, 50)])
-def test_however_attention_is_cut(
+def test_losses_do_not_depend_on_the_chunks_of_attention(
     tiny: Loader,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +155,7 @@ def test_every_family_in_four_bits(family_path: Any, tmp_path: Path, family: str
 @pytest.mark.parametrize(
     "kind", [{"kind": "lora-xs"}, {"kind": "lora", "init_a": "input-subspace"}], ids=["lora-xs", "input-subspace"]
 )
-def test_any_rank_any_layers(tiny: Loader, tmp_path: Path, kind: dict[str, Any], rank: int) -> None:
+def test_losses_with_any_rank_in_any_layers(tiny: Loader, tmp_path: Path, kind: dict[str, Any], rank: int) -> None:
     base = tiny("nf4", torch.float32)
     for last_layers, block_layers in product((None, 1, 2), (None, 1, 2)):
         subset = {**kind, "rank": rank, "last_layers": last_layers, "block_layers": block_layers}

@@ -38,13 +38,14 @@ UNRUN = {
         "pip install": "changes the environment it runs in",
         "docker build": "needs an engine for containers; `tests/image`",
     },
-    "docs/models.md": {"": "installs packages"},
+    "docs/models.md": {"pip install": "installs packages"},
     "docs/results/bits_per_byte.md": {"": "needs other models; `tests/unit/pretraining` parses the command"},
     "docs/results/cost_curves.md": {"": "minutes"},
     "docs/results/memory_real.md": {"": "needs a real base and peft; minutes a row of the table"},
     "docs/results/equal_steps.md": {"": "hours; `tests/unit/test_quality.py` runs it small"},
     "docs/results/estimate_error.md": {"": "minutes, and real bases; `tests/unit/test_estimate_error.py`"},
     "docs/results/memory.md": {"": "minutes; `tests/unit/test_benchmarks.py` runs it small"},
+    "docs/results/packed.md": {"": "needs a real base; `tests/real/test_packed.py` compares the same"},
     "docs/results/serving.md": {"": "minutes"},
     "docs/results/step_time.md": {"": "minutes; `tests/unit/test_benchmarks.py` runs it small"},
     "docs/results/subsets.md": {"": "hours"},
@@ -73,7 +74,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the documents' commands use curl")
 @pytest.mark.parametrize("page", TYPED, ids=name_of)
-def test_what_a_reader_pastes_works(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_commands_in_the_documents_work(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     found = [block for block in blocks(page) if block.kind in RUN]
     if page == ROOT / "README.md":
         found = [block for block in found if block.kind != "python"]  # run by `tests/unit/test_docs.py`
@@ -88,7 +89,7 @@ def test_what_a_reader_pastes_works(page: Path, tmp_path: Path, request: pytest.
             reader.run(block)
 
 
-def test_every_block_is_run_or_said_not_to_be() -> None:
+def test_every_block_is_run_or_marked_as_not_run() -> None:
     kinds = {*RUN, *ELSEWHERE, *SHOWN, "console", "indented"}
     for page in PAGES:
         for block in blocks(page):
@@ -99,7 +100,7 @@ def test_every_block_is_run_or_said_not_to_be() -> None:
                 assert not block.holds_commands, f"{block} is shown as output and holds commands"
 
 
-def test_no_reason_is_left_over() -> None:
+def test_every_mark_belongs_to_a_block() -> None:
     unrun = [block for page in PAGES for block in blocks(page) if block.kind in ("console", "indented")]
     for page, told in UNRUN.items():
         for words in told:

@@ -97,7 +97,7 @@ def test_the_main_job_survives_a_restart_of_the_container(container: Container) 
     assert container.state["ExitCode"] == 0, container.log
 
 
-def test_what_the_image_says_of_itself() -> None:
+def test_the_labels_of_the_image() -> None:
     config = json.loads(docker("inspect", IMAGE))[0]["Config"]
     assert config["User"] == "1000:1000"
     assert config["Volumes"].keys() == {"/data", "/models"}
@@ -108,7 +108,7 @@ def test_what_the_image_says_of_itself() -> None:
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
-def test_nothing_is_left_of_the_build() -> None:
+def test_no_build_files_are_in_the_image() -> None:
     """No compilers, no pip, no package lists, no library of bitsandbytes that this torch cannot load."""
     look = (
         "command -v gcc cc g++ make pip pip3 git curl; ls /var/lib/apt/lists /var/cache/apt | grep -v ':$';"
@@ -124,7 +124,7 @@ def test_nothing_is_left_of_the_build() -> None:
     assert all(name.startswith("libbitsandbytes_") for name in libraries), said
 
 
-def test_it_is_no_larger_than_it_must_be(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_image_has_a_bounded_size(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(docker("inspect", IMAGE))[0]
     code, torch = ran(IMAGE, "-Ic", "import torch; print(torch.version.cuda)", options=("--entrypoint", "python3"))
     assert code == 0
@@ -136,7 +136,7 @@ def test_it_is_no_larger_than_it_must_be(capsys: pytest.CaptureFixture[str]) -> 
         assert found["Size"] < 1.8e9
 
 
-def test_offline_it_says_so_and_does_not_wait() -> None:
+def test_offline_a_hub_base_fails_at_once() -> None:
     code, said = ran(IMAGE, "serve", "--base", "someone/some-model", options=("-e", "HF_HUB_OFFLINE=1"))
     assert code in (1, 2)
     assert "someone/some-model" in said

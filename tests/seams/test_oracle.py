@@ -120,7 +120,7 @@ def test_workers_elsewhere_give_the_same_bytes(tiny: Loader) -> None:
     assert max(shared.sizes) < 1000
 
 
-def test_workers_follow_a_run_that_is_taken_back(tiny: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_follow_a_run_that_is_rewound(tiny: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     base = tiny("nf4", torch.bfloat16)
 
     def judged(parts: Parts) -> Parts:

@@ -18,6 +18,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from accelerate import init_empty_weights
@@ -29,7 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.fingerprint import fingerprint
 from steerzo_edge.model.layers import linear_layers
-from steerzo_edge.model.sources.source import Loading, Source, SourceKind
+from steerzo_edge.model.sources.source import Content, Loading, Source, SourceKind
 
 
 class Zipped:
@@ -68,6 +69,9 @@ class Zipped:
     def fingerprint(self, model: PreTrainedModel) -> str:
         return fingerprint(model)
 
+    def content(self) -> Content | None:
+        return Content(files=(Path(self.name),))
+
     def explained(self, error: BaseException, what: str) -> BaseModelError:
         return error if isinstance(error, BaseModelError) else BaseModelError(f"{what} {self.name!r}: {error}")
 
@@ -81,11 +85,13 @@ SOURCE: Final = SourceKind(matches=lambda name: name.endswith(".zip"), opened=_o
 
 PROGRAM = """
 import sys
+from pathlib import Path
 import torch
 import steerzo_edge
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.estimate.anatomy import anatomy, load_config
 from steerzo_edge.model.load import load_base, load_tokenizer
+from steerzo_edge.model.packed.cache import PackedCache
 
 assert steerzo_edge.__file__.startswith(sys.argv[1])
 ids = torch.arange(5, 25).unsqueeze(0)
@@ -100,6 +106,11 @@ for quantization in ("none", "nf4", "int8"):
         expected = plain.model(input_ids=ids).logits
         assert torch.equal(zipped.model(input_ids=ids).logits, expected), quantization
     assert zipped.tokenizer.encode("good") == plain.tokenizer.encode("good")
+cache = PackedCache(Path(sys.argv[1]) / "cache", 1 << 30)
+for _ in range(2):
+    found = load_base(sys.argv[2], device="cpu", cache=cache)
+    assert (found.name, len(cache.kept())) == (sys.argv[2], 1)
+assert cache.kept()[0].in_use
 assert load_tokenizer(sys.argv[2]).encode("good") == plain.tokenizer.encode("good")
 assert anatomy(load_config(sys.argv[2])) == anatomy(load_config(sys.argv[3]))
 try:

@@ -62,6 +62,7 @@ class Int16:
     bytes_per_output: int = 4
     packages: tuple[str, ...] = ()
     install: str = ""
+    can_restore: bool = True
 
     def bytes_per_weight(self, itemsize: int) -> float:
         return 2.0
@@ -74,6 +75,14 @@ class Int16:
 
     def layer(self, weight: Tensor, bias: Tensor | None, compute_dtype: torch.dtype) -> nn.Module:
         return Codes(weight, None if bias is None else bias.to(compute_dtype))
+
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        codes, scales = tensors["codes"], tensors["scales"]
+        if scales.shape != codes.shape[:1]:
+            raise ValueError("scales that do not fit")
+        made = Codes(torch.zeros_like(codes, device="meta"), tensors.get("bias"))
+        made.codes, made.scales = codes, scales
+        return made
 
     def load_options(self, compute_dtype: torch.dtype) -> Mapping[str, Any]:
         return {}
@@ -89,11 +98,13 @@ STORAGE: Final[Storage] = Int16()
 
 PROGRAM = """
 import sys
+from pathlib import Path
 import torch
 import steerzo_edge
 from steerzo_edge.decoding.generate import generate
 from steerzo_edge.estimate.anatomy import anatomy
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.packed.cache import PackedCache
 from steerzo_edge.settings.profile import resolve
 
 assert steerzo_edge.__file__.startswith(sys.argv[1])
@@ -116,6 +127,13 @@ linear = sum(part.inputs * part.outputs for part in sizes.projections)
 assert sizes.weight_bytes("none", 4) - sizes.weight_bytes("int16", 4) == 2 * linear - 4 * sum(
     part.outputs for part in sizes.projections
 )
+cache = PackedCache(Path(sys.argv[1]) / "cache", 1 << 30)
+for _ in range(2):
+    kept = load_base(sys.argv[2], quantization="int16", compute_dtype=torch.float32, device="cpu", cache=cache)
+assert cache.kept()[0].in_use
+assert kept.fingerprint == base.fingerprint
+with torch.inference_mode():
+    assert torch.equal(kept.model(input_ids=ids).logits, base.model(input_ids=ids).logits)
 print("done")
 """
 

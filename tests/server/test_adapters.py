@@ -140,7 +140,7 @@ def test_uploads_are_models_too(
         ("empty", 422, "config"),
     ],
 )
-def test_what_cannot_be_served_is_not_kept(
+def test_uploads_that_cannot_be_served_are_not_stored(
     tiny_path: Path, client: Client, base: Base, post: Any, case: str, status: int, words: str
 ) -> None:
     good = lora_files(base)
@@ -163,7 +163,9 @@ def test_what_cannot_be_served_is_not_kept(
     assert client.get("/adapters") == before
 
 
-def test_what_is_kept_is_whole_or_not_there(server: ServerProcess, client: Client, base: Base, post: Any) -> None:
+def test_an_upload_is_stored_whole_or_not_at_all(
+    server: ServerProcess, client: Client, base: Base, post: Any
+) -> None:
     row = post(zip_of(lora_files(base))).json()
     kept = server.data_dir / "adapters"
     assert sorted(path.name for path in kept.iterdir()) == sorted(
@@ -176,7 +178,7 @@ def test_what_is_kept_is_whole_or_not_there(server: ServerProcess, client: Clien
     assert not [path for path in (server.data_dir / "datasets").iterdir() if path.name.endswith(".partial")]
 
 
-def test_what_comes_out_goes_in_again(client: Client, base: Base, job: dict[str, Any], post: Any) -> None:
+def test_an_exported_adapter_can_be_uploaded(client: Client, base: Base, job: dict[str, Any], post: Any) -> None:
     response = client.http.get("/adapters/first/download")
     assert response.headers["content-type"] == "application/zip"
     assert response.content == client.http.get(f"/jobs/{job['id']}/adapter").content
@@ -256,7 +258,7 @@ def talk(client: Client, said: str, *options: str) -> subprocess.CompletedProces
     )
 
 
-def test_talking_through_a_pipe(client: Client, base: Base, post: Any) -> None:
+def test_chat_through_a_pipe(client: Client, base: Base, post: Any) -> None:
     post(zip_of(lora_files(base, 4, seed=12)), name="talker")
 
     def turn(adapter: str | None, *said: str) -> str:
@@ -274,7 +276,7 @@ def test_talking_through_a_pipe(client: Client, base: Base, post: Any) -> None:
 
 
 @pytest.mark.parametrize(("options", "said"), [(("--adapter", "nobody"), ""), ((), "/adapter nobody\n")])
-def test_talking_to_nobody(client: Client, options: tuple[str, ...], said: str) -> None:
+def test_chat_without_a_server(client: Client, options: tuple[str, ...], said: str) -> None:
     done = talk(client, said, *options)
     assert done.returncode == 2
     assert "nobody" in done.stderr

@@ -79,7 +79,7 @@ def test_every_route_is_closed(closed: FastAPI, paths: list[str]) -> None:
         assert {unquote(path.partition("?")[0]) for _, path in open_ways} == public, open_ways[:20]
 
 
-def test_the_walk_would_see_an_open_route(closed: FastAPI, paths: list[str]) -> None:
+def test_the_check_of_all_routes_notices_an_open_one(closed: FastAPI, paths: list[str]) -> None:
     assert 401 not in statuses(closed, KEY, [("GET", path) for path in paths])
 
 
@@ -107,7 +107,7 @@ def test_headers_that_do_not_hold_a_key(closed: FastAPI, given: str) -> None:
     assert response.json()["code"] == "unauthorized"
 
 
-def test_the_key_opens(closed: FastAPI) -> None:
+def test_the_right_key_is_accepted(closed: FastAPI) -> None:
     for scheme in ("Bearer", "bearer", "BEARER"):
         response = client_of(closed).get("/jobs", headers={"Authorization": f"{scheme} {KEY}"})
         assert response.status_code == 200
@@ -153,7 +153,7 @@ def test_keys_come_and_go_while_the_server_runs(tmp_path: Path) -> None:
     assert ann not in "".join(listed)
 
 
-def test_what_cannot_be_done_with_keys_is_said(tmp_path: Path) -> None:
+def test_invalid_key_commands_are_refused(tmp_path: Path) -> None:
     database = Database(tmp_path / "steerzo.sqlite")
     keys = Keys(database, fixed=KEY)
     keys.create("ann")

@@ -179,7 +179,7 @@ HALF = "\ud800"
         ("/generate", {"messages": [{"role": "user", "content": HALF}]}),
     ],
 )
-def test_half_a_surrogate_pair_is_no_text(client: Client, dataset: str, path: str, body: dict[str, Any]) -> None:
+def test_half_a_surrogate_pair_is_refused(client: Client, dataset: str, path: str, body: dict[str, Any]) -> None:
     paths = [path]
     if path == "/jobs":
         body = {"dataset": dataset, "profile": PROFILE, "task": TASK, **body}

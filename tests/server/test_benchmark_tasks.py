@@ -157,7 +157,7 @@ def test_without_such_a_directory_it_is_refused_in_words(client: Client) -> None
         ("rte/broken.jsonl", 422, "invalid-dataset"),
     ],
 )
-def test_no_way_out_of_the_directory(
+def test_paths_outside_the_directory_are_refused(
     with_tasks: Client, tasks_dir: Path, path: str, status: int, code: str
 ) -> None:
     found = problem(with_tasks.http.post("/jobs", json=job_of({"task": "rte", "path": path})), status, code)
@@ -176,13 +176,13 @@ def test_no_way_out_of_the_directory(
         ({"path": "rte/train.jsonl"}, 422, "invalid-input", "task"),
     ],
 )
-def test_named_rows_that_cannot_be_had(
+def test_rows_of_a_missing_file_are_refused(
     with_tasks: Client, dataset: dict[str, str], status: int, code: str, says: str
 ) -> None:
     assert says in problem(with_tasks.http.post("/jobs", json=job_of(dataset)), status, code)["detail"]
 
 
-def test_a_template_of_ones_own_is_refused_beside_a_task(with_tasks: Client) -> None:
+def test_a_template_together_with_a_task_is_refused(with_tasks: Client) -> None:
     body = job_of({"task": "rte", "path": "rte/train.jsonl"}, task={"template": "{text} so:"})
     assert "brings its own" in problem(with_tasks.http.post("/jobs", json=body), 422, "invalid-task")["detail"]
 
@@ -206,7 +206,7 @@ def test_a_job_goes_on_after_a_restart_though_the_file_is_gone(tiny_path: Path, 
         assert server.stop() == 0
 
 
-def test_files_that_are_none_or_too_large(tmp_path: Path) -> None:
+def test_missing_and_too_large_files_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", rte_rows(2))
     size = (tmp_path / "rows.jsonl").stat().st_size
     assert len(read_task_file(tmp_path, "rows.jsonl", size)) == size

@@ -1,5 +1,6 @@
 """Datasets over HTTP: every format, the same upload twice, a preview, use by jobs, deletion."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -177,3 +178,60 @@ def test_validation_rows_that_are_learned_too_are_told(http: TestClient, context
     assert not any("validation rows" in text for text in messages[1])
     for job in (told, quiet):
         assert ended(http, job["id"])["state"] == "succeeded"
+
+
+def test_fields_that_are_not_used_are_in_the_answer_and_in_the_job_s_log(http: TestClient) -> None:
+    rows = [{**row, "note": "<|end|>"} for row in ROWS]
+    found = upload(http, "noted.jsonl", lines(rows))
+    assert (found["ignored"], found["warnings"], found["container"]) == ({"note": 24}, [], "JSON lines")
+    spelled = [{**row, "text": f"{row['text']} <|end|>"} for row in ROWS]
+    told = upload(http, "spelled.jsonl", lines(spelled))["warnings"]
+    assert len(told) == 1
+    assert told[0].startswith("24 rows spell control tokens")
+    body = {"dataset": rows, "profile": PROFILE}
+    assert "dataset: ignored: note (24 rows)" in http.post("/estimate", json=body).json()["warnings"]
+    job = http.post("/jobs", json=body).json()["id"]
+    ended(http, job)
+    log = http.get(f"/jobs/{job}/metrics").json()["log"]
+    assert any("ignored: note (24 rows)" in str(entry) for entry in log)
+
+
+def test_packed_files_keep_their_bytes(http: TestClient, context: Context) -> None:
+    data = gzip.compress(b"text\tlabel\n" + "".join(f"{r['text']}\t{r['label']}\n" for r in ROWS).encode())
+    found = upload(http, "rows.tsv.gz", data)
+    assert found["container"] == "CSV separated by tabs, packed with gzip"
+    row = context.dataset_table.get(found["id"])
+    assert row.file.endswith(".tsv.gz")
+    assert context.directory.bytes_of(row) == data
+    assert http.get(f"/datasets/{row.id}/preview").json()["rows"][0]["segments"][0]["text"].startswith("bad 0")
+
+
+def test_a_dataset_of_an_earlier_version_is_described_when_it_is_sent_again(
+    http: TestClient, context: Context
+) -> None:
+    data = lines([{**row, "older": 1} for row in ROWS])
+    found = upload(http, "older.jsonl", data)
+    with context.database.writing() as db:
+        facts = json.dumps({key: value for key, value in found.items() if key not in ("ignored", "warnings")})
+        db.execute("UPDATE datasets SET facts = ? WHERE id = ?", (facts, found["id"]))
+    again = http.post("/datasets", files={"file": ("older.jsonl", data)}).json()
+    assert (again["id"], again["ignored"]) == (found["id"], {"older": 24})
+    assert len([one for one in http.get("/datasets").json()["datasets"] if one["id"] == found["id"]]) == 1
+
+
+def test_fields_with_other_names_are_mapped_and_stay_mapped(http: TestClient, context: Context) -> None:
+    rows = [{"question": "a", "answer": "b"}, {"question": "c", "answer": "d"}]
+    names = "prompt=question,completion=answer"
+    by_field = upload(http, "faq.jsonl", lines(rows), map=names)
+    by_query = http.post(f"/datasets?map={names}", files={"file": ("faq.jsonl", lines(rows))}).json()
+    assert by_query["id"] == by_field["id"]
+    inline = http.post("/datasets", json={"rows": rows, "map": names}).json()
+    for facts in (by_field, inline):
+        assert (facts["format"], facts["map"]) == ("completion", {"prompt": "question", "completion": "answer"})
+        dataset = context.directory.read(context.dataset_table.get(facts["id"]), None)
+        assert dataset.rows() == [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]
+        seen = http.get(f"/datasets/{facts['id']}/preview").json()["rows"]
+        assert [segment["text"] for segment in seen[0]["segments"]] == ["a", "b<|end|>"]
+    other = upload(http, "faq.jsonl", lines(rows), map="completion=question,prompt=answer")
+    assert other["id"] != by_field["id"]
+    problem(http.post("/datasets?map=x", files={"file": ("faq.jsonl", lines(rows))}), 422, "invalid-input")

@@ -31,7 +31,9 @@ def test_parts_and_totals(client: Client, body: dict[str, Any]) -> None:
     assert "Back-propagation would need" in found["advice"]
 
 
-def test_what_a_job_then_spends(client: Client, job: dict[str, Any], body: dict[str, Any]) -> None:
+def test_the_estimate_agrees_with_what_the_job_used(
+    client: Client, job: dict[str, Any], body: dict[str, Any]
+) -> None:
     found = client.post("/estimate", body)
     series = client.get(f"/jobs/{job['id']}/metrics")
     assert found["steps"] == job["steps"]

@@ -69,7 +69,7 @@ def test_buckets_are_forgotten_so_that_many_addresses_cost_no_memory() -> None:
     assert "regular" in rates._buckets
 
 
-def test_whoever_has_an_ipv6_network_has_one_bucket() -> None:
+def test_addresses_of_one_ipv6_network_share_a_bucket() -> None:
     assert neighbourhood("2001:db8:1:2::1") == neighbourhood("2001:db8:1:2:ffff::9")
     assert neighbourhood("2001:db8:1:2::1") != neighbourhood("2001:db8:1:3::1")
     assert neighbourhood("fe80::1%eth0") == neighbourhood("fe80::2")
@@ -93,13 +93,13 @@ def test_too_many_requests_are_told_when_to_come_back(tmp_path: Path) -> None:
     assert [with_key.get("/healthz").status_code for _ in range(9)] == [200] * 9
 
 
-def test_the_defaults_stand_in_nobodys_way() -> None:
+def test_the_default_limits_allow_ordinary_use() -> None:
     defaults = Settings()
     assert defaults.request_burst >= 1000
     assert defaults.requests_per_second >= 100
 
 
-def test_more_readers_than_places_wait(tmp_path: Path) -> None:
+def test_uploads_beyond_the_limit_of_readers_wait(tmp_path: Path) -> None:
     app = app_in(tmp_path)
     context = context_of(app)
     job = context.job_table.add("job_0123456789abcdef", None, {"profile": {"steps": 1}})
@@ -109,7 +109,7 @@ def test_more_readers_than_places_wait(tmp_path: Path) -> None:
     assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_what_is_kept_has_a_quota(tmp_path: Path) -> None:
+def test_stored_data_has_a_quota(tmp_path: Path) -> None:
     app = app_in(tmp_path, max_data_bytes=1 << 20)
     client = client_of(app)
     small = {"rows": [{"prompt": "a", "completion": "b"}]}
@@ -131,7 +131,7 @@ def test_what_is_kept_has_a_quota(tmp_path: Path) -> None:
     assert client.post("/jobs/x/cancel").status_code == 404
 
 
-def test_room_counts_what_would_come_and_what_there_is(tmp_path: Path) -> None:
+def test_the_quota_counts_stored_and_announced_bytes(tmp_path: Path) -> None:
     database = Database(tmp_path / "steerzo.sqlite")
     clock = Clock()
 
@@ -256,7 +256,7 @@ def test_after_all_that_the_server_answers(address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("length", ["300000", "99999999999999999999999999", "-1", "1e3", "", "²"])
-def test_lengths_above_the_limit_or_that_are_none(tmp_path: Path, length: str) -> None:
+def test_invalid_and_too_large_content_lengths_are_refused(tmp_path: Path, length: str) -> None:
     client = client_of(app_in(tmp_path, max_body_bytes=200_000))
     headers = cast(Any, {**JSON, "Content-Length": length.encode()})
     response = client.post("/generate", content=b"{}", headers=headers)

@@ -21,7 +21,7 @@ def spelled(token: str) -> bytes:
     return bytes.fromhex(token.removeprefix("bytes:").replace("\\x", ""))
 
 
-def test_generate_tells_them(client: Client) -> None:
+def test_generate_returns_log_probabilities(client: Client) -> None:
     body = {"prompt": "good =>", "max_new_tokens": 8, "logprobs": 2}
     whole = client.post("/generate", body)
     assert whole["text"] == "".join(one["token"] for one in whole["logprobs"])
@@ -42,7 +42,7 @@ def test_generate_tells_them(client: Client) -> None:
     assert client.http.post("/generate", json={**body, "logprobs": 21}).status_code == 422
 
 
-def test_a_conversations_are_openais(openai: OpenAI) -> None:
+def test_chat_log_probabilities_have_openais_form(openai: OpenAI) -> None:
     asked: dict[str, Any] = {"messages": GREETING, "max_tokens": 8, "temperature": 0, "logprobs": True}
     whole = openai.chat.completions.create(model="base", top_logprobs=3, **asked).choices[0]
     assert whole.logprobs is not None
@@ -64,7 +64,7 @@ def test_a_conversations_are_openais(openai: OpenAI) -> None:
     assert without.logprobs is None
 
 
-def test_a_texts_are_openais(openai: OpenAI) -> None:
+def test_text_log_probabilities_have_openais_form(openai: OpenAI) -> None:
     asked: dict[str, Any] = {"prompt": ["good =>", "bad"], "max_tokens": 8, "temperature": 0, "n": 2}
     whole = openai.completions.create(model="base", logprobs=2, **asked)
     for choice in whole.choices:
@@ -89,7 +89,7 @@ def test_a_texts_are_openais(openai: OpenAI) -> None:
     ]
 
 
-def test_they_are_those_of_the_model(openai: OpenAI, tiny: Loader) -> None:
+def test_log_probabilities_equal_the_models(openai: OpenAI, tiny: Loader) -> None:
     """The server's base, loaded here and asked by transformers' own forward."""
     base: Base = tiny("nf4", torch.bfloat16)
     made = openai.completions.create(model="base", prompt="good =>", max_tokens=1, temperature=0, logprobs=0)

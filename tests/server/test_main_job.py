@@ -82,7 +82,7 @@ def test_events_come_in_order_and_end(client: Client, job: dict[str, Any]) -> No
     assert wanted <= set(step)
 
 
-def test_last_event_id_goes_on_behind_that_step(client: Client, job: dict[str, Any]) -> None:
+def test_last_event_id_continues_after_that_step(client: Client, job: dict[str, Any]) -> None:
     steps = [data["step"] for kind, data in client.events(job["id"], last_event_id=7) if kind == "step"]
     assert steps == [8, 9, 10, 11]
     with client.http.stream("GET", f"/jobs/{job['id']}/events", headers={"Last-Event-ID": "10"}) as response:
@@ -243,5 +243,5 @@ def test_equal_seeds_give_equal_adapters_and_others_do_not(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/profiles", "/profiles/cpu-demo", "/methods"])
-def test_what_needs_no_job(client: Client, path: str) -> None:
+def test_routes_that_need_no_job(client: Client, path: str) -> None:
     assert client.http.get(path).status_code == 200

@@ -34,7 +34,7 @@ def step(number: int, forwards: int, tokens: int) -> StepRecord:
     return StepRecord(number, 1.0, 0.0, 0.1, 0.1, forwards, tokens, 0.2, 0)
 
 
-def test_what_a_run_spends_is_counted_once() -> None:
+def test_the_forwards_of_a_run_are_counted_once() -> None:
     metrics = Metrics()
     metrics.recorded("job_a", step(0, 10, 1000))
     metrics.recorded("job_a", step(1, 14, 1500))
@@ -65,7 +65,7 @@ def test_prompts_are_counted_and_timed() -> None:
     assert (found["steerzo_prompt_seconds_count",], found["steerzo_first_token_seconds_count",]) == (2, 1)
 
 
-def test_what_is_looked_up_is_as_it_is_now() -> None:
+def test_gauges_show_present_values() -> None:
     metrics, values = Metrics(), {"queued": 1.0}
     metrics.watch([Gauge("jobs", "Jobs.", lambda: values, "state"), Gauge("one", "One.", lambda: 2.0)])
     values["queued"] = 3.0
@@ -99,7 +99,7 @@ def test_requests_are_counted_by_route_and_never_by_path(tmp_path: Path) -> None
     assert found["steerzo_device_memory_bytes", "allocated"] > 0
 
 
-def test_two_apps_count_for_themselves(tmp_path: Path) -> None:
+def test_two_apps_have_separate_counters(tmp_path: Path) -> None:
     first, second = (client_of(app_in(tmp_path / name)) for name in ("a", "b"))
     first.get("/jobs")
     assert ("steerzo_requests_total", "GET", "/jobs", "200") in samples(first.get("/metrics").text)

@@ -73,7 +73,7 @@ def test_what_completions_refuse(openai: OpenAI, parameter: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("prompt", [[1, 2], [[1, 2]], [], [""], ""])
-def test_prompts_that_are_no_text(openai: OpenAI, prompt: Any) -> None:
+def test_prompts_that_are_not_text_are_refused(openai: OpenAI, prompt: Any) -> None:
     with pytest.raises(BadRequestError) as error:
         openai.completions.create(model="base", prompt=prompt)
     body: Any = error.value.body

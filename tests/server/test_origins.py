@@ -63,7 +63,7 @@ def test_a_bound_address_is_a_name(tmp_path: Path) -> None:
         assert client_of(app, KEY).get("/jobs", headers={"Host": host}).status_code == status
 
 
-def test_two_host_headers_name_nobody(loopback: FastAPI) -> None:
+def test_two_host_headers_are_refused(loopback: FastAPI) -> None:
     response = client_of(loopback).get("/jobs", headers=[("Host", "localhost"), ("Host", "evil.example")])
     assert response.status_code == 421
 
@@ -85,7 +85,7 @@ def test_two_host_headers_name_nobody(loopback: FastAPI) -> None:
         ({"Origin": "http://127.0.0.1:8000", "Sec-Fetch-Site": "cross-site"}, False),
     ],
 )
-def test_pages_of_other_origins_change_nothing(loopback: FastAPI, headers: dict[str, str], allowed: bool) -> None:
+def test_requests_from_other_origins_are_refused(loopback: FastAPI, headers: dict[str, str], allowed: bool) -> None:
     client = client_of(loopback)
     for method, path in (("POST", "/jobs"), ("DELETE", "/jobs/x"), ("POST", "/generate"), ("PUT", "/jobs")):
         response = client.request(method, path, headers=headers)

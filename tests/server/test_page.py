@@ -17,7 +17,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     return app_in(tmp_path_factory.mktemp("page"), api_key=KEY)
 
 
-def test_it_is_small() -> None:
+def test_the_page_is_small() -> None:
     assert sum(len(file.body) for file in page_files().values()) < MOST_BYTES
 
 
@@ -40,7 +40,7 @@ def test_every_file_is_served_and_nothing_else(app: FastAPI) -> None:
         assert client_of(app, KEY).get(path).status_code == 404
 
 
-def test_its_policy_lets_nothing_else_in(app: FastAPI) -> None:
+def test_the_content_policy_allows_only_the_servers_own_files(app: FastAPI) -> None:
     for path in ("/", "/page/js/main.js"):
         headers = client_of(app).get(path).headers
         policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
@@ -53,7 +53,7 @@ def test_its_policy_lets_nothing_else_in(app: FastAPI) -> None:
         assert "unsafe" not in headers["content-security-policy"]
 
 
-def test_nothing_in_it_is_inline_or_from_elsewhere() -> None:
+def test_nothing_is_inline_or_from_other_hosts() -> None:
     index = page_files()["/"].body.decode()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", index)
     for path, file in page_files().items():
@@ -80,7 +80,7 @@ def test_every_file_it_names_is_there() -> None:
             assert f"/page{there}" in page_files(), (path, name)
 
 
-def test_a_browser_that_has_a_file_is_told_so(app: FastAPI) -> None:
+def test_a_cached_file_is_answered_with_304(app: FastAPI) -> None:
     first = client_of(app).get("/page/js/main.js")
     again = client_of(app).get("/page/js/main.js", headers={"If-None-Match": first.headers["etag"]})
     assert again.status_code == 304
@@ -91,7 +91,7 @@ def test_a_browser_that_has_a_file_is_told_so(app: FastAPI) -> None:
     assert head.content == b""
 
 
-def test_the_licence_of_what_is_not_ours_is_beside_it() -> None:
+def test_third_party_files_have_their_licence_beside_them() -> None:
     assert "MIT" in page_files()["/page/vendor/uPlot-LICENSE.txt"].body.decode()
     browser = Path(__file__).parent.parent / "browser" / "vendor"
     assert "Mozilla Public License" in (browser / "axe-core-LICENSE.txt").read_text()

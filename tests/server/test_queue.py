@@ -109,7 +109,7 @@ def test_an_idempotency_key_also_means_one_job_where_rows_come_inline(client: Cl
     finished(client, first.json()["id"])
 
 
-def test_who_comes_late_sees_the_same_events(client: Client, dataset: str) -> None:
+def test_a_late_reader_gets_the_same_events(client: Client, dataset: str) -> None:
     """Readers of the running job, of its end, and from the middle: the same bytes, whatever they were read from."""
     job = post(client, dataset, steps=120)
     early = client.events(job["id"])
@@ -162,7 +162,7 @@ def test_watch_follows_to_the_end(client: Client, dataset: str, steerzo: Any) ->
     assert steerzo("watch", "nobody").exit_code == 2
 
 
-def test_no_server_is_said_in_words(tmp_path: Path) -> None:
+def test_commands_without_a_server_say_so(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["jobs", "list", "--url", "http://127.0.0.1:9"])
     assert found.exit_code == 1
     assert "no server answers" in found.output

@@ -63,7 +63,7 @@ def _kill_and_compare(
     assert rough.stop() == 0
 
 
-def test_a_job_survives_being_stopped_politely(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
+def test_a_job_survives_sigterm(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
     with ServerProcess(tiny_path, tmp_path / "data") as server:
         client = server.start()
         posted = client.post(
@@ -95,7 +95,7 @@ def test_a_base_that_does_not_exist_ends_the_server_with_a_reason(tmp_path: Path
         assert "Traceback" not in log
 
 
-def test_watchers_do_not_hold_up_the_end(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
+def test_open_event_streams_do_not_delay_shutdown(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
     with ServerProcess(tiny_path, tmp_path / "data") as server:
         client = server.start()
         body = {"dataset": client.upload(rows_file)["id"], "profile": PROFILE, "task": TASK}
@@ -162,7 +162,7 @@ def test_answers_do_not_wait_for_an_acknowledgement(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot")
-def test_who_takes_nothing_is_dropped(tmp_path: Path) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(tmp_path: Path) -> None:
     """Any amount may wait for a reader that is slow; one that takes nothing at all loses its connection."""
     settings = Settings(port=0, data_dir=tmp_path, client_timeout_s=1)
     with _listener(settings) as listener, socket.socket() as stuck:

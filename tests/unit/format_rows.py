@@ -22,6 +22,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "chat": [{"messages": [*TURNS, ANSWER]}, {"messages": [TURNS[1], ANSWER]}],
     "sharegpt": [{"conversations": SHARED}, {"conversations": SHARED[1:]}],
     "completion": [{"prompt": "a", "completion": "b"}, {"prompt": "ä\n", "completion": "c, d"}],
+    "chat-completion": [
+        {"prompt": TURNS, "completion": [ANSWER]},
+        {"prompt": [TURNS[1], ANSWER, TURNS[1]], "completion": [ANSWER]},
+    ],
     "alpaca": [
         {"instruction": "Add.", "input": "1 {input} 2", "output": "3"},
         {"instruction": "Say {input}.", "input": "", "output": "hi"},

@@ -32,7 +32,7 @@ def shapes_of(base: Base) -> dict[str, tuple[int, int]]:
     return {name: (layer.in_features, layer.out_features) for name, layer in base.bank.layers.items()}
 
 
-def test_what_is_served_keeps_its_meaning(base: Base, tmp_path: Path) -> None:
+def test_adapters_that_can_be_served_are_accepted(base: Base, tmp_path: Path) -> None:
     files = lora_files(base, 3, "q_proj", use_rslora=True, base_model_name_or_path="x/y", lora_dropout=0.1)
     directory = written(tmp_path / "a", files)
     config = check_adapter(directory, shapes_of(base))
@@ -74,7 +74,7 @@ def test_settings_that_change_the_meaning_are_refused(
     assert field in {fault.field for fault in refused.value.faults}
 
 
-def test_every_fault_of_the_weights_is_told_at_once(base: Base, tmp_path: Path) -> None:
+def test_all_faults_of_the_weights_are_listed_together(base: Base, tmp_path: Path) -> None:
     tensors = lora_tensors(base)
     names = list(base.bank.layers)
 
@@ -113,14 +113,14 @@ def test_every_fault_of_the_weights_is_told_at_once(base: Base, tmp_path: Path) 
         save({"base_model.model.x.lora_A.weight": torch.zeros(4, 4)}),
     ],
 )
-def test_what_is_no_adapter_at_all(base: Base, tmp_path: Path, weights: bytes) -> None:
+def test_files_that_hold_no_adapter_are_refused(base: Base, tmp_path: Path, weights: bytes) -> None:
     files = lora_files(base) | {"adapter_model.safetensors": weights}
     with pytest.raises(AdapterFileError):
         check_adapter(written(tmp_path, files), shapes_of(base))
 
 
 @pytest.mark.parametrize("config", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
-def test_what_are_no_settings(base: Base, tmp_path: Path, config: bytes) -> None:
+def test_an_adapter_config_that_is_not_a_json_object_is_refused(base: Base, tmp_path: Path, config: bytes) -> None:
     with pytest.raises(AdapterFileError):
         check_adapter(written(tmp_path, lora_files(base) | {"adapter_config.json": config}), shapes_of(base))
 
@@ -143,7 +143,7 @@ def test_two_files_are_taken_and_no_others(base: Base, tmp_path: Path, prefix: s
     "name",
     ["../evil", "/etc/evil", "a/../../evil", "C:\\evil", "..\\evil", "a\x00b", "evil\n", "a/b/../../../evil"],
 )
-def test_names_that_lead_elsewhere(base: Base, tmp_path: Path, name: str) -> None:
+def test_archive_names_outside_the_directory_are_refused(base: Base, tmp_path: Path, name: str) -> None:
     data = zip_of(lora_files(base) | {"placeholder": b"x"}).replace(b"placeholder", name.encode().ljust(11, b"_"))
     if len(name) > 11:
         data = zip_of(lora_files(base) | {name: b"x"})
@@ -189,7 +189,7 @@ def test_links_and_locked_and_doubled_entries(base: Base, tmp_path: Path) -> Non
         assert ("may run code" in str(refused.value)) == (case == "pickled"), case
 
 
-def test_a_bomb_is_counted_as_it_unfolds(base: Base, tmp_path: Path) -> None:
+def test_a_zip_bomb_is_refused_while_it_is_unpacked(base: Base, tmp_path: Path) -> None:
     bomb = zip_of(lora_files(base) | {"adapter_model.safetensors": bytes(64 * MIB)})
     assert len(bomb) < MIB
     with pytest.raises(TooLargeError):

@@ -40,7 +40,7 @@ def uploaded(box: Box, name: str, rank: int = 4, seed: int = 0) -> AdapterRow:
     return box.adapters.table.add(id, name, sha256, facts, exact=True, most=100)
 
 
-def test_a_jobs_adapter_is_listed_when_there_is_one(box: Box) -> None:
+def test_an_adapter_is_listed_once_its_job_has_stored_it(box: Box) -> None:
     job = box.post("mine")
     time_slices = box.time_slices()
     next(time_slices)
@@ -101,7 +101,7 @@ def test_adapters_of_an_older_database_appear(tmp_path: Path) -> None:
         database.close()
 
 
-def test_every_name_means_one_thing(box: Box) -> None:
+def test_no_two_adapters_share_a_name(box: Box) -> None:
     job = done(box, "first")
     (row,) = box.adapters.table.rows()
     other = uploaded(box, "other")
@@ -123,7 +123,7 @@ def test_every_name_means_one_thing(box: Box) -> None:
         table.add("ad_y", "third", "", {}, exact=True, most=2)
 
 
-def test_who_answers_to_which_name(box: Box) -> None:
+def test_names_resolve_to_adapters(box: Box) -> None:
     find = box.adapters.names.find
     with pytest.raises(NotFoundError, match="none yet"):
         find("nothing")
@@ -191,7 +191,7 @@ def test_the_adapter_of_a_running_job_cannot_be_deleted(box: Box) -> None:
         box.adapters.table.remove(row.id)
 
 
-def test_memory_has_a_bound_and_the_least_used_go_first(box: Box) -> None:
+def test_cached_adapters_are_bounded_and_the_least_recently_used_goes_first(box: Box) -> None:
     rows = [uploaded(box, f"a{seed}", seed=seed) for seed in range(4)]
     size = bytes_of(box.runner.adapter("a0")[1])
     assert size > 1000
@@ -229,7 +229,7 @@ def test_uploads_are_checked_by_hash_when_they_are_loaded(box: Box, file: str) -
         box.runner.adapter("mine")
 
 
-def test_what_a_crash_left_is_swept_away(box: Box) -> None:
+def test_leftovers_of_a_crash_are_removed(box: Box) -> None:
     row = uploaded(box, "mine")
     files = box.adapters.files
     written(files.fresh(), {"x": b"x"})
@@ -245,7 +245,7 @@ def test_what_a_crash_left_is_swept_away(box: Box) -> None:
     fresh.close()
 
 
-def test_uploads_of_other_ranks_answer_in_other_words(box: Box) -> None:
+def test_uploads_of_different_ranks_answer_differently(box: Box) -> None:
     base: Base = box.base
     uploaded(box, "small", rank=1, seed=1)
     uploaded(box, "wide", rank=12, seed=2)

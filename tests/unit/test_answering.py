@@ -118,7 +118,7 @@ def test_a_stream_is_the_whole_answer_in_pieces(server: Any) -> None:
     assert whole.made.completion_tokens > 0
 
 
-def test_some_answers_are_made_together(server: Any) -> None:
+def test_several_answers_are_generated_together(server: Any) -> None:
     questions = [replace(QUESTION, prompt=text) for text in ("good =>", "a", "the third")]
 
     async def ask() -> tuple[list[FinishedAnswer], list[FinishedAnswer]]:
@@ -131,7 +131,7 @@ def test_some_answers_are_made_together(server: Any) -> None:
     assert len({answer.made.text for answer in together}) == 3
 
 
-def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: list[int]) -> None:
+def test_a_client_that_disconnects_stops_its_whole_answer(server: Any, endless: list[int]) -> None:
     async def ask() -> FinishedAnswer:
         left = asyncio.Event()
         asking = asyncio.create_task(whole_answer(server, QUESTION, request(left)))
@@ -143,7 +143,7 @@ def test_who_leaves_while_waiting_for_the_whole_stops_it(server: Any, endless: l
     assert idle(server)
 
 
-def test_who_leaves_a_stream_stops_it(server: Any, endless: list[int]) -> None:
+def test_a_client_that_disconnects_stops_its_stream(server: Any, endless: list[int]) -> None:
     async def ask() -> None:
         pieces = await streamed_answer(server, QUESTION)
         assert await anext(pieces) == TextPiece("x")

@@ -7,7 +7,7 @@ import pytest
 from server.device.background import in_background, waited_for
 
 
-def test_what_runs_in_the_background_is_awaited_in_short_time_slices() -> None:
+def test_background_work_is_awaited_in_short_time_slices() -> None:
     go = threading.Event()
     future = in_background(lambda: go.wait(30) and threading.current_thread().name)
     moments = waited_for(future)
@@ -20,7 +20,7 @@ def test_what_runs_in_the_background_is_awaited_in_short_time_slices() -> None:
     assert list(waited_for(future)) == []
 
 
-def test_what_it_raises_is_raised_where_it_is_wanted() -> None:
+def test_an_error_in_the_background_is_raised_to_the_caller() -> None:
     def broken() -> None:
         raise ValueError("broken")
 

@@ -7,8 +7,12 @@ from statistics import median
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import memory, real_shapes, step_time
+from benchmarks.reference import reference_model
+from steerzo_edge.model.load import load_base
+from tests.gguf_file import gguf_of
 
 
 @pytest.fixture
@@ -42,6 +46,27 @@ def test_step_time(measured: Any) -> None:
         # Below 1 on a machine that does nothing else; other tests may run beside this one.
         assert 0 < row["matrix_share"] < 5
         assert (row["prefix_s"] > 0) == (row["subset"] == "top-quarter")
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+def test_step_time_in_parts(measured: Any, tmp_path: Path) -> None:
+    """Also of a GGUF file, which the reference reads as a checkpoint in 16 bits."""
+    part = [
+        step_time, "--workloads", "intents", "--subsets", "lora-all", "--steps", "1", "--warm-ups", "0",
+        "--rows", "8", "--batch", "2", "--quantization", "none", "--keep",
+        "--base", str(gguf_of(tmp_path / "x.gguf")),
+    ]  # fmt: skip
+    (first,) = measured(*part, "--methods", "two-point")
+    rows = measured(*part, "--methods", "two-point,greedy(4)")
+    assert [row["method"] for row in rows] == ["two-point", "greedy(4)"]
+    assert rows[0] == first
+
+
+def test_the_reference_of_a_gguf_file_has_its_weights(tmp_path: Path) -> None:
+    base = load_base(str(gguf_of(tmp_path / "x.gguf")), quantization="none", device="cpu")
+    weights = dict(reference_model(base).named_parameters())
+    for name, layer in base.bank.layers.items():
+        assert torch.equal(weights[f"{name}.weight"], layer.weight_like_base(torch.bfloat16)), name
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")

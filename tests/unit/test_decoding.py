@@ -102,7 +102,7 @@ def base(request: pytest.FixtureRequest) -> Iterator[Base]:
         yield request.getfixturevalue("bundled")
 
 
-def test_every_row_of_a_mixed_batch_is_as_if_alone(base: Base) -> None:
+def test_a_row_of_a_mixed_batch_answers_as_when_alone(base: Base) -> None:
     requests = mixed(base, 32)
     answers = together(base, requests, prefill_tokens=16)
     for request, (text, made) in zip(requests, answers, strict=True):
@@ -115,7 +115,7 @@ def test_every_row_of_a_mixed_batch_is_as_if_alone(base: Base) -> None:
     assert {made.finish_reason for _, made in answers} >= {"stop", "length"}
 
 
-def test_a_row_is_what_transformers_says(tiny: Loader) -> None:
+def test_a_row_equals_transformers(tiny: Loader) -> None:
     """In float32: with bf16, chunks and other kernels round differently, and scores are often nearly equal."""
     base = tiny("none", torch.float32)
     requests = [Request(encode_prompt(base, text, 12), Sampling(12)) for text in TEXTS]
@@ -189,7 +189,7 @@ def test_a_request_that_is_ended_leaves_the_others_as_they_are(base: Base) -> No
     assert [made[ticket] for ticket in tickets] == [whole for _, whole in expected]
 
 
-def test_nothing_is_kept_of_those_who_left(tiny: Loader) -> None:
+def test_a_finished_request_leaves_nothing_in_memory(tiny: Loader) -> None:
     """Tensors are counted after few and after many requests."""
     base = tiny("none", torch.float32)
     kinds = adapters(base)

@@ -31,7 +31,9 @@ from tests.unit.test_decoding import mixed, together
     ],
     ids=["all layers", "frozen prefix", "one probe a forward", "accuracy"],
 )
-def test_a_job_and_32_prompts_do_not_see_each_other(tiny: Loader, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_job_and_32_prompts_do_not_affect_each_other(
+    tiny: Loader, tmp_path: Path, changes: dict[str, Any]
+) -> None:
     """Token for token, and bit for bit: different adapters, lengths and sampling come in between its layers."""
     base = tiny("none")
     expected = alone(tmp_path / "alone", base, **changes)
@@ -106,7 +108,7 @@ def test_latest_is_never_a_probe(tiny: Loader, tmp_path: Path) -> None:
         assert any(torch.equal(found, version) for version in versions[step])
 
 
-def test_a_forward_goes_on_where_it_lent_the_model(tiny: Loader) -> None:
+def test_a_preempted_forward_continues_where_it_stopped(tiny: Loader) -> None:
     """Before every linear layer and every block of the head, with prompts that attend and route differently."""
     base = tiny("none")
     data = tokenized(base.tokenizer, base.context_length, resolve(PROFILE), phrase_rows(), None, 0)
@@ -133,7 +135,7 @@ def test_a_forward_goes_on_where_it_lent_the_model(tiny: Loader) -> None:
     assert comings > len(base.bank.layers)
 
 
-def test_what_nobody_used_is_not_saved_for_a_job_to_come(tiny: Loader, tmp_path: Path) -> None:
+def test_unused_device_time_is_not_credited_to_a_later_job(tiny: Loader, tmp_path: Path) -> None:
     """A long time with prompts and without a job earns training nothing."""
     base = tiny("none")
     job = Job(tmp_path)

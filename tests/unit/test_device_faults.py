@@ -17,7 +17,7 @@ from tests.unit.device_jobs import DEADLINE_S, Job, Listener, alone, beside, out
 from tests.unit.test_decoding import mixed
 
 
-def test_calls_come_in_too_and_what_they_break_is_theirs(tiny: Loader, tmp_path: Path) -> None:
+def test_a_failing_call_fails_only_its_caller(tiny: Loader, tmp_path: Path) -> None:
     base = tiny("none")
     expected = alone(tmp_path / "alone", base)
     job = Job(tmp_path / "beside")
@@ -63,7 +63,7 @@ class Unwilling(Listener):
         pass
 
 
-def test_a_thread_that_ends_says_so_and_leaves_nobody_waiting(tiny: Loader, tmp_path: Path) -> None:
+def test_a_thread_that_ends_fails_all_who_wait(tiny: Loader, tmp_path: Path) -> None:
     base, failures = tiny("none"), list[Exception]()
     device = Device(lambda: base, Broken(), limits=PromptLimits(), training_share=0.25, failed=failures.append)
     device.start()
@@ -77,7 +77,7 @@ def test_a_thread_that_ends_says_so_and_leaves_nobody_waiting(tiny: Loader, tmp_
     assert base.bank.preemption_hook is no_preemption
 
 
-def test_a_fault_among_prompts_that_came_in_costs_neither_thread_nor_job(tiny: Loader, tmp_path: Path) -> None:
+def test_a_failing_prompt_ends_neither_the_thread_nor_the_job(tiny: Loader, tmp_path: Path) -> None:
     base = tiny("none")
     expected = alone(tmp_path / "alone", base)
     job = Job(tmp_path / "beside")

@@ -51,7 +51,7 @@ def test_a_kernel_that_gives_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None
     assert kernel("nf4").verdict == "failed"
 
 
-def test_codes_that_stand_for_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantized_codes_that_expand_to_wrong_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """The product agrees with the expanded weight, but that is not what was quantized."""
     wrong = torch.zeros(256, 512, dtype=torch.bfloat16)
     wrong[0, 0] = 1
@@ -97,7 +97,7 @@ def test_free_disk(free: float, verdict: str, tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []  # the check leaves no file behind
 
 
-def test_a_directory_that_takes_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(**options: Any) -> None:
         raise OSError(30, "Read-only file system")
 

@@ -46,7 +46,7 @@ async def receive() -> Any:
 SCOPE: Any = {"type": "http", "asgi": {"spec_version": "2.4"}}
 
 
-def test_sent_to_the_end() -> None:
+def test_the_turn_of_an_export_ends_when_it_is_sent() -> None:
     made = Made(at_once=True)
     pieces: list[Any] = []
 
@@ -66,7 +66,7 @@ def test_sent_to_the_end() -> None:
 
 
 @pytest.mark.parametrize("pieces", [0, 2])
-def test_broken_off(pieces: int) -> None:
+def test_the_turn_of_an_export_ends_when_sending_fails(pieces: int) -> None:
     made = Made(at_once=True)
     count = iter(range(pieces))
 
@@ -83,7 +83,7 @@ def test_broken_off(pieces: int) -> None:
     assert not made.turn.locked()
 
 
-def test_left_while_it_is_made() -> None:
+def test_the_client_disconnects_while_the_file_is_made() -> None:
     made = Made(at_once=False)
     with pytest.raises(BusyError):
         asyncio.run(export_response(asking(gone=True), made, "mine"))

@@ -98,7 +98,7 @@ def of(**changes: Any) -> MemoryEstimate:
     return estimate(profile, anatomy(load_config("bundled")), work_of(profile, 1024), device="cuda")
 
 
-def test_what_changes_what() -> None:
+def test_each_setting_changes_its_part_of_the_estimate() -> None:
     plain = of()
     assert of(**{"batch.examples": 32}).exact["saved activations"] == 2 * plain.exact["saved activations"]
     assert of(**{"subset.last_layers": 2}).exact["saved activations"] * 4 == plain.exact["saved activations"]
@@ -149,7 +149,7 @@ def test_a_subset_that_does_not_fit() -> None:
         of(**{"subset.targets": ["query"]})
 
 
-def test_a_base_that_is_none(tmp_path: Path) -> None:
+def test_a_base_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="cannot be loaded"):
         load_config(str(tmp_path))
 

@@ -138,7 +138,7 @@ def alone(base: Base, rows: Dataset) -> list[int]:
     return chosen
 
 
-def test_the_metrics_of_choices_of_ones_own(tiny: Loader) -> None:
+def test_the_metrics_of_per_row_choices(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     rows = question_rows()
     data = tokenize(rows, base.tokenizer, 64)

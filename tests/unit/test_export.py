@@ -45,7 +45,7 @@ def test_every_key_is_one_that_old_versions_know(tiny_path: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2-learned-positions"])
-def test_a_peft_export_says_what_it_said(tmp_path: Path, family: str) -> None:
+def test_an_exported_peft_adapter_answers_the_same(tmp_path: Path, family: str) -> None:
     name = saved(deepcopy(FAMILIES[family]), tmp_path / "base")
     adapter = written(tmp_path / "adapter", lora_files(load_sixteen_bits(str(name)), 4, use_rslora=True))
     done = CliRunner().invoke(
@@ -79,13 +79,13 @@ def test_the_command_writes_gguf(tiny_path: Path, tmp_path: Path, form: str) -> 
     assert "already" in again.output
 
 
-def test_a_form_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+def test_an_unknown_export_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(tmp_path), "--format", "onnx", "--out", str(tmp_path / "x")])
     assert done.exit_code != 0
     assert "peft, merged, gguf, gguf-lora" in done.output
 
 
-def test_a_checkpoint_says_its_positions_in_old_words_too(tmp_path: Path) -> None:
+def test_a_checkpoint_has_its_rope_settings_in_the_older_form_too(tmp_path: Path) -> None:
     positions = {
         "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64,

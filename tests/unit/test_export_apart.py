@@ -16,7 +16,7 @@ from tests.unit.runner_box import Box
 from tests.unit.test_adapters import uploaded
 
 
-def test_refusals_come_back_as_they_were(box: Box, tmp_path: Path) -> None:
+def test_refusals_of_the_export_process_reach_the_caller_unchanged(box: Box, tmp_path: Path) -> None:
     adapter = box.adapters.files.directory(uploaded(box, "mine"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()

@@ -86,7 +86,7 @@ def test_disk_and_quota_are_looked_at_first(box: Box, monkeypatch: pytest.Monkey
         exported(server_of(box, quota.check), row, form)
 
 
-def test_what_passes_is_no_part_of_the_quota(box: Box) -> None:
+def test_temporary_files_do_not_count_towards_the_quota(box: Box) -> None:
     quota = Quota(
         box.root, box.job_table._database, most_bytes=1, most_datasets=9, least_free_bytes=0, now=iter_clock()
     )
@@ -118,7 +118,7 @@ def test_needs_are_weights_and_the_largest_and_logits(box: Box) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_made_by_another_process(box: Box, form: Form) -> None:
+def test_every_export_format_is_made_in_a_separate_process(box: Box, form: Form) -> None:
     row, others = uploaded(box, "mine"), children()
     found = exported(server_of(box), row, form)
     try:
@@ -134,7 +134,7 @@ def test_every_form_is_made_by_another_process(box: Box, form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_one_at_a_time_until_it_is_closed(box: Box, monkeypatch: pytest.MonkeyPatch, form: Form) -> None:
+def test_exports_run_one_at_a_time(box: Box, monkeypatch: pytest.MonkeyPatch, form: Form) -> None:
     monkeypatch.setattr(exports, "export_apart", pretended)
     row, server = uploaded(box, "mine"), server_of(box)
     first = exported(server, row, "merged")
@@ -243,7 +243,7 @@ def test_a_bare_model_is_built_inside_the_lock(tiny: Loader, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("why", ["left", "shutdown"])
-def test_nobody_waits_any_more(box: Box, why: str) -> None:
+def test_a_cancelled_export_stops_waiting(box: Box, why: str) -> None:
     row, server, others = uploaded(box, "mine"), server_of(box), children()
     asked: list[int] = []
 

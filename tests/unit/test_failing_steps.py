@@ -141,7 +141,7 @@ def test_a_row_that_fails_fails_alone(base: Base, lasts: int) -> None:
 
 
 @pytest.mark.parametrize("fault", ["forward", "after the choice"])
-def test_a_fault_that_passes_fails_nobody(base: Base, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_temporary_fault_fails_no_request(base: Base, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """Nor does it change what sampled rows say: noise that was drawn is used again."""
     requests = mixed(base, 6)
     expected = alone(base, requests)
@@ -176,7 +176,7 @@ def test_a_fault_that_passes_fails_nobody(base: Base, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("where", ["forward", "join"])
-def test_too_little_memory_parks_who_came_last(base: Base, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_out_of_memory_parks_the_latest_request(base: Base, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     requests = [request(base, "good" + "x" * n, 12 + n, temperature=float(n % 2), seed=n) for n in range(9)]
     expected = alone(base, requests)
     if where == "forward":
@@ -207,7 +207,7 @@ def test_too_little_memory_parks_who_came_last(base: Base, monkeypatch: pytest.M
     assert decoder.held_bytes == 0
 
 
-def test_who_is_alone_and_has_not_enough_memory_fails(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_request_without_enough_memory_fails(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if ids.shape[1] == 1 else None)
     prompts = Prompts(PromptLimits(rows=2))
     prompts.open(base)
@@ -222,7 +222,7 @@ def test_who_is_alone_and_has_not_enough_memory_fails(base: Base, monkeypatch: p
     assert after.result() == generate(base, "good", sampling=Sampling(5))
 
 
-def test_nobody_joins_while_somebody_is_parked(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_joins_while_one_is_parked(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda ids: torch.OutOfMemoryError("no") if len(ids) > 2 else None)
     prompts = Prompts(PromptLimits(rows=3))
     prompts.open(base)
@@ -241,7 +241,7 @@ def test_nobody_joins_while_somebody_is_parked(base: Base, monkeypatch: pytest.M
         assert futures[place].result() == expected
 
 
-def test_who_cannot_hear_fails_alone(base: Base) -> None:
+def test_a_failing_listener_fails_only_its_request(base: Base) -> None:
     class Deaf(Asked):
         def on_text(self, text: str) -> None:
             raise ValueError("no ears")

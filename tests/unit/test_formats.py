@@ -19,7 +19,7 @@ from tests.conftest import byte_tokenizer
 from tests.unit.format_rows import ANSWER, ROWS, faults_of, lines, parquet_bytes
 
 
-def test_every_format_is_known_here() -> None:
+def test_every_format_has_a_test() -> None:
     assert set(ROWS) == set(FIELDS)
 
 
@@ -62,7 +62,7 @@ def test_sharegpt_rows_are_conversations() -> None:
     ("row", "place"),
     [
         ({"conversations": "hi"}, "conversations"),
-        ({"conversations": [{"from": "tool", "value": "x"}]}, "conversations[0].from"),
+        ({"conversations": [{"from": "bard", "value": "x"}]}, "conversations[0].from"),
         ({"conversations": [{"from": ["gpt"], "value": "x"}]}, "conversations[0].from"),
         ({"conversations": [{"from": "gpt", "value": ""}]}, "conversations[0].value"),
         ({"conversations": [{"from": "human", "value": "x"}]}, "conversations"),
@@ -136,7 +136,7 @@ def test_only_the_first_rows_may_be_read() -> None:
     assert len(read_dataset(data, first=1)) == 1
 
 
-def test_a_file_of_faults_is_not_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_faults_of_a_file_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_rows, "MOST_FAULTS", 200)
     for data in (b"7\n" * 1000, b"{}\n" * 1000, b"text,label\n" + b"a\n" * 1000, b"[" + b"7," * 999 + b"7]"):
         with pytest.raises(DatasetError) as caught:
@@ -191,8 +191,8 @@ def test_every_file_of_a_kind_is_registered() -> None:
 
 def test_a_turn_without_a_speaker_is_named() -> None:
     with pytest.raises(DatasetError) as caught:
-        read_rows([{"messages": [{"content": "Why?"}, ANSWER]}, {"messages": [{"role": "tool", "content": ""}]}])
+        read_rows([{"messages": [{"content": "Why?"}, ANSWER]}, {"messages": [{"role": "bot", "content": ""}]}])
     assert [(fault.field, fault.found) for fault in caught.value.faults] == [
         ("messages[0].role", "nothing"),
-        ("messages[0].role", "'tool'"),
+        ("messages[0].role", "'bot'"),
     ]

@@ -16,7 +16,7 @@ from steerzo_edge.model.subset import Copies
 from tests.conftest import Loader, byte_tokenizer
 
 
-def test_pieces_add_up_to_the_text(bundled: Base) -> None:
+def test_pieces_concatenate_to_the_whole_text(bundled: Base) -> None:
     pieces: list[str] = []
     answer = generate(bundled, "Once upon a time", sampling=Sampling(20), on_text=pieces.append)
     assert "".join(pieces) == answer.text
@@ -26,7 +26,7 @@ def test_pieces_add_up_to_the_text(bundled: Base) -> None:
     assert "little girl" in answer.text
 
 
-def test_greedy_is_what_transformers_says(bundled: Base) -> None:
+def test_greedy_decoding_equals_transformers(bundled: Base) -> None:
     ids = bundled.tokenizer("Once upon a time", return_tensors="pt")
     with torch.inference_mode():
         expected = bundled.model.generate(**ids, max_new_tokens=12, do_sample=False, pad_token_id=5)
@@ -92,7 +92,7 @@ def test_an_adapter_changes_the_answer_and_leaves_the_base(tiny: Loader) -> None
     assert generate(base, "hello", sampling=Sampling(12)).text == bare
 
 
-def test_bytes_of_one_character_come_together(tiny: Loader) -> None:
+def test_bytes_of_one_character_are_sent_together(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     for seed in range(20):
         pieces: list[str] = []

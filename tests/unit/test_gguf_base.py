@@ -117,6 +117,22 @@ def test_a_directory_with_one_file_and_with_two(tmp_path: Path) -> None:
     assert "one.gguf" in refusal.value.hint
 
 
+def test_a_directory_with_the_parts_of_a_file(tmp_path: Path) -> None:
+    for name in ("x-00001-of-00002.gguf", "x-00002-of-00002.gguf"):
+        changed(lambda f, t: f.update({"split.no": 0, "split.count": 2}))(tmp_path / name)
+    with pytest.raises(BaseModelError, match="part 1 of 2 of a split GGUF file") as refusal:
+        load(tmp_path)
+    assert "llama-gguf-split --merge" in refusal.value.hint
+
+
+def test_a_name_without_an_ending(tmp_path: Path) -> None:
+    gguf_of(tmp_path / "x.gguf").rename(tmp_path / "sha256-12")
+    assert load(tmp_path / "sha256-12").context_length == 128
+    (tmp_path / "model.bin").write_bytes(b"else")
+    with pytest.raises(BaseModelError, match="it is a file, and no GGUF file"):
+        load(tmp_path / "model.bin")
+
+
 def test_safetensors_in_the_directory_come_first(tiny_path: Path, tmp_path: Path) -> None:
     for file in tiny_path.iterdir():
         (tmp_path / file.name).symlink_to(file)
@@ -146,8 +162,21 @@ def nan(facts: dict[str, Any], tensors: dict[str, Any]) -> None:
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "not one": (lambda path: path.write_bytes(b"hello there"), "is not a GGUF file"),
     "cut in its tensors": (cut(0.9), r"is cut off: its tensor \S+ ends at byte [\d,]+, and the file has"),
-    "cut in its header": (lambda path: path.write_bytes(path.read_bytes()[:700]), "its header does not end"),
-    "nothing but a name": (lambda path: path.write_bytes(b"GGUF"), "its header does not end"),
+    "cut in its header": (lambda path: path.write_bytes(path.read_bytes()[:700]), "its header cannot be read"),
+    "nothing but a name": (lambda path: path.write_bytes(b"GGUF"), "its header cannot be read"),
+    "an empty file": (lambda path: path.write_bytes(b""), "is an empty file"),
+    "a LoRA adapter": (changed(lambda f, t: f.update({"general.type": "adapter"})), "is a LoRA adapter, not a"),
+    "an importance matrix": (changed(lambda f, t: f.update({"general.type": "imatrix"})), "importance matrix"),
+    "a projector": (
+        changed(lambda f, t: f.update({"architecture": "clip", "general.type": "mmproj"})),
+        "reads images or sound",
+    ),
+    "a projector of old": (changed(lambda f, t: f.update(architecture="clip")), "reads images or sound"),
+    "a part": (
+        changed(lambda f, t: f.update({"split.no": 1, "split.count": 3})),
+        "part 2 of 3 of a split GGUF file",
+    ),
+    "an alignment of 0": (changed(lambda f, t: f.update({"general.alignment": 0})), "its header cannot be read"),
     "version 1": (lambda path: path.write_bytes(b"GGUF\1\0\0\0" + bytes(90)), "of version 1"),
     "a type of tensor": (unknown_type, r"output_norm\.weight of type 3999"),
     "an architecture": (
@@ -224,7 +253,7 @@ def test_an_unknown_pre_tokenizer_is_told(tmp_path: Path, caplog: pytest.LogCapt
     assert "cuts text as 'odd' does" in caplog.text
 
 
-def test_ends_that_the_file_asks_for(tmp_path: Path) -> None:
+def test_the_end_tokens_of_the_file_are_used(tmp_path: Path) -> None:
     def ask(facts: dict[str, Any], tensors: dict[str, Any]) -> None:
         facts |= {"tokenizer.ggml.bos_token_id": 2, "tokenizer.ggml.add_bos_token": True}
         facts |= {"tokenizer.ggml.eot_token_id": 3}

@@ -110,6 +110,21 @@ for name, revision in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
+KEPT = """
+import sys
+from pathlib import Path
+from steerzo_edge.model.load import load_base
+from steerzo_edge.model.packed.cache import PackedCache
+cache = PackedCache(Path(sys.argv[1]), 1 << 30)
+for revision in (None, None, "v2"):
+    base = load_base("org/open", device="cpu", revision=revision, cache=cache)
+    print(base.fingerprint, len(cache.kept()))
+    for path in Path(sys.argv[2]).rglob("*.safetensors"):
+        path.resolve().unlink()
+        path.unlink()
+"""
+
+
 def loads(hub: str, cache: Path, *asked: tuple[str, str], **more: str) -> list[str]:
     """What a fresh process says of each base: the hub's settings are read when its package is imported."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "STEERZO_"))}
@@ -156,6 +171,20 @@ def test_what_the_hub_says(hub: str, tmp_path: Path) -> None:
     assert "at revision 'v9'" in revision
 
 
+def test_a_packed_copy_needs_no_weights(hub: str, tmp_path: Path) -> None:
+    """The commit says that they are the same; another commit has a copy of its own."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "STEERZO_"))}
+    environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT, str(tmp_path / "packed"), str(tmp_path / "hub")],
+        capture_output=True, text=True, env=environment, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert [count for _, count in found] == ["1", "1", "2"]
+    assert found[0][0] == found[1][0]
+
+
 def test_a_gated_model_with_a_token_in_a_secret_file(hub: str, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text(f"{TOKEN}\n")
@@ -181,7 +210,7 @@ def test_an_export_apart_takes_a_gated_base_from_the_cache(
     assert json.loads((tmp_path / "out" / "config.json").read_text())["max_position_embeddings"] == 77
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported(tmp_path: Path) -> None:
     (line,) = loads("http://127.0.0.1:9", tmp_path, ("org/open", ""))
     assert line.startswith("refused")
     assert "cannot be reached" in line
@@ -191,7 +220,7 @@ def test_nobody_there(tmp_path: Path) -> None:
     ("content", "match"),
     [(None, "cannot be read: No such file"), (b"\n", "is empty"), (b"\xff", "cannot be read: it is not UTF-8")],
 )
-def test_a_token_file_that_is_none(
+def test_a_token_file_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, match: str
 ) -> None:
     if content is not None:

@@ -22,7 +22,7 @@ def told(answer: str, dataset: Dataset) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_task_is_asked_behind_solved_examples(name: str) -> None:
+def test_every_task_takes_demonstrations(name: str) -> None:
     case = CASES[name]
     rows = read_rows([case.row], benchmark=name)
     pool = read_rows([case.row], benchmark=name)
@@ -41,7 +41,7 @@ def test_every_task_is_asked_behind_solved_examples(name: str) -> None:
     assert (found.metric, found.max_new_tokens) == (rows.metric, rows.max_new_tokens)
 
 
-def test_a_demonstration_written_out() -> None:
+def test_the_text_of_a_demonstration() -> None:
     pool = read_rows(
         [{"premise": "It rained.", "hypothesis": "It was wet.", "label": "entailment"}], benchmark="rte"
     )
@@ -65,7 +65,7 @@ def test_a_text_in_the_middle_of_its_template() -> None:
     assert byte_tokenizer().decode(data.rows[0].prompt + data.options[0]).endswith("Is it {good}? yes")
 
 
-def test_options_that_no_row_at_hand_shows_are_still_options() -> None:
+def test_options_include_labels_of_the_pool() -> None:
     rows = Dataset("classification", (Labelled("x", "a"), Labelled("y", "c")), (1, 2), Task())
     pool = Dataset("classification", (Labelled("z", "b"),), (1,), Task())
     prompts = asked(built(rows, pool, 1))
@@ -96,7 +96,7 @@ def asked_any(dataset: Dataset) -> list[tuple[str, tuple[str, ...], tuple[int, .
     return [(e.prompt, (e.completion,), (0,)) for e in dataset.examples if isinstance(e, Completion)]
 
 
-def test_what_does_not_fit_is_left_out_whole() -> None:
+def test_demonstrations_that_do_not_fit_are_left_out() -> None:
     rows = Dataset("completion", (Completion("q" * 20, " a"),), (1,))
     pool = Dataset("completion", tuple(Completion(f"{i}" * 10, " b") for i in range(8)), tuple(range(8)))
     # Each demonstration takes 10 + 2 + 2 letters, the question 20, the answer 2 and the end of text 1.

@@ -15,14 +15,14 @@ class Time:
         self.now += seconds
 
 
-def test_what_was_found_is_not_looked_for_again() -> None:
+def test_a_result_is_cached() -> None:
     checks, calls = InspectionCache[str | None](pause=lambda seconds: None), []
     for key in ("a", "b", "a", "a", "b"):
         assert checks.once(key, lambda: calls.append(key) or f"found {key}") == f"found {key}"  # noqa: B023
     assert calls == ["a", "b"]
 
 
-def test_what_was_wrong_is_looked_at_again() -> None:
+def test_a_failure_is_not_cached() -> None:
     checks = InspectionCache[str | None](pause=lambda seconds: None)
 
     def wrong() -> str | None:
@@ -35,7 +35,7 @@ def test_what_was_wrong_is_looked_at_again() -> None:
 
 
 @pytest.mark.parametrize(("spent", "rest"), [(0.01, 0.04), (0.1, 0.4), (60.0, LONGEST_PAUSE_S)])
-def test_the_next_one_waits_in_proportion(spent: float, rest: float) -> None:
+def test_the_wait_is_proportional_to_the_last_duration(spent: float, rest: float) -> None:
     time = Time()
     checks = InspectionCache[str | None](clock=lambda: time.now, pause=time.rest)
 
@@ -52,7 +52,7 @@ def test_the_next_one_waits_in_proportion(spent: float, rest: float) -> None:
     assert time.rests[-1] == 0
 
 
-def test_not_everything_is_kept() -> None:
+def test_the_cache_is_bounded() -> None:
     checks = InspectionCache[str | None](pause=lambda seconds: None)
     for number in range(KEPT + 10):
         checks.once(str(number), lambda: None)

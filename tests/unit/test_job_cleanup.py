@@ -28,7 +28,7 @@ def test_a_damaged_adapter_is_not_served(box: Box) -> None:
         box.runner.adapter(job.id)
 
 
-def test_what_only_a_running_job_needs_is_cleared_away(box: Box) -> None:
+def test_a_finished_job_keeps_only_the_files_that_are_still_needed(box: Box) -> None:
     job = box.post()
     box.work()
     assert sorted(path.name for path in box.directory.job(job.id).iterdir()) == [
@@ -56,7 +56,7 @@ def test_a_lost_database_costs_no_journal(box: Box) -> None:
     assert (box.directory.job(job.id) / "journal").exists()
 
 
-def test_deleted_means_gone(box: Box) -> None:
+def test_deletion_removes_all_files(box: Box) -> None:
     job = box.post("mine")
     time_slices = box.time_slices()
     next(time_slices)

@@ -40,7 +40,7 @@ def written(path: Path, count: int = 3) -> list[Entry]:
     return entries
 
 
-def test_what_was_written_is_read_again_exactly(tmp_path: Path) -> None:
+def test_a_journal_is_read_back_exactly(tmp_path: Path) -> None:
     entries = written(tmp_path / "journal")
     header, found = Journal.read(tmp_path / "journal")
     assert header == HEADER
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_journal(tmp_path: Path, data: bytes) -> None:
         Journal.reopen(path)
 
 
-def test_another_format_is_named(tmp_path: Path) -> None:
+def test_an_unknown_journal_format_is_refused_by_name(tmp_path: Path) -> None:
     with Journal.create(tmp_path / "journal", HEADER.model_copy(update={"format": 9})):
         pass
     with pytest.raises(JournalError, match="format 9"):

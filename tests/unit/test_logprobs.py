@@ -36,7 +36,7 @@ def answered(base: Base, requests: Sequence[Request]) -> list[tuple[Generation, 
     return [(made[ticket], texts[ticket], tokens[ticket]) for ticket in tickets]
 
 
-def test_they_are_those_of_the_bare_distribution(base: Base) -> None:
+def test_log_probabilities_do_not_depend_on_the_sampling(base: Base) -> None:
     """Whatever the sampling does to it, and whichever other prompts are in the batch."""
     samplings = [
         Sampling(9, logprobs=3),
@@ -76,7 +76,7 @@ def test_offsets_are_where_tokens_begin(bundled: Base) -> None:
     assert b"".join(spelling.bytes(one.chosen.token) for one in made.logprobs).decode() == made.text
 
 
-def test_what_ended_an_answer_has_none(bundled: Base) -> None:
+def test_a_stop_text_has_no_log_probabilities(bundled: Base) -> None:
     whole = generate(bundled, "Once upon a time", sampling=Sampling(20, logprobs=0))
     stop = whole.text[10:16]
     request = Request(encode_prompt(bundled, "Once upon a time", 20), Sampling(20, stop=(stop,), logprobs=0))
@@ -88,7 +88,7 @@ def test_what_ended_an_answer_has_none(bundled: Base) -> None:
     assert 0 < len(expected) < made.completion_tokens
 
 
-def test_they_do_not_change_the_answer(base: Base) -> None:
+def test_asking_for_log_probabilities_does_not_change_the_answer(base: Base) -> None:
     for seed in range(4):
         plain = Sampling(12, temperature=1.0, seed=seed)
         told = Sampling(12, temperature=1.0, seed=seed, logprobs=5)

@@ -48,7 +48,7 @@ def test_the_factors_are_the_weights_own(tiny: Loader, quantization: str) -> Non
         torch.testing.assert_close(given / given.norm(), patch.right / patch.right.norm(), rtol=0, atol=0.01)  # type: ignore[attr-defined]
 
 
-def test_a_probe_moves_outputs_as_far_as_a_loras_does(tiny: Loader) -> None:
+def test_a_probe_changes_outputs_as_much_as_one_of_lora(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     lora = resolve({"subset": {"kind": "lora", "rank": 16, "alpha": 32}}).subset.build(base, 3, ROWS)
     lora_xs = resolve({"subset": {"kind": "lora-xs", "rank": 16, "alpha": 32}}).subset.build(base, 3, ROWS)
@@ -97,7 +97,7 @@ def test_a_rank_that_a_layer_cannot_have(tiny: Loader) -> None:
         lora_xs_of(tiny("none", torch.float32), 33)
 
 
-def test_another_kind_keeps_what_it_knows() -> None:
+def test_changing_the_kind_keeps_shared_settings() -> None:
     document = {"subset": {"kind": "lora", "rank": 6, "targets": ["q_proj"], "last_layers": 2, "freeze_a": True}}
     subset = resolve(document, {"subset.kind": "lora-xs"}).subset
     assert subset.model_dump(include={"kind", "rank", "targets", "last_layers"}) == {

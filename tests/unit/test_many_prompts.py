@@ -69,7 +69,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.distributed:FutureWarning")
-def test_nothing_is_left_of_a_thousand_prompts(tiny: Loader) -> None:
+def test_a_thousand_prompts_leave_no_tensor_behind(tiny: Loader) -> None:
     base = tiny("none", torch.float32)
     kinds = adapters(base)
     now = 0.0

@@ -65,7 +65,7 @@ def test_the_merged_checkpoint_is_a_base_like_any_other(adapter: Path, tiny_path
 
 
 @pytest.mark.parametrize("wrong", ["forgotten", "twice", "turned round"])
-def test_a_merge_that_went_wrong_is_not_kept(
+def test_a_merge_that_fails_its_check_is_removed(
     adapter: Path, tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     right = merged._merged_weight
@@ -81,7 +81,7 @@ def test_a_merge_that_went_wrong_is_not_kept(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
 
 
-def test_what_counts_as_agreement() -> None:
+def test_the_tolerance_of_the_merge_check() -> None:
     assert Agreement(effect=1.0, error=0.09).holds
     assert not Agreement(effect=1.0, error=0.11).holds
     assert Agreement(effect=0.0, error=0.004).holds

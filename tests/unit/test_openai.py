@@ -45,7 +45,7 @@ DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "openai.md").read_tex
         (CapacityError("x"), 507, "server_error", "out_of_memory"),
     ],
 )
-def test_errors_as_the_client_knows_them(error: SteerzoError, status: int, kind: str, code: str) -> None:
+def test_errors_have_openais_form(error: SteerzoError, status: int, kind: str, code: str) -> None:
     response = respond(error, "/v1/models")
     assert (response.status_code, response.media_type) == (status, "application/json")
     found = error_object(problem_of(error))["error"]
@@ -57,7 +57,7 @@ def test_errors_as_the_client_knows_them(error: SteerzoError, status: int, kind:
     assert elsewhere.status_code == problem_of(error)["status"]
 
 
-def test_paths_are_told_apart() -> None:
+def test_only_paths_under_v1_have_openais_errors() -> None:
     assert all(map(is_openai, ("/v1", "/v1/", "/v1/files")))
     assert not any(map(is_openai, ("/", "/v10", "/v2/v1", "/jobs")))
 

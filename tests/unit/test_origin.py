@@ -87,6 +87,6 @@ def test_a_hostile_chat_template_stays_in_its_sandbox(template: str, tmp_path: P
     assert not (tmp_path / "mark").exists()
 
 
-def test_what_users_say_is_no_template(tmp_path: Path) -> None:
+def test_user_text_is_not_rendered_as_a_template(tmp_path: Path) -> None:
     text = chat_text(byte_tokenizer(), [Message("user", "{{ 7 * 7 }}{% raw %}")], answer_next=True)
     assert "{{ 7 * 7 }}{% raw %}" in text

@@ -132,7 +132,7 @@ def test_conversations_have_no_references(tiny: Loader) -> None:
         built(tiny(), profile_of({"kind": "exact-match"}), Dataset("chat", (chat,), (1,)))
 
 
-def test_the_section_is_closed_like_the_others() -> None:
+def test_unknown_keys_of_the_objective_are_refused() -> None:
     assert resolve({"objective": {"option_mass": 0.1}}).objective.kind == "likelihood"
     with pytest.raises(ProfileError, match="objective"):
         resolve({"objective": {"kind": "scorer"}})

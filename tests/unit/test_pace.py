@@ -36,7 +36,7 @@ def step(index: int, seconds: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_the_display_says_it(
+def test_the_display_shows_the_phase_and_the_time_left(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(output, "PLAIN_SECONDS", 0.0)

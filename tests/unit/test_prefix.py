@@ -73,7 +73,7 @@ def test_the_bounds_hold_and_the_files_go(base: Base, data: Tokenized, tmp_path:
     assert not (tmp_path / "prefix").exists()
 
 
-def test_what_fits_nowhere_is_computed_when_it_is_asked_for(base: Base, data: Tokenized, tmp_path: Path) -> None:
+def test_states_that_fit_nowhere_are_computed_on_demand(base: Base, data: Tokenized, tmp_path: Path) -> None:
     kept = store(base, data, 1000, 1000, tmp_path / "prefix")
     assert not kept.keeps
     packed = collate(data, list(ROWS)).packed
@@ -98,7 +98,7 @@ def test_a_lost_or_broken_file_is_made_again(
     assert "cannot be read" in caplog.text
 
 
-def test_a_full_disk_is_not_the_end(
+def test_a_full_disk_only_disables_the_file(
     base: Base, data: Tokenized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object) -> None:
@@ -111,7 +111,7 @@ def test_a_full_disk_is_not_the_end(
     assert kept.usage.disk_bytes == 0
 
 
-def test_files_of_an_earlier_life_are_removed(base: Base, data: Tokenized, tmp_path: Path) -> None:
+def test_files_of_an_earlier_process_are_removed(base: Base, data: Tokenized, tmp_path: Path) -> None:
     left = tmp_path / "block-000003.safetensors"
     left.write_bytes(b"from another run")
     store(base, data, 0, MIB, tmp_path)

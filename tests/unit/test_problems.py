@@ -30,7 +30,7 @@ def test_a_full_disk_is_507_on_every_route(make: Callable[[], Exception]) -> Non
     "make",
     [lambda: OSError(errno.ENOENT, "gone", "/secret/path"), lambda: sqlite3.OperationalError("no such table")],
 )
-def test_what_is_a_bug_stays_one_and_tells_no_path(make: Callable[[], Exception]) -> None:
+def test_an_unexpected_error_is_500_and_shows_no_path(make: Callable[[], Exception]) -> None:
     answer = _failing(make).get("/x")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
     assert "secret" not in answer.text

@@ -9,7 +9,7 @@ from steerzo_edge.settings.older_names import current_names
 from steerzo_edge.settings.profile import Profile, load_profile, profile_names, resolve
 from steerzo_edge.settings.sections import LoraConfig
 
-EXPECTED = {"cpu-demo", "gpu-6gb", "gpu-8gb", "gpu-12gb", "gpu-16gb", "gpu-24gb", "jetson-orin-8gb"}
+EXPECTED = {"cpu-demo", "cpu-135m", "gpu-6gb", "gpu-8gb", "gpu-12gb", "gpu-16gb", "gpu-24gb", "jetson-orin-8gb"}
 
 
 def test_the_presets_are_all_there_and_all_parse() -> None:
@@ -37,7 +37,7 @@ def test_the_presets_are_all_there_and_all_parse() -> None:
         ([1], "a profile is a mapping"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_was_meant(document: object, says: str) -> None:
+def test_a_misspelt_setting_is_named_with_the_nearest_one(document: object, says: str) -> None:
     with pytest.raises(ProfileError, match=says):
         resolve(document)
 

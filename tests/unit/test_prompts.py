@@ -93,7 +93,7 @@ def test_the_queue_has_a_bound(base: Base) -> None:
     assert all(future.done() for future in asked)
 
 
-def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
+def test_requests_join_in_order_as_memory_allows(base: Base) -> None:
     small, large = Listener("a", 20), Listener("a" * 100, 100)
     # Three layers, keys and values of one head of 32 numbers, 4 bytes each; room for four rows is made at once.
     most = Decoder(base).cache_bytes([large.request(base)])
@@ -115,7 +115,7 @@ def test_memory_decides_who_joins_and_nobody_overtakes(base: Base) -> None:
     assert third.done()
 
 
-def test_what_never_fits_is_refused_with_the_numbers(base: Base) -> None:
+def test_a_prompt_that_never_fits_is_refused_with_figures(base: Base) -> None:
     prompts = opened(base, cache_bytes=1000)
     future = prompts.ask(Listener())
     prompts.turn()
@@ -124,7 +124,7 @@ def test_what_never_fits_is_refused_with_the_numbers(base: Base) -> None:
     assert "1,000" in str(error)
 
 
-def test_an_error_belongs_to_who_asked(base: Base) -> None:
+def test_an_error_reaches_only_its_request(base: Base) -> None:
     prompts = opened(base)
     wrong, right = Listener(), Listener()
     wrong.error = NotFoundError("no such adapter")
@@ -134,7 +134,7 @@ def test_an_error_belongs_to_who_asked(base: Base) -> None:
     assert futures[1].result().completion_tokens > 0
 
 
-def test_who_leaves_frees_the_row_within_one_turn(base: Base) -> None:
+def test_a_cancelled_request_frees_its_row_within_one_turn(base: Base) -> None:
     prompts = opened(base, rows=1)
     leaving, next_one, never = Listener(tokens=200), Listener(tokens=4), Listener()
     futures = [prompts.ask(listener) for listener in (leaving, next_one, never)]
@@ -150,7 +150,7 @@ def test_who_leaves_frees_the_row_within_one_turn(base: Base) -> None:
     assert futures[1].result().completion_tokens == 4
 
 
-def test_time_runs_out(base: Base) -> None:
+def test_a_request_times_out(base: Base) -> None:
     """Before the first token it is an error; after it the answer ends with what there is."""
     clock = Clock()
     prompts = opened(base, clock, rows=2, prefill_tokens=4, timeout_s=10)
@@ -230,7 +230,7 @@ class Steps:
             yield
 
 
-def test_training_goes_on_among_prompts_and_prompts_among_training(base: Base) -> None:
+def test_training_and_prompts_take_turns(base: Base) -> None:
     steps = Steps()
     device = Device(lambda: base, steps, limits=PromptLimits(), training_share=0.3)
     device.start()

@@ -95,7 +95,7 @@ def test_in_float32_but_for_the_last_bits(tiny: Loader) -> None:
         same(together, alone, exactly=False)
 
 
-def test_what_is_not_finite_stays_where_it_is(bundled: Base) -> None:
+def test_numbers_that_are_not_finite_stay_in_their_row(bundled: Base) -> None:
     broken = {name: adapter(bundled, 2, "all-linear", None, 1)[name] for name in bundled.bank.layers}
     for patch in broken.values():
         patch.b.fill_(torch.inf)  # type: ignore[attr-defined]

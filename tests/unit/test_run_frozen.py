@@ -18,7 +18,9 @@ DERIVED = {
 
 @pytest.mark.parametrize("subset", DERIVED)
 @pytest.mark.parametrize("lost", ["nothing", "frozen.safetensors", "all but the journal"])
-def test_what_is_derived_survives(tiny: Loader, tmp_path: Path, subset: str, lost: str) -> None:
+def test_frozen_tensors_are_the_same_after_files_are_lost(
+    tiny: Loader, tmp_path: Path, subset: str, lost: str
+) -> None:
     base, changes = tiny("nf4"), DERIVED[subset]
     expected = finished(tmp_path / "whole", base, **changes)
     run = open_run(tmp_path / "stopped", base, **changes)

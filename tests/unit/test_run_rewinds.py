@@ -36,7 +36,7 @@ class Wild:
 @pytest.mark.parametrize("back_to", [0, 3, 6])
 @pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "best.safetensors", "both"])
 @pytest.mark.parametrize("stop", [0, 8, 13, 15])
-def test_a_run_that_was_taken_back_can_be_stopped_anywhere(
+def test_a_rewound_run_can_be_stopped_anywhere(
     tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_to: int, lost: str, stop: int
 ) -> None:
     """The verdict at step 9 gives up what came after `back_to`; every file but the journal may be lost."""
@@ -73,7 +73,7 @@ def test_the_best_of_a_step_whose_verdict_went_back_is_that_steps(
     assert finished(tmp_path / "lost", base).sha256 == kept.sha256
 
 
-def test_losses_that_are_no_numbers_take_the_run_back(
+def test_losses_that_are_not_finite_rewind_the_run(
     tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = tiny("none", torch.float32)
@@ -94,7 +94,7 @@ def test_losses_that_are_no_numbers_take_the_run_back(
     assert result.after is not None
 
 
-def test_a_run_that_goes_back_remembers_what_it_knew_then() -> None:
+def test_a_rewound_run_has_the_state_of_that_step() -> None:
     progress = Progress()
     for step in range(4):
         progress.add(Entry(StepRecord(step, 1.0, 1.0, 0.1, 0.1, step, step, 0.0, 0), carry={"slopes": step}))
@@ -106,7 +106,7 @@ def test_a_run_that_goes_back_remembers_what_it_knew_then() -> None:
     assert progress.carry == {}
 
 
-def test_a_verdict_goes_back_to_what_the_adapter_was(
+def test_a_rewind_restores_the_adapters_bytes(
     tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, 3))
@@ -123,7 +123,7 @@ def test_a_verdict_goes_back_to_what_the_adapter_was(
     assert rates[9] < 0.55 * rates[8]
 
 
-def test_what_was_taken_back_is_not_served(tiny: Loader, tmp_path: Path) -> None:
+def test_steps_that_were_rewound_are_not_served(tiny: Loader, tmp_path: Path) -> None:
     run = open_run(tmp_path, tiny("nf4"))
     steps = run.records()
     while run.progress.step < 5:

@@ -63,7 +63,7 @@ def test_pause_and_resume_lose_nothing(box: Box, expected: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("requested", ["pause", "cancel"])
-def test_what_was_asked_just_before_a_crash_is_done(box: Box, requested: str) -> None:
+def test_a_request_made_just_before_a_crash_is_carried_out(box: Box, requested: str) -> None:
     job = box.post()
     box.work(5)
     getattr(box.runner, requested)(job)
@@ -112,7 +112,7 @@ FAULTS: dict[str, Callable[[], Exception]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_passes_costs_nothing(
+def test_a_temporary_fault_costs_no_step(
     box: Box, clock: Clock, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any], fault: str
 ) -> None:
     failing(monkeypatch, 5, 2, FAULTS[fault])
@@ -154,7 +154,7 @@ def test_a_fault_that_stays_fails_the_job_and_leaves_a_journal_to_go_on_from(
     assert box.job_table.get(job.id).result == expected
 
 
-def test_a_step_that_goes_well_forgets_earlier_faults(
+def test_a_successful_step_resets_the_count_of_faults(
     box: Box, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, 5, 2, FAULTS["full"])
@@ -180,7 +180,7 @@ def test_a_bug_fails_the_job_at_once_and_not_the_runner(box: Box, monkeypatch: p
 
 
 @pytest.mark.parametrize("half", ["nothing", "half"])
-def test_news_that_cannot_be_written_are_written_later(
+def test_events_that_cannot_be_written_are_written_later(
     box: Box, clock: Clock, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any], half: str
 ) -> None:
     """A full disk takes neither the journal's line nor the word that it was not taken, or only half of it."""
@@ -208,7 +208,7 @@ def test_news_that_cannot_be_written_are_written_later(
     assert box.job_table.get(job.id).result == expected
 
 
-def test_a_job_that_cannot_even_be_begun_waits(
+def test_a_job_that_cannot_start_waits_and_tries_again(
     box: Box, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
 ) -> None:
     job = box.post()
@@ -261,7 +261,7 @@ def test_which_errors_are_the_machine_s(error: Exception, kind: type | None) -> 
     assert found is None if kind is None else isinstance(found, kind)
 
 
-def test_waits_double_and_end() -> None:
+def test_waits_between_tries_double_up_to_a_bound() -> None:
     retries = Retries(3, 10.0)
     full = StorageError("full")
     assert [retries.next_in_s(full, attempts) for attempts in range(4)] == [10, 20, 40, None]

@@ -49,13 +49,13 @@ def test_a_scorer_that_raises_drops_the_candidate_and_says_so(
 
 
 @pytest.mark.parametrize("prompt", ["nan", "text", "large", "none"])
-def test_what_is_no_share_is_not_a_number(caplog: pytest.LogCaptureFixture, prompt: str) -> None:
+def test_a_score_outside_0_to_1_counts_as_not_a_number(caplog: pytest.LogCaptureFixture, prompt: str) -> None:
     judge = registered_scorer("none")
     assert math.isnan(judge(Target((1,), (True,), prompt, ("a",)), "a"))
     assert "scorer 'none'" in caplog.text
 
 
-def test_scorers_are_the_operators() -> None:
+def test_scorers_come_from_the_operators_setting_only() -> None:
     with pytest.raises(ProfileError, match="there is no scorer 'checksums'") as caught:
         registered_scorer("checksums")
     assert "checksum, none, sees, some" in caught.value.hint

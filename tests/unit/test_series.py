@@ -39,7 +39,7 @@ def test_sums_do_not_depend_on_how_many_points_are_shown(job_table: JobTable, po
     assert len(found["evals"]) == 1
 
 
-def test_the_log_says_what_happened_in_its_order(job_table: JobTable) -> None:
+def test_the_log_lists_events_in_order(job_table: JobTable) -> None:
     found = series(job_table, "job_1", 2)
     assert [line["kind"] for line in found["log"]] == ["state", "tune", "log"]
     assert [line["at"] for line in found["log"]] == sorted(line["at"] for line in found["log"])

@@ -44,7 +44,7 @@ def test_the_span_is_that_of_the_whole_decomposition(shape: tuple[int, int], ran
     assert largest_sine(found.right, other) > 0.5
 
 
-def test_few_dominate_and_the_rest_is_found_all_the_same() -> None:
+def test_small_singular_vectors_beside_dominant_ones_are_found() -> None:
     matrix = decaying(120, 90, 0.9)
     matrix += 3e4 * torch.outer(torch.ones(120) / 120**0.5, torch.eye(90)[5])
     expected = torch.linalg.svd(matrix.double(), full_matrices=False).Vh[:4].float()

@@ -38,7 +38,7 @@ def test_one_example_a_line_is_split_as_ever() -> None:
     assert train == dataset.pick(sorted(order[15:]))
 
 
-def test_most_is_left_to_learn_from() -> None:
+def test_the_line_with_most_examples_stays_in_training() -> None:
     dataset = rows(*[1] * 30)
     assert split(dataset, holding(0.5), 0) == (dataset, None)
     for seed in range(4):

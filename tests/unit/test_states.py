@@ -59,7 +59,7 @@ def test_every_change_of_state(database: Database, job_table: JobTable, old: Sta
 
 
 @pytest.mark.parametrize(("state", "requested"), list(product(STATES, STATE_REQUESTED)))
-def test_what_is_asked_is_done_noted_or_refused(
+def test_requests_are_carried_out_noted_or_refused_by_state(
     database: Database, job_table: JobTable, state: State, requested: str
 ) -> None:
     job = job_table.add("job_1", None, {})
@@ -101,7 +101,7 @@ def test_a_pause_can_be_taken_back_and_a_cancel_cannot(job_table: JobTable) -> N
         job_table.resume(job.id)
 
 
-def test_a_request_outlasts_a_crash(tmp_path: Path, job_table: JobTable) -> None:
+def test_a_request_survives_a_crash(tmp_path: Path, job_table: JobTable) -> None:
     job = job_table.add("job_1", None, {})
     job_table.change_state(job.id, "running")
     job_table.request(job.id, "cancel")
@@ -135,7 +135,7 @@ def test_a_job_that_tries_again_waits_its_time(job_table: JobTable, clock: Clock
     assert job_table.get("job_1").attempts == 0
 
 
-def test_no_more_jobs_wait_than_may(job_table: JobTable) -> None:
+def test_the_number_of_queued_jobs_is_bounded(job_table: JobTable) -> None:
     job_table.add("job_1", None, {}, max_waiting=1)
     with pytest.raises(BusyError):
         job_table.add("job_2", None, {}, max_waiting=1)
@@ -143,7 +143,7 @@ def test_no_more_jobs_wait_than_may(job_table: JobTable) -> None:
     job_table.add("job_2", None, {}, max_waiting=1)
 
 
-def test_pages_are_newest_first_and_meet(job_table: JobTable) -> None:
+def test_pages_are_newest_first_without_gaps(job_table: JobTable) -> None:
     for number in range(1, 8):
         job_table.add(f"job_{number}", None, {})
     job_table.change_state("job_3", "cancelled")

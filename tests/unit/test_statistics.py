@@ -75,7 +75,7 @@ def segments(rows: list[dict[str, Any]], max_tokens: int = 64, **options: Any) -
     return [[(segment.text, segment.target) for segment in row.segments] for row in seen]
 
 
-def test_what_is_learned_is_set_apart() -> None:
+def test_learned_text_is_marked() -> None:
     assert segments([{"prompt": "Größe? ", "completion": "2 µm"}]) == [[("Größe? ", False), ("2 µm<|end|>", True)]]
     turns = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant", "user", "assistant")]
     assert segments([{"messages": turns}]) == [
@@ -117,11 +117,11 @@ def test_a_file_is_checked_without_a_server(tmp_path: Path, tiny_path: Path) -> 
     path.write_text("text,label\ngood,x\nbad,y\nbad,y\n")
     done = check(path, "--base", str(tiny_path))
     assert done.exit_code == 0, done.output
-    assert "rows.csv: 3 rows, classification\nlabels: y 2, x 1\n" in done.output
+    assert "rows.csv: 3 rows, classification, CSV\nlabels: y 2, x 1\n" in done.output
     assert "1 rows are the same as an earlier one" in done.output
     done = check(path, "--base", str(tiny_path), "--json", "--max-tokens", "32")
     facts = json.loads(done.output)
-    assert facts == {"ok": True, **statistics(read_rows(_rows(path)), TOKENIZER, 32)}
+    assert facts == {"ok": True, **statistics(read_rows(_rows(path)), TOKENIZER, 32), "container": "CSV"}
     plain = json.loads(check(path, "--base", str(tiny_path), "--json", "--format", "plain").output)
     assert (plain["format"], plain["sequences"], plain["max_tokens"]) == ("plain", 3, 256)
 

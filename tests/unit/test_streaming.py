@@ -186,7 +186,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("kind", ["nf4", "none"])
 @pytest.mark.parametrize("case", CONTRADICTIONS)
-def test_what_would_be_made_up_is_refused_by_name(base: Path, case: str, kind: Quantization) -> None:
+def test_tensors_that_the_file_lacks_are_refused_by_name(base: Path, case: str, kind: Quantization) -> None:
     change, match = CONTRADICTIONS[case]
     change(base)
     with pytest.raises(BaseModelError, match=match) as refusal:

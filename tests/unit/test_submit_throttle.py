@@ -6,7 +6,7 @@ from server.services.submit_throttle import BURST, LONGEST_WAIT_S, PER_SECOND, S
 from steerzo_edge.errors import BusyError
 
 
-def test_a_burst_goes_through_and_the_rest_in_its_turn() -> None:
+def test_a_burst_passes_and_further_requests_wait() -> None:
     now = [1000.0]
     pace = SubmitThrottle(clock=lambda: now[0])
     waits = [pace.wait_s() for _ in range(BURST + 4)]
@@ -16,7 +16,7 @@ def test_a_burst_goes_through_and_the_rest_in_its_turn() -> None:
     assert [pace.wait_s() for _ in range(BURST + 1)] == [0.0] * (BURST + 1)
 
 
-def test_nobody_waits_longer_than_half_a_minute() -> None:
+def test_a_request_waits_at_most_half_a_minute() -> None:
     pace = SubmitThrottle(clock=lambda: 1000.0)
     most = int(BURST + LONGEST_WAIT_S * PER_SECOND) + 1
     assert max(pace.wait_s() for _ in range(most)) <= LONGEST_WAIT_S

@@ -20,13 +20,13 @@ from tests.unit.task_rows import CASES, asked
 DATA = Path(os.environ.get("STEERZO_BENCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "tasks"
 
 
-def test_all_eleven_are_there() -> None:
+def test_all_eleven_tasks_are_registered() -> None:
     assert set(TASKS) == set(CASES)
     assert {name for name, task in TASKS.items() if task.max_new_tokens} == {"squad", "drop"}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_prompt_and_what_may_follow(name: str) -> None:
+def test_the_prompt_and_the_choices_of_a_row(name: str) -> None:
     case = CASES[name]
     dataset = read_rows([case.row], benchmark=name)
     assert tuple(asked(dataset)) == case.expected
@@ -118,7 +118,7 @@ EXPORTED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "changes"), EXPORTED)
-def test_forms_that_the_datasets_library_exports(name: str, changes: dict[str, Any]) -> None:
+def test_rows_as_the_datasets_library_exports_them(name: str, changes: dict[str, Any]) -> None:
     found = read_rows([{**CASES[name].row, **changes}], benchmark=name)
     assert found == read_rows([CASES[name].row], benchmark=name)
 
@@ -139,7 +139,7 @@ def test_numbered_labels_stand_for_names(name: str, labels: tuple[str, ...]) -> 
             read_rows([{**row, "label": wrong}], benchmark=name)
 
 
-def test_a_file_is_refused_by_what_it_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_limited_by_the_examples_it_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
     row = CASES["multirc"].row
     size = sum(len(prompt.removesuffix("\n")) for prompt, _, _ in CASES["multirc"].expected)
     monkeypatch.setattr(reading, "MOST_CHARACTERS", 2 * size)

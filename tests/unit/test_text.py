@@ -55,7 +55,7 @@ def whole(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)), max_size=60).map("".join))
-def test_pieces_of_a_text_add_up_to_it(kind: str, text: str) -> None:
+def test_pieces_concatenate_to_the_text(kind: str, text: str) -> None:
     tokenizer = tokenizer_of(kind)
     tokens = list(tokenizer(text, add_special_tokens=False).input_ids)
     pieces = in_pieces(tokenizer, tokens)
@@ -68,7 +68,7 @@ def test_pieces_of_a_text_add_up_to_it(kind: str, text: str) -> None:
 @pytest.mark.parametrize("kind", ["bundled", "bytes"])
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_any_tokens_add_up_to_what_they_are_together(kind: str, data: st.DataObject) -> None:
+def test_decoding_in_pieces_equals_decoding_at_once(kind: str, data: st.DataObject) -> None:
     """Broken characters included: bytes are marked as they are when all is decoded."""
     tokenizer = tokenizer_of(kind)
     tokens = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=90))
@@ -94,7 +94,7 @@ def test_the_cost_of_a_token_does_not_grow(kind: str, monkeypatch: pytest.Monkey
     assert len(sizes) < 2 * len(tokens)
 
 
-def test_what_was_said_is_not_taken_back() -> None:
+def test_text_that_was_sent_is_never_changed() -> None:
     """Byte tokens of a SentencePiece that turn out to be no UTF-8 change what stood before them, when decoded."""
     tokenizer = tokenizer_of("sentencepiece")
     euro = [int(tokenizer.convert_tokens_to_ids(f"<0x{byte:02X}>")) for byte in "€".encode()]

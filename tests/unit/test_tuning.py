@@ -100,7 +100,7 @@ def test_the_radius_stays_below_curvature() -> None:
 
 
 @pytest.mark.parametrize("rms_sum", [5.0, 20.0])
-def test_the_rate_takes_the_walk_as_far_as_one_step_may_go(rms_sum: float) -> None:
+def test_the_rate_spreads_the_measured_distance_over_the_run(rms_sum: float) -> None:
     curvature = 2.0
     world = World(lambda at: sum(slope(s) * x + curvature * x * x / 2 for s, x in at.items()))
     strategy = TwoPoint(0.1)
@@ -112,7 +112,7 @@ def test_the_rate_takes_the_walk_as_far_as_one_step_may_go(rms_sum: float) -> No
     assert found.gain > 0
 
 
-def test_the_rate_knows_what_a_step_of_the_method_is() -> None:
+def test_the_rate_depends_on_the_length_of_the_methods_step() -> None:
     world = World(lambda at: sum(slope(s) * x + x * x for s, x in at.items()))
     plain = rate_of(world, AllLosses(0.1, pool=8))
     normalized = rate_of(world, Scaled(AllLosses(0.1, pool=8), "normalized"))
@@ -123,12 +123,12 @@ def test_the_rate_knows_what_a_step_of_the_method_is() -> None:
     assert constant.learning_rate == pytest.approx(normalized.learning_rate)
 
 
-def test_without_a_single_estimate_there_is_no_rate() -> None:
+def test_without_any_estimate_the_search_fails() -> None:
     with pytest.raises(DivergedError, match="no direction"):
         rate_of(World(lambda at: math.nan), TwoPoint(0.1))
 
 
-def test_losses_that_are_not_numbers_end_the_ladder() -> None:
+def test_losses_that_are_not_finite_end_the_search() -> None:
     def loss(at: dict[int, float]) -> float:
         far = math.sqrt(sum(x * x for x in at.values()))
         return math.nan if far > 0.5 else sum(slope(s) * x for s, x in at.items())

@@ -21,7 +21,7 @@ def judged(*losses: float, verdicts: tuple[WatchRecord, ...] = (), share: float 
     return Watcher(patience=4, retries=2).judge(evaluations(*losses), verdicts, share)
 
 
-def test_a_run_that_learns_is_left_alone() -> None:
+def test_a_run_that_learns_is_not_changed() -> None:
     losses = [2.0, 1.8, 1.7, 1.75, 1.5, 1.4, 1.3, 1.32, 1.2]
     for end in range(1, len(losses) + 1):
         assert judged(*losses[:end]) is None
@@ -44,7 +44,7 @@ def test_a_run_that_diverges_at_once_goes_back_to_the_start() -> None:
     assert "back to the start" in found.message
 
 
-def test_never_left_the_start_looks_at_which_side() -> None:
+def test_a_run_that_never_improved_raises_or_lowers_its_rate() -> None:
     still = judged(1.0, 1.0, 1.001, 0.999, 1.0)
     assert still is not None
     assert (still.verdict, still.back_to) == ("never-left-the-start", None)
@@ -73,7 +73,7 @@ def test_after_its_retries_the_run_ends() -> None:
     assert patient is None or not patient.stop
 
 
-def test_the_last_turn_still_goes_back_to_the_best() -> None:
+def test_the_last_rewind_still_returns_to_the_best_step() -> None:
     before = tuple(WatchRecord(step, "diverged", "", 0.5, 10) for step in (20, 30))
     found = judged(2.0, 1.0, 3.0, 3.0, 3.0, verdicts=before)
     assert found is not None
@@ -101,7 +101,7 @@ def test_a_run_without_numbers_is_rescued_then_ended() -> None:
     assert second.stop
 
 
-def test_a_verdict_gives_new_patience() -> None:
+def test_a_change_of_rate_resets_the_patience() -> None:
     losses = (2.0, 1.5, 1.0, 1.01, 1.02, 1.0, 1.01)
     verdict = WatchRecord(60, "plateau", "", 0.5, 20)
     for more in range(1, 4):

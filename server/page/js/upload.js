@@ -6,7 +6,7 @@ import { askForKey, key } from "./key.js";
 /**
  * Uploads a dataset.
  * @param {File} file
- * @param {Object<string, string>} fields `name`, `format`, `task`; empty ones are left out.
+ * @param {Object<string, string>} fields `name`, `format`, `task`, `map`; empty ones are left out.
  * @param {(share: number) => void} progress Called with the share of bytes sent; 1 while the server checks the rows.
  * @returns {Promise<Object>} The dataset.
  */

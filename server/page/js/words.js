@@ -18,6 +18,7 @@ export const STATES = {
 export const FORMATS = {
   completion: "a prompt and the text that should follow it",
   chat: "conversations; the model learns the assistant's messages",
+  "chat-completion": "conversations in two parts; the model learns the assistant's messages of the second",
   classification: "a text and its label",
   "multiple-choice": "a prompt and several answers, one of them right",
   alpaca: "an instruction and its answer",

@@ -17,6 +17,7 @@ from steerzo_edge.errors import DatasetError
 FILES = (
     "chat",
     "completion",
+    "chat_completion",
     "classification",
     "multiple_choice",
     "alpaca",

@@ -12,6 +12,7 @@ from steerzo_edge.data.examples import Completion
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.kinds import completion
 from steerzo_edge.data.kinds.kind import RowKind
+from steerzo_edge.data.meanings import refuse_bad_examples
 
 # The published prompts, and a line break, so that the answer begins a line of its own.
 WITH_INPUT: Final = (
@@ -28,9 +29,10 @@ WITHOUT_INPUT: Final = (
 
 def _read(row: Fields) -> Completion:
     instruction, given, output = row.text("instruction"), row.optional_text("input"), row.text("output")
+    refuse_bad_examples(row)
     # Only the template's own braces are replaced: "{input}" inside an instruction stays as it is.
     before, after = (WITH_INPUT if given.strip() else WITHOUT_INPUT).split("{instruction}")
     return Completion(before + instruction + after.replace("{input}", given), output)
 
 
-KIND: RowKind = replace(completion.KIND, name="alpaca", fields=("instruction", "output"), read=_read)
+KIND: RowKind = replace(completion.KIND, name="alpaca", fields=("instruction", "output"), read=_read, lists=None)

@@ -15,9 +15,10 @@ from steerzo_edge.data.counting import token_facts
 from steerzo_edge.data.examples import Dataset, Example, Labelled
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.kinds.kind import Asked, Asking, RowKind
+from steerzo_edge.data.rows import shown
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Choice, Choices
-from steerzo_edge.data.tokens import answer_tokens, prompt_tokens
+from steerzo_edge.data.tokens import Tokens, answer_tokens, prompt_tokens
 from steerzo_edge.errors import DatasetError, Fault
 
 _MAYBE_PLAIN = "Give every row a label, or name the format if the texts themselves are to be learned: format=plain."
@@ -35,10 +36,7 @@ def _tokenize(
     options = tuple(answer_tokens(tokenizer, answer) for answer in answers.values())
     room = max_tokens - max(len(option) for option in options)
     if room < 1:
-        raise DatasetError(
-            f"an option of {max_tokens - room} tokens leaves no room for a prompt in {max_tokens} tokens",
-            hint="Use shorter option words or raise batch.max_tokens.",
-        )
+        raise _too_long(dataset, dict(zip(answers, options, strict=True)), max_tokens)
     order = {label: index for index, label in enumerate(answers)}
     rows, truncated = [], 0
     for line, example in zip(dataset.lines, dataset.examples, strict=True):
@@ -63,6 +61,44 @@ def _count(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int
     return facts | token_facts(_tokenize(dataset, tokenizer, max_tokens, dataset.labels), max_tokens)
 
 
+def _warn(dataset: Dataset) -> list[str]:
+    """Whether there is anything to choose between."""
+    labels = dataset.labels
+    if len(labels) > 1:
+        return []
+    count = (
+        f"the only row has the label {labels[0]!r}"
+        if len(dataset) == 1
+        else f"all rows have the label {labels[0]!r}"
+    )
+    if dataset.task is not None and dataset.task.options is not None:
+        return [f"{count}, so the model only learns to answer with it"]
+    return [f"{count}, so there is nothing to choose between: add rows of other labels, or name the options"]
+
+
+def _too_long(dataset: Dataset, options: Mapping[str, Tokens], max_tokens: int) -> DatasetError:
+    """The error for options that leave no room for a prompt, with the first row of each such label."""
+    first = {
+        example.label: line
+        for line, example in reversed(list(zip(dataset.lines, dataset.examples, strict=True)))
+        if isinstance(example, Labelled)
+    }
+    long = {label: len(option) for label, option in options.items() if len(option) >= max_tokens}
+    faults = [
+        Fault(
+            f"line {first[label]}", "label", f"{shown(label)}, whose option has {length} tokens", "a shorter option"
+        )
+        for label, length in long.items()
+        if label in first
+    ]
+    return DatasetError(
+        f"an option of {max(long.values())} tokens leaves no room for a prompt in {max_tokens} tokens"
+        + (f"; {faults[0]}" if faults else ""),
+        faults=faults,
+        hint="Use shorter option words or raise batch.max_tokens.",
+    )
+
+
 def _asked(example: Example, task: Task | None, options: Mapping[str, str]) -> Asked:
     assert isinstance(example, Labelled)
     assert task is not None
@@ -85,4 +121,5 @@ KIND = RowKind(
     asking=Asking(_asked, _with_prompt),
     takes_task=True,
     hints={"label": _MAYBE_PLAIN},
+    warn=_warn,
 )

@@ -14,6 +14,7 @@ from steerzo_edge.data.examples import Completion, Dataset, Example
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.fitting import Runs, fitted_targets
 from steerzo_edge.data.kinds.kind import Asked, Asking, RowKind
+from steerzo_edge.data.meanings import PROMPTS, refuse_bad_examples
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Targets
 from steerzo_edge.data.tokens import answer_tokens, end_tokens, prompt_tokens
@@ -21,7 +22,8 @@ from steerzo_edge.data.tokens import answer_tokens, end_tokens, prompt_tokens
 
 def _read(row: Fields) -> Completion:
     prompt, completion = row.text("prompt"), row.text("completion")
-    return Completion(prompt, completion, row.texts("references") if row.has("references") else ())
+    refuse_bad_examples(row)
+    return Completion(prompt, completion, row.texts("references") if row.value("references") is not None else ())
 
 
 def _tokenize(
@@ -54,4 +56,6 @@ KIND = RowKind(
     read=_read,
     tokenize=_tokenize,
     asking=Asking(_asked, _with_prompt),
+    refused=PROMPTS,
+    lists=False,
 )

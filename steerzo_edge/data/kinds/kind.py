@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset, Example
 from steerzo_edge.data.fields import Fields
+from steerzo_edge.data.meanings import EVERYWHERE
 from steerzo_edge.data.task import Task
 from steerzo_edge.data.tokenization import Tokenized
 
@@ -63,6 +64,10 @@ class RowKind:
         only_these_fields: Whether rows with any other field are of another kind.
         takes_task: Whether a `Task` says how the rows are put to the model.
         hints: By field, what to do if every faulty row of a recognized file lacks exactly this field.
+        refused: Fields that mean something in published formats and cannot be honoured, and what to do instead.
+        lists: True if all these fields hold lists, False if none does, where that tells the kind from another one
+            with the same fields; None if it does not matter.
+        warn: A dataset to sentences about what is legal but hardly meant; None for none.
     """
 
     name: str
@@ -74,3 +79,6 @@ class RowKind:
     only_these_fields: bool = False
     takes_task: bool = False
     hints: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=lambda: EVERYWHERE)
+    lists: bool | None = None
+    warn: Callable[[Dataset], Sequence[str]] | None = None

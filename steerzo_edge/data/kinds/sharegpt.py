@@ -9,17 +9,13 @@ from steerzo_edge.data.examples import Chat
 from steerzo_edge.data.fields import Fields
 from steerzo_edge.data.kinds import chat
 from steerzo_edge.data.kinds.kind import RowKind
+from steerzo_edge.data.turns import ROLES, Turns, conversation
 
-_TURNS = chat.Turns(
-    "conversations",
-    "from",
-    "value",
-    {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"},
-)
+_TURNS = Turns("conversations", "from", "value", {**ROLES, "human": "user", "gpt": "assistant"})
 
 
 def _read(row: Fields) -> Chat:
-    return chat.read_turns(_TURNS, row)
+    return conversation(_TURNS, row)
 
 
 KIND: RowKind = replace(chat.KIND, name="sharegpt", fields=("conversations",), read=_read)

@@ -3,6 +3,7 @@
 Config, tokenizer and chat template come from the file too.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +19,17 @@ from transformers.utils import cached_file
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.fingerprint import fingerprint
 from steerzo_edge.model.gguf.config import FREQUENCIES, config_of
+from steerzo_edge.model.gguf.contents import check_contents
 from steerzo_edge.model.gguf.header import Header, read_header
 from steerzo_edge.model.gguf.tensors import read_tensor
 from steerzo_edge.model.gguf.tokenizer import tokenizer_of
-from steerzo_edge.model.sources.hub import explained_by_hub, hub_token
-from steerzo_edge.model.sources.source import Loading
+from steerzo_edge.model.sources.hub import explained_by_hub, hub_content, hub_token
+from steerzo_edge.model.sources.source import Content, Loading
 from steerzo_edge.model.sources.streaming import Read, empty_model, fill
 
 # They are only renamed, and may be the largest by far: expanded in parts, straight to the compute type.
 _RENAMED: Final = ("token_embd.weight", "output.weight")
+_PART: Final = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,13 @@ class GgufFile:
         """See `Source`."""
         return fingerprint(model)
 
+    def content(self) -> Content | None:
+        """See `Source`."""
+        place, _, file = self.name.rpartition(":")
+        if place and not Path(self.name).exists():
+            return hub_content(place, file, self.revision)
+        return Content(files=(self._path(),))
+
     def explained(self, error: BaseException, what: str) -> BaseModelError:
         """See `Source`."""
         if isinstance(error, BaseModelError):
@@ -84,7 +94,9 @@ class GgufFile:
         return BaseModelError(f"{what} {self.name!r} cannot be loaded: {first}")
 
     def _header(self) -> Header:
-        return read_header(self._path(), name=self.name)
+        header = read_header(self._path(), name=self.name)
+        check_contents(header, name=self.name)
+        return header
 
     def _path(self) -> Path:
         path = Path(self.name)
@@ -100,6 +112,8 @@ class GgufFile:
 
 def _only(directory: Path) -> Path:
     files = sorted(directory.glob("*.gguf"))
+    # All parts of a split file but the first are passed over: the first one is refused, and says so.
+    files = [file for file in files if (part := _PART.search(file.name)) is None or int(part[1]) == 1] or files
     if len(files) > 1:
         raise BaseModelError(
             f"{directory} holds {len(files)} GGUF files: {', '.join(file.name for file in files)}",

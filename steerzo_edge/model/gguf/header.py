@@ -76,13 +76,16 @@ def read_header(path: Path, *, name: str) -> Header:
         OSError: If it cannot be read.
     """
     with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
+        first = file.read(4)
+        if not first:
+            raise BaseModelError(f"base model {name!r} is an empty file", hint=_AGAIN)
+        if first != b"GGUF":
             raise BaseModelError(f"base model {name!r} is not a GGUF file", hint="It does not begin with GGUF.")
         try:
             return _header(path, file, name)
-        except (struct.error, EOFError, UnicodeDecodeError, OverflowError, MemoryError):
+        except (struct.error, EOFError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
             raise BaseModelError(
-                f"base model {name!r} is damaged or cut off: its header does not end", hint=_AGAIN
+                f"base model {name!r} is damaged or cut off: its header cannot be read", hint=_AGAIN
             ) from None
 
 

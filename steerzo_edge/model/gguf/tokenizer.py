@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from steerzo_edge.errors import BaseModelError
-from steerzo_edge.model.cuts import CUTS, SAME
+from steerzo_edge.model.cuts import CUTS, SAME, Cut
 from steerzo_edge.model.gguf.header import Header
 
 CONTROL, USER_DEFINED = 3, 4
@@ -54,14 +54,13 @@ def tokenizer_of(header: Header, *, name: str) -> PreTrainedTokenizerBase:
 
 
 def _byte_level(pieces: list[str], facts: dict[str, Any], name: str) -> Tokenizer:
-    said = str(facts.get("tokenizer.ggml.pre", "default"))
-    cut = CUTS.get(SAME.get(said, said))
+    cut = _cut(facts)
     if cut is None:
         log.warning(
             "%s cuts text as %r does, which is not known here: it is cut as GPT-2 does, and llama.cpp may find "
             "other tokens",
             name,
-            said,
+            facts["tokenizer.ggml.pre"],
         )
         cut = CUTS["gpt-2"]
     merges = [tuple(merge.split(" ")) for merge in facts.get("tokenizer.ggml.merges", ()) if merge]
@@ -78,6 +77,12 @@ def _byte_level(pieces: list[str], facts: dict[str, Any], name: str) -> Tokenize
     )
     backend.add_tokens([AddedToken(p, normalized=False) for p, kind in kinds if kind == USER_DEFINED])
     return backend
+
+
+def _cut(facts: dict[str, Any]) -> Cut | None:
+    """How the file says that text is cut; None if that is not known here."""
+    said = str(facts.get("tokenizer.ggml.pre", "default"))
+    return CUTS.get(SAME.get(said, said))
 
 
 def _sentencepiece(header: Header, pieces: list[str]) -> Tokenizer:
@@ -109,8 +114,8 @@ def _special(facts: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 def _add_ends(backend: Tokenizer, facts: dict[str, Any], special: dict[str, str], kind: str) -> None:
     """Puts a token before or behind every text where the file asks for it, or by llama.cpp's default."""
-    said = facts.get("tokenizer.ggml.pre", "")
-    usual = {"bos": kind == "llama" or SAME.get(said, said) == "llama-bpe", "eos": False}
+    cut = _cut(facts)
+    usual = {"bos": kind == "llama" or (cut is not None and cut.begins), "eos": False}
     asked = {end: facts.get(f"tokenizer.ggml.add_{end}_token", usual[end]) for end in ("bos", "eos")}
     before, behind = (
         [special[f"{end}_token"]] if asked[end] and f"{end}_token" in special else [] for end in asked

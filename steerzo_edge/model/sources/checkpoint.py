@@ -23,7 +23,7 @@ from steerzo_edge.model.layers import linear_layers
 from steerzo_edge.model.sources.contradictions import refuse_contradictions, refuse_loaded
 from steerzo_edge.model.sources.names import by_own_names
 from steerzo_edge.model.sources.safety import refuse_adapter, refuse_code, refuse_pickles
-from steerzo_edge.model.sources.source import Loading
+from steerzo_edge.model.sources.source import Content, Loading
 from steerzo_edge.model.sources.streaming import empty_model, fill
 from steerzo_edge.model.sources.tensor_files import tensors_of
 
@@ -53,6 +53,7 @@ class Checkpoint:
         revision: Commit, tag or branch of a hub model.
         token: Gives the token to send to the hub. It is asked before each call, so that no object keeps the token.
         refusal: What an error means where the source knows it; None for all others.
+        found_content: See `Source.content`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Checkpoint:
     revision: str | None
     token: Callable[[], str | None] = lambda: None
     refusal: "Callable[[BaseException, Checkpoint], Refusal | None]" = lambda error, checkpoint: None
+    found_content: "Callable[[Checkpoint], Content | None]" = lambda checkpoint: None
 
     def settings(self) -> Mapping[str, Any]:
         """See `Source`."""
@@ -163,6 +165,10 @@ class Checkpoint:
     def fingerprint(self, model: PreTrainedModel) -> str:
         """See `Source`."""
         return fingerprint(model)
+
+    def content(self) -> Content | None:
+        """See `Source`."""
+        return self.found_content(self)
 
     def explained(self, error: BaseException, what: str) -> BaseModelError:
         """See `Source`."""

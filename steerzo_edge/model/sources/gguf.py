@@ -12,10 +12,11 @@ def _matches(name: str) -> bool:
     if name.endswith(SUFFIX):
         return True
     try:
-        directory = Path(name)
-        return (
-            directory.is_dir() and any(directory.glob(f"*{SUFFIX}")) and not any(directory.glob("*.safetensors*"))
-        )
+        path = Path(name)
+        if path.is_file():  # some programs store models under names without an ending
+            with path.open("rb") as file:
+                return file.read(4) == b"GGUF"
+        return path.is_dir() and any(path.glob(f"*{SUFFIX}")) and not any(path.glob("*.safetensors*"))
     except (OSError, ValueError):  # a name too long for a path
         return False
 

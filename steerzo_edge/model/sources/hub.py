@@ -17,10 +17,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
 
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.sources.checkpoint import Checkpoint, Refusal
-from steerzo_edge.model.sources.source import Source, SourceKind
+from steerzo_edge.model.sources.source import Content, Source, SourceKind
 
 TOKEN_FILE: Final = "STEERZO_HF_TOKEN_FILE"
 _TOKEN_HINT: Final = f"Put a token with read access into HF_TOKEN, or into a file that {TOKEN_FILE} names."
@@ -100,8 +102,28 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def hub_content(place: str, file: str, revision: str | None) -> Content | None:
+    """The commit that a name leads to now, found by one request and one file.
+
+    Args:
+        place: The hub id.
+        file: The file that is fetched if it is not in the cache.
+        revision: Commit, tag or branch.
+
+    Raises:
+        OSError: If it is neither in the cache nor on the hub.
+    """
+    found = cached_file(place, file, revision=revision, token=hub_token())
+    commit = extract_commit_hash(found, None)
+    return None if commit is None else Content(version=f"{place}@{commit}:{file}")
+
+
+def _content(checkpoint: Checkpoint) -> Content | None:
+    return hub_content(checkpoint.place, "config.json", checkpoint.revision)
+
+
 def _opened(name: str, revision: str | None) -> Source:
-    return Checkpoint(name, name, revision, token=hub_token, refusal=_refusal)
+    return Checkpoint(name, name, revision, token=hub_token, refusal=_refusal, found_content=_content)
 
 
 # The last kind: a name that is not a path is a hub id.

@@ -8,6 +8,7 @@ from steerzo_edge.model.sources.source import Source, SourceKind
 # One line each. The file is `sources/<word>.py`; the first kind that matches a name opens it.
 ORDER: Final = (
     "bundled",
+    "packed",
     "gguf",
     "directory",
     "hub",
@@ -26,7 +27,7 @@ def source_of(name: str, revision: str | None = None) -> Source:
     """Where a base comes from.
 
     Args:
-        name: A hub id, the path of a directory or of a GGUF file, `hub-id:FILE.gguf`, or "bundled".
+        name: A hub id, the path of a directory, of a GGUF or packed file, `hub-id:FILE.gguf`, or "bundled".
         revision: Commit, tag or branch of a hub model.
     """
     return next(kind for kind in SOURCES if kind.matches(name)).opened(name, revision)

@@ -7,6 +7,7 @@ what it gives is a model of `transformers` whose linear layers are stored in the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,19 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.weights.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What decides which weights, config and tokenizer a source gives.
+
+    Args:
+        version: Names a state that never changes, such as a commit of the hub; "" if only the files tell.
+        files: Files on this machine whose bytes decide it, besides the version.
+    """
+
+    version: str = ""
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,14 @@ class Source(Protocol):
 
         Args:
             model: As `model` gave it, before its first forward.
+        """
+        ...
+
+    def content(self) -> Content | None:
+        """What decides its content, found without reading the weights; None if no packed copy is to be kept of it.
+
+        Raises:
+            OSError: If there is no such base.
         """
         ...
 

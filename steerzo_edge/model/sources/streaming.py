@@ -81,9 +81,8 @@ def fill(
         owner, _, part = key.rpartition(".")
         if owner not in linear:
             tensor = _checked(model, key, read[key](), expected[key], name)
-            _place(
-                model.get_submodule(owner), part, _owned(tensor, loading.device, expected[key].dtype, copy=views)
-            )
+            owned = _owned(tensor, loading.device, expected[key].dtype, copy=views)
+            place(model.get_submodule(owner), part, owned)
         elif part == "weight":
             bias = f"{owner}.bias"
             _store(
@@ -96,11 +95,36 @@ def fill(
         if expanded >= _EXPANDED:
             give_back()
             expanded = 0
-    model.tie_weights(missing_keys=set(expected) - read.keys(), recompute_mapping=False)
-    for module in model.modules():  # what is computed from the config alone, such as rotary frequencies
+    finish(model, set(expected) - read.keys(), loading.device)
+
+
+def place(module: nn.Module, part: str, tensor: Tensor) -> None:
+    """Gives an empty module one of its tensors.
+
+    Args:
+        module: A module without submodules of that name.
+        part: The tensor's name in it.
+        tensor: Used as it is.
+    """
+    if part in module._buffers:
+        module._buffers[part] = tensor
+    else:
+        module._parameters[part] = nn.Parameter(tensor, requires_grad=False)
+
+
+def finish(model: PreTrainedModel, missing: set[str], device: torch.device) -> None:
+    """Ties the tensors that share storage, and moves what is computed from the config, such as rotary frequencies.
+
+    Args:
+        model: With all tensors of its files; frozen and in evaluation mode afterwards.
+        missing: Names of tensors that the files leave out because another one is used in their place.
+        device: Where the tensors are.
+    """
+    model.tie_weights(missing_keys=missing, recompute_mapping=False)
+    for module in model.modules():
         for part, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[part] = buffer.to(loading.device)
+                module._buffers[part] = buffer.to(device)
     model.requires_grad_(False).eval()
 
 
@@ -115,13 +139,6 @@ def _checked(model: PreTrainedModel, key: str, tensor: Tensor, expected: Tensor,
 def _owned(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, copy: bool = True) -> Tensor:
     """The tensor in memory of its own: a view of the file would keep the file mapped."""
     return tensor.to(device, dtype, copy=copy).contiguous()
-
-
-def _place(module: nn.Module, part: str, tensor: Tensor) -> None:
-    if part in module._buffers:
-        module._buffers[part] = tensor
-    else:
-        module._parameters[part] = nn.Parameter(tensor, requires_grad=False)
 
 
 def _store(

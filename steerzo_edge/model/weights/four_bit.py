@@ -4,11 +4,14 @@ On CUDA bitsandbytes' kernels do both products. On a CPU the engine expands the 
 measured on two cores, with 3 % for the expansion); bitsandbytes' own CPU kernel reaches 550 there, but is 3 times
 faster than expanding when there is a single token, so generation uses that. The kernel repacks its weights, so a
 machine that has the kernel (AVX512-BF16) stores them twice after the first prompt: half a byte a weight more.
+
+A call of that kernel takes 20 microseconds before it multiplies anything, so layers with the same input (queries,
+keys and values) are multiplied in one call: their repacked weights are one tensor, and each layer's own is a view.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -20,6 +23,7 @@ from steerzo_edge.model.weights.library import bnb, kernels
 from steerzo_edge.model.weights.storage import FrozenLinear
 
 PACKED_ROWS = 32
+_KERNEL = torch.ops.bitsandbytes.gemv_4bit.default
 
 
 class FourBitLinear:
@@ -31,7 +35,8 @@ class FourBitLinear:
 
     def __init__(self, module: nn.Module) -> None:
         self._module: Any = module
-        self._packed: _Packed | None = None
+        self._packed: Packed | None = None
+        self._joined: _Joined | None = None
 
     @property
     def bias(self) -> Tensor | None:
@@ -49,16 +54,36 @@ class FourBitLinear:
         """See `FrozenLinear`."""
         if self._packed is not None and x.dtype == torch.bfloat16:
             return self._packed(x)
+        packed = self._repacked(x)
+        return self.batch_matmul(x) if packed is None else packed(x)
+
+    @classmethod
+    def joined(cls, layers: "Sequence[FourBitLinear]", x: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """See `JoinableLinear`."""
+        if any(layer._repacked(x) is None for layer in layers):
+            return None
+        if len({layer.bias is None for layer in layers}) > 1:
+            return None
+        found = _Joined(layers)
+        for layer in layers:
+            layer._joined = found
+        return found
+
+    def _repacked(self, x: Tensor) -> "Packed | None":
+        """The layer for bitsandbytes' kernel; None if the kernel cannot multiply this input by this layer.
+
+        The kernel rounds every input to bf16. It fails where a row ends inside a block of 64 weights, and its
+        packing fails where the number of rows is not a multiple of 32.
+        """
         module = self._module
         packs = x.device.type == "cpu" and getattr(module, "support_avx512bf16_for_cpu", False)
-        # The kernel rounds every input to bf16. It fails where a row ends inside a block of 64 weights, and its
-        # packing fails where the number of rows is not a multiple of 32.
         if not packs or x.dtype != torch.bfloat16:
-            return self.batch_matmul(x)
+            return None
         if module.in_features % module.weight.quant_state.blocksize or module.out_features % PACKED_ROWS:
-            return self.batch_matmul(x)
-        self._packed = _Packed(deepcopy(module).eval(), x)  # bitsandbytes packs in evaluation mode only
-        return self._packed(x)
+            return None
+        if self._packed is None:
+            self._packed = Packed.of(deepcopy(module).eval())  # bitsandbytes packs in evaluation mode only
+        return self._packed
 
     def weight(self, dtype: torch.dtype) -> Tensor:
         """See `FrozenLinear`."""
@@ -68,26 +93,79 @@ class FourBitLinear:
     def forget_packed(self) -> None:
         """See `FrozenLinear`."""
         self._packed = None
+        if self._joined is not None:
+            self._joined.forget()
 
 
-class _Packed:
+@dataclass(slots=True)
+class Packed:
     """A 4-bit layer's repacked weight, and bitsandbytes' kernel for it.
 
     The operator itself is called: the module around it takes 15 of 50 microseconds for a token of the bundled base.
+
+    Args:
+        weight: (O, D / 2) bytes, in blocks of 32 rows.
+        scales: (D / 64, O) bf16.
+        code: (16,) float32, the values of the codes.
+        bias: (O,) or None.
     """
 
-    def __init__(self, module: nn.Module, x: Tensor) -> None:
+    weight: Tensor
+    scales: Tensor
+    code: Tensor
+    bias: Tensor | None
+    _others: tuple[Any, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows, half = self.weight.shape
+        self._others = [rows, 2 * half], self.scales, self.code, 2 * half // self.scales.shape[0]
+
+    @classmethod
+    def of(cls, module: Any) -> "Packed":
+        """Repacks the weight of a `bnb.nn.Linear4bit`, which cannot be used otherwise after that."""
         with without_compiler():  # the operator is marked for it, which shows at the first call
-            module(x)  # repacks
-        weight: Any = module.weight
-        state = weight.quant_state
-        self._bias: Any = module.bias
-        self._weight = weight.data
-        self._others = list(state.shape), state.absmax, state.code, state.blocksize
+            module(torch.zeros(1, module.in_features, dtype=torch.bfloat16))
+        state = module.weight.quant_state
+        return cls(module.weight.data, state.absmax, state.code, module.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.bitsandbytes.gemv_4bit.default(x, self._weight, *self._others)
-        return out if self._bias is None else out.add_(self._bias)
+        """(..., D) bf16 to (..., O)."""
+        out: Tensor = _KERNEL(x, self.weight, *self._others)
+        return out if self.bias is None else out.add_(self.bias)
+
+
+class _Joined:
+    """Repacked layers whose weights are one tensor.
+
+    Args:
+        layers: Repacked, with the same number of in-features.
+    """
+
+    def __init__(self, layers: Sequence[FourBitLinear]) -> None:
+        self._layers = layers
+        self._packed: Packed | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            self._packed = self._pack(x)
+        return self._packed(x)
+
+    def forget(self) -> None:
+        """Frees the joined weight; it is made again when it is needed."""
+        self._packed = None
+
+    def _pack(self, x: Tensor) -> Packed:
+        parts = [cast(Packed, layer._repacked(x)) for layer in self._layers]
+        biases = [part.bias for part in parts if part.bias is not None]
+        whole = Packed(
+            torch.cat([part.weight for part in parts]),
+            torch.cat([part.scales for part in parts], 1),
+            parts[0].code,
+            torch.cat(biases) if biases else None,
+        )
+        for part, weight in zip(parts, whole.weight.split([len(part.weight) for part in parts]), strict=True):
+            part.weight = weight
+        return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +185,7 @@ class FourBit:
     bytes_per_output: int = 0
     packages: tuple[str, ...] = ()
     install: str = ""
+    can_restore: bool = True
 
     def bytes_per_weight(self, itemsize: int) -> float:
         """See `Storage`."""
@@ -135,6 +214,29 @@ class FourBit:
             made.bias = nn.Parameter(bias.to(compute_dtype), requires_grad=False)
         return cast(nn.Module, made.eval())
 
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        """See `Storage`."""
+        weight, bias = tensors["weight"], tensors.get("bias")
+        begin = "weight."
+        scales = {key.removeprefix(begin): tensor for key, tensor in tensors.items() if key.startswith(begin)}
+        codes = bnb.nn.Params4bit.from_prequantized(weight, scales, device=weight.device)
+        state = codes.quant_state
+        _check_sizes(weight, state)
+        outputs, inputs = state.shape
+        made = bnb.nn.Linear4bit(
+            inputs,
+            outputs,
+            bias=bias is not None,
+            compute_dtype=compute_dtype,
+            compress_statistics=state.nested,
+            quant_type=state.quant_type,
+            device="meta",
+        )
+        made.weight, made.quant_state, codes.module = codes, state, made
+        if bias is not None:
+            made.bias = nn.Parameter(bias, requires_grad=False)
+        return cast(nn.Module, made.eval())
+
     def load_options(self, compute_dtype: torch.dtype) -> Mapping[str, Any]:
         """See `Storage`."""
         config = BitsAndBytesConfig(
@@ -150,3 +252,20 @@ class FourBit:
         for module in model.modules():
             if isinstance(module, bnb.nn.Linear4bit):
                 module.compute_dtype = compute_dtype
+
+
+def _check_sizes(codes: Tensor, state: Any) -> None:
+    """Compares the sizes that the kernels rely on.
+
+    Raises:
+        ValueError: If they contradict each other.
+    """
+    outputs, inputs = state.shape
+    scales = -(-outputs * inputs // state.blocksize)
+    found = [codes.nbytes, state.absmax.numel(), state.code.numel()]
+    expected = [-(-outputs * inputs // 2), scales, 16]
+    if state.nested:
+        found += [state.state2.absmax.numel(), state.state2.code.numel()]
+        expected += [-(-scales // state.state2.blocksize), 256]
+    if found != expected:
+        raise ValueError(f"the sizes of 4-bit codes and scales are {found}, and those of a weight {expected}")

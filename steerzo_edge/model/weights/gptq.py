@@ -63,6 +63,7 @@ class Gptq:
     bytes_per_output: int = 0
     packages: tuple[str, ...] = ("gptqmodel", "optimum")
     install: str = 'pip install "steerzo-edge[gptq]"'
+    can_restore: bool = False
 
     def bytes_per_weight(self, itemsize: int) -> float:
         """See `Storage`."""
@@ -83,6 +84,14 @@ class Gptq:
             BaseModelError: Always.
         """
         raise BaseModelError("this engine does not quantize weights in GPTQ", hint="Use a base released in GPTQ.")
+
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        """See `Storage`.
+
+        Raises:
+            BaseModelError: Always: what its buffers mean depends on the kernels that the machine has.
+        """
+        raise BaseModelError("weights in GPTQ cannot be restored", hint="Load the release of the base.")
 
     def load_options(self, compute_dtype: torch.dtype) -> Mapping[str, Any]:
         """See `Storage`; the config of a base that was released in GPTQ says it all."""

@@ -68,6 +68,7 @@ class Int8:
     bytes_per_output: int = 4
     packages: tuple[str, ...] = ()
     install: str = ""
+    can_restore: bool = True
 
     def bytes_per_weight(self, itemsize: int) -> float:
         """See `Storage`."""
@@ -85,14 +86,23 @@ class Int8:
     def layer(self, weight: Tensor, bias: Tensor | None, compute_dtype: torch.dtype) -> nn.Module:
         """See `Storage`."""
         outputs, inputs = weight.shape
-        # The threshold is that of `load_options`: on CUDA inputs above it are multiplied in 16 bits.
-        made = bnb.nn.Linear8bitLt(
-            inputs, outputs, bias=bias is not None, has_fp16_weights=False, threshold=6.0, device="meta"
-        )
+        made = _empty(inputs, outputs, bias=bias is not None)
         made.weight = bnb.nn.Int8Params(weight.half(), requires_grad=False, has_fp16_weights=False)
         if bias is not None:
             made.bias = nn.Parameter(bias.to(compute_dtype), requires_grad=False)
         return cast(nn.Module, made.to(weight.device).eval())  # moving the codes quantizes them
+
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        """See `Storage`."""
+        codes, scales, bias = tensors["weight"], tensors["SCB"], tensors.get("bias")
+        outputs, inputs = codes.shape
+        if codes.dtype != torch.int8 or scales.shape != (outputs,):
+            raise ValueError(f"{tuple(scales.shape)} scales for 8-bit codes of {tuple(codes.shape)}")
+        made = _empty(inputs, outputs, bias=bias is not None)
+        made.weight = bnb.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
+        if bias is not None:
+            made.bias = nn.Parameter(bias, requires_grad=False)
+        return cast(nn.Module, made.eval())
 
     def load_options(self, compute_dtype: torch.dtype) -> Mapping[str, Any]:
         """See `Storage`."""
@@ -100,6 +110,11 @@ class Int8:
 
     def finish(self, model: PreTrainedModel, layers: Mapping[str, nn.Module], compute_dtype: torch.dtype) -> None:
         """See `Storage`; nothing is left to do."""
+
+
+def _empty(inputs: int, outputs: int, *, bias: bool) -> Any:
+    # The threshold is that of `load_options`: on CUDA inputs above it are multiplied in 16 bits.
+    return bnb.nn.Linear8bitLt(inputs, outputs, bias=bias, has_fp16_weights=False, threshold=6.0, device="meta")
 
 
 STORAGE: Final[Storage] = Int8()

@@ -60,6 +60,7 @@ class Unquantized:
     bytes_per_output: int = 0
     packages: tuple[str, ...] = ()
     install: str = ""
+    can_restore: bool = True
 
     def bytes_per_weight(self, itemsize: int) -> float:
         """See `Storage`."""
@@ -81,6 +82,10 @@ class Unquantized:
         if bias is not None:
             made.bias = nn.Parameter(bias.to(compute_dtype), requires_grad=False)
         return made.eval()
+
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        """See `Storage`; the weight is (O, D)."""
+        return self.layer(tensors["weight"], tensors.get("bias"), compute_dtype)
 
     def load_options(self, compute_dtype: torch.dtype) -> Mapping[str, Any]:
         """See `Storage`; even a None would hide the quantization that a base's own config names."""

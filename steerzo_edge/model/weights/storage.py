@@ -1,11 +1,11 @@
 """What a way of storing weights must be able to do: the protocols behind `model.quantization`.
 
 A `Storage` is one way (nf4, int8, ...): it says what it costs, makes layers and recognizes them. A `FrozenLinear`
-multiplies by one layer that is stored so.
+multiplies by one layer that is stored so. A `JoinableLinear` can also multiply by several layers in one call.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,25 @@ class FrozenLinear(Protocol):
 
     def forget_packed(self) -> None:
         """Frees the copy of the weight that `decode_matmul` multiplies by, if there is one; it is made again."""
+        ...
+
+
+@runtime_checkable
+class JoinableLinear(FrozenLinear, Protocol):
+    """A `FrozenLinear` whose class can multiply by several layers with the same input in one call."""
+
+    @classmethod
+    def joined(cls, layers: "Sequence[Any]", x: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Generation's product by all of some layers at once.
+
+        Args:
+            layers: Of this class, with the same number of in-features.
+            x: An input that the product must be able to take.
+
+        Returns:
+            From (..., D) to (..., sum of O): bit for bit the results of `decode_matmul`, concatenated. None if
+            these layers cannot be multiplied so.
+        """
         ...
 
 
@@ -110,6 +129,23 @@ class Storage(Protocol):
 
         Raises:
             BaseModelError: If the storage cannot quantize.
+        """
+        ...
+
+    @property
+    def can_restore(self) -> bool:
+        """Whether `restored` makes its layers again."""
+        ...
+
+    def restored(self, tensors: Mapping[str, Tensor], compute_dtype: torch.dtype) -> nn.Module:
+        """Makes a frozen layer again, without copying a tensor.
+
+        Args:
+            tensors: What its `state_dict` gave, on one device.
+            compute_dtype: The type of activations and of expanded weights.
+
+        Raises:
+            ValueError: If they do not fit each other, so that a kernel could read beyond their end.
         """
         ...
 

@@ -9,7 +9,7 @@ import { FORMATS } from "../words.js";
 import { field, select } from "./field.js";
 import { problemBox, meter, setMeter } from "./pieces.js";
 
-const ENDINGS = ".jsonl,.json,.csv,.parquet";
+const ENDINGS = ".jsonl,.json,.csv,.tsv,.parquet,.gz,.zst";
 
 /**
  * Creates the upload area.
@@ -36,6 +36,11 @@ export function uploader({ done }) {
     select([["", "detected from the fields"], ...Object.keys(FORMATS).map((name) => [name, name])], ""),
     { hint: "Set this only if the format is not detected correctly." },
   );
+  const map = field(
+    "Other names for fields",
+    h("input", { type: "text", placeholder: "prompt=question,completion=answer", autocomplete: "off" }),
+    { hint: "Set this if the fields of the file have other names than those of a format." },
+  );
   const bar = meter(0, "Upload");
   const progress = h("p", { role: "status" });
   const problems = h("div");
@@ -46,12 +51,12 @@ export function uploader({ done }) {
     h(
       "p",
       { class: "small" },
-      "JSON lines, JSON, CSV or Parquet. The format of the rows is detected from the names of the fields.",
+      "JSON lines, JSON, CSV, TSV or Parquet, also packed with gzip or zstd. The format of the rows is detected from the names of the fields.",
     ),
     input,
     bar,
     progress,
-    h("details", { class: "small" }, h("summary", {}, "Choose the format yourself"), format.element),
+    h("details", { class: "small" }, h("summary", {}, "Choose the format yourself"), format.element, map.element),
   );
   bar.hidden = true;
 
@@ -61,11 +66,11 @@ export function uploader({ done }) {
     bar.hidden = false;
     replace(problems);
     try {
-      const dataset = await upload(file, { format: format.control.value }, (share) => {
+      const dataset = await upload(file, { format: format.control.value, map: map.control.value.trim() }, (share) => {
         setMeter(bar, share);
         progress.textContent = share < 1 ? `Sending ${file.name}: ${percent(share)}` : "Checking every row…";
       });
-      showMessage(`${dataset.name}: ${count(dataset.rows, "row")}.`, { hint: `Detected format: ${dataset.format}.` });
+      showMessage(`${dataset.name}: ${count(dataset.rows, "row")}.`, { hint: found(dataset) });
       done(dataset);
     } catch (problem) {
       replace(problems, problemBox(problem));
@@ -89,4 +94,12 @@ export function uploader({ done }) {
     if (file && !button.disabled) send(file);
   });
   return h("div", { class: "stack uploader" }, area, problems);
+}
+
+/** What was found in an uploaded file, in a sentence or two. */
+function found(dataset) {
+  const ignored = Object.keys(dataset.ignored ?? {});
+  const parts = [`Detected format: ${dataset.format} in ${dataset.container}.`];
+  if (ignored.length) parts.push(`Not used: ${ignored.join(", ")}.`);
+  return [...parts, ...(dataset.warnings ?? []).map((warning) => `Warning: ${warning}.`)].join(" ");
 }

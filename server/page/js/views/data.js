@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
-import { bytes, moment, plain, whole } from "../format.js";
+import { bytes, count, moment, plain, whole } from "../format.js";
 import { exampleDataButton } from "../parts/exampledata.js";
 import { problemBox, head } from "../parts/pieces.js";
 import { uploader } from "../parts/uploader.js";
@@ -100,6 +100,8 @@ function remarks(one) {
     one.labels && `${one.labels.length} labels`,
     one.truncated > 0 && `${whole(one.truncated)} truncated`,
     one.duplicates > 0 && `${whole(one.duplicates)} duplicates`,
+    one.ignored && Object.keys(one.ignored).length > 0 && `not used: ${Object.keys(one.ignored).join(", ")}`,
+    one.warnings?.length > 0 && count(one.warnings.length, "warning"),
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -55,6 +55,7 @@ function show(place, signal, one, task) {
       "div",
       { class: "stack" },
       figures(one),
+      remarks(one),
       h("div", { class: "halves" }, lengths(one), labels(one)),
       preview(signal, one, task),
     ),
@@ -88,7 +89,21 @@ function figures(one) {
       whole(one.truncated ?? 0),
       one.max_tokens ? `to ${whole(one.max_tokens)} tokens` : "",
     ),
-    tile("Size", bytes(one.bytes), moment(one.created)),
+    tile("Size", bytes(one.bytes), [one.container, moment(one.created)].filter(Boolean).join(", ")),
+  );
+}
+
+function remarks(one) {
+  const ignored = Object.entries(one.ignored ?? {});
+  const warnings = one.warnings ?? [];
+  if (!ignored.length && !warnings.length) return null;
+  return h(
+    "section",
+    { class: "card stack" },
+    h("h2", {}, "Before you train"),
+    warnings.map((warning) => h("p", { class: "problem warn small" }, warning)),
+    ignored.length > 0 &&
+      h("p", {}, `Not used: ${ignored.map(([name, rows]) => `${name} (${count(rows, "row")})`).join(", ")}.`),
   );
 }
 

@@ -39,7 +39,7 @@ export async function showStart({ place, signal, query }) {
           empty(
             "data",
             "There is no dataset yet",
-            "Upload a file first: JSON lines, JSON, CSV or Parquet.",
+            "Upload a file first: JSON lines, JSON, CSV, TSV or Parquet.",
             h("a", { class: "button main", href: "#/data" }, "Go to Data"),
           ),
         ),
