@@ -59,7 +59,7 @@ def test_a_size_is_kept_to(size: str) -> None:
 
 
 def test_more_memory_is_used_for_more_probes_in_a_forward() -> None:
-    sizes = ("580 MiB", "700 MiB", "1 GiB", "4 GiB")
+    sizes = ("450 MiB", "580 MiB", "1 GiB", "4 GiB")
     plans = [planned(resolve({"memory": size}), BODY, LONG, device="cpu") for size in sizes]
     assert plans == sorted(plans, key=lambda plan: (plan.probes, plan.part_tokens, plan.noise_bytes))
     assert plans[0].probes == 1 < plans[-1].probes
@@ -68,8 +68,8 @@ def test_more_memory_is_used_for_more_probes_in_a_forward() -> None:
 
 
 def test_a_size_that_cannot_be_kept_to_is_refused() -> None:
-    with pytest.raises(ProfileError, match=r"memory is '400 MiB', but this run takes at least [0-9]+ MiB"):
-        planned(resolve({"memory": "400 MiB"}), BODY, LONG, device="cpu")
+    with pytest.raises(ProfileError, match=r"memory is '320 MiB', but this run takes at least [0-9]+ MiB"):
+        planned(resolve({"memory": "320 MiB"}), BODY, LONG, device="cpu")
 
 
 @pytest.mark.parametrize("setting", ["fat", "2", "2 GB", "-1 GiB", ""])

@@ -81,7 +81,8 @@ def fill(
         owner, _, part = key.rpartition(".")
         if owner not in linear:
             tensor = _checked(model, key, read[key](), expected[key], name)
-            place(model.get_submodule(owner), part, _owned(tensor, loading.device, expected[key].dtype, copy=views))
+            owned = _owned(tensor, loading.device, expected[key].dtype, copy=views)
+            place(model.get_submodule(owner), part, owned)
         elif part == "weight":
             bias = f"{owner}.bias"
             _store(
