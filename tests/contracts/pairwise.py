@@ -30,12 +30,12 @@ def covering(factors: Factors, together: Groups = ()) -> list[Case]:
         *combinations(range(len(names)), 2),
         *(tuple(names.index(name) for name in group) for group in together),
     ]
-    everything = list(product(*factors.values()))
-    missing = {part for case in everything for part in _parts(case, groups)}
+    everything = {case: frozenset(_parts(case, groups)) for case in product(*factors.values())}
+    missing = set().union(*everything.values())
     chosen: list[Case] = []
     while missing:
-        best = max(everything, key=lambda case: sum(part in missing for part in _parts(case, groups)))
-        missing.difference_update(_parts(best, groups))
+        best = max(everything, key=lambda case: len(missing & everything[case]))
+        missing -= everything[best]
         chosen.append(best)
     return chosen
 

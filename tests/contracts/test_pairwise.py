@@ -5,6 +5,7 @@ from itertools import combinations, product
 import pytest
 
 from tests.contracts import test_engine as engine
+from tests.contracts import test_families as families
 from tests.contracts import test_same_losses as same_losses
 from tests.contracts.pairwise import Factors, Groups, covering, share_of_combinations
 
@@ -51,9 +52,13 @@ def test_the_cases_are_the_same_every_time() -> None:
     ("factors", "together", "cases", "pairs", "triples", "all_triples"),
     [
         (engine.FACTORS, engine.TOGETHER, 72, 184, 467, 738),
+        (engine.STACK_FACTORS, engine.STACKED_TOGETHER, 30, 71, 105, 154),
+        (families.WAY_FACTORS, [], 70, 127, 70, 210),
         (same_losses.FACTORS, same_losses.TOGETHER, 60, 155, 217, 483),
+        (same_losses.FAMILY_FACTORS, [], 126, 218, 126, 504),
+        (same_losses.RANK_FACTORS, same_losses.RANKS_TOGETHER, 36, 69, 117, 144),
     ],
-    ids=["engine", "same-losses"],
+    ids=["engine", "stacked-probes", "ways-of-families", "same-losses", "families", "ranks"],
 )
 def test_what_the_suites_cover_is_what_their_comments_say(
     factors: Factors, together: Groups, cases: int, pairs: int, triples: int, all_triples: int

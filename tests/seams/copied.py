@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forked import forks
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,9 +39,6 @@ def run_in(root: Path, program: str, *arguments: str) -> str:
     """
     # The repository comes second, for the packages that are not copied.
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{ROOT}", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = forks().run(program, *arguments, environment=environment, directory=root, timeout_s=300)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,6 +1,5 @@
 """A real server process for tests: started, killed, started again."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from server.commands.client import Client
-from tests.server.forkserver import fork_server, shared_environment
+from tests.forked import Fork, forks, shared_environment
 
 START_S = 90
 
@@ -38,7 +37,7 @@ class ServerProcess:
             "STEERZO_PORT": str(self.port),
             **{f"STEERZO_{name}": value for name, value in settings.items()},
         }
-        self._process: _Forked | subprocess.Popen[bytes] | None = None
+        self._process: Fork | subprocess.Popen[bytes] | None = None
         self.client = Client(f"http://127.0.0.1:{self.port}", self.key)
 
     def start(self, *, wait: bool = True, is_forked: bool = True) -> Client:
@@ -50,7 +49,7 @@ class ServerProcess:
         """
         self.log.touch()  # a test may read it before the process writes
         if is_forked:
-            self._process = _Forked(self.environment, self.log)
+            self._process = forks().server(self.environment, self.log)
         else:
             with self.log.open("ab") as log:
                 command = [sys.executable, "-m", "server", "serve"]
@@ -94,30 +93,6 @@ class ServerProcess:
         self.client.http.close()
         if self._process is not None and self._process.poll() is None:
             self.kill()
-
-
-class _Forked:
-    """As `subprocess.Popen`, for a process that the fork server has started."""
-
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self.pid = fork_server().start(environment, log)
-        self._code: int | None = None
-
-    def poll(self) -> int | None:
-        if self._code is None:
-            self._code = fork_server().poll(self.pid)
-        return self._code
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def wait(self, timeout_s: float) -> int:
-        deadline = time.monotonic() + timeout_s
-        while (code := self.poll()) is None:
-            assert time.monotonic() < deadline, f"process {self.pid} does not end"
-            time.sleep(0.005)
-        return code
 
 
 def finished(client: Client, job: str, timeout_s: float = 120) -> dict[str, Any]:

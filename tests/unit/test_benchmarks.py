@@ -1,6 +1,8 @@
 """The benchmarks run and write what their readers expect; what they measure is their own business."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from statistics import median
@@ -8,11 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
-from benchmarks import memory, real_shapes, step_time
+from benchmarks import memory, real_shapes, shapes, step_time
 from benchmarks.reference import reference_model
 from steerzo_edge.model.load import load_base
+from tests.forked import ROOT, forks
 from tests.gguf_file import gguf_of
+
+SMALL = {
+    "vocab_size": 8192, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -28,10 +37,9 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
-def test_step_time(measured: Any) -> None:
-    rows = measured(
-        step_time, "--workloads", "intents", "--methods", "two-point,greedy(4)", "--steps", "2", "--batch", "4"
-    )
+def test_step_time(measured: Any, tiny_path: Path) -> None:
+    methods = ("--methods", "two-point,greedy(4)", "--steps", "2", "--batch", "4")
+    rows = measured(step_time, "--base", str(tiny_path), "--workloads", "intents", *methods)
     assert [(row["workload"], row["subset"], row["method"]) for row in rows] == [
         ("intents", subset, method)
         for subset in ("lora-all", "top-quarter")
@@ -71,7 +79,8 @@ def test_the_reference_of_a_gguf_file_has_its_weights(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
 @pytest.mark.filterwarnings("ignore:.*gemv_4bit")  # gradients through bitsandbytes' CPU kernel: a smoke test only
-def test_real_shapes(measured: Any) -> None:
+def test_real_shapes(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(shapes.SHAPES, "small", lambda: LlamaConfig(**SMALL))
     rows = measured(real_shapes, "--shapes", "small", "--tokens", "8", "--steps", "1", "--batch", "2")
     methods = [row["method"] for row in rows]
     assert len(methods) == len(set(methods)) == 7
@@ -82,6 +91,17 @@ def test_real_shapes(measured: Any) -> None:
 def test_memory(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two that are compared are measured in processes of their own, as all are outside of tests."""
     in_child = memory._in_child
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Forks instead of importing everything anew."""
+        interpreter, flag, module, *arguments = command
+        assert (interpreter, flag) == (sys.executable, "-m")
+        program = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+        done = forks().run(program, *arguments, environment=os.environ, directory=ROOT, timeout_s=120)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    monkeypatch.setattr("benchmarks.memory.subprocess.run", run)
 
     def measure(options: Any, subset: str, what: str, pool: int = 1, stacked: int = 1) -> int:
         if what in ("load", "inference"):

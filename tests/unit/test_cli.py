@@ -95,23 +95,30 @@ def rows_without_premise(tmp_path: Path) -> Path:
 
 
 def test_train_killed_and_called_again_gives_the_same_bytes(rows: Path, tmp_path: Path, tiny_path: Path) -> None:
-    def shas(out: str, kill_after: int | None) -> str:
-        arguments = train_arguments(rows, tmp_path / out, tiny_path, "steps=60", "evaluate.every=20")
-        command = [sys.executable, "-m", "server", *arguments, "--json"]
-        while True:
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    found = json.loads(line)
-                    if "result" in found:
-                        return str(found["result"]["sha256"])
-                    if kill_after is not None and found["step"] == kill_after:
-                        process.send_signal(signal.SIGKILL)
-                        kill_after = None
-                        break
-            assert process.returncode == -signal.SIGKILL, "it ended without a result"
+    def arguments(out: str) -> list[str]:
+        return [*train_arguments(rows, tmp_path / out, tiny_path, "steps=60", "evaluate.every=20"), "--json"]
 
-    assert shas("calm", None) == shas("rough", 23)
+    def finished(out: str) -> tuple[int, str]:
+        """The first step of a command that ends by itself, and the adapter's hash."""
+        done = steerzo(*arguments(out))
+        assert done.exit_code == 0, done.output
+        lines = [json.loads(line) for line in done.output.splitlines()]
+        steps = [line["step"] for line in lines if line.get("event") == "step"]
+        return steps[0], lines[-1]["result"]["sha256"]
+
+    command = [sys.executable, "-m", "server", *arguments("rough")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found = json.loads(line)
+            assert "result" not in found, "it ended before it was killed"
+            if found["step"] == 23:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    first, sha256 = finished("rough")
+    assert first > 23
+    assert (0, sha256) == finished("calm")
 
 
 @pytest.mark.parametrize(

@@ -97,11 +97,14 @@ def hub(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
 
 CODE = """
-import sys, time
+import json, os, sys, time
 from steerzo_edge.errors import BaseModelError
 from steerzo_edge.model.load import load_base
 time.sleep = lambda seconds: None  # the hub's client waits between its attempts
-for name, revision in zip(sys.argv[1::2], sys.argv[2::2]):
+for name, revision, variable in json.loads(sys.argv[1]):
+    os.environ.pop("HF_TOKEN", None)
+    os.environ.pop("STEERZO_HF_TOKEN_FILE", None)
+    os.environ.update([variable] if variable else [])
     try:
         base = load_base(name, quantization="none", device="cpu", revision=revision or None)
         print("loaded", base.context_length, base.revision)
@@ -127,12 +130,17 @@ for revision in (None, None, "v2"):
 
 def loads(hub: str, cache: Path, *asked: tuple[str, str], **more: str) -> list[str]:
     """What a fresh process says of each base: the hub's settings are read when its package is imported."""
+    return loads_with_variables(hub, cache, *((*base, None) for base in asked), **more)
+
+
+def loads_with_variables(
+    hub: str, cache: Path, *asked: tuple[str, str, tuple[str, str] | None], **more: str
+) -> list[str]:
+    """The same, with a variable that is set while a base is loaded: those of tokens are read anew each time."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "STEERZO_"))}
     environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", **more}
-    words = [word for pair in asked for word in pair]
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, *words], capture_output=True, text=True, env=environment, timeout=120
-    )
+    command = [sys.executable, "-c", CODE, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -185,26 +193,40 @@ def test_a_packed_copy_needs_no_weights(hub: str, tmp_path: Path) -> None:
     assert found[0][0] == found[1][0]
 
 
-def test_a_gated_model_with_a_token_in_a_secret_file(hub: str, tmp_path: Path) -> None:
-    secret = tmp_path / "token"
+@pytest.fixture(scope="module")
+def gated(hub: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A cache with the gated model, and what was said: without a token, with one in a secret file or a variable."""
+    secret = tmp_path_factory.mktemp("secret") / "token"
     secret.write_text(f"{TOKEN}\n")
-    assert loads(hub, tmp_path / "file", ("org/gated", ""), STEERZO_HF_TOKEN_FILE=str(secret)) == [
-        "loaded 256 None"
-    ]
-    assert loads(hub, tmp_path / "variable", ("org/gated", ""), HF_TOKEN=TOKEN) == ["loaded 256 None"]
-    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path != secret]
+    cache = tmp_path_factory.mktemp("cache")
+    said = loads_with_variables(
+        hub,
+        cache,
+        ("org/gated", "", None),
+        ("org/gated", "", ("STEERZO_HF_TOKEN_FILE", str(secret))),
+        ("org/gated", "v3", None),
+        ("org/gated", "v2", ("HF_TOKEN", TOKEN)),
+    )
+    return cache, said
+
+
+def test_a_gated_model_with_a_token_in_a_secret_file(gated: tuple[Path, list[str]]) -> None:
+    cache, (without, from_file, without_again, from_variable) = gated
+    assert "is gated" in without
+    assert from_file == "loaded 256 None"
+    assert "is gated" in without_again
+    assert from_variable == "loaded 77 v2"
+    kept = [path for path in cache.rglob("*") if path.is_file()]
     assert kept
     assert not [path for path in kept if TOKEN.encode() in path.read_bytes()]
 
 
 def test_an_export_apart_takes_a_gated_base_from_the_cache(
-    hub: str, tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gated: tuple[Path, list[str]], tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "cache"
-    assert loads(hub, cache, ("org/gated", "v2"), HF_TOKEN=TOKEN) == ["loaded 77 v2"]
     for name in ("HF_TOKEN", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(cache))
+    monkeypatch.setenv("HF_HOME", str(gated[0]))
     adapter = written(tmp_path / "adapter", lora_files(tiny("none"), 2))
     export_apart("merged", adapter, tmp_path / "out", "org/gated", revision="v2")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["max_position_embeddings"] == 77

@@ -3,9 +3,10 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -31,11 +32,30 @@ from tests.unit.outcomes import NEW_TOKENS, PROBES, SUBSETS, answered_rows, buil
 from tests.unit.test_cli import steerzo
 
 pytestmark = pytest.mark.usefixtures("registered_scorers")
+Measured = TypeVar("Measured")
 
 
-def at_each_probe(base: Base, parts: Parts, block: Any, measure: Callable[[], float]) -> list[float]:
+@pytest.fixture(scope="module")
+def answered(tiny: Loader) -> Dataset:
+    return answered_rows(tiny("none", torch.float32))
+
+
+@pytest.fixture(scope="module")
+def plainly() -> Callable[[tuple[object, ...], Callable[[], Any]], Any]:
+    """Works out once what is expected: it does not depend on how probes are stacked, or what judges an answer."""
+    known: dict[tuple[object, ...], Any] = {}
+
+    def find(key: tuple[object, ...], work_out: Callable[[], Any]) -> Any:
+        if key not in known:
+            known[key] = work_out()
+        return known[key]
+
+    return find
+
+
+def at_each_probe(base: Base, parts: Parts, block: Any, measure: Callable[[], Measured]) -> list[Measured]:
     """A measure of the bare layers, at each probe in turn."""
-    found = []
+    found: list[Measured] = []
     for probe in PROBES:
         copy = Copies(parts.subset, 1)
         patches = copy.hold()
@@ -51,7 +71,7 @@ def at_each_probe(base: Base, parts: Parts, block: Any, measure: Callable[[], fl
 @pytest.mark.parametrize("probes", [1, 3, 4], ids=["sequential", "chunks", "batched"])
 @pytest.mark.parametrize("rows", ["single-token", "phrases", "multiple-choice"])
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_accuracy_is_counted_row_by_row(tiny: Loader, subset: str, rows: str, probes: int) -> None:
+def test_accuracy_is_counted_row_by_row(tiny: Loader, plainly: Any, subset: str, rows: str, probes: int) -> None:
     base = tiny("none", torch.float32)
     parts, data = built(base, profile_of({"kind": "accuracy"}, subset, probes), DATASETS[rows]())
     assert isinstance(data, Choices | Questions)
@@ -64,7 +84,8 @@ def test_accuracy_is_counted_row_by_row(tiny: Loader, subset: str, rows: str, pr
             return 1 - sum(plain_chosen(base, data, i) in right_of(data, i) for i in indices) / 5
 
         found = parts.oracle.evaluate(Round(step, block.index, tuple(PROBES)))
-        assert found == pytest.approx(at_each_probe(base, parts, block, wrong))
+        expected = plainly(("accuracy", subset, rows, step), partial(at_each_probe, base, parts, block, wrong))
+        assert found == pytest.approx(expected)
         seen |= set(found)
     assert len(seen) > 1
     assert torch.equal(parts.subset.parameters, start)
@@ -88,23 +109,28 @@ JUDGED: dict[str, tuple[dict[str, Any], Callable[[Target, str], float]]] = {
 @pytest.mark.parametrize("probes", [1, 3, 4], ids=["sequential", "chunks", "batched"])
 @pytest.mark.parametrize("kind", JUDGED)
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_answers_are_judged_row_by_row(tiny: Loader, subset: str, kind: str, probes: int) -> None:
+def test_answers_are_judged_row_by_row(
+    tiny: Loader, answered: Dataset, plainly: Any, subset: str, kind: str, probes: int
+) -> None:
     base = tiny("none", torch.float32)
     objective, judge = JUDGED[kind]
     profile = profile_of({**objective, "max_new_tokens": NEW_TOKENS}, subset, probes)
-    parts, data = built(base, profile, answered_rows(base))
+    parts, data = built(base, profile, answered)
     assert isinstance(data, Targets)
     start = parts.subset.parameters.clone()
     seen = set()
     for step in range(2):
         rows, block = [data.rows[i] for i in batch_rows(5, step, len(data.rows), 5)], parts.blocks.of(step)
 
-        def poor(rows: list[Target] = rows) -> float:
-            given = plain_answers(base, rows, NEW_TOKENS)
-            return 1 - sum(judge(row, answer) for row, answer in zip(rows, given, strict=True)) / 5
+        def answers(rows: list[Target] = rows) -> list[str]:
+            return plain_answers(base, rows, NEW_TOKENS)
 
+        given = plainly(("answers", subset, step), partial(at_each_probe, base, parts, block, answers))
+        expected = [
+            1 - sum(judge(row, answer) for row, answer in zip(rows, probed, strict=True)) / 5 for probed in given
+        ]
         found = parts.oracle.evaluate(Round(step, block.index, tuple(PROBES)))
-        assert found == pytest.approx(at_each_probe(base, parts, block, poor))
+        assert found == pytest.approx(expected)
         seen |= set(found)
     assert len(seen) > 1 or kind != "scorer"
     assert torch.equal(parts.subset.parameters, start)
@@ -142,9 +168,8 @@ def test_unknown_keys_of_the_objective_are_refused() -> None:
     assert changed.objective.kind == "accuracy"
 
 
-def test_the_rows_say_what_they_are_judged_by(tiny: Loader) -> None:
-    base = tiny("none", torch.float32)
-    rows = answered_rows(base)
+def test_the_rows_say_what_they_are_judged_by(tiny: Loader, answered: Dataset) -> None:
+    base, rows = tiny("none", torch.float32), answered
     for objective, metric in (({"kind": "f1"}, "f1"), ({"kind": "exact-match"}, "exact_match")):
         assert built(base, profile_of(objective), rows)[1].metric == metric
     profile = profile_of({"kind": "scorer", "name": "checksum", "max_new_tokens": NEW_TOKENS})
@@ -158,9 +183,8 @@ def test_the_rows_say_what_they_are_judged_by(tiny: Loader) -> None:
     assert found.metrics.keys() == {"f1", "exact_match", "score"}
 
 
-def test_a_run_goes_on_with_the_same_bytes(tiny: Loader, tmp_path: Path) -> None:
-    base = tiny("none", torch.float32)
-    rows = answered_rows(base)
+def test_a_run_goes_on_with_the_same_bytes(tiny: Loader, answered: Dataset, tmp_path: Path) -> None:
+    base, rows = tiny("none", torch.float32), answered
     profile = profile_of({"kind": "scorer", "name": "checksum", "max_new_tokens": NEW_TOKENS}, steps=5)
 
     def run(path: Path, stop: int | None) -> Run:
@@ -213,7 +237,6 @@ def test_steerzo_train(tmp_path: Path, tiny_path: Path, objective: list[str], ro
     assert Path(lines[-1]["result"]["adapter"], "adapter_model.safetensors").exists()
 
 
-def test_one_step_costs_what_the_strategy_says(tiny: Loader) -> None:
-    base = tiny("none", torch.float32)
-    parts, _ = built(base, profile_of({"kind": "f1", "max_new_tokens": 3}), answered_rows(base))
+def test_one_step_costs_what_the_strategy_says(tiny: Loader, answered: Dataset) -> None:
+    parts, _ = built(tiny("none", torch.float32), profile_of({"kind": "f1", "max_new_tokens": 3}), answered)
     assert first_estimate(parts)[1] == 4

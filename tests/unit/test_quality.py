@@ -69,7 +69,7 @@ def test_a_budget_is_compared_with_itself_and_a_diverged_seed_ends_early(tmp_pat
 
 
 def test_a_small_comparison_runs_and_is_not_run_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(learning, "TRAIN", 40)
     monkeypatch.setattr(learning, "VALIDATION", 10)
@@ -79,8 +79,9 @@ def test_a_small_comparison_runs_and_is_not_run_twice(
     monkeypatch.setattr(quality, "AUTO", (quality.DEFAULT,))
     monkeypatch.setattr(quality, "EXACT_RATES", (1e-3,))
     chosen = f"two-point,{quality.DEFAULT}"
-    arguments = ["--datasets", "snips", "--methods", chosen, "--budget", "320", "--last-layers", "1"]
-    arguments += ["--max-tokens", "24", "--equal-steps", "4", "--equal-steps-datasets", "snips"]
+    arguments = ["--datasets", "snips", "--methods", chosen, "--base", str(tiny_path)]
+    arguments += ["--budget", "200", "--last-layers", "1", "--max-tokens", "40"]
+    arguments += ["--equal-steps", "4", "--equal-steps-datasets", "snips"]
     monkeypatch.setattr(sys, "argv", ["quality", *arguments, "--out", str(tmp_path)])
     quality.main()
     lines = (tmp_path / "quality" / "snips.jsonl").read_text().splitlines()

@@ -11,10 +11,27 @@ import pytest
 import torch
 
 from steerzo_edge.errors import JournalError, ProfileError
-from steerzo_edge.records import EvalRecord, StepRecord, TuneRecord
-from steerzo_edge.run import Run
+from steerzo_edge.records import EvalRecord, Record, StepRecord, TuneRecord
+from steerzo_edge.run import Result, Run
 from tests.conftest import Loader, labelled_rows
 from tests.unit.runs import STEPS, finished, open_run, profile
+
+AUTO = {"method.epsilon": "auto", "rule.learning_rate": "auto"}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Loader, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What a run reaches that nothing disturbs."""
+    return finished(tmp_path_factory.mktemp("whole"), tiny("nf4"))
+
+
+@pytest.fixture(scope="module")
+def searched(tiny: Loader, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Record], Result]:
+    """A whole run that finds its radius and learning rate by itself."""
+    run = open_run(tmp_path_factory.mktemp("searched"), tiny("none", torch.float32), **AUTO)
+    records = list(run.records())
+    run.close()
+    return records, run.finish()
 
 
 def test_a_run_writes_the_best_version(tiny: Loader, tmp_path: Path) -> None:
@@ -36,20 +53,20 @@ def test_a_run_writes_the_best_version(tiny: Loader, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", range(0, 19, 3))
 @pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "best.safetensors", "both"])
-def test_stopped_anywhere_it_ends_with_the_same_bytes(tiny: Loader, tmp_path: Path, stop: int, lost: str) -> None:
+def test_stopped_anywhere_it_ends_with_the_same_bytes(
+    tiny: Loader, whole: Result, tmp_path: Path, stop: int, lost: str
+) -> None:
     base = tiny("nf4")
-    expected = finished(tmp_path / "whole", base)
-
-    run = open_run(tmp_path / "stopped", base)
+    run = open_run(tmp_path, base)
     list(islice(run.records(), stop))
     run.close()
     for name in ("snapshot.safetensors", "best.safetensors"):
         if lost in (name, "both"):
-            (tmp_path / "stopped" / name).unlink(missing_ok=True)
+            (tmp_path / name).unlink(missing_ok=True)
 
-    again = finished(tmp_path / "stopped", base)
-    assert again.sha256 == expected.sha256
-    assert (again.step, again.forwards, again.after) == (expected.step, expected.forwards, expected.after)
+    again = finished(tmp_path, base)
+    assert again.sha256 == whole.sha256
+    assert (again.step, again.forwards, again.after) == (whole.step, whole.forwards, whole.after)
 
 
 def test_keep_last_takes_the_last_step(tiny: Loader, tmp_path: Path) -> None:
@@ -82,14 +99,13 @@ def test_another_run_in_the_same_directory_is_refused(
         Run(tmp_path, base, profile(**changes), labelled_rows(rows), seed=seed)
 
 
-def test_a_run_that_an_older_version_began_goes_on(tiny: Loader, tmp_path: Path) -> None:
+def test_a_run_that_an_older_version_began_goes_on(tiny: Loader, whole: Result, tmp_path: Path) -> None:
     base = tiny("nf4")
-    expected = finished(tmp_path / "whole", base)
-    run = open_run(tmp_path / "old", base)
+    run = open_run(tmp_path, base)
     list(islice(run.records(), 7))
     run.close()
 
-    journal = tmp_path / "old" / "journal"
+    journal = tmp_path / "journal"
     first, *lines = journal.read_bytes().splitlines(keepends=True)
     header = json.loads(first[9:])
     header["profile"]["subset"]["a"] = header["profile"]["subset"].pop("init_a")
@@ -97,7 +113,7 @@ def test_a_run_that_an_older_version_began_goes_on(tiny: Loader, tmp_path: Path)
     text = json.dumps(header, separators=(",", ":")).encode()
     journal.write_bytes(b"".join([b"%08x %s\n" % (zlib.crc32(text), text), *lines]))
 
-    assert finished(tmp_path / "old", base).sha256 == expected.sha256
+    assert finished(tmp_path, base).sha256 == whole.sha256
 
 
 def test_another_base_is_refused(tiny: Loader, tmp_path: Path) -> None:
@@ -119,13 +135,8 @@ def test_the_served_adapter_is_the_last_finished_steps(tiny: Loader, tmp_path: P
     assert len({tensor.float().numpy().tobytes() for tensor in seen}) == STEPS
 
 
-@pytest.mark.parametrize("stop", [0, 1, 2, 3, 9])
-def test_what_auto_found_is_not_searched_for_again(tiny: Loader, tmp_path: Path, stop: int) -> None:
-    changes = {"method.epsilon": "auto", "rule.learning_rate": "auto"}
-    base = tiny("none", torch.float32)
-    run = open_run(tmp_path / "whole", base, **changes)
-    records = list(run.records())
-    run.close()
+def test_what_auto_found_is_used_and_told(searched: tuple[list[Record], Result]) -> None:
+    records, _ = searched
     (tuned,) = (record for record in records if isinstance(record, TuneRecord))
     steps = [record for record in records if isinstance(record, StepRecord)]
     assert {step.epsilon for step in steps} == {tuned.epsilon}
@@ -135,14 +146,20 @@ def test_what_auto_found_is_not_searched_for_again(tiny: Loader, tmp_path: Path,
     assert "learning rate" in tuned.message
     assert "probe radius" in tuned.message
 
-    first = open_run(tmp_path / "cut", base, **changes)
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 9])
+def test_what_auto_found_is_not_searched_for_again(
+    tiny: Loader, searched: tuple[list[Record], Result], tmp_path: Path, stop: int
+) -> None:
+    base = tiny("none", torch.float32)
+    first = open_run(tmp_path, base, **AUTO)
     list(islice(first.records(), stop))
     first.close()
-    again = open_run(tmp_path / "cut", base, **changes)
+    again = open_run(tmp_path, base, **AUTO)
     rest = list(again.records())
     again.close()
     assert any(isinstance(record, TuneRecord) for record in rest) == (stop < 2)
-    assert again.finish().sha256 == run.finish().sha256
+    assert again.finish().sha256 == searched[1].sha256
 
 
 def test_a_rate_may_be_a_multiple_of_what_is_found(tiny: Loader, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Runs that a verdict of the watcher takes back: what they return to, and what is kept when files are lost."""
 
 import math
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from steerzo_edge.settings.sections import WatchConfig
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.entry import Entry
 from steerzo_edge.zo.oracle import Round
-from tests.conftest import Loader, labelled_rows
-from tests.unit.runs import finished, open_run, profile
+from tests.conftest import Loader
+from tests.unit.runs import finished, open_run
 
 
 class Wild:
@@ -33,31 +34,48 @@ class Wild:
         return WatchRecord(self.at, "diverged", "as if", 0.5, self.back_to)
 
 
+@pytest.fixture(scope="module")
+def rewound(tiny: Loader, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]:
+    """The hash of a whole run that goes back at step 9; and that it is another than of a run that does not."""
+    known: dict[int, str] = {}
+
+    def hash_of(back_to: int) -> str:
+        if back_to not in known:
+            base, path = tiny("none", torch.float32), tmp_path_factory.mktemp("rewound")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
+                whole = finished(path / "whole", base, **{"evaluate.keep": "last"})
+                patch.setattr(WatchConfig, "build", lambda self, by_score: None)
+                calm = finished(path / "calm", base, **{"evaluate.keep": "last", "watch.enabled": False})
+            assert calm.sha256 != whole.sha256
+            known[back_to] = whole.sha256
+        return known[back_to]
+
+    return hash_of
+
+
 @pytest.mark.parametrize("back_to", [0, 3, 6])
 @pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "best.safetensors", "both"])
 @pytest.mark.parametrize("stop", [0, 8, 13, 15])
 def test_a_rewound_run_can_be_stopped_anywhere(
-    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_to: int, lost: str, stop: int
+    tiny: Loader,
+    rewound: Callable[[int], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    back_to: int,
+    lost: str,
+    stop: int,
 ) -> None:
     """The verdict at step 9 gives up what came after `back_to`; every file but the journal may be lost."""
+    base, expected = tiny("none", torch.float32), rewound(back_to)
     monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
-    base = tiny("none", torch.float32)
-    whole = finished(tmp_path / "whole", base, **{"evaluate.keep": "last"})
-    calm = profile(**{"evaluate.keep": "last", "watch.enabled": False})
-    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: None)
-    undisturbed = Run(tmp_path / "calm", base, calm, labelled_rows(), seed=1)
-    list(undisturbed.records())
-    assert undisturbed.finish().sha256 != whole.sha256
-    undisturbed.close()
-
-    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
-    first = open_run(tmp_path / "cut", base, **{"evaluate.keep": "last"})
+    first = open_run(tmp_path, base, **{"evaluate.keep": "last"})
     list(islice(first.records(), stop))
     first.close()
     for name in ("snapshot.safetensors", "best.safetensors"):
         if lost in (name, "both"):
-            (tmp_path / "cut" / name).unlink(missing_ok=True)
-    assert finished(tmp_path / "cut", base, **{"evaluate.keep": "last"}).sha256 == whole.sha256
+            (tmp_path / name).unlink(missing_ok=True)
+    assert finished(tmp_path, base, **{"evaluate.keep": "last"}).sha256 == expected
 
 
 def test_the_best_of_a_step_whose_verdict_went_back_is_that_steps(
