@@ -22,11 +22,12 @@ class Reader:
 
     Args:
         directory: Where files are made; also the reader's home.
+        commands: A directory that comes first on PATH.
         port: Stands for 8000 in what is run.
         data_dir: Of a server that a page starts itself.
     """
 
-    def __init__(self, directory: Path, port: int, data_dir: Path) -> None:
+    def __init__(self, directory: Path, commands: Path, port: int, data_dir: Path) -> None:
         self._directory = directory
         self._port = port
         self._state = directory / ".state"
@@ -38,7 +39,7 @@ class Reader:
             "HF_HUB_OFFLINE": "1",
             "HOME": str(directory),
             "OMP_WAIT_POLICY": "passive",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": str(ROOT),
             "STEERZO_DATA_DIR": str(data_dir),
             "STEERZO_PORT": str(port),
@@ -71,10 +72,12 @@ class Reader:
 
     def _serve(self, block: Block) -> None:
         with self._log.open("ab") as log:
+            # The installed command, and nothing before it: it is sent a signal in the end.
+            own = str(Path(sys.executable).parent)
             self._server = subprocess.Popen(
                 ["bash", "-c", f"exec {block.text}"],
                 cwd=self._directory,
-                env=self._environment,
+                env={**self._environment, "PATH": f"{own}{os.pathsep}{os.environ['PATH']}"},
                 stdout=log,
                 stderr=log,
             )

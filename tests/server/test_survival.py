@@ -22,7 +22,7 @@ METHOD = {
 
 def test_a_killed_server_ends_with_the_same_adapter(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
     settings: dict[str, Any] = {
-        "overrides": {**METHOD, "steps": 120, "evaluate.every": 10, "method.epsilon": 0.01},
+        "overrides": {**METHOD, "steps": 80, "evaluate.every": 10, "method.epsilon": 0.01},
         "profile": PROFILE,
         "task": TASK,
     }
@@ -44,7 +44,7 @@ def _kill_and_compare(
     client = rough.start()
     posted = client.post("/jobs", {"dataset": client.upload(rows_file)["id"], **settings})
     # The job has as many steps again to go, however late the client sees that the target is reached.
-    for target in sorted(dice.sample(range(3, 60), 3)):
+    for target in sorted(dice.sample(range(3, 40), 3)):
         while client.get(f"/jobs/{posted['id']}")["step"] < target:
             time.sleep(0.005)
         rough.kill()
@@ -55,11 +55,11 @@ def _kill_and_compare(
     assert job["metrics"] == undisturbed["metrics"]
 
     events = list(client.events(posted["id"]))
-    assert sorted(data["step"] for kind, data in events if kind == "step") == list(range(120))
+    assert sorted(data["step"] for kind, data in events if kind == "step") == list(range(80))
     states = [data["state"] for kind, data in events if kind == "state"]
     assert states == ["queued", "running", *["interrupted", "queued", "running"] * 3, "succeeded"]
     losses = {data["step"]: data["loss"] for kind, data in events if kind == "step"}
-    assert len(losses) == 120
+    assert len(losses) == 80
     assert rough.stop() == 0
 
 

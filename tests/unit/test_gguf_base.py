@@ -47,15 +47,27 @@ def load(path: Path | str, kind: Quantization = "none", dtype: torch.dtype = tor
     return load_base(str(path), quantization=kind, compute_dtype=dtype, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A directory with a base of a family, and `base.gguf`, the export of an adapter that changes nothing."""
+    made: dict[str, Path] = {}
+
+    def directory(family: str) -> Path:
+        if family not in made:
+            made[family] = tmp_path_factory.mktemp(family)
+            path = saved(deepcopy(EXPORTED[family]), made[family] / "base")
+            files = lora_files(load_sixteen_bits(str(path)), 4, lora_alpha=0)
+            export_gguf(written(made[family] / "adapter", files), made[family] / "base.gguf", str(path))
+        return made[family]
+
+    return directory
+
+
 @pytest.mark.parametrize("kind", ["none", "nf4"])
 @pytest.mark.parametrize("family", EXPORTED)
-def test_what_the_export_writes(tmp_path: Path, family: str, kind: Quantization) -> None:
+def test_what_the_export_writes(exported: Callable[[str], Path], family: str, kind: Quantization) -> None:
     """The same weights, bit for bit, the same positions, tokens, ends and chat."""
-    path = saved(deepcopy(EXPORTED[family]), tmp_path / "base")
-    plain = load(path, kind)
-    adapter = written(tmp_path / "adapter", lora_files(load_sixteen_bits(str(path)), 4, lora_alpha=0))
-    export_gguf(adapter, tmp_path / "base.gguf", str(path))
-    found = load(tmp_path / "base.gguf", kind)
+    plain, found = (load(exported(family) / name, kind) for name in ("base", "base.gguf"))
     for name, layer in plain.bank.layers.items():
         other = found.bank.layers[name]
         assert torch.equal(layer.weight_like_base(torch.float32), other.weight_like_base(torch.float32)), name
