@@ -20,11 +20,11 @@ MOST_MIB = 150
 def test_an_idle_server(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTS], check=True, stdout=subprocess.PIPE, text=True)
     server = ServerProcess("bundled", tmp_path / "data")
-    client = server.start(is_forked=False)
     try:
-        ready = psutil.Process(server.pid).memory_info().rss
-        client.post("/generate", {"prompt": "Once upon a time", "max_new_tokens": 4})
-        answered = psutil.Process(server.pid).memory_info().rss
+        with server.start(is_forked=False) as client:
+            ready = psutil.Process(server.pid).memory_info().rss
+            client.post("/generate", {"prompt": "Once upon a time", "max_new_tokens": 4})
+            answered = psutil.Process(server.pid).memory_info().rss
     finally:
         server.stop()
     sizes = [(size - int(done.stdout)) / MIB for size in (ready, answered)]
