@@ -62,6 +62,6 @@ def test_saved_activations_are_those_that_autograd_keeps(
     work = work_of(profile, base.context_length, data)
     needs = backward_needs(profile, body, trained_by(profile, body), work, plan, device="cpu")
     expected = needs["saved activations"] * batch.tokens / work.tokens
-    # The hooks also see the final norm, the head's inputs and norms' roots, which weigh much in so small a model, and
+    # The hooks also see the final norm, the head's inputs and norms' roots, which weigh much in a small model, and
     # the whole results of Phi 3's joined projections. Measured: the estimate is up to 23 % below, and never above.
     assert expected == pytest.approx(sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), rel=0.25)
