@@ -94,8 +94,8 @@ def exact_plans(
 
 def backward_in_process(needs: MemoryNeeds) -> MemoryNeeds:
     """The needs with what a process on a CPU holds besides the tensors."""
-    # No share for gaps. Measured with SmolLM2, all layers, 16 rows of SST-2: besides the loaded base a run took 62 MiB
-    # with `lean` and 262 MiB with `fast`, where 101 and 333 are estimated without a share.
+    # No share for gaps. Measured with SmolLM2, all layers, 16 rows of SST-2: besides the loaded base a run took
+    # 62 MiB with `lean` and 262 MiB with `fast`, where 101 and 333 are estimated without a share.
     return with_gaps(needs, 0.0, LONG_LIVED)
 
 
