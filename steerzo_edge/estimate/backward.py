@@ -13,6 +13,7 @@ from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.estimate.zeroth_order import (
     FLOAT32,
+    GAPS,
     LONG_LIVED,
     SERVED_COPIES,
     Plan,
@@ -25,9 +26,6 @@ from steerzo_edge.estimate.zeroth_order import (
 )
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.settings.profile import Profile
-
-# As `GAPS` of zeroth-order runs.
-BACKWARD_GAPS = 0.5
 
 
 def backward_needs(
@@ -102,7 +100,10 @@ def exact_plans(
 
 def backward_in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     """The needs with what a process on a CPU holds besides the tensors."""
-    return with_gaps(needs, body, BACKWARD_GAPS, (*LONG_LIVED, "gradients"))
+    # What is kept from the forward to the backward pass leaves no gaps. Measured with SmolLM2, all layers, 16 rows
+    # of SST-2: besides the loaded base a run took 62 MiB with `lean` and 262 with `fast`; estimated: 108 and 340.
+    kept = ("gradients", "layer inputs", "saved activations")
+    return with_gaps(needs, body, GAPS, (*LONG_LIVED, *kept))
 
 
 def _saved_bytes(body: Anatomy, trained: Trained, layer: int, itemsize: int) -> int:

@@ -1,8 +1,8 @@
 """Decides what `method: auto` stands for: exact gradients where they fit, forward passes only where they do not.
 
-The bound is that of the setting `memory`, the need that of the leanest plan of each method. Under `lean` and a size
-the choice depends on settings, model and rows alone; under `fast` also on what is free. A run that is resumed keeps
-the method that it began with.
+The bound is that of the setting `memory` for forward passes only, the need that of the leanest plan. Under `lean`
+and a size the choice depends on settings, model and rows alone; under `fast` also on what is free. A run that is
+resumed keeps the method that it began with.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,10 @@ def chosen(profile: Profile, body: Anatomy, work: Work, *, device: str, free: in
     if reason is not None:
         return Choice(forward_only, f"method auto: forward passes only, because {reason}.")
     exact = with_method(profile, ExactConfig())
-    bound, least = bound_and_least(exact, body, work, device=device, free=free)
+    bound, _ = bound_and_least(forward_only, body, work, device=device, free=free)
+    lean, least = bound_and_least(exact, body, work, device=device, free=free)
+    if profile.memory == "lean":
+        least = lean  # there, a batch is never cut into parts
     allowed = f"memory {profile.memory!r} allows {_process(bound)}"
     if least > bound:
         needed = f"exact gradients would need {_process(least)}, and {allowed}"

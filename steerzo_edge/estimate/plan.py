@@ -5,6 +5,8 @@
     fast       at most what is free when the run starts
     "2 GiB"    at most so many bytes for the whole process
 
+With exact gradients `lean` runs every layer twice on the whole batch.
+
 Plans are tried from the fastest to the leanest, and the first that stays within the bound is taken: smaller blocks
 of the output head, smaller caches, fewer probes in one forward, then a batch in several parts. `lean` and a size
 depend on the settings, the model and the rows alone, so a run that is resumed has the same plan. Explicit settings
@@ -12,7 +14,7 @@ of `batch` are never changed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -47,10 +49,11 @@ FREE = 0.8
 STACKED_TOKENS = 65_536
 STACKED_BYTES = 512 << 20
 # Bytes of noise and of frozen prefix that are kept in memory, from fast to lean.
+LEAN_PREFIX = 16 << 20
 CACHES = (
     (CACHED_NOISE, CACHED_PREFIX),
     (32 << 20, 64 << 20),
-    (LEAN_NOISE, 16 << 20),
+    (LEAN_NOISE, LEAN_PREFIX),
     (LEAN_NOISE, 0),
     (1 << 20, 0),
 )
@@ -93,6 +96,8 @@ class _Run:
         size = memory_bytes(self.profile.memory)
         if size is not None:
             return size - RUNTIME_BYTES
+        if self.profile.memory == "lean" and self.exact:
+            return self.needs(replace(leanest(self.profile, self.work), prefix_bytes=LEAN_PREFIX)).total
         if self.profile.memory == "lean":
             return min(self.checkpointed(), round(INFERENCE * (RUNTIME_BYTES + self.inference())) - RUNTIME_BYTES)
         weights = self.body.weight_bytes(self.profile.model.quantization, self.profile.model.dtype.itemsize)
