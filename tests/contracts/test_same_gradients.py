@@ -128,7 +128,7 @@ def test_however_attention_and_the_head_are_cut(
     monkeypatch.setattr("steerzo_edge.model.attention.SCORE_BYTES", score_bytes)
     monkeypatch.setattr("steerzo_edge.data.packing.GROUP_COST", group_cost)
     base = tiny("none", torch.float32)
-    monkeypatch.setattr(base.head, "_block_bytes", 40_000)  # several blocks of the vocabulary, and of places
+    monkeypatch.setattr(base.head, "block_bytes", 40_000)  # several blocks of the vocabulary, and of places
     assert base.head._columns < len(base.head._weight)
     compare(base, *built(base, rows, SUBSETS["both-factors"]))
 

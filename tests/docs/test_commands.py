@@ -49,6 +49,7 @@ UNRUN = {
     "docs/results/memory.md": {"": "minutes; `tests/unit/test_benchmarks.py` runs it small"},
     "docs/results/packed.md": {"": "needs a real base; `tests/real/test_packed.py` compares the same"},
     "docs/results/serving.md": {"": "minutes"},
+    "docs/results/serving_real.md": {"": "needs real bases and llama.cpp; `tests/unit/test_serving_benchmark.py`"},
     "docs/results/step_time.md": {"": "minutes; `tests/unit/test_benchmarks.py` runs it small"},
     "docs/results/subsets.md": {"": "hours"},
     "docs/results/survival.md": {"": "minutes; `tests/server/test_survival.py` has a few of its kills"},

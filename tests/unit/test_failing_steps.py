@@ -17,6 +17,7 @@ from steerzo_edge.decoding.decoder import Decoder, Piece, Request
 from steerzo_edge.decoding.forward import CachedForward
 from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
 from steerzo_edge.decoding.logprobs import logprobs_of
+from steerzo_edge.decoding.row_forward import RowForward
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
@@ -91,18 +92,21 @@ def alone(base: Base, requests: list[Request]) -> list[Generation | None]:
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Tensor], Exception | None]) -> list[Exception]:
     """Forwards raise what `fails` says for their ids; what was raised."""
-    forward = CachedForward._run
     raised: list[Exception] = []
 
-    def checked(model: CachedForward, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
-        scores = forward(model, ids, positions, past)  # the cache is written to before it fails
-        error = fails(ids)
-        if error is not None:
-            raised.append(error)
-            raise error
-        return scores
+    def checked(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run(model: Any, ids: Tensor, positions: Tensor, past: Any) -> Tensor:
+            found = forward(model, ids, positions, past)  # the cache is written to before it fails
+            error = fails(ids)
+            if error is not None:
+                raised.append(error)
+                raise error
+            return found
 
-    monkeypatch.setattr(CachedForward, "_run", checked)
+        return run
+
+    monkeypatch.setattr(CachedForward, "_run", checked(CachedForward._run))
+    monkeypatch.setattr(RowForward, "states", checked(RowForward.states))
     return raised
 
 

@@ -32,7 +32,15 @@ def test_phases() -> None:
 
 
 def step(index: int, seconds: float) -> dict[str, Any]:
-    return {"step": index, "loss": 1.0, "slope": 0.5, "forwards": index, "skipped": None, "seconds": seconds}
+    return {
+        "step": index,
+        "loss": 1.0,
+        "slope": 0.5,
+        "epsilon": 0.1,
+        "forwards": index,
+        "skipped": None,
+        "seconds": seconds,
+    }
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -144,7 +144,7 @@ def test_a_damaged_copy_is_made_again(base_path: Path, directory: Path, caplog: 
     fingerprint = load(base_path, cache=cache_in(directory)).fingerprint
     (kept,) = cache_in(directory).kept()
     whole = kept.path.read_bytes()
-    kept.path.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
+    kept.path.write_bytes(whole[:-5000] + bytes([whole[-5000] ^ 1]) + whole[-4999:])
     assert load(base_path, cache=cache_in(directory)).fingerprint == fingerprint
     assert "its bytes do not match its hash; the base is loaded from its source" in caplog.text
     assert kept.path.read_bytes() == whole

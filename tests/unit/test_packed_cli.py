@@ -118,7 +118,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(cache: Path, path: Path, tmp_pa
     done = subprocess.run(
         [sys.executable, "-m", "server", "base", "pack", str(path), "--to", str(target / "x.packed")],
         capture_output=True, text=True, timeout=240, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
     )  # fmt: skip
     assert done.returncode == 1
     assert f"{target / 'x.packed'} cannot be written: File too large" in done.stderr

@@ -78,6 +78,8 @@ def test_every_command(tmp_path: Path) -> None:
         ["train", "--dataset", rows, "--base", base, "--out", str(run), *chosen],
         ["evaluate", "--dataset", rows, "--base", base, *adapter],
         ["generate", "good", "--base", base, *adapter, *PROMPT],
+        ["base", "pack", base, "--to", str(tmp_path / "x.packed")],
+        ["generate", "good", "--base", str(tmp_path / "x.packed"), *PROMPT],
         *(
             ["export", adapter[1], "--base", base, "--format", form, "--out", str(tmp_path / f"{form}.gguf")]
             for form in FORMS
