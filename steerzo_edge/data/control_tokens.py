@@ -118,6 +118,8 @@ class ControlTokens:
         return self.as_text(unmarked(self._replaced(text, self._names.__getitem__)), frame=False)
 
     def _marked(self, text: str) -> str:
+        if not text.strip():  # blanks spell none
+            return text
         if self._varies and self._varied(text):
             blank = len(text) - len(text.lstrip())
             return text[:blank] + _mark(text.strip()) + text[len(text.rstrip()) :]

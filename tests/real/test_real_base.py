@@ -58,7 +58,8 @@ def test_the_tokenizer_of_the_file(base: Base) -> None:
 def test_memory(real_base_file: Path) -> None:
     """At most imports, packed model, one tensor in float32, and 24 MiB of small buffers; afterwards less.
 
-    Tokenizer, the model's code and kernels took 62 MiB besides imports and packed model: 100 are allowed, as machines differ.
+    Tokenizer, the model's code and kernels took 62 MiB besides imports and packed model. Machines differ: 100 are
+    allowed.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(

@@ -4,7 +4,7 @@ import copy
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -78,6 +78,7 @@ def test_texts_without_control_tokens_keep_their_tokens(kind: str, text: str) ->
 
 @ALL
 @tried(40)
+@example(turns=["\n"])
 @given(turns=st.lists(scraps, min_size=1, max_size=3))
 def test_the_control_tokens_of_a_conversation_are_the_template_s(kind: str, turns: list[str]) -> None:
     """As many, in the same order, as with turns of other words; and the text is still that of the template."""
