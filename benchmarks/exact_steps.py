@@ -35,7 +35,6 @@ from steerzo_edge.data.tokenization import Choices, Targets, Tokenized
 from steerzo_edge.estimate import anatomy, load_config, planned, trained_by, work_of
 from steerzo_edge.estimate.plan import run_needs
 from steerzo_edge.model.allocator import give_back
-from steerzo_edge.model.layers import layer_count
 from steerzo_edge.model.load import load_base, load_tokenizer
 from steerzo_edge.model.positions import context_of
 from steerzo_edge.records import StepRecord
@@ -198,21 +197,11 @@ def _exact(options: argparse.Namespace, memory: str, task: str, quarter: bool, s
 
 def _qlora(options: argparse.Namespace, task: str, quarter: bool) -> Steps:
     """The peer: peft, bitsandbytes and `transformers`, without this engine's layers."""
-    import peft
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoTokenizer
 
-    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-    model = AutoModelForCausalLM.from_pretrained(
-        options.base, dtype=torch.bfloat16, quantization_config=config, device_map="cpu"
-    )
-    model = peft.prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
-    layers = layer_count(model.config)
-    top = max(1, layers // 4) if quarter else layers
-    names = {name.rpartition(".")[2] for name, part in model.named_modules() if type(part).__name__ == "Linear4bit"}
-    lora = peft.LoraConfig(
-        r=RANK, lora_alpha=16, target_modules=sorted(names), layers_to_transform=list(range(layers - top, layers))
-    )
-    model = peft.get_peft_model(model, lora).train()
+    from benchmarks.qlora import qlora_model
+
+    model = qlora_model(options.base, rank=RANK, quarter=quarter)
     rule = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=1e-3)
     profile, tokenizer = _profile(options, FAST, None), AutoTokenizer.from_pretrained(options.base)
     data = tokenized(tokenizer, 2048, profile, _rows(options, task), None, 0).train

@@ -33,7 +33,6 @@ from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.estimate import MemoryEstimate, anatomy, estimate, work_of
 from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.layers import layer_count
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.model.sources.registry import source_of
@@ -171,22 +170,12 @@ def _steps(base: Base, profile: Profile, data: Data) -> tuple[float, dict[str, A
 
 def _qlora(options: argparse.Namespace, quarter: bool, batch: int) -> dict[str, Any]:
     """The peer: peft, bitsandbytes and `transformers`, without this engine's layers."""
-    import peft
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoTokenizer
+
+    from benchmarks.qlora import qlora_model
 
     imports = _status("VmRSS")
-    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-    model = AutoModelForCausalLM.from_pretrained(
-        options.base, dtype=torch.bfloat16, quantization_config=config, device_map="cpu"
-    )
-    model = peft.prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
-    layers = layer_count(model.config)
-    top = max(1, layers // 4) if quarter else layers
-    names = {name.rpartition(".")[2] for name, part in model.named_modules() if type(part).__name__ == "Linear4bit"}
-    lora = peft.LoraConfig(
-        r=8, lora_alpha=16, target_modules=sorted(names), layers_to_transform=list(range(layers - top, layers))
-    )
-    model = peft.get_peft_model(model, lora).train()
+    model = qlora_model(options.base, rank=8, quarter=quarter)
     rule = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-4)
     load_peak = _status("VmHWM")
     rows = _sequences(AutoTokenizer.from_pretrained(options.base), options, batch)

@@ -90,7 +90,7 @@ def inspect(
 
 
 def _warnings(rows: Sequence[Dataset | None], data: Data) -> tuple[str, ...]:
-    """What is not used of the training rows and of the validation rows, and what is hardly meant."""
+    """Sentences on fields of the rows that are not used, and on rows that are probably mistakes."""
     found: list[str] = []
     parts = zip(("dataset", "validation"), rows, data.as_text, (data.train, data.validation), strict=True)
     for name, file, as_text, learned in parts:

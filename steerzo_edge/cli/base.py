@@ -7,7 +7,7 @@ import typer
 
 from steerzo_edge.cli.output import plain_errors
 
-base_app = typer.Typer(help="Packed bases: stored as they stay, opened in a moment.", no_args_is_help=True)
+base_app = typer.Typer(help="Packed bases: quantized once, kept in a file, mapped later.", no_args_is_help=True)
 
 PackedDir = Annotated[
     Path | None,

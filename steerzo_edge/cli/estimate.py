@@ -15,7 +15,7 @@ from rich.table import Table
 from transformers import PretrainedConfig
 
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
-from steerzo_edge.cli.packed_cache import user_cache
+from steerzo_edge.cli.packed_cache import loaded_base, user_cache
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
@@ -39,7 +39,7 @@ from steerzo_edge.estimate import (
     work_of,
 )
 from steerzo_edge.estimate import chosen as choose
-from steerzo_edge.model.load import default_device, load_base, load_tokenizer
+from steerzo_edge.model.load import default_device, load_tokenizer
 from steerzo_edge.model.positions import context_of
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, load_profile
@@ -123,13 +123,7 @@ def _side_by_side(ways: list[Way]) -> Table:
 def _probed(profile: Profile) -> Speed:
     """Loads the base and measures this machine's speed with it."""
     model = profile.model
-    base = load_base(
-        model.id,
-        quantization=model.quantization,
-        compute_dtype=model.dtype,
-        revision=model.revision,
-        cache=user_cache(),
-    )
+    base = loaded_base(model, user_cache())
     return survey(base).speed
 
 

@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from steerzo_edge.cli.options import check_adapter_directory, parsed_task, read_file
-from steerzo_edge.cli.packed_cache import user_cache
+from steerzo_edge.cli.packed_cache import loaded_base, user_cache
 from steerzo_edge.errors import InputError
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.load import load_base
 from steerzo_edge.objectives.shots import Setting, in_context, labels_of, measured, thinned
 from steerzo_edge.settings.sections import ModelConfig
 
@@ -45,14 +44,7 @@ def evaluate_command(
     task = parsed_task(template, options)
     rows = read_file(dataset, task, benchmark, format)
     pool = None if demonstrations is None else read_file(demonstrations, task, benchmark, format)
-    loaded = load_base(
-        model.id,
-        quantization=model.quantization,
-        compute_dtype=model.dtype,
-        revision=model.revision,
-        cache=user_cache(),
-        allow_control_tokens=allow_control_tokens,
-    )
+    loaded = loaded_base(model, user_cache(), allow_control_tokens=allow_control_tokens)
     patches = None if adapter is None else load_adapter(adapter, loaded)
     rows, room = thinned(rows, examples, seed), loaded.context_length
     settings = [Setting(rows, 0, labels_of(rows, pool))]

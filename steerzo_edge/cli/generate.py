@@ -7,11 +7,10 @@ from pathlib import Path
 import typer
 
 from steerzo_edge.cli.options import check_adapter_directory
-from steerzo_edge.cli.packed_cache import user_cache
+from steerzo_edge.cli.packed_cache import loaded_base, user_cache
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.generate import Sampling, generate
 from steerzo_edge.model.adapter_file import load_adapter
-from steerzo_edge.model.load import load_base
 from steerzo_edge.settings.sections import ModelConfig
 
 
@@ -32,14 +31,7 @@ def generate_command(
         check_adapter_directory(adapter)
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     text = sys.stdin.read() if prompt == "-" else prompt
-    loaded = load_base(
-        model.id,
-        quantization=model.quantization,
-        compute_dtype=model.dtype,
-        revision=model.revision,
-        cache=user_cache(),
-        allow_control_tokens=allow_control_tokens,
-    )
+    loaded = loaded_base(model, user_cache(), allow_control_tokens=allow_control_tokens)
     answer = generate(
         loaded,
         [Message("user", text)] if chat else text,

@@ -57,7 +57,7 @@ def display(steps: int, *, as_json: bool, done: int = 0, first_pass: int = 0, se
 def plain_errors() -> Iterator[None]:
     """Prints errors inside the block as one line instead of a stack trace; exit code 2 for bad input, else 1.
 
-    A pipe whose reader has closed it ends the command without a message.
+    If the reader of a pipe has closed it (`| head`), the command ends without a message.
     """
     try:
         try:

@@ -1,14 +1,35 @@
-"""The packed copies of bases that the commands without a server keep, for one user of this machine."""
+"""Bases of the commands without a server, and the packed copies that they keep for one user of this machine."""
 
 import os
 from pathlib import Path
 from typing import Final
 
 from steerzo_edge.errors import InputError
+from steerzo_edge.model.base import Base
+from steerzo_edge.model.load import load_base
 from steerzo_edge.model.packed.cache import MOST_BYTES, PackedCache
+from steerzo_edge.settings.sections import ModelConfig
 
 DIRECTORY: Final = "STEERZO_PACKED_DIR"
 LIMIT: Final = "STEERZO_MAX_PACKED_BYTES"
+
+
+def loaded_base(model: ModelConfig, cache: PackedCache | None, *, allow_control_tokens: bool = False) -> Base:
+    """Loads the base that settings name.
+
+    Args:
+        model: The settings.
+        cache: As in `load_base`.
+        allow_control_tokens: As in `load_base`.
+    """
+    return load_base(
+        model.id,
+        quantization=model.quantization,
+        compute_dtype=model.dtype,
+        revision=model.revision,
+        cache=cache,
+        allow_control_tokens=allow_control_tokens,
+    )
 
 
 def user_cache(directory: Path | None = None) -> PackedCache | None:

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 import typer
 
-from steerzo_edge.cli.packed_cache import LIMIT, user_cache
+from steerzo_edge.cli.packed_cache import LIMIT, loaded_base, user_cache
 from steerzo_edge.errors import ConflictError, InputError, NotFoundError, StorageError
-from steerzo_edge.model.base import Base
-from steerzo_edge.model.load import default_device, load_base
+from steerzo_edge.model.load import default_device
 from steerzo_edge.model.packed.cache import Kept, PackedCache
 from steerzo_edge.model.packed.contents import pack_base
 from steerzo_edge.model.packed.file import SUFFIX
@@ -90,15 +89,15 @@ def _into_cache(model: ModelConfig, cache: PackedCache) -> tuple[Path, bool]:
     device = torch.device(default_device())
     place = cache.place(source, model.quantization, model.dtype, device)
     if place is None:
-        _loaded(model)  # says what is wrong with the base, if anything is
+        loaded_base(model, None)  # says what is wrong with the base, if anything is
         raise InputError(
             f"no packed copy of {model.id!r} in {model.quantization} is kept in {cache.directory}",
             hint="Name a file: --to FILE.packed. The cache has quantized bases, and not the bundled one.",
         )
     if place.path.exists():
-        _loaded(model, cache)  # one that is damaged is packed again
+        loaded_base(model, cache)  # one that is damaged is packed again
         return place.path, True
-    cache.add(_loaded(model), source, place)
+    cache.add(loaded_base(model, None), source, place)
     return place.path, False
 
 
@@ -109,7 +108,7 @@ def _into_file(model: ModelConfig, path: Path, directory: Path | None) -> Path:
             hint=f"For example --to {path.stem or 'base'}{SUFFIX}",
         )
     source = source_of(model.id, model.revision)
-    base = load_base(model.id, quantization=model.quantization, compute_dtype=model.dtype, revision=model.revision)
+    base = loaded_base(model, None)
     cache, content = user_cache(directory), None
     with suppress(OSError):  # a cache that cannot be written
         content = None if cache is None else cache.content_hash(source)
@@ -119,16 +118,6 @@ def _into_file(model: ModelConfig, path: Path, directory: Path | None) -> Path:
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
-
-
-def _loaded(model: ModelConfig, cache: PackedCache | None = None) -> Base:
-    return load_base(
-        model.id,
-        quantization=model.quantization,
-        compute_dtype=model.dtype,
-        revision=model.revision,
-        cache=cache,
-    )
 
 
 def _cache(directory: Path | None) -> PackedCache:

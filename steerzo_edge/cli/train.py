@@ -9,11 +9,10 @@ import typer
 
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.output import display, sentence
-from steerzo_edge.cli.packed_cache import user_cache
+from steerzo_edge.cli.packed_cache import loaded_base, user_cache
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.remarks import ignored_sentence
 from steerzo_edge.data.statistics import warning_of, warnings_of
-from steerzo_edge.model.load import load_base
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
 from steerzo_edge.settings.profile import Profile, load_profile, searches
@@ -45,14 +44,7 @@ def train_command(
     task = parsed_task(template, options)
     train = read_file(dataset, task, benchmark, format, map)
     held_out = None if validation is None else read_file(validation, task, benchmark, format, map)
-    loaded = load_base(
-        chosen.model.id,
-        quantization=chosen.model.quantization,
-        compute_dtype=chosen.model.dtype,
-        revision=chosen.model.revision,
-        cache=user_cache(),
-        allow_control_tokens=allow_control_tokens,
-    )
+    loaded = loaded_base(chosen.model, user_cache(), allow_control_tokens=allow_control_tokens)
     run = Run(out, loaded, chosen, train, held_out, seed=seed)
     for line in _remarks(run, [(dataset, train), (validation, held_out)]):
         typer.echo(json.dumps({"event": "log", "message": line}) if as_json else line)
@@ -78,7 +70,7 @@ def train_command(
 
 
 def _remarks(run: Run, files: Sequence[tuple[Path | None, Dataset | None]]) -> Iterator[str]:
-    """What of the rows is not used, and what is hardly meant."""
+    """Sentences on fields of the rows that are not used, and on rows that are probably mistakes."""
     for (path, rows), as_text, data in zip(
         files, run.data.as_text, (run.data.train, run.data.validation), strict=True
     ):

@@ -67,7 +67,7 @@ class RowKind:
         refused: Fields that mean something in published formats and cannot be honoured, and what to do instead.
         lists: True if all these fields hold lists, False if none does, where that tells the kind from another one
             with the same fields; None if it does not matter.
-        warn: A dataset to sentences about what is legal but hardly meant; None for none.
+        warn: A dataset to sentences about rows that are valid but probably mistakes; None for none.
     """
 
     name: str
