@@ -1,12 +1,18 @@
-"""Measures how far forward passes only and exact gradients come on a real base: loss over seconds, and the peak.
+"""Measures how far forward passes only, both at once and exact gradients come on a real base in equal seconds.
 
-    python -m benchmarks.exact_learning --base FILE [--task sst2] [--seconds 120] [--seeds 0] [--json FILE]
+    python -m benchmarks.exact_learning --base FILE --json FILE [--sets sst2,snips] [--for 400] [--plot FILE]
 
-Each method and seed is a process of its own: it trains a LoRA in the top quarter of the layers until its steps have
-taken so many processor seconds, and is evaluated at the start, after a quarter and a half of them, and at the end.
-Evaluations are not counted. `forward only` is the default method with the rate that it finds, `exact` is
-`method: exact` with its own default rate and a constant schedule; both with `memory: lean`, and the peak of the
-process is listed.
+Each way, set of rows and seed is a process of its own. It trains a LoRA in the top quarter of the layers on 1,000
+rows, with `memory: lean` and a constant rate, until its steps have taken so many seconds. It is evaluated on 200 test
+rows at the start, and after an eighth, a quarter, a half and all of the seconds; evaluations are not counted. The
+peak is that of the process after the base was loaded.
+
+Rates: before the counted runs, each way is trained with three rates on a seed that is not counted, for half the
+seconds, and the rate with the lowest loss on validation rows is taken. For forward passes only the three are those
+around the one that its own search finds; the search and the radius that it finds are not counted in the runs.
+
+Runs that the file holds are not made again; `--for` starts no run after so many seconds, so that the whole can be
+measured in pieces.
 """
 
 import argparse
@@ -20,114 +26,223 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.exact_learning_report import draw, table
+from benchmarks.learning import Rows, rows_of
 from benchmarks.machine import description
-from benchmarks.workloads import top_quarter, workload
+from benchmarks.workloads import DATA, top_quarter
 from steerzo_edge.assemble import assemble
+from steerzo_edge.cli.packed_cache import user_cache
+from steerzo_edge.data.examples import Completion, Dataset
+from steerzo_edge.errors import DivergedError
+from steerzo_edge.model.allocator import give_back
+from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
-from steerzo_edge.records import StepRecord
-from steerzo_edge.run_data import split, tokenized
-from steerzo_edge.settings.profile import resolve
+from steerzo_edge.records import StepRecord, TuneRecord
+from steerzo_edge.run_data import tokenized
+from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.storage.files import write_json
 from steerzo_edge.training.loop import finetune
+from steerzo_edge.training.parts import Parts
 
-METHODS: dict[str, dict[str, Any]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "forward only": {"method": {"kind": "all-losses", "pool": 16, "scaling": "normalized"}},
-    "exact": {"method": {"kind": "exact"}, "rule": {"kind": "adam"}, "schedule": {"kind": "constant"}},
+    "exact": {"method": {"kind": "exact"}, "rule": {"kind": "adam"}},
 }
-SHARES = (0.25, 0.5, 1.0)
-MIB = 1 << 20
+RATES = {"forward only": (0.5, 1.0, 2.0), "exact": (3e-4, 1e-3, 3e-3)}  # the first: of the rate that is found
+BATCH = {"sst2": 16, "snips": 16, "wikisql": 8}
+SHARES = (0.125, 0.25, 0.5, 1.0)
+RATE_SEED = 100
+TRAIN, JUDGED = 1000, 200
 
 
 def main() -> None:
-    """Measures and prints; or, as a child, measures one run and prints it as JSON."""
+    """Measures what the file lacks, prints and draws; or, as a child, measures one thing and prints it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True, help="a base, as `load_base` takes it")
-    parser.add_argument("--task", default="sst2")
-    parser.add_argument("--rows", type=int, default=1000, help="of the training file")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=120.0, help="processor seconds of a run's steps")
-    parser.add_argument("--steps", type=int, default=400, help="length of the schedule of forward passes only")
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, required=True, help="where the runs are; what it lacks is added")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--sets", default=",".join(BATCH))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of a run's steps")
+    parser.add_argument("--horizon", type=int, default=60, help="steps that the search for a rate plans for")
+    parser.add_argument("--for", dest="most", type=float, default=1e9, help="start no run after so many seconds")
+    parser.add_argument("--plot", type=Path, help="a .png or .svg")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        method, seed = options.child
-        sys.stdout.write(json.dumps(_run(options, method, int(seed))) + "\n")
+        way, name, given = options.child
+        found = _rates(options, way, name) if given == "rates" else _counted(options, way, name, json.loads(given))
+        sys.stdout.write(json.dumps(found) + "\n")
         return
-    runs = []
-    for seed in options.seeds.split(","):
-        for method in METHODS:
-            command = [sys.executable, "-m", "benchmarks.exact_learning", *sys.argv[1:], "--child", method, seed]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            runs.append({"method": method, "seed": int(seed), **json.loads(done.stdout.splitlines()[-1])})
-            sys.stderr.write(json.dumps(runs[-1]) + "\n")
+    _measure(options)
+    found = _read(options)
+    Console(width=140).print(table(found))
+    if options.plot is not None:
+        draw(found, options.plot)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    """Adds the runs that the file lacks, one process each."""
+    began = time.perf_counter()
+    for name in options.sets.split(","):
+        for way in options.ways.split(","):
+            for seed in (None, *map(int, options.seeds.split(","))):
+                found = _read(options)
+                if _has(found, way, name, seed):
+                    continue
+                if time.perf_counter() - began > options.most:
+                    return
+                if seed is None:
+                    found["rates"].append({"way": way, "set": name, **_in_child(options, way, name, "rates")})
+                else:
+                    chosen = next(each for each in found["rates"] if (each["way"], each["set"]) == (way, name))
+                    given = json.dumps({"seed": seed, "chosen": chosen["chosen"]})
+                    own = _in_child(options, way, name, given)
+                    found["runs"].append({"way": way, "set": name, "seed": seed, **own})
+                write_json(options.json, found)
+
+
+def _read(options: argparse.Namespace) -> dict[str, Any]:
+    if options.json.exists():
+        found: dict[str, Any] = json.loads(options.json.read_text())
+        return found
     machine = description(torch.device("cpu"))
-    title = f"{Path(options.base).name} in nf4, {options.task}, {options.batch} rows a step; {machine}"
-    Console(width=140).print(title, _table(runs), sep="\n")
-    if options.json is not None:
-        found = {"machine": machine, "base": Path(options.base).name, "task": options.task, "runs": runs}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    return {
+        "machine": machine,
+        "base": Path(options.base).name,
+        "seconds": options.seconds,
+        "rates": [],
+        "runs": [],
+    }
 
 
-def _run(options: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
-    base = load_base(options.base)
-    profile = resolve(
+def _has(found: dict[str, Any], way: str, name: str, seed: int | None) -> bool:
+    if seed is None:
+        return any((each["way"], each["set"]) == (way, name) for each in found["rates"])
+    return any((each["way"], each["set"], each["seed"]) == (way, name, seed) for each in found["runs"])
+
+
+def _in_child(options: argparse.Namespace, way: str, name: str, given: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.exact_learning", "--child", way, name, given]
+    command += ["--base", options.base, "--json", str(options.json)]
+    command += ["--seconds", str(options.seconds), "--horizon", str(options.horizon)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    sys.stderr.write(f"{way}, {name}: {json.dumps(found)}\n")
+    return found
+
+
+def _rows(name: str) -> Rows:
+    if name != "wikisql":
+        return rows_of(name)
+    parts = []
+    for part in ("train", "test"):
+        path = DATA / "practical" / "wikisql_text2sql" / f"{part}.jsonl"
+        texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
+        pairs = [text.rpartition("\nA:") for text in texts]
+        parts.append([Completion(f"{before}\nA:", answer) for before, mark, answer in pairs if mark])
+    train, test = parts
+    cut = [train[:-JUDGED][:TRAIN], train[-JUDGED:], test[:JUDGED]]
+    return Rows(*(Dataset("completion", tuple(rows), tuple(range(1, len(rows) + 1))) for rows in cut))
+
+
+def _profile(options: argparse.Namespace, way: str, name: str, base: Base, changes: dict[str, Any]) -> Profile:
+    return resolve(
         {
             "subset": {"kind": "lora", "rank": 8, "last_layers": top_quarter(base)},
-            "batch": {"examples": options.batch},
-            "steps": options.steps,
+            "batch": {"examples": BATCH[name], "max_tokens": 256},
+            "schedule": {"kind": "constant"},
+            "steps": options.horizon,
             "watch": {"enabled": False},
-            "evaluate": {"every": 10_000_000, "examples": 200, "holdout": 0.2},
-            **METHODS[method],
-        }
+            "evaluate": {"every": 10_000_000, "examples": JUDGED},
+            **WAYS[way],
+        },
+        changes,
     )
-    train, judged = split(workload(options.task, options.rows), profile, seed)
-    data = tokenized(base.tokenizer, base.context_length, profile, train, judged, seed)
-    points, spent, steps = [], 0.0, 0
+
+
+def _parts(base: Base, profile: Profile, train: Dataset, judged: Dataset, seed: int, scratch: Path) -> Parts:
+    data = tokenized(base.tokenizer, base.context_length, profile, train, judged, 0)
+    return assemble(base, profile, data, seed, scratch)
+
+
+def _rates(options: argparse.Namespace, way: str, name: str) -> dict[str, Any]:
+    """Trains with each rate for half the seconds, and takes the best by validation rows."""
+    base, rows, tried = load_base(options.base, cache=user_cache()), _rows(name), []
+    fixed: dict[str, Any] = {}
+    searched: dict[str, Any] | None = None
+    rates: tuple[float, ...] = RATES[way]
+    if way == "forward only":
+        searched = _searched(options, way, name, base, rows)
+        fixed = {"method.epsilon": searched["epsilon"]}
+        rates = tuple(factor * searched["learning_rate"] for factor in rates)
+    for rate in rates:
+        changes = fixed | {"rule.learning_rate": rate, "steps": 10_000_000}
+        profile = _profile(options, way, name, base, changes)
+        with tempfile.TemporaryDirectory() as scratch:
+            parts = _parts(base, profile, rows.train, rows.validation, RATE_SEED, Path(scratch))
+            try:
+                last = _trained(parts, [options.seconds / 2])[-1]
+            except DivergedError:
+                last = {"loss": None}
+        tried.append({"changes": changes, **last})
+    best = min((each for each in tried if each["loss"] is not None), key=lambda each: each["loss"])
+    return {"searched": searched, "tried": tried, "chosen": best["changes"]}
+
+
+def _searched(options: argparse.Namespace, way: str, name: str, base: Base, rows: Rows) -> dict[str, Any]:
+    """The radius and the rate that a run finds itself."""
+    profile = _profile(options, way, name, base, {})
     with tempfile.TemporaryDirectory() as scratch:
-        parts = assemble(base, profile, data, seed, Path(scratch))
-        assert parts.evaluate is not None
-
-        def measured() -> None:
-            assert parts.evaluate is not None
-            found = parts.evaluate()
-            points.append({"seconds": spent, "steps": steps, "loss": found.loss, "accuracy": found.accuracy})
-
-        due = [share * options.seconds for share in SHARES]
-        records = finetune(parts)
-        next(records)  # the evaluation of the base
-        measured()
-        began = time.process_time()
-        for record in records:
-            spent += time.process_time() - began
-            steps += isinstance(record, StepRecord)
-            while due and spent >= due[0]:
-                del due[0]
-                measured()
-            if not due:
-                break
-            began = time.process_time()
-        if due:
-            measured()
+        parts = _parts(base, profile, rows.train, rows.validation, RATE_SEED, Path(scratch))
+        found = next(record for record in finetune(parts) if isinstance(record, TuneRecord))
         if parts.prefix is not None:
             parts.prefix.close()
+    return {"epsilon": found.epsilon, "learning_rate": found.learning_rate, "seconds": found.seconds}
+
+
+def _counted(options: argparse.Namespace, way: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """One run, with the peak of its process."""
+    base, rows = load_base(options.base, cache=user_cache()), _rows(name)
+    profile = _profile(options, way, name, base, given["chosen"])
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = _parts(base, profile, rows.train, rows.test, given["seed"], Path(scratch))
+        points = _trained(parts, [share * options.seconds for share in SHARES])
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
     return {"points": points, "peak": peak}
 
 
-def _table(runs: list[dict[str, Any]]) -> Table:
-    table = Table()
-    for column in ("method", "seed", "processor seconds", "steps", "loss", "accuracy", "peak of the process, MiB"):
-        table.add_column(column, justify="right")
-    for run in runs:
-        for point in run["points"]:
-            accuracy = "" if point["accuracy"] is None else f"{point['accuracy']:.3f}"
-            values = (f"{point['seconds']:.0f}", str(point["steps"]), f"{point['loss']:.3f}", accuracy)
-            table.add_row(run["method"], str(run["seed"]), *values, f"{run['peak'] / MIB:.0f}")
-    return table
+def _trained(parts: Parts, due: list[float]) -> list[dict[str, Any]]:
+    """Trains, and evaluates at the start and whenever the steps have taken so many seconds."""
+    points: list[dict[str, Any]] = []
+    spent, processor, steps = 0.0, 0.0, 0
+
+    def evaluated() -> None:
+        assert parts.evaluate is not None
+        found = parts.evaluate()
+        at = {"seconds": spent, "processor": processor, "steps": steps}
+        points.append({**at, "loss": found.loss, "accuracy": found.accuracy})
+
+    records = finetune(parts)
+    first = next(records).as_dict()  # the evaluation of the base
+    start = {"seconds": 0.0, "processor": 0.0, "steps": 0}
+    points.append({**start, "loss": first["loss"], "accuracy": first["accuracy"]})
+    while due:
+        began = time.perf_counter(), time.process_time()
+        record = next(records)
+        spent += time.perf_counter() - began[0]
+        processor += time.process_time() - began[1]
+        steps += isinstance(record, StepRecord)
+        if spent >= due[0]:
+            due = [each for each in due if each > spent]
+            evaluated()
+    if parts.prefix is not None:
+        parts.prefix.close()
+    return points
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Measures the rate of matrix products of this machine: the limit that step times are compared with."""
 
-import platform
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import TypeVar
 
 import torch
+
+from steerzo_edge.estimate.machine import description as description
 
 T = TypeVar("T")
 
@@ -31,19 +32,3 @@ def matrix_rate(dtype: torch.dtype, device: torch.device, size: int = 2048, repe
     a, b = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
     seconds = [timed(lambda: a @ b, device)[0] for _ in range(repeats + 2)]
     return 2 * size**3 / median(seconds[2:])
-
-
-def description(device: torch.device) -> str:
-    """The machine in a line."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    threads = torch.get_num_threads()
-    return f"{_cpu_name()}, {threads} threads, torch {torch.__version__}"
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()

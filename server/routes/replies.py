@@ -259,6 +259,9 @@ class WayReply(Reply):
     bytes: int = Field(description="Of the whole process.")
     seconds: float = Field(description="Of a step.")
     fits: bool
+    kept: str = Field(
+        description='What a step keeps for its backward pass: "checkpointing", ...; "" where none is.'
+    )
 
 
 class EstimateReply(Reply):

@@ -213,10 +213,18 @@ def estimate_(
     probe: Annotated[
         bool, typer.Option("--probe", help="Load the base and time one of its layers for the seconds.")
     ] = False,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Take some steps in every way to run the job, and compare the ways.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="That --curve may take.")] = 120,
+    loss: Annotated[
+        float | None, typer.Option(min=0, help="That --curve compares the ways at; by default the lowest it sees.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="A .svg, .png or .pdf of the --curve.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the memory and time of a run, and whether back-propagation would be the better choice."""
-    from steerzo_edge.cli.estimate import estimate_command
+    from steerzo_edge.cli.estimate import CurveWish, estimate_command
 
     with plain_errors():
         estimate_command(
@@ -229,6 +237,7 @@ def estimate_(
             format=format,
             settings=set_ or [],
             probe=probe,
+            curve=CurveWish(seconds, loss, picture) if curve or picture else None,
             as_json=as_json,
         )
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PretrainedConfig
 
+from steerzo_edge.cli.estimate_curve import CurveWish, curve_command
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.packed_cache import loaded_base, user_cache
 from steerzo_edge.data.examples import Dataset
@@ -57,6 +58,7 @@ def estimate_command(
     format: str | None,
     settings: Sequence[str],
     probe: bool,
+    curve: CurveWish | None,
     as_json: bool,
 ) -> None:
     """Prints the bytes of each part, forwards and seconds, and the advice."""
@@ -67,6 +69,9 @@ def estimate_command(
             "--task, --template and --options describe how rows are read", hint="Give a --dataset too."
         )
     data = None if dataset is None else read_file(dataset, task, benchmark, format)
+    if curve is not None:
+        curve_command(chosen, data, curve, as_json=as_json)
+        return
     config = load_config(chosen.model.id, chosen.model.revision)
     work = _work(chosen, config, data)
     device = torch.device(default_device())

@@ -7,12 +7,13 @@ from steerzo_edge.estimate.choice import Choice, chosen
 from steerzo_edge.estimate.effort import Effort, Speed, run_effort, step_effort
 from steerzo_edge.estimate.exact import exact_needs
 from steerzo_edge.estimate.free import free_bytes
+from steerzo_edge.estimate.machine import description
 from steerzo_edge.estimate.measure import Survey, measured_speed, survey
 from steerzo_edge.estimate.memory import MemoryEstimate, estimate
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.plan import planned
 from steerzo_edge.estimate.products import product_speed
-from steerzo_edge.estimate.ways import Way, ways_of
+from steerzo_edge.estimate.ways import Way, ways_of, ways_to_run
 from steerzo_edge.estimate.work import Trained, Work, trained_by, work_of
 from steerzo_edge.estimate.zeroth_order import Plan, zeroth_order_needs
 
@@ -32,6 +33,7 @@ __all__ = [
     "advice_for",
     "anatomy",
     "chosen",
+    "description",
     "estimate",
     "exact_needs",
     "free_bytes",
@@ -44,6 +46,7 @@ __all__ = [
     "survey",
     "trained_by",
     "ways_of",
+    "ways_to_run",
     "work_of",
     "zeroth_order_needs",
 ]

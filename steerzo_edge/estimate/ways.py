@@ -17,6 +17,7 @@ from steerzo_edge.estimate.anatomy import Anatomy
 from steerzo_edge.estimate.effort import Speed, step_effort
 from steerzo_edge.estimate.plan import RUNTIME_BYTES, planned, run_needs
 from steerzo_edge.estimate.work import Work, trained_by
+from steerzo_edge.estimate.zeroth_order import Plan
 from steerzo_edge.settings.profile import Profile, with_method
 from steerzo_edge.training.auto import FORWARD_ONLY, AutoConfig
 from steerzo_edge.training.exact import ExactConfig
@@ -32,6 +33,7 @@ class Way:
         bytes: Of the process, libraries included.
         seconds: Of a step.
         fits: Whether the process stays within what is free.
+        kept: What a step keeps for its backward pass, in words; "" where there is none.
     """
 
     method: str
@@ -39,6 +41,7 @@ class Way:
     bytes: int
     seconds: float
     fits: bool
+    kept: str = ""
 
 
 def ways_of(profile: Profile, body: Anatomy, work: Work, speed: Speed, *, device: str, free: int) -> list[Way]:
@@ -52,17 +55,35 @@ def ways_of(profile: Profile, body: Anatomy, work: Work, speed: Speed, *, device
         device: "cpu" or "cuda".
         free: Bytes that may be used, those of the loaded base included.
     """
+    found = []
+    for changed in ways_to_run(profile):
+        trained = trained_by(changed, body)
+        plan = planned(changed, body, work, device=device, free=free)
+        needed = run_needs(changed, body, trained, work, plan, device=device).total
+        seconds = step_effort(changed, body, trained, work, plan).seconds(speed)
+        kept = _kept(changed, plan, body.layers - trained.first_layer)
+        found.append(
+            Way(changed.method.kind, str(changed.memory), RUNTIME_BYTES + needed, seconds, needed <= free, kept)
+        )
+    return found
+
+
+def ways_to_run(profile: Profile) -> list[Profile]:
+    """A profile's own forward-only method and exact gradients, each with `memory` lean and then fast.
+
+    Args:
+        profile: The settings; exact gradients are left out where they are not possible.
+    """
     own = FORWARD_ONLY if isinstance(profile.method, ExactConfig | AutoConfig) else profile.method
     profiles = [with_method(profile, own)]
     with suppress(ProfileError):  # an objective without a gradient, or blocks of layers
         profiles.append(with_method(profile, ExactConfig()))
-    found = []
-    for each in profiles:
-        trained = trained_by(each, body)
-        for memory in ("lean", "fast"):
-            changed = each.model_copy(update={"memory": memory})
-            plan = planned(changed, body, work, device=device, free=free)
-            needed = run_needs(changed, body, trained, work, plan, device=device).total
-            seconds = step_effort(changed, body, trained, work, plan).seconds(speed)
-            found.append(Way(each.method.kind, memory, RUNTIME_BYTES + needed, seconds, needed <= free))
-    return found
+    return [each.model_copy(update={"memory": memory}) for each in profiles for memory in ("lean", "fast")]
+
+
+def _kept(profile: Profile, plan: Plan, layers: int) -> str:
+    if not isinstance(profile.method, ExactConfig):
+        return ""
+    if plan.kept_layers == 0:
+        return "checkpointing"
+    return "all layers kept" if plan.kept_layers >= layers else f"{plan.kept_layers} of {layers} layers kept"
