@@ -3,13 +3,14 @@
     python -m benchmarks.exact_learning --base FILE --json FILE [--sets sst2,snips] [--for 400] [--plot FILE]
 
 Each way, set of rows and seed is a process of its own. It trains a LoRA in the top quarter of the layers on 1,000
-rows, with `memory: lean` and a constant rate, until its steps have taken so many seconds. It is evaluated on 200 test
-rows at the start, and after an eighth, a quarter, a half and all of the seconds; evaluations are not counted. The
-peak is that of the process after the base was loaded.
+rows, with `memory: lean` and a constant rate, until its steps have taken so many seconds. The loss is that of 200
+test rows (100 of WikiSQL) at the start, and after an eighth, a quarter, a half and all of the seconds; evaluations
+are not counted. The peak is that of the process after the base was loaded.
 
 Rates: before the counted runs, each way is trained with three rates on a seed that is not counted, for half the
-seconds, and the rate with the lowest loss on validation rows is taken. For forward passes only the three are those
-around the one that its own search finds; the search and the radius that it finds are not counted in the runs.
+seconds, with the hidden states of the frozen layers at hand; the rate with the lowest loss on validation rows is
+taken. For forward passes only the three are those around the one that its own search finds; the search and the
+radius that it finds are not counted in the runs.
 
 Runs that the file holds are not made again; `--for` starts no run after so many seconds, so that the whole can be
 measured in pieces.
@@ -30,7 +31,7 @@ from rich.console import Console
 from benchmarks.exact_learning_report import draw, table
 from benchmarks.learning import Rows, rows_of
 from benchmarks.machine import description
-from benchmarks.workloads import DATA, top_quarter
+from benchmarks.workloads import DATA, fill_prefix, top_quarter
 from steerzo_edge.assemble import assemble
 from steerzo_edge.cli.packed_cache import user_cache
 from steerzo_edge.data.examples import Completion, Dataset
@@ -38,6 +39,7 @@ from steerzo_edge.errors import DivergedError
 from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.records import StepRecord, TuneRecord
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, resolve
@@ -53,7 +55,8 @@ RATES = {"forward only": (0.5, 1.0, 2.0), "exact": (3e-4, 1e-3, 3e-3)}  # the fi
 BATCH = {"sst2": 16, "snips": 16, "wikisql": 8}
 SHARES = (0.125, 0.25, 0.5, 1.0)
 RATE_SEED = 100
-TRAIN, JUDGED = 1000, 200
+TRAIN = 1000
+JUDGED = {"sst2": 200, "snips": 200, "wikisql": 100}
 
 
 def main() -> None:
@@ -143,7 +146,8 @@ def _rows(name: str) -> Rows:
         pairs = [text.rpartition("\nA:") for text in texts]
         parts.append([Completion(f"{before}\nA:", answer) for before, mark, answer in pairs if mark])
     train, test = parts
-    cut = [train[:-JUDGED][:TRAIN], train[-JUDGED:], test[:JUDGED]]
+    judged = JUDGED[name]
+    cut = [train[:-judged][:TRAIN], train[-judged:], test[:judged]]
     return Rows(*(Dataset("completion", tuple(rows), tuple(range(1, len(rows) + 1))) for rows in cut))
 
 
@@ -155,51 +159,53 @@ def _profile(options: argparse.Namespace, way: str, name: str, base: Base, chang
             "schedule": {"kind": "constant"},
             "steps": options.horizon,
             "watch": {"enabled": False},
-            "evaluate": {"every": 10_000_000, "examples": JUDGED},
+            "evaluate": {"every": 10_000_000, "examples": JUDGED[name]},
             **WAYS[way],
         },
         changes,
     )
 
 
-def _parts(base: Base, profile: Profile, train: Dataset, judged: Dataset, seed: int, scratch: Path) -> Parts:
-    data = tokenized(base.tokenizer, base.context_length, profile, train, judged, 0)
-    return assemble(base, profile, data, seed, scratch)
+def _parts(
+    base: Base,
+    profile: Profile,
+    rows: tuple[Dataset, Dataset],
+    seed: int,
+    scratch: str,
+    prefix: PrefixStore | None = None,
+) -> Parts:
+    data = tokenized(base.tokenizer, base.context_length, profile, *rows, 0)
+    return assemble(base, profile, data, seed, Path(scratch), prefix=prefix)
 
 
 def _rates(options: argparse.Namespace, way: str, name: str) -> dict[str, Any]:
     """Trains with each rate for half the seconds, and takes the best by validation rows."""
     base, rows, tried = load_base(options.base, cache=user_cache()), _rows(name), []
+    both = rows.train, rows.validation
     fixed: dict[str, Any] = {}
     searched: dict[str, Any] | None = None
     rates: tuple[float, ...] = RATES[way]
-    if way == "forward only":
-        searched = _searched(options, way, name, base, rows)
-        fixed = {"method.epsilon": searched["epsilon"]}
-        rates = tuple(factor * searched["learning_rate"] for factor in rates)
-    for rate in rates:
-        changes = fixed | {"rule.learning_rate": rate, "steps": 10_000_000}
-        profile = _profile(options, way, name, base, changes)
-        with tempfile.TemporaryDirectory() as scratch:
-            parts = _parts(base, profile, rows.train, rows.validation, RATE_SEED, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = _parts(base, _profile(options, way, name, base, {}), both, RATE_SEED, scratch)
+        if way == "forward only":
+            record = next(record for record in finetune(parts) if isinstance(record, TuneRecord))
+            searched = {name: getattr(record, name) for name in ("epsilon", "learning_rate", "seconds", "forwards")}
+            fixed = {"method.epsilon": record.epsilon}
+            rates = tuple(factor * record.learning_rate for factor in rates)
+        fill_prefix(parts, len(rows.train), BATCH[name])  # so that every rate has the same steps
+        for rate in rates:
+            changes = fixed | {"rule.learning_rate": rate, "steps": 10_000_000}
+            profile = _profile(options, way, name, base, changes)
+            own = _parts(base, profile, both, RATE_SEED, scratch, parts.prefix)
             try:
-                last = _trained(parts, [options.seconds / 2])[-1]
+                last = _trained(own, [options.seconds / 2])[-1]
             except DivergedError:
                 last = {"loss": None}
-        tried.append({"changes": changes, **last})
-    best = min((each for each in tried if each["loss"] is not None), key=lambda each: each["loss"])
-    return {"searched": searched, "tried": tried, "chosen": best["changes"]}
-
-
-def _searched(options: argparse.Namespace, way: str, name: str, base: Base, rows: Rows) -> dict[str, Any]:
-    """The radius and the rate that a run finds itself."""
-    profile = _profile(options, way, name, base, {})
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = _parts(base, profile, rows.train, rows.validation, RATE_SEED, Path(scratch))
-        found = next(record for record in finetune(parts) if isinstance(record, TuneRecord))
+            tried.append({"changes": changes, **last})
         if parts.prefix is not None:
             parts.prefix.close()
-    return {"epsilon": found.epsilon, "learning_rate": found.learning_rate, "seconds": found.seconds}
+    best = min((each for each in tried if each["loss"] is not None), key=lambda each: each["loss"])
+    return {"searched": searched, "tried": tried, "chosen": best["changes"]}
 
 
 def _counted(options: argparse.Namespace, way: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -209,8 +215,10 @@ def _counted(options: argparse.Namespace, way: str, name: str, given: dict[str, 
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
     with tempfile.TemporaryDirectory() as scratch:
-        parts = _parts(base, profile, rows.train, rows.test, given["seed"], Path(scratch))
+        parts = _parts(base, profile, (rows.train, rows.test), given["seed"], scratch)
         points = _trained(parts, [share * options.seconds for share in SHARES])
+        if parts.prefix is not None:
+            parts.prefix.close()
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
     return {"points": points, "peak": peak}
@@ -240,8 +248,6 @@ def _trained(parts: Parts, due: list[float]) -> list[dict[str, Any]]:
         if spent >= due[0]:
             due = [each for each in due if each > spent]
             evaluated()
-    if parts.prefix is not None:
-        parts.prefix.close()
     return points
 
 

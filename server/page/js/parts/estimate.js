@@ -4,6 +4,7 @@ import { post } from "../api.js";
 import { h, replace } from "../dom.js";
 import { bytes, count, duration, whole } from "../format.js";
 import { announce } from "../messages.js";
+import { ways } from "./ways.js";
 
 // After the last change of the form.
 const WAIT_MS = 450;
@@ -150,31 +151,6 @@ function content(found) {
         h("p", { class: "muted" }, found.advice),
       ),
   ];
-}
-
-/** The same job with forward passes only and with exact gradients, side by side. */
-function ways(found) {
-  const cells = ["Method", "Memory setting", "Whole process", "A step"];
-  const line = (way) =>
-    h(
-      "tr",
-      {},
-      h("td", {}, way.method),
-      h("td", {}, way.memory),
-      h("td", { class: way.fits ? "num" : "num bad" }, bytes(way.bytes)),
-      h("td", { class: "num" }, duration(way.seconds)),
-    );
-  return h(
-    "details",
-    { class: "small" },
-    h("summary", {}, "Other ways to run this job"),
-    h(
-      "table",
-      { class: "parts" },
-      h("thead", {}, h("tr", {}, cells.map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, found.map(line)),
-    ),
-  );
 }
 
 /** Rounds long times more coarsely: an estimate is not exact to the second. */
