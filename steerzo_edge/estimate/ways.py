@@ -18,7 +18,7 @@ from steerzo_edge.estimate.effort import Speed, step_effort
 from steerzo_edge.estimate.plan import RUNTIME_BYTES, planned, run_needs
 from steerzo_edge.estimate.work import Work, trained_by
 from steerzo_edge.settings.profile import Profile, with_method
-from steerzo_edge.training.auto import FORWARD_ONLY, AutoConfig
+from steerzo_edge.training.auto import FORWARD_ONLY
 from steerzo_edge.training.exact import ExactConfig
 
 
@@ -52,7 +52,8 @@ def ways_of(profile: Profile, body: Anatomy, work: Work, speed: Speed, *, device
         device: "cpu" or "cuda".
         free: Bytes that may be used, those of the loaded base included.
     """
-    own = FORWARD_ONLY if isinstance(profile.method, ExactConfig | AutoConfig) else profile.method
+    forwards_only = profile.method.is_decided and not profile.method.needs_gradients
+    own = profile.method if forwards_only else FORWARD_ONLY
     profiles = [with_method(profile, own)]
     with suppress(ProfileError):  # an objective without a gradient, or blocks of layers
         profiles.append(with_method(profile, ExactConfig()))
