@@ -27,7 +27,7 @@ from steerzo_edge.seeds import derive_seed
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import peak_rate
 from steerzo_edge.training.batch_stream import BatchStream
-from steerzo_edge.training.exact import ADAM_RATE, ExactConfig
+from steerzo_edge.training.exact import ADAM_RATE
 from steerzo_edge.training.exact_steps import ExactSteps
 from steerzo_edge.training.gradients import ExactGradients
 from steerzo_edge.training.parts import Parts
@@ -77,8 +77,8 @@ def assemble(
     rate, rate_factor = peak_rate(profile.rule.learning_rate)
     rule = profile.rule.build(blocks.noise.size, base.device)
     exact = None
-    if isinstance(method, ExactConfig):
-        exact = _exact(base, profile, method, data, subset, rule, blocks, batches, prefix, plan)
+    if method.needs_gradients:
+        exact = _exact(base, profile, data, subset, rule, blocks, batches, prefix, plan)
         rate = rate_factor * ADAM_RATE if rate is None else rate
     return Parts(
         subset=subset,
@@ -222,7 +222,6 @@ def _oracle(
 def _exact(
     base: Base,
     profile: Profile,
-    method: ExactConfig,
     data: Data,
     subset: Subset,
     rule: Rule,
@@ -240,7 +239,8 @@ def _exact(
         parts=partial(_parts, base, data.train, plan.part_tokens),
         kept_layers=plan.kept_layers,
     )
-    return ExactSteps(gradients, subset, rule, batches, blocks.noise.segments, method.max_norm)
+    max_norm = getattr(profile.method, "max_norm", None)
+    return ExactSteps(gradients, subset, rule, batches, blocks.noise.segments, max_norm)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:

@@ -38,7 +38,6 @@ from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
 from steerzo_edge.run_method import settled
 from steerzo_edge.settings.older_names import current_names
 from steerzo_edge.settings.profile import Profile
-from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.pace import steps_of_first_pass
 from steerzo_edge.training.parts import Parts
@@ -121,7 +120,6 @@ class Run:
         self._base = base
         self.profile, self._choice = settled(profile, base, data, directory)
         profile = self.profile
-        self._exact = isinstance(profile.method, ExactConfig)
         self._snapshot_every = min(snapshot_every, getattr(profile.method, "snapshot_every", snapshot_every))
         self.data = data
         self._seed = seed
@@ -178,8 +176,12 @@ class Run:
             clock=lambda: time.perf_counter() - self._base.preempted_s,
         )
         for record in steps:
-            # With exact gradients a rewind needs the best version's file: there is nothing to replay.
-            if isinstance(record, EvalRecord) and record.best and (self._exact or self._keeps_best):
+            # A rewind needs the best version's file where the journal does not hold what moved the parameters.
+            if (
+                isinstance(record, EvalRecord)
+                and record.best
+                and (self.profile.method.keeps_versions or self._keeps_best)
+            ):
                 self._save("best.safetensors", record.step)
             if isinstance(record, StepRecord) and self.progress.step % self._snapshot_every == 0:
                 self._save("snapshot.safetensors", self.progress.step)
@@ -241,7 +243,8 @@ class Run:
     def _keep_last_step(self) -> None:
         """With exact gradients: saves what a resume would have to compute again, if the last step was completed."""
         step, self._settled = self._settled, None
-        if self._exact and step == self.progress.parameter_step and step % self._snapshot_every:
+        keeps = self.profile.method.keeps_versions
+        if keeps and step == self.progress.parameter_step and step % self._snapshot_every:
             with suppress(OSError):  # without it, steps since the last snapshot are computed again
                 self._save("snapshot.safetensors", step)
 

@@ -8,7 +8,6 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.run_data import Data
 from steerzo_edge.settings.older_names import current_names
 from steerzo_edge.settings.profile import Profile, resolve
-from steerzo_edge.training.auto import AutoConfig
 from steerzo_edge.zo.journal import Journal
 
 
@@ -21,7 +20,7 @@ def settled(profile: Profile, base: Base, data: Data, directory: Path) -> tuple[
         data: Tokenized rows.
         directory: Of the run; if it holds a journal, the method and rule of that are taken.
     """
-    if not isinstance(profile.method, AutoConfig):
+    if profile.method.is_decided:
         return profile, None
     try:
         header, _ = Journal.read(directory / "journal")

@@ -43,6 +43,7 @@ def described(config: type[Any]) -> dict[str, Any]:
         "kind": kind,
         "name": name if colon else kind,
         "about": about if colon else line,
+        "automatic_rate": config.automatic_rate,
         "settings": defaults.model_dump(mode="json", exclude={"kind"}),
         "forwards": defaults.cost,
         "forwards_per_candidate": _cost_of_a_candidate(config),

@@ -297,6 +297,7 @@ class MethodReply(Reply):
     kind: str
     name: str = Field(description="Its name, for people.")
     about: str = Field(description="What a step does.")
+    automatic_rate: str = Field(description="What `rule.learning_rate: auto` means with it, in words.")
     settings: dict[str, Any] = Field(description="Every setting of the method with its default.")
     forwards: int = Field(description="Forward passes a step, with the default settings.")
     forwards_per_candidate: int = Field(

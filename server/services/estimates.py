@@ -37,7 +37,6 @@ from steerzo_edge.estimate import (
     ways_of,
 )
 from steerzo_edge.settings.profile import Profile, resolve
-from steerzo_edge.training.exact import ExactConfig
 
 STEPS = 20  # last steps of an earlier job that are compared with the estimate
 FEWEST_STEPS = 5  # a job with fewer steps is not used
@@ -99,7 +98,7 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
             needed,
             free,
             differentiable=profile.objective.differentiable,
-            exact=isinstance(profile.method, ExactConfig),
+            exact=profile.method.needs_gradients,
         ),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 from server.services.context import Context
 from server.store.rows import Event, JobRow
 from server.store.states import STATE_REQUESTED
+from steerzo_edge.settings.profile import resolve, searches
 from steerzo_edge.training.pace import WINDOW, phase_of, seconds_left, steps_of_first_pass
 
 # The steps whose times say how long the rest takes.
@@ -72,10 +73,6 @@ def _seconds_left(steps: list[Event], left: int) -> float | None:
 
 def _phase(server: Context, job: JobRow, done: int) -> str:
     profile = job.spec["profile"]
-    method, rate = profile["method"], profile["rule"]["learning_rate"]
-    searches = method["kind"] not in ("exact", "auto") and (
-        method.get("epsilon") == "auto" or isinstance(rate, str)
-    )
     events = server.job_table.events
     upper = profile["subset"].get("last_layers") or profile["subset"].get("layers") or 0
     judged = job.spec["validation"] is not None or profile["evaluate"]["holdout"] > 0
@@ -84,7 +81,7 @@ def _phase(server: Context, job: JobRow, done: int) -> str:
     return phase_of(
         done,
         evaluates=judged and not events.last(job.id, "eval", 1),
-        searches=searches and not events.last(job.id, "tune", 1),
+        searches=done == 0 and searches(resolve(profile)) and not events.last(job.id, "tune", 1),
         first_pass=steps_of_first_pass(rows, profile["batch"]["examples"], upper),
     )
 

@@ -44,7 +44,6 @@ from steerzo_edge.model.load import default_device, load_tokenizer
 from steerzo_edge.model.positions import context_of
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, load_profile
-from steerzo_edge.training.exact import ExactConfig
 
 
 def estimate_command(
@@ -84,7 +83,7 @@ def estimate_command(
     seconds = effort.seconds(speed)
     source = "a decoder layer" if probe else "a single product, a lower bound"
     free = free_bytes(device)
-    exact = isinstance(chosen.method, ExactConfig)
+    exact = chosen.method.needs_gradients
     words = advice(found, free, differentiable=chosen.objective.differentiable, exact=exact)
     words = words if choice is None else choice.sentence
     ways = ways_of(chosen, body, work, speed, device=device.type, free=free)

@@ -15,8 +15,7 @@ from steerzo_edge.data.remarks import ignored_sentence
 from steerzo_edge.data.statistics import warning_of, warnings_of
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
-from steerzo_edge.settings.profile import Profile, load_profile, searches
-from steerzo_edge.training.exact import ExactConfig
+from steerzo_edge.settings.profile import load_profile, searches
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def _introduce(run: Run, rows: int, out: Path) -> None:
     profile = run.profile
     parts = [
         f"{rows} rows from the dataset, {run.size:,} trained parameters",
-        f"method {profile.method.kind}, {profile.steps} steps of {_cost(profile)}",
+        f"method {profile.method.kind}, {profile.steps} steps of {profile.method.cost_in_words}",
         f"run directory {out}",
     ]
     if run.progress.step:
@@ -99,12 +98,6 @@ def _introduce(run: Run, rows: int, out: Path) -> None:
         log.warning("no advice on back-propagation: %s: %s", type(error).__name__, error)
     for part in parts:
         typer.echo(part)
-
-
-def _cost(profile: Profile) -> str:
-    if isinstance(profile.method, ExactConfig):
-        return "1 forward and its backward pass"
-    return f"{profile.method.cost} forwards"
 
 
 def _conclude(result: Result, as_json: bool) -> None:

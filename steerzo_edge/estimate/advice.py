@@ -11,7 +11,6 @@ from steerzo_edge.estimate.memory import MemoryEstimate, estimate
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.model.base import Base
 from steerzo_edge.settings.profile import Profile
-from steerzo_edge.training.exact import ExactConfig
 
 GIB = 1 << 30
 # An estimate may be off by a quarter, so back-propagation is said to fit only with this share of the free memory.
@@ -61,7 +60,7 @@ def advice_for(base: Base, profile: Profile, *data: Tokenized) -> str:
         found,
         free_bytes(base.device, found.weights),
         differentiable=profile.objective.differentiable,
-        exact=isinstance(profile.method, ExactConfig),
+        exact=profile.method.needs_gradients,
     )
 
 

@@ -11,7 +11,7 @@ from steerzo_edge.estimate.anatomy import Anatomy
 from steerzo_edge.estimate.plan import RUNTIME_BYTES, bound_and_least
 from steerzo_edge.estimate.work import Work
 from steerzo_edge.settings.profile import Profile, with_method
-from steerzo_edge.training.auto import FORWARD_ONLY, AutoConfig
+from steerzo_edge.training.auto import FORWARD_ONLY
 from steerzo_edge.training.exact import ExactConfig
 
 
@@ -38,7 +38,7 @@ def chosen(profile: Profile, body: Anatomy, work: Work, *, device: str, free: in
         device: "cpu" or "cuda".
         free: Bytes that `fast` may use, those of the loaded base included; None asks the system.
     """
-    if not isinstance(profile.method, AutoConfig):
+    if profile.method.is_decided:
         return None
     forward_only = with_method(profile, FORWARD_ONLY)
     reason = None

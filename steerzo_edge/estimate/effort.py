@@ -17,7 +17,6 @@ from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.estimate.zeroth_order import CACHED_PREFIX, Plan
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.settings.profile import Profile
-from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.zo.tuning import FOLLOWED, PAIRS, RADII, RUNGS
 
 
@@ -113,7 +112,7 @@ def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work, p
     plan = plan or planned(profile, body, work, device="cpu")
     parts = max(1, math.ceil(work.examples * work.mean / plan.part_tokens))
     passes = parts * -(-cost // plan.probes)
-    if isinstance(profile.method, ExactConfig):
+    if profile.method.needs_gradients:
         return _exact_step(profile, body, trained, work, plan, parts)
     if profile.objective.generates:
         length = work.mean + profile.objective.answer_tokens
@@ -200,7 +199,7 @@ def _block_starts(profile: Profile, body: Anatomy, trained: Trained) -> list[int
 
 
 def _tuning_forwards(profile: Profile) -> int:
-    if isinstance(profile.method, ExactConfig):
+    if profile.method.needs_gradients:
         return 0
     radius = 2 * PAIRS * len(RADII) if profile.method.epsilon == "auto" else 0
     searched = isinstance(profile.rule.learning_rate, str)

@@ -37,7 +37,6 @@ from steerzo_edge.estimate.zeroth_order import (
 from steerzo_edge.model.head import BLOCK_BYTES
 from steerzo_edge.settings.memory import memory_bytes
 from steerzo_edge.settings.profile import Profile
-from steerzo_edge.training.exact import ExactConfig
 
 # What the process holds before a base is loaded: Python and libraries, or the context of CUDA.
 RUNTIME_BYTES = 300 << 20
@@ -73,7 +72,7 @@ class _Run:
 
     @property
     def exact(self) -> bool:
-        return isinstance(self.profile.method, ExactConfig)
+        return self.profile.method.needs_gradients
 
     def needs(self, plan: Plan) -> MemoryNeeds:
         return run_needs(self.profile, self.body, self.trained, self.work, plan, device=self.device)
@@ -161,7 +160,7 @@ def run_needs(
         plan: How it uses memory.
         device: "cpu" or "cuda"; on a CPU what a process holds besides the tensors is added.
     """
-    if isinstance(profile.method, ExactConfig):
+    if profile.method.needs_gradients:
         found = backward_needs(profile, body, trained, work, plan, device=device)
         return backward_in_process(found, body) if device == "cpu" else found
     found = zeroth_order_needs(profile, body, trained, work, plan, device=device)

@@ -19,7 +19,7 @@ from steerzo_edge.estimate.plan import RUNTIME_BYTES, planned, run_needs
 from steerzo_edge.estimate.work import Work, trained_by
 from steerzo_edge.estimate.zeroth_order import Plan
 from steerzo_edge.settings.profile import Profile, with_method
-from steerzo_edge.training.auto import FORWARD_ONLY, AutoConfig
+from steerzo_edge.training.auto import FORWARD_ONLY
 from steerzo_edge.training.exact import ExactConfig
 
 
@@ -74,7 +74,8 @@ def ways_to_run(profile: Profile) -> list[Profile]:
     Args:
         profile: The settings; exact gradients are left out where they are not possible.
     """
-    own = FORWARD_ONLY if isinstance(profile.method, ExactConfig | AutoConfig) else profile.method
+    forwards_only = profile.method.is_decided and not profile.method.needs_gradients
+    own = profile.method if forwards_only else FORWARD_ONLY
     profiles = [with_method(profile, own)]
     with suppress(ProfileError):  # an objective without a gradient, or blocks of layers
         profiles.append(with_method(profile, ExactConfig()))
@@ -82,7 +83,7 @@ def ways_to_run(profile: Profile) -> list[Profile]:
 
 
 def _kept(profile: Profile, plan: Plan, layers: int) -> str:
-    if not isinstance(profile.method, ExactConfig):
+    if not profile.method.needs_gradients:
         return ""
     if plan.kept_layers == 0:
         return "checkpointing"

@@ -27,8 +27,6 @@ from steerzo_edge.settings.sections import (
     SubsetConfig,
     WatchConfig,
 )
-from steerzo_edge.training.auto import AutoConfig
-from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 
 _HERE = Path(__file__).parent.parent
@@ -55,10 +53,11 @@ class Profile(Config):
 
     @model_validator(mode="after")
     def _exact_gradients_are_possible(self) -> Self:
-        if isinstance(self.method, ExactConfig):
+        if self.method.needs_gradients:
             reason = _why_not_exact(self)
             if reason is not None:
-                raise PydanticCustomError("not_exact", "method exact: {reason}", {"reason": reason})
+                kind = self.method.kind
+                raise PydanticCustomError("not_exact", "method {kind}: {reason}", {"kind": kind, "reason": reason})
         return self
 
 
@@ -94,9 +93,7 @@ def resolve(document: Any, overrides: Mapping[str, Any] | None = None, *, where:
 
 def searches(profile: Profile) -> bool:
     """Whether a run spends forwards on settings left to "auto" before its first step."""
-    if isinstance(profile.method, ExactConfig | AutoConfig):
-        return False
-    return profile.method.epsilon == "auto" or isinstance(profile.rule.learning_rate, str)
+    return profile.method.searches(profile.rule.learning_rate)
 
 
 def with_method(profile: Profile, method: MethodConfig) -> Profile:
@@ -174,10 +171,10 @@ def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     for section in _UNIONS:
         if isinstance(merged.get(section, {}), Mapping):
             default = Profile.model_fields[section].get_default(call_default_factory=True).kind
-            if section == "rule" and _kind(document, "method") == "exact":
-                default = "adam"
+            if section == "rule":
+                default = _default_rule(document) or default
             merged[section] = {"kind": default, **merged.get(section, {})}
-    if _kind(changes, "method") == "exact" and not _kind(changes, "rule") and _kind(merged, "rule") != "adam":
+    if _default_rule(changes) == "adam" and not _kind(changes, "rule") and _kind(merged, "rule") != "adam":
         merged["rule"] = {"kind": "adam"}  # a profile's rule was chosen for its method
     for key, value in changes.items():
         old = merged.get(key)
@@ -195,9 +192,20 @@ def _kind(document: Mapping[str, Any], section: str) -> Any:
     return found.get("kind") if isinstance(found, Mapping) else None
 
 
+def _default_rule(document: Mapping[str, Any]) -> str | None:
+    """The kind of rule that goes with the method that a document names; None if it names none."""
+    config = _config("method", _kind(document, "method"))
+    return None if config is None else config.default_rule
+
+
+def _config(section: str, kind: Any) -> Any:
+    """The settings class of a kind; None if there is none."""
+    configs = get_args(get_args(_UNIONS[section])[0])
+    return next((config for config in configs if config.model_fields["kind"].default == kind), None)
+
+
 def _common(section: str, settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:
     """The settings of a section that remain when its kind changes: those that the new kind has too."""
-    for config in get_args(get_args(_UNIONS[section])[0]):
-        if config.model_fields["kind"].default == kind:
-            return {key: value for key, value in settings.items() if key in config.model_fields and key != "kind"}
-    return {}
+    config = _config(section, kind)
+    known = {} if config is None else config.model_fields
+    return {key: value for key, value in settings.items() if key in known and key != "kind"}

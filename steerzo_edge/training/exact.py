@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from steerzo_edge.config import Config
+from steerzo_edge.zo.method import AnyMethod
 from steerzo_edge.zo.noise import Distribution
 from steerzo_edge.zo.strategy import Strategy
 
@@ -17,7 +17,7 @@ from steerzo_edge.zo.strategy import Strategy
 ADAM_RATE = 1e-3
 
 
-class ExactConfig(Config):
+class ExactConfig(AnyMethod):
     """Exact gradients (back-propagation): computes the gradient itself, where memory and the objective allow it.
 
     Cost: 1 forward and its backward pass a step, about as long as 3 forwards, or 4 where layers are recomputed.
@@ -32,10 +32,19 @@ class ExactConfig(Config):
         ge=1,
         description="Steps between snapshots: a run that was killed computes the steps since the last again.",
     )
+    needs_gradients: ClassVar[bool] = True
+    keeps_versions: ClassVar[bool] = True
+    default_rule: ClassVar[Literal["sgd", "adam"]] = "adam"
+    automatic_rate: ClassVar[str] = f"a fixed one for Adam, {ADAM_RATE:g}"
     epsilon: ClassVar[float] = 0.0
     noise: ClassVar[Distribution] = "gaussian"
     cost: ClassVar[int] = 1
     seeds: ClassVar[int] = 0
+
+    @property
+    def cost_in_words(self) -> str:
+        """See `AnyMethod.cost_in_words`."""
+        return "1 forward and its backward pass"
 
     def build(self, epsilon: float) -> Strategy:
         """There is no strategy.

@@ -6,7 +6,7 @@ the page and the estimates.
 """
 
 from abc import abstractmethod
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,8 +23,48 @@ Reject = Annotated[
 ]
 
 
-class Method(Config):
-    """The settings that all methods share."""
+class AnyMethod(Config):
+    """What the engine asks of every method, zeroth-order or not.
+
+    Attributes:
+        needs_gradients: Whether a step computes gradients, which the objective must then have.
+        keeps_versions: Whether the journal lacks what moved the parameters, so that a resume or a rewind begins at
+            a saved version and computes the steps since then again.
+        default_rule: The kind of rule where a profile names none.
+        automatic_rate: What `rule.learning_rate: auto` means, in words.
+        is_decided: Whether it can run as it is; otherwise `estimate/choice.py` decides what it stands for.
+    """
+
+    needs_gradients: ClassVar[bool] = False
+    keeps_versions: ClassVar[bool] = False
+    default_rule: ClassVar[Literal["sgd", "adam"]] = "sgd"
+    automatic_rate: ClassVar[str] = "found automatically before the first step"
+
+    @property
+    def is_decided(self) -> bool:
+        """See `AnyMethod`."""
+        return True
+
+    @property
+    def cost_in_words(self) -> str:
+        """What a step costs, for people."""
+        return f"{self.cost} forwards"  # type: ignore[attr-defined]
+
+    def exact_layers_of(self, trained: int) -> int:
+        """Of how many trained decoder layers, from the top, a step computes exact gradients."""
+        return trained if self.needs_gradients else 0
+
+    def searches(self, learning_rate: float | str) -> bool:
+        """Whether a run spends forwards on settings left to "auto" before its first step.
+
+        Args:
+            learning_rate: The setting of the rule.
+        """
+        return False
+
+
+class Method(AnyMethod):
+    """The settings that all zeroth-order methods share."""
 
     epsilon: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto", description="Probe radius, in units of the parameters; auto finds it before the first step."
@@ -59,6 +99,10 @@ class Method(Config):
     def seeds(self) -> int:
         """Most seeds that the directions of one step are made of: each is drawn once a step."""
         return self.strategy(1.0).seeds
+
+    def searches(self, learning_rate: float | str) -> bool:
+        """See `AnyMethod.searches`."""
+        return self.epsilon == "auto" or isinstance(learning_rate, str)
 
     @abstractmethod
     def strategy(self, epsilon: float) -> Strategy:

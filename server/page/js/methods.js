@@ -6,8 +6,8 @@ let request = null;
 
 /**
  * A method as GET /methods describes it.
- * @typedef {{kind: string, name: string, about: string, settings: Object<string, any>, forwards: number,
- *   forwards_per_candidate: number}} Method
+ * @typedef {{kind: string, name: string, about: string, automatic_rate: string, settings: Object<string, any>,
+ *   forwards: number, forwards_per_candidate: number}} Method
  */
 
 /**

@@ -41,7 +41,7 @@ export function profileInWords(profile, methods) {
     ["Trains", subset(profile.subset)],
     ["Method", `${methodName(methods, method.kind)}${cost}`],
     ["Rows a step", `${whole(batch.examples)}, of up to ${count(batch.max_tokens, "token")} each`],
-    ["Learning rate", rate(profile.rule.learning_rate, method.kind)],
+    ["Learning rate", rate(profile.rule.learning_rate, methods.get(method.kind))],
     [
       "Evaluated",
       `every ${count(evaluate.every, "step")}, on up to ${count(evaluate.examples, "validation row")}; the adapter of the ${kept} is kept`,
@@ -57,10 +57,8 @@ function subset(subset) {
   return subset.kind;
 }
 
-function rate(setting, kind) {
-  if (setting === "auto" && kind === "exact") return "a fixed one for Adam, 0.001";
-  if (setting === "auto" && kind === "auto") return "that of the method that is chosen";
-  if (setting === "auto") return "found automatically before the first step";
+function rate(setting, method) {
+  if (setting === "auto") return method?.automatic_rate ?? "found automatically";
   return typeof setting === "number" ? plain(setting) : setting;
 }
 
