@@ -100,7 +100,8 @@ def measured_curve(
     probe = probe or apart
     fitting = [pair for pair in ways if pair[0].fits]
     learners = {way.method: way for way, _ in fitting}  # the last of each method, which is the faster
-    order = sorted(fitting, key=lambda pair: learners[pair[0].method] is not pair[0])
+    # The short ones first: what they leave over goes to those that learn.
+    order = sorted(fitting, key=lambda pair: learners[pair[0].method] is pair[0])
     found: dict[tuple[str, str], Findings] = {}
     until = time.monotonic() + seconds
     left = sum(LEARNING if learners[way.method] is way else 1 for way, _ in order)

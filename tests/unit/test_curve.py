@@ -17,10 +17,9 @@ from steerzo_edge.curve.picture import draw
 from steerzo_edge.curve.process import Job
 from steerzo_edge.curve.words import notes, seconds_in_words, title
 from steerzo_edge.estimate.ways import Way, ways_to_run
-from steerzo_edge.model.base import Base
 from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, resolve
-from tests.conftest import labelled_rows
+from tests.conftest import Loader, labelled_rows
 
 POINTS = [Point(0, 2.0), Point(10, 1.0), Point(20, 0.5)]
 SETTINGS = {
@@ -106,10 +105,16 @@ def test_each_method_learns_once_with_its_faster_setting() -> None:
     assert {point.bytes for point in curve.points} == {700 << 20}
 
 
-def test_the_time_is_divided_and_what_is_not_used_goes_to_the_others() -> None:
-    shares: list[float] = []
-    _curve(_ways(resolve(SETTINGS)), lambda job: (shares.append(job.until - time.monotonic()), _found(job))[1])
-    assert [round(share) for share in shares] == [38, 50, 50, 100]  # 3 of 8, 3 of 5... nothing was used up
+def test_the_time_is_divided_and_what_is_left_over_goes_to_the_methods_that_learn() -> None:
+    jobs: list[tuple[bool, float]] = []
+
+    def probe(job: Job) -> Findings:
+        jobs.append((job.learns, job.until - time.monotonic()))
+        return _found(job)
+
+    _curve(_ways(resolve(SETTINGS)), probe)
+    assert [learns for learns, _ in jobs] == [False, False, True, True]
+    assert [share for _, share in jobs] == pytest.approx([100 / 8, 100 / 7, 100 / 2, 100], abs=0.5)
 
 
 def test_a_way_that_does_not_fit_is_not_probed() -> None:
@@ -153,23 +158,27 @@ def test_a_search_that_was_not_finished_leaves_the_seconds_open() -> None:
 
 
 @pytest.fixture
-def data(tiny: Base) -> tuple[Profile, Data]:
+def data(tiny: Loader) -> tuple[Profile, Data]:
+    base = tiny()
     profile = resolve(SETTINGS | {"model": {"quantization": "none", "compute_dtype": "float32"}})
-    _, _, found = rows_of_run(tiny.tokenizer, tiny.context_length, profile, labelled_rows(40), None, 0)
+    _, _, found = rows_of_run(base.tokenizer, base.context_length, profile, labelled_rows(40), None, 0)
     return profile, found
 
 
 def test_a_process_takes_real_steps(data: tuple[Profile, Data], tiny_path: Path) -> None:
     profile, rows = data
-    exact = ways_to_run(resolve(profile.model_dump(mode="json"), {"model.id": str(tiny_path)}))[-1]
-    found = apart(Job(exact, rows, None, True, time.monotonic() + 12))
+    changes = {"model.id": str(tiny_path), "steps": 12}
+    exact = ways_to_run(resolve(profile.model_dump(mode="json"), changes))[-1]
+    assert exact.method.kind == "exact"
+    found = apart(Job(exact, rows, None, True, time.monotonic() + 100))
     assert found.failure is None
     assert found.points[0].steps == 0
-    assert found.points[-1].steps == len(found.steps) + 1
+    assert found.points[-1].steps == 12
+    assert len(found.steps) == 11
     assert found.points[-1].loss < found.points[0].loss
     assert found.peak is not None
     assert 100 << 20 < found.peak < 4 << 30
-    timed = apart(Job(exact, rows, None, False, time.monotonic() + 12))
+    timed = apart(Job(exact, rows, None, False, time.monotonic() + 100))
     assert (len(timed.points), len(timed.steps)) == (0, 6)
 
 
@@ -192,8 +201,8 @@ def test_a_process_says_why_it_could_not_begin(data: tuple[Profile, Data], tmp_p
 
 def _steerzo(rows: Path, base: Path, *arguments: object) -> Result:
     sets = ["--set", "batch.examples=4", "--set", "evaluate.holdout=0.3", "--set", "method.epsilon=0.01"]
-    sets += ["--set", "rule.learning_rate=0.01", "--set", "batch.max_tokens=64"]
-    words = ["estimate", "--dataset", rows, "--base", base, "--seconds", "40", *sets, *arguments]
+    sets += ["--set", "rule.learning_rate=0.01", "--set", "batch.max_tokens=64", "--set", "steps=8"]
+    words = ["estimate", "--dataset", rows, "--base", base, "--seconds", "200", *sets, *arguments]
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
