@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--seconds", type=float, default=40.0, help="of a run's steps")
     parser.add_argument("--horizon", type=int, default=60, help="steps that the search for a rate plans for")
+    parser.add_argument("--compute-dtype", default="bfloat16", help="of activations and expanded weights")
     parser.add_argument("--for", dest="most", type=float, default=1e9, help="start no run after so many seconds")
     parser.add_argument("--plot", type=Path, help="a .png or .svg")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -114,6 +115,7 @@ def _read(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": machine,
         "base": Path(options.base).name,
+        "compute_dtype": options.compute_dtype,
         "seconds": options.seconds,
         "rates": [],
         "runs": [],
@@ -130,10 +132,15 @@ def _in_child(options: argparse.Namespace, way: str, name: str, given: str) -> d
     command = [sys.executable, "-m", "benchmarks.exact_learning", "--child", way, name, given]
     command += ["--base", options.base, "--json", str(options.json)]
     command += ["--seconds", str(options.seconds), "--horizon", str(options.horizon)]
+    command += ["--compute-dtype", options.compute_dtype]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     sys.stderr.write(f"{way}, {name}: {json.dumps(found)}\n")
     return found
+
+
+def _base(options: argparse.Namespace) -> Base:
+    return load_base(options.base, compute_dtype=getattr(torch, options.compute_dtype), cache=user_cache())
 
 
 def _rows(name: str) -> Rows:
@@ -154,6 +161,7 @@ def _rows(name: str) -> Rows:
 def _profile(options: argparse.Namespace, way: str, name: str, base: Base, changes: dict[str, Any]) -> Profile:
     return resolve(
         {
+            "model": {"compute_dtype": options.compute_dtype},
             "subset": {"kind": "lora", "rank": 8, "last_layers": top_quarter(base)},
             "batch": {"examples": BATCH[name], "max_tokens": 256},
             "schedule": {"kind": "constant"},
@@ -180,7 +188,7 @@ def _parts(
 
 def _rates(options: argparse.Namespace, way: str, name: str) -> dict[str, Any]:
     """Trains with each rate for half the seconds, and takes the best by validation rows."""
-    base, rows, tried = load_base(options.base, cache=user_cache()), _rows(name), []
+    base, rows, tried = _base(options), _rows(name), []
     both = rows.train, rows.validation
     fixed: dict[str, Any] = {}
     searched: dict[str, Any] | None = None
@@ -210,7 +218,7 @@ def _rates(options: argparse.Namespace, way: str, name: str) -> dict[str, Any]:
 
 def _counted(options: argparse.Namespace, way: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
     """One run, with the peak of its process."""
-    base, rows = load_base(options.base, cache=user_cache()), _rows(name)
+    base, rows = _base(options), _rows(name)
     profile = _profile(options, way, name, base, given["chosen"])
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set

@@ -28,7 +28,9 @@ def table(found: Mapping[str, Any]) -> Table:
     Args:
         found: The content of the file of `benchmarks.exact_learning`.
     """
-    shown = Table(title=f"{found['base']}; {found['machine']}; medians of the seeds")
+    shown = Table(
+        title=f"{found['base']} in nf4, {found['compute_dtype']}; {found['machine']}; medians of the seeds"
+    )
     for column in ("rows", "way", "seeds", "seconds", "steps", "loss", "of seeds", "accuracy", "peak, MiB"):
         shown.add_column(column, justify="right")
     for name, way, runs in _groups(found):

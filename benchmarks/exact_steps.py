@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="lean,fast,qlora", help="settings of `memory`, and the peer")
     parser.add_argument("--batch", type=int, default=16, help="rows a step")
     parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--compute-dtype", default="bfloat16", help="of activations and expanded weights, for all")
     parser.add_argument("--time", default="clock", choices=("clock", "processor"), help="what the table shows")
     parser.add_argument("--no-peaks", action="store_true")
     parser.add_argument("--no-seconds", action="store_true")
@@ -75,10 +76,16 @@ def main() -> None:
             rows.append({"task": task, "subset": subset, **_case(options, task, subset)})
             sys.stderr.write(json.dumps(rows[-1]) + "\n")
     machine = description(torch.device("cpu"))
-    title = f"{Path(options.base).name} in nf4, {options.batch} rows a step, rank {RANK}; {machine}"
+    title = f"{Path(options.base).name} in nf4, {options.compute_dtype}, {options.batch} rows a step, rank {RANK}; {machine}"
     Console(width=140).print(title, _table(options, rows), sep="\n")
     if options.json is not None:
-        found = {"machine": machine, "base": Path(options.base).name, "batch": options.batch, "rows": rows}
+        found = {
+            "machine": machine,
+            "base": Path(options.base).name,
+            "compute_dtype": options.compute_dtype,
+            "batch": options.batch,
+            "rows": rows,
+        }
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -94,7 +101,7 @@ def _case(options: argparse.Namespace, task: str, subset: str) -> dict[str, Any]
 def _in_child(options: argparse.Namespace, kind: str, task: str, subset: str) -> Any:
     command = [sys.executable, "-m", "benchmarks.exact_steps", "--child", kind, task, subset]
     command += ["--base", options.base, "--batch", str(options.batch), "--steps", str(options.steps)]
-    command += ["--kinds", options.kinds]
+    command += ["--kinds", options.kinds, "--compute-dtype", options.compute_dtype]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -167,6 +174,7 @@ def _running(options: argparse.Namespace, kind: str, task: str, subset: str, scr
 def _profile(options: argparse.Namespace, memory: str, last_layers: int | None) -> Profile:
     return resolve(
         {
+            "model": {"compute_dtype": options.compute_dtype},
             "subset": {"kind": "lora", "rank": RANK, "freeze_a": False, "last_layers": last_layers},
             "method": {"kind": "exact"},
             "batch": {"examples": options.batch, "max_tokens": 320},
@@ -177,7 +185,7 @@ def _profile(options: argparse.Namespace, memory: str, last_layers: int | None) 
 
 
 def _exact(options: argparse.Namespace, memory: str, task: str, quarter: bool, scratch: Path) -> Steps:
-    base = load_base(options.base)
+    base = load_base(options.base, compute_dtype=getattr(torch, options.compute_dtype))
     profile = _profile(options, memory, top_quarter(base) if quarter else None)
     data = tokenized(base.tokenizer, base.context_length, profile, _rows(options, task), None, 0).train
     parts = assemble(base, profile, Data(data, None), seed=0, scratch=scratch)
@@ -201,7 +209,8 @@ def _qlora(options: argparse.Namespace, task: str, quarter: bool) -> Steps:
 
     from benchmarks.qlora import qlora_model
 
-    model = qlora_model(options.base, rank=RANK, quarter=quarter)
+    dtype = getattr(torch, options.compute_dtype)
+    model = qlora_model(options.base, rank=RANK, quarter=quarter, dtype=dtype)
     rule = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=1e-3)
     profile, tokenizer = _profile(options, FAST, None), AutoTokenizer.from_pretrained(options.base)
     data = tokenized(tokenizer, 2048, profile, _rows(options, task), None, 0).train

@@ -12,18 +12,17 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from steerzo_edge.model.layers import layer_count
 
 
-def qlora_model(base: str, *, rank: int, quarter: bool) -> Any:
+def qlora_model(base: str, *, rank: int, quarter: bool, dtype: torch.dtype = torch.bfloat16) -> Any:
     """Loads a base with LoRA in training mode, with gradient checkpointing.
 
     Args:
         base: Directory or hub id of a base in 16 bit.
         rank: Of the adapter.
         quarter: Whether only the top quarter of the layers is trained.
+        dtype: Of activations and expanded weights.
     """
-    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.bfloat16, quantization_config=config, device_map="cpu"
-    )
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, quantization_config=config, device_map="cpu")
     model = peft.prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
     layers = layer_count(model.config)
     top = max(1, layers // 4) if quarter else layers

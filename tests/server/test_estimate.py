@@ -53,6 +53,18 @@ def test_settings_left_to_auto_are_searched_for(client: Client, body: dict[str, 
     assert found["forwards"] == job["forwards"]
 
 
+def test_the_same_job_in_other_ways(client: Client, body: dict[str, Any]) -> None:
+    found = client.post("/estimate", body)
+    ways = {(way["method"], way["memory"]): way for way in found["ways"]}
+    own = found["method"]
+    assert list(ways) == [(own, "lean"), (own, "fast"), ("exact", "lean"), ("exact", "fast")]
+    assert (ways[own, "lean"]["kept"], ways["exact", "lean"]["kept"]) == ("", "checkpointing")
+    assert ways["exact", "fast"]["kept"] == "all layers kept"
+    for method in (own, "exact"):
+        assert ways[method, "lean"]["bytes"] <= ways[method, "fast"]["bytes"]
+    assert all(way["seconds"] > 0 for way in found["ways"])
+
+
 def test_rows_of_the_request_are_not_kept(client: Client, body: dict[str, Any]) -> None:
     rows = [*labelled_rows(40).rows()]
     before = client.get("/datasets"), client.get("/jobs")
