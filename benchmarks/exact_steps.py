@@ -76,7 +76,8 @@ def main() -> None:
             rows.append({"task": task, "subset": subset, **_case(options, task, subset)})
             sys.stderr.write(json.dumps(rows[-1]) + "\n")
     machine = description(torch.device("cpu"))
-    title = f"{Path(options.base).name} in nf4, {options.compute_dtype}, {options.batch} rows a step, rank {RANK}; {machine}"
+    how = f"nf4, {options.compute_dtype}, {options.batch} rows a step, rank {RANK}"
+    title = f"{Path(options.base).name} in {how}; {machine}"
     Console(width=140).print(title, _table(options, rows), sep="\n")
     if options.json is not None:
         found = {
