@@ -2,15 +2,14 @@
 
     python -m benchmarks.exact_learning --base FILE --json FILE [--sets sst2,snips] [--for 400] [--plot FILE]
 
-Each way, set of rows and seed is a process of its own. It trains a LoRA in the top quarter of the layers on 1,000
+Each way, set of rows and seed is a process of its own. It trains a LoRA in the top quarter of the layers on 500
 rows, with `memory: lean` and a constant rate, until its steps have taken so many seconds. The loss is that of 200
 test rows (100 of WikiSQL) at the start, and after an eighth, a quarter, a half and all of the seconds; evaluations
 are not counted. The peak is that of the process after the base was loaded.
 
 Rates: before the counted runs, each way is trained with three rates on a seed that is not counted, for half the
 seconds, with the hidden states of the frozen layers at hand; the rate with the lowest loss on validation rows is
-taken. For forward passes only the three are those around the one that its own search finds; the search and the
-radius that it finds are not counted in the runs.
+taken. So no way searches for its settings while it is measured.
 
 Runs that the file holds are not made again; `--for` starts no run after so many seconds, so that the whole can be
 measured in pieces.
@@ -40,7 +39,7 @@ from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.prefix import PrefixStore
-from steerzo_edge.records import StepRecord, TuneRecord
+from steerzo_edge.records import StepRecord
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.storage.files import write_json
@@ -48,14 +47,17 @@ from steerzo_edge.training.loop import finetune
 from steerzo_edge.training.parts import Parts
 
 WAYS: dict[str, dict[str, Any]] = {
-    "forward only": {"method": {"kind": "all-losses", "pool": 16, "scaling": "normalized"}},
+    "forward only": {
+        "method": {"kind": "all-losses", "pool": 16, "scaling": "normalized", "epsilon": 0.01},
+        "rule": {"kind": "sgd"},
+    },
     "exact": {"method": {"kind": "exact"}, "rule": {"kind": "adam"}},
 }
-RATES = {"forward only": (0.5, 1.0, 2.0), "exact": (3e-4, 1e-3, 3e-3)}  # the first: of the rate that is found
+RATES = {"forward only": (0.01, 0.03, 0.1), "exact": (3e-4, 1e-3, 3e-3)}
 BATCH = {"sst2": 16, "snips": 16, "wikisql": 8}
 SHARES = (0.125, 0.25, 0.5, 1.0)
 RATE_SEED = 100
-TRAIN = 1000
+TRAIN = 500
 JUDGED = {"sst2": 200, "snips": 200, "wikisql": 100}
 
 
@@ -68,7 +70,6 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(BATCH))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--seconds", type=float, default=40.0, help="of a run's steps")
-    parser.add_argument("--horizon", type=int, default=60, help="steps that the search for a rate plans for")
     parser.add_argument("--compute-dtype", default="bfloat16", help="of activations and expanded weights")
     parser.add_argument("--for", dest="most", type=float, default=1e9, help="start no run after so many seconds")
     parser.add_argument("--plot", type=Path, help="a .png or .svg")
@@ -131,8 +132,7 @@ def _has(found: dict[str, Any], way: str, name: str, seed: int | None) -> bool:
 def _in_child(options: argparse.Namespace, way: str, name: str, given: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.exact_learning", "--child", way, name, given]
     command += ["--base", options.base, "--json", str(options.json)]
-    command += ["--seconds", str(options.seconds), "--horizon", str(options.horizon)]
-    command += ["--compute-dtype", options.compute_dtype]
+    command += ["--seconds", str(options.seconds), "--compute-dtype", options.compute_dtype]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     sys.stderr.write(f"{way}, {name}: {json.dumps(found)}\n")
@@ -145,7 +145,8 @@ def _base(options: argparse.Namespace) -> Base:
 
 def _rows(name: str) -> Rows:
     if name != "wikisql":
-        return rows_of(name)
+        found = rows_of(name)
+        return Rows(found.train.pick(list(range(TRAIN))), found.validation, found.test)
     parts = []
     for part in ("train", "test"):
         path = DATA / "practical" / "wikisql_text2sql" / f"{part}.jsonl"
@@ -165,7 +166,7 @@ def _profile(options: argparse.Namespace, way: str, name: str, base: Base, chang
             "subset": {"kind": "lora", "rank": 8, "last_layers": top_quarter(base)},
             "batch": {"examples": BATCH[name], "max_tokens": 256},
             "schedule": {"kind": "constant"},
-            "steps": options.horizon,
+            "steps": 10_000_000,
             "watch": {"enabled": False},
             "evaluate": {"every": 10_000_000, "examples": JUDGED[name]},
             **WAYS[way],
@@ -189,31 +190,24 @@ def _parts(
 def _rates(options: argparse.Namespace, way: str, name: str) -> dict[str, Any]:
     """Trains with each rate for half the seconds, and takes the best by validation rows."""
     base, rows, tried = _base(options), _rows(name), []
-    both = rows.train, rows.validation
-    fixed: dict[str, Any] = {}
-    searched: dict[str, Any] | None = None
-    rates: tuple[float, ...] = RATES[way]
+    prefix = None
     with tempfile.TemporaryDirectory() as scratch:
-        parts = _parts(base, _profile(options, way, name, base, {}), both, RATE_SEED, scratch)
-        if way == "forward only":
-            record = next(record for record in finetune(parts) if isinstance(record, TuneRecord))
-            searched = {name: getattr(record, name) for name in ("epsilon", "learning_rate", "seconds", "forwards")}
-            fixed = {"method.epsilon": record.epsilon}
-            rates = tuple(factor * record.learning_rate for factor in rates)
-        fill_prefix(parts, len(rows.train), BATCH[name])  # so that every rate has the same steps
-        for rate in rates:
-            changes = fixed | {"rule.learning_rate": rate, "steps": 10_000_000}
+        for rate in RATES[way]:
+            changes = {"rule.learning_rate": rate}
             profile = _profile(options, way, name, base, changes)
-            own = _parts(base, profile, both, RATE_SEED, scratch, parts.prefix)
+            parts = _parts(base, profile, (rows.train, rows.validation), RATE_SEED, scratch, prefix)
+            if prefix is None:
+                prefix = parts.prefix
+                fill_prefix(parts, len(rows.train), BATCH[name])  # so that every rate has the same steps
             try:
-                last = _trained(own, [options.seconds / 2])[-1]
+                last = _trained(parts, [options.seconds / 2])[-1]
             except DivergedError:
                 last = {"loss": None}
             tried.append({"changes": changes, **last})
-        if parts.prefix is not None:
-            parts.prefix.close()
+        if prefix is not None:
+            prefix.close()
     best = min((each for each in tried if each["loss"] is not None), key=lambda each: each["loss"])
-    return {"searched": searched, "tried": tried, "chosen": best["changes"]}
+    return {"tried": tried, "chosen": best["changes"]}
 
 
 def _counted(options: argparse.Namespace, way: str, name: str, given: dict[str, Any]) -> dict[str, Any]:

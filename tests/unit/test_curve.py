@@ -227,7 +227,9 @@ def test_the_command_measures_every_way_and_draws_them(rows: Path, tiny_path: Pa
         assert point["peak"] > 100 << 20
     assert min(point["learned"][-1]["loss"] for point in found["points"]) >= found["loss"]
     drawn = picture.read_text()
-    assert "exact gradients, lean (checkpointing)" in drawn
+    kept = found["points"][2]["kept"]
+    assert kept
+    assert f"exact gradients, lean ({kept})" in drawn
     assert "lowest that a probe reached" in drawn
 
 
