@@ -19,23 +19,28 @@ from steerzo_edge.estimate.plan import leanest, planned
 from steerzo_edge.estimate.work import work_of
 from steerzo_edge.estimate.zeroth_order import Plan
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.layers import layer_index
 from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.objectives.evaluation import Evaluation, evaluate
+from steerzo_edge.objectives.objective import Objective
 from steerzo_edge.run_data import Data
 from steerzo_edge.seeds import derive_seed
+from steerzo_edge.settings.methods import MethodConfig
 from steerzo_edge.settings.profile import Profile
-from steerzo_edge.settings.sections import peak_rate
 from steerzo_edge.training.batch_stream import BatchStream
 from steerzo_edge.training.exact import ADAM_RATE
 from steerzo_edge.training.exact_steps import ExactSteps
 from steerzo_edge.training.gradients import ExactGradients
-from steerzo_edge.training.parts import Parts
+from steerzo_edge.training.linearized import Linearized
+from steerzo_edge.training.parts import Below, Parts
+from steerzo_edge.training.rates import peak_rate
 from steerzo_edge.zo.blocks import Blocks, cut
 from steerzo_edge.zo.local import LocalOracle
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.probe_forward import ProbeForward
 from steerzo_edge.zo.rule import Rule
+from steerzo_edge.zo.rules import SGD
 
 log = logging.getLogger(__name__)
 
@@ -70,23 +75,30 @@ def assemble(
     room = _room(data.train, profile)
     rows = _calibration(base, data.train, room, derive_seed("calibration", seed))
     subset = profile.subset.build(base, derive_seed("adapter", seed), rows, frozen)
-    blocks = _blocks(base, profile, subset, seed, plan)
+    first = _first_exact_layer(profile, subset)
+    blocks = _blocks(base, profile, subset, seed, plan, first)
     prefix = prefix or _prefix(base, profile, data, subset, plan, scratch)
     batches = BatchStream(partial(_batch, base, data.train, seed, profile.batch.examples))
     method = profile.method
     rate, rate_factor = peak_rate(profile.rule.learning_rate)
-    rule = profile.rule.build(blocks.noise.size, base.device)
-    exact = None
-    if method.needs_gradients:
-        exact = _exact(base, profile, data, subset, rule, blocks, batches, prefix, plan)
+    objective = profile.objective.build(data.train)
+    exact, below, rule = None, None, None
+    if first is not None:
         rate = rate_factor * ADAM_RATE if rate is None else rate
+        gradients = _gradients(base, data, subset, objective, batches, prefix, plan, first)
+        rule = profile.rule.build(gradients.span.stop - gradients.span.start, base.device)
+        exact = _exact(method, gradients, subset, rule, blocks, batches)
+        if gradients.span.start > 0:
+            objective = Linearized(objective)
+            below = Below(objective, SGD(), rate)
+            rate, rate_factor = peak_rate(method.probe_rate(profile.rule.learning_rate))
     return Parts(
         subset=subset,
         blocks=blocks,
         strategy=method.build,
         epsilon=None if method.epsilon == "auto" else method.epsilon,
-        oracle=_oracle(base, profile, data, subset, blocks, batches, prefix, plan),
-        rule=rule,
+        oracle=_oracle(base, profile, data, subset, objective, blocks, batches, prefix, plan),
+        rule=rule or profile.rule.build(blocks.noise.size, base.device),
         learning_rate=rate,
         rate_factor=rate_factor,
         schedule=profile.schedule.build(profile.steps),
@@ -99,6 +111,7 @@ def assemble(
         prefix=prefix,
         watcher=profile.watch.build(by_score=profile.objective.by_score),
         exact=exact,
+        below=below,
     )
 
 
@@ -124,7 +137,15 @@ def plan_of(base: Base, profile: Profile, data: Data) -> Plan:
     return planned(profile, body, work, device=base.device.type)
 
 
-def _blocks(base: Base, profile: Profile, subset: Subset, seed: int, plan: Plan) -> Blocks:
+def _first_exact_layer(profile: Profile, subset: Subset) -> int | None:
+    """The lowest decoder layer with exact gradients, or None."""
+    trained = sorted({layer_index(slot.layer) for slot in subset.slots})
+    count = profile.method.exact_layers_of(len(trained))
+    return trained[-count] if count else None
+
+
+def _blocks(base: Base, profile: Profile, subset: Subset, seed: int, plan: Plan, first: int | None) -> Blocks:
+    probed = first is not None and any(layer_index(slot.layer) < first for slot in subset.slots)
     return cut(
         subset.slots,
         base.device,
@@ -133,6 +154,7 @@ def _blocks(base: Base, profile: Profile, subset: Subset, seed: int, plan: Plan)
         order=profile.subset.block_order,
         seed=derive_seed("blocks", seed),
         distribution=profile.method.noise,
+        below=first if probed else None,
     )
 
 
@@ -198,12 +220,12 @@ def _oracle(
     profile: Profile,
     data: Data,
     subset: Subset,
+    objective: Objective,
     blocks: Blocks,
     batches: BatchStream,
     prefix: PrefixStore | None,
     plan: Plan,
 ) -> Oracle:
-    objective = profile.objective.build(data.train)
     if profile.objective.generates:
         prefix = None  # generation begins at the embedding
     forward = ProbeForward(
@@ -219,28 +241,40 @@ def _oracle(
     return LocalOracle(forward)
 
 
-def _exact(
+def _gradients(
     base: Base,
-    profile: Profile,
     data: Data,
     subset: Subset,
-    rule: Rule,
-    blocks: Blocks,
+    objective: Objective,
     batches: BatchStream,
     prefix: PrefixStore | None,
     plan: Plan,
-) -> ExactSteps:
-    gradients = ExactGradients(
+    first: int,
+) -> ExactGradients:
+    return ExactGradients(
         base,
         subset,
         batches,
         prefix,
-        objective=profile.objective.build(data.train),
+        objective=objective,
         parts=partial(_parts, base, data.train, plan.part_tokens),
         kept_layers=plan.kept_layers,
+        first_layer=first,
     )
-    max_norm = getattr(profile.method, "max_norm", None)
-    return ExactSteps(gradients, subset, rule, batches, blocks.noise.segments, max_norm)
+
+
+def _exact(
+    method: MethodConfig,
+    gradients: ExactGradients,
+    subset: Subset,
+    rule: Rule,
+    blocks: Blocks,
+    batches: BatchStream,
+) -> ExactSteps:
+    start = gradients.span.start
+    segments = [slice(s.start - start, s.stop - start) for s in blocks.noise.segments if s.start >= start]
+    max_norm = getattr(method, "max_norm", None)
+    return ExactSteps(gradients, subset.parameters[gradients.span], rule, batches, segments, max_norm)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:

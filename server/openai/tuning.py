@@ -26,7 +26,7 @@ from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
 from steerzo_edge.run_data import held_out
 from steerzo_edge.settings.profile import Profile, profile_names
-from steerzo_edge.settings.sections import peak_rate
+from steerzo_edge.training.rates import peak_rate
 
 CPU_PROFILE = "cpu-demo"
 JETSON_PROFILE = "jetson-orin-8gb"

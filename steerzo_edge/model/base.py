@@ -28,7 +28,7 @@ class HiddenStates:
 
     Args:
         layer: The layer, from 0.
-        states: (1, S, D) in the compute type.
+        states: (1, S, D) in the compute type, or (K, S, D) of K versions.
     """
 
     layer: int
@@ -124,16 +124,19 @@ class Base:
         first_layer, tensor = (0, None) if states is None else (states.layer, states.states)
         return self._forward(packed, Plan(self.bank.branch_layer, copies, tensor, first_layer, tape=self._tape))
 
-    def hidden_at(self, layer: int, packed: Packed, states: HiddenStates | None = None) -> HiddenStates:
-        """Hidden states that enter a layer, under the bank's active route.
+    def hidden_at(
+        self, layer: int, packed: Packed, states: HiddenStates | None = None, copies: int = 1
+    ) -> HiddenStates:
+        """Hidden states of K versions that enter a layer, under the bank's active route.
 
         Args:
             layer: The layer, from 0.
             packed: S tokens.
             states: Hidden states that enter a lower layer; the layers below them do not run.
+            copies: K; if there are several, as in `hidden`.
         """
         first_layer, tensor = (0, None) if states is None else (states.layer, states.states)
-        plan = Plan(layer, 1, tensor, first_layer, stop=True)
+        plan = Plan(min(self.bank.branch_layer, layer), copies, tensor, first_layer, stop_layer=layer)
         self._forward(packed, plan)
         assert plan.reached is not None
         return HiddenStates(layer, plan.reached)
@@ -147,8 +150,8 @@ class Base:
         finally:
             self._tape = None
 
-    def pull_back(self, packed: Packed, tape: Tape, gradient: Tensor) -> None:
-        """Carries a gradient from the last layer's result down to the lowest trained layer.
+    def pull_back(self, packed: Packed, tape: Tape, gradient: Tensor) -> Tensor | None:
+        """Carries a gradient from the last layer's result down to the tape's lowest layer.
 
         Other work may use the model before every layer, as in a forward.
 
@@ -157,9 +160,12 @@ class Base:
             tape: Recorded under the route that is active now; its leaves receive their gradients. It is empty
                 afterwards.
             gradient: Of `tape.result`.
+
+        Returns:
+            As `Tape.pull_back`.
         """
         with self._batch_pass(packed):
-            tape.pull_back(gradient, lambda: self.bank.preemption_hook())
+            return tape.pull_back(gradient, lambda: self.bank.preemption_hook())
 
     @contextmanager
     def preempted(self) -> Iterator[None]:

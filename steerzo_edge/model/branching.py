@@ -28,8 +28,8 @@ class Plan:
         copies: K.
         states: (1, S, D) hidden states that enter layer e, or None to begin at the embedding.
         first_layer: e.
-        stop: Run nothing from layer b on; only `reached` is wanted.
-        reached: (1, S, D) hidden states that entered layer b; set by the forward.
+        stop_layer: Run nothing from this layer on, at or above b; only `reached` is wanted. None runs all layers.
+        reached: (K, S, D) hidden states that entered `stop_layer`; set by the forward.
         tape: Runs the layers from b on, so that a gradient can be carried back through them; None just runs them.
     """
 
@@ -37,7 +37,7 @@ class Plan:
     copies: int = 1
     states: Tensor | None = None
     first_layer: int = 0
-    stop: bool = False
+    stop_layer: int | None = None
     reached: Tensor | None = None
     tape: Tape | None = None
 
@@ -71,15 +71,15 @@ class BranchedLayers:
                 returned = forward(hidden_states, *args, **kwargs)
                 self._returns_tuple = isinstance(returned, tuple)
                 return returned
-            if index < plan.first_layer or (plan.stop and index > plan.branch_layer):
+            if index < plan.first_layer or (plan.stop_layer is not None and index > plan.stop_layer):
                 return self._unchanged(hidden_states)
             if index == plan.first_layer and plan.states is not None:
                 hidden_states = plan.states
             if index == plan.branch_layer:
-                plan.reached = hidden_states
-                if plan.stop:
-                    return self._unchanged(hidden_states)
                 hidden_states = hidden_states.expand(plan.copies, -1, -1)
+            if index == plan.stop_layer:
+                plan.reached = hidden_states
+                return self._unchanged(hidden_states)
             if plan.tape is not None and index >= plan.branch_layer:
                 return plan.tape.run(index, forward, hidden_states, args, kwargs)
             return forward(hidden_states, *args, **kwargs)

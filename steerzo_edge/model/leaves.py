@@ -1,4 +1,4 @@
-"""The trained matrices of a subset as leaves of autograd, and the sum of their gradients.
+"""The trained matrices of a subset, or of its top layers, as leaves of autograd, and the sum of their gradients.
 
 The matrices are in the compute type, as a forward reads them; the sum is one flat float32 vector.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steerzo_edge.model.layers import layer_index
 from steerzo_edge.model.patches import Patches
-from steerzo_edge.model.subset import Slot, Subset
+from steerzo_edge.model.subset import Slot, Subset, inside
 
 
 class Leaves:
@@ -18,19 +18,24 @@ class Leaves:
 
     Args:
         subset: Its master copy is what `write` copies.
+        first_layer: The lowest decoder layer whose matrices are leaves.
 
     Attributes:
-        gradient: (d,) float32, the sum of what `add` was given since `write`.
+        span: The part of d that the leaves are.
+        gradient: (length of the span,) float32, the sum of what `add` was given since `write`.
         patches: They read the leaves.
     """
 
-    def __init__(self, subset: Subset) -> None:
+    def __init__(self, subset: Subset, first_layer: int = 0) -> None:
         self._subset = subset
-        self.gradient = torch.zeros_like(subset.parameters)
-        self._flat = torch.zeros_like(subset.parameters, dtype=subset.compute_dtype)
+        start = next(slot.start for slot in subset.slots if layer_index(slot.layer) >= first_layer)
+        self.span = slice(start, subset.parameters.numel())
+        own = subset.parameters[self.span]
+        self.gradient = torch.zeros_like(own)
+        self._flat = torch.zeros_like(own, dtype=subset.compute_dtype)
         self._layers: dict[int, list[tuple[Slot, Tensor]]] = {}
         trained = {}
-        for slot in subset.slots:
+        for slot in inside(subset.slots, self.span):
             leaf = slot.of(self._flat).unsqueeze(0).detach().requires_grad_()
             trained[slot.layer, slot.part] = leaf
             self._layers.setdefault(layer_index(slot.layer), []).append((slot, leaf))
@@ -44,7 +49,7 @@ class Leaves:
     def write(self) -> None:
         """Takes the master copy's present values, and sets the gradient to zero."""
         with torch.no_grad():
-            self._flat.copy_(self._subset.parameters)
+            self._flat.copy_(self._subset.parameters[self.span])
         self.gradient.zero_()
 
     def of(self, layer: int) -> list[Tensor]:

@@ -45,11 +45,13 @@ class Tape:
         leaves: The trained matrices; a forward that reads their patches is recorded.
         keep_from: The lowest decoder layer whose graph is kept from the forward to the backward pass; those below
             it run twice.
+        to_input: Whether the gradient of what enters the lowest recorded layer is wanted.
     """
 
-    def __init__(self, leaves: Leaves, keep_from: int) -> None:
+    def __init__(self, leaves: Leaves, keep_from: int, *, to_input: bool = False) -> None:
         self._leaves = leaves
         self._keep_from = keep_from
+        self._to_input = to_input
         self._calls: list[_Call] = []
         self._result: Tensor | None = None
 
@@ -74,7 +76,7 @@ class Tape:
         Returns:
             What the layer returns, with hidden states that are a leaf of autograd.
         """
-        leaf = states.detach().requires_grad_(layer > self._leaves.lowest)
+        leaf = states.detach().requires_grad_(self._to_input or layer > self._leaves.lowest)
         call = _Call(layer, forward, leaf, args, kwargs)
         if layer >= self._keep_from:
             with torch.enable_grad():
@@ -87,12 +89,15 @@ class Tape:
         self._result = _states(returned).detach().requires_grad_()
         return (self._result, *returned[1:]) if isinstance(returned, tuple) else self._result
 
-    def pull_back(self, gradient: Tensor, between: Callable[[], None]) -> None:
+    def pull_back(self, gradient: Tensor, between: Callable[[], None]) -> Tensor | None:
         """Adds to the leaves' gradient what a gradient of the result means for them; empties the tape.
 
         Args:
             gradient: As `result`.
             between: Called before each layer.
+
+        Returns:
+            The gradient of what entered the lowest recorded layer, (1, S, D); None if it was not asked for.
         """
         self._result = None
         while self._calls:
@@ -106,6 +111,7 @@ class Tape:
             if call.states.requires_grad:
                 assert found[0] is not None
                 gradient = found[0]
+        return gradient if self._to_input else None
 
 
 def _states(returned: Any) -> Tensor:

@@ -6,7 +6,7 @@ A choice is a union discriminated on `kind`. `build` passes plain values to clas
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from steerzo_edge.model.lora_xs import LoraXs, lora_xs_factors
 from steerzo_edge.model.quantization import Quantization
 from steerzo_edge.model.sources.bundled import BUNDLED
 from steerzo_edge.model.subset import Subset
+from steerzo_edge.training.rates import LearningRate
 from steerzo_edge.zo.rule import Rule
 from steerzo_edge.zo.rules import SGD, Adam, Momentum
 from steerzo_edge.zo.schedule import Schedule
@@ -167,29 +168,6 @@ class LastLayersConfig(BlocksConfig):
     def build(self, base: Base, seed: int, rows: Packed, frozen: Tensor | None = None) -> Subset:
         """The subset on a base; it starts from the base's own weights, and has no frozen part."""
         return LastLayers(self.chosen(base), compute_dtype=base.compute_dtype, device=base.device)
-
-
-def _above_zero(setting: str) -> str:
-    if not float(setting.rpartition("*")[0]) > 0:
-        raise PydanticCustomError("zero_rate", "a rate of 0 learns nothing")
-    return setting
-
-
-MultipleOfAuto = Annotated[
-    str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,9})? ?\* ?auto$"), AfterValidator(_above_zero)
-]
-LearningRate = Annotated[
-    Literal["auto"] | Annotated[float, Field(gt=0, le=10)] | MultipleOfAuto,
-    Field(description='Peak rate; auto finds it before the first step, "0.5 * auto" takes half of what is found.'),
-]
-
-
-def peak_rate(setting: float | str) -> tuple[float | None, float]:
-    """The peak rate, None where it is to be found, and what a rate that is found is multiplied by."""
-    if not isinstance(setting, str):
-        return setting, 1.0
-    factor, _, _ = setting.rpartition("*")
-    return None, float(factor or 1)
 
 
 class SGDConfig(Config):

@@ -22,6 +22,7 @@ class AutoConfig(AnyMethod):
     noise: ClassVar[Distribution] = "gaussian"
     cost: ClassVar[int] = FORWARD_ONLY.cost
     seeds: ClassVar[int] = FORWARD_ONLY.seeds
+    probes: ClassVar[int] = FORWARD_ONLY.probes
 
     @property
     def is_decided(self) -> bool:

@@ -66,7 +66,7 @@ def tuned(parts: Parts, progress: Progress, clock: Clock) -> TuneRecord | None:
             blocks=lambda step: parts.blocks.of(step).index,
             tokens=lambda step: parts.batches(step).tokens,
             rms_sum=parts.schedule.rms_sum,
-            effective_step=parts.rule.effective_step,
+            effective_step=parts.probe_rule.effective_step,
         )
         rate = found.learning_rate * parts.rate_factor
         forwards, tokens = forwards + found.forwards, tokens + found.tokens

@@ -4,7 +4,7 @@ It is no zeroth-order strategy: it asks no probes, so a probe radius, noise and 
 meaning for it. `training/gradients.py` computes what a step needs.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,18 @@ from steerzo_edge.zo.strategy import Strategy
 ADAM_RATE = 1e-3
 
 
+MaxNorm = Annotated[
+    float | None,
+    Field(gt=0, description="Longer gradients are scaled down to this norm; null: no limit."),
+]
+SnapshotEvery = Annotated[
+    int,
+    Field(
+        ge=1, description="Steps between snapshots: a run that was killed computes the steps since the last again."
+    ),
+]
+
+
 class ExactConfig(AnyMethod):
     """Exact gradients (back-propagation): computes the gradient itself, where memory and the objective allow it.
 
@@ -24,14 +36,8 @@ class ExactConfig(AnyMethod):
     """
 
     kind: Literal["exact"] = "exact"
-    max_norm: float | None = Field(
-        1.0, gt=0, description="Longer gradients are scaled down to this norm; null: no limit."
-    )
-    snapshot_every: int = Field(
-        10,
-        ge=1,
-        description="Steps between snapshots: a run that was killed computes the steps since the last again.",
-    )
+    max_norm: MaxNorm = 1.0
+    snapshot_every: SnapshotEvery = 10
     needs_gradients: ClassVar[bool] = True
     keeps_versions: ClassVar[bool] = True
     default_rule: ClassVar[Literal["sgd", "adam"]] = "adam"
@@ -40,6 +46,7 @@ class ExactConfig(AnyMethod):
     noise: ClassVar[Distribution] = "gaussian"
     cost: ClassVar[int] = 1
     seeds: ClassVar[int] = 0
+    probes: ClassVar[int] = 0
 
     @property
     def cost_in_words(self) -> str:

@@ -8,11 +8,14 @@ from the one that wrote it, and the run goes on from there with a warning.
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
 
 from steerzo_edge.data.batches import Batch
-from steerzo_edge.model.subset import Subset
 from steerzo_edge.records import StepRecord
 from steerzo_edge.training.gradients import ExactGradients, StepGradient
+from steerzo_edge.training.linearized import Tangent
 from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.entry import Entry
 from steerzo_edge.zo.rule import Rule
@@ -26,24 +29,24 @@ class ExactSteps:
 
     Args:
         gradients: Of the subset's master copy.
-        subset: Its parameters are moved by `apply` only.
+        parameters: Those that get gradients, a view of the master copy; moved by `apply` only.
         rule: Moves them.
         batches: The batch of a step.
-        segments: Parts of d that the rule handles one after the other.
+        segments: Parts of `parameters` that the rule handles one after the other.
         max_norm: Longer gradients are scaled down to this norm; None: no limit.
     """
 
     def __init__(
         self,
         gradients: ExactGradients,
-        subset: Subset,
+        parameters: Tensor,
         rule: Rule,
         batches: Callable[[int], Batch],
         segments: list[slice],
         max_norm: float | None,
     ) -> None:
         self._gradients = gradients
-        self._subset = subset
+        self._parameters = parameters
         self._rule = rule
         self._batches = batches
         self._segments = segments
@@ -79,6 +82,13 @@ class ExactSteps:
         )
         return Entry(record)
 
+    def take_tangents(self) -> tuple[Tangent, ...]:
+        """Hands over what the loss of the step that was computed last is to the layers below."""
+        assert self._latest is not None
+        step, found = self._latest
+        self._latest = step, replace(found, tangents=())
+        return found.tangents
+
     def apply(self, record: StepRecord) -> None:
         """Moves the parameters as a record says; skipped steps move nothing."""
         latest, self._latest = self._latest, None
@@ -91,9 +101,7 @@ class ExactSteps:
             self._compare(found, record)
         scale = self._scale(found)
         gradient = found.vector if scale == 1 else found.vector.mul_(scale)
-        self._rule.step(
-            self._subset.parameters, ((part, gradient[part]) for part in self._segments), record.learning_rate
-        )
+        self._rule.step(self._parameters, ((part, gradient[part]) for part in self._segments), record.learning_rate)
 
     def _scale(self, found: StepGradient) -> float:
         if self._max_norm is None or not found.finite or found.norm <= self._max_norm:

@@ -1,5 +1,7 @@
 """Exact gradients of a step's batch, by back-propagation through the frozen base into the trained matrices.
 
+Of all trained layers, or of the topmost ones: then the backward pass ends there, and with it what it needs.
+
 The forward is the engine's own: packed rows, prompts that options share, logits of options or of targets only, and
 hidden states below the lowest trained layer from the cache. Of the layers above, the inputs are kept, and the whole
 graph for the topmost `kept_layers` only (see `model/tape.py`). Where memory is short, the rows of a batch go
@@ -22,9 +24,10 @@ from steerzo_edge.model.base import Base, HiddenStates
 from steerzo_edge.model.layers import layer_count
 from steerzo_edge.model.leaves import Leaves
 from steerzo_edge.model.prefix import PrefixStore
-from steerzo_edge.model.subset import Subset
+from steerzo_edge.model.subset import Copies, Subset
 from steerzo_edge.model.tape import Tape
 from steerzo_edge.objectives.objective import Objective
+from steerzo_edge.training.linearized import Tangent
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,15 @@ class StepGradient:
     Args:
         loss: Of the batch, in nats.
         norm: Of the gradient.
-        vector: (d,) float32. The next gradient is written into the same memory.
+        vector: Of the parameters in `ExactGradients.span`, float32. The next gradient is written into the same
+            memory.
+        tangents: What the loss is to the layers below, if there are trained ones: one for each part of the batch.
     """
 
     loss: float
     norm: float
     vector: Tensor
+    tangents: tuple[Tangent, ...] = ()
 
     @property
     def finite(self) -> bool:
@@ -58,6 +64,10 @@ class ExactGradients:
         objective: A loss that has a gradient: a mean over rows.
         parts: Cuts a batch into the rows that go through the model together.
         kept_layers: How many of the topmost layers keep what autograd saves of them.
+        first_layer: The lowest decoder layer that gets gradients; trained layers below it are left as they are.
+
+    Attributes:
+        span: The part of d that gets gradients.
     """
 
     def __init__(
@@ -70,9 +80,12 @@ class ExactGradients:
         objective: Objective,
         parts: Callable[[Batch], Sequence[Batch]],
         kept_layers: int,
+        first_layer: int = 0,
     ) -> None:
         self._base = base
-        self._leaves = Leaves(subset)
+        self._leaves = Leaves(subset, first_layer)
+        self.span = self._leaves.span
+        self._below = Copies(subset, 1, slice(0, self.span.start)) if self.span.start > 0 else None
         self._batches = batches
         self._prefix = prefix
         self._objective = objective
@@ -102,27 +115,37 @@ class ExactGradients:
         with torch.inference_mode(mode=False), torch.no_grad():
             batch = self._batches(step)
             self._leaves.write()
-            loss = 0.0
-            with self._base.bank.route(self._leaves.patches):
-                for part in self._parts(batch):
-                    share = len(part.indices) / len(batch.indices)
-                    loss += share * self._add(part, share)
-            gradient = self._leaves.gradient
-            return StepGradient(loss, float(gradient.norm()), gradient)
+            loss, tangents = 0.0, []
+            for part in self._parts(batch):
+                share = len(part.indices) / len(batch.indices)
+                states = self._states(part)
+                with self._base.bank.route(self._leaves.patches):
+                    found, gradient = self._add(part, share, states)
+                loss += share * found
+                if states is not None and gradient is not None:
+                    tangents.append(Tangent.at(part.indices, states, found, gradient[0].div_(share)))
+            vector = self._leaves.gradient
+            return StepGradient(loss, float(vector.norm()), vector, tuple(tangents))
 
-    def _add(self, rows: Batch, share: float) -> float:
-        """Adds the gradient of some rows' mean loss times their share of the batch; returns that loss."""
-        tape = Tape(self._leaves, self._keep_from)
-        states = self._states(rows)
+    def _add(self, rows: Batch, share: float, states: HiddenStates | None) -> tuple[float, Tensor | None]:
+        """Adds the gradient of some rows' mean loss times their share of the batch.
+
+        Returns:
+            That mean loss; and, if there are trained layers below, the gradient of `states`, times the share.
+        """
+        tape = Tape(self._leaves, self._keep_from, to_input=self._below is not None)
         with torch.enable_grad(), self._base.recorded(tape):
             (loss,) = self._objective(self._base, rows, 1, states)
             (gradient,) = torch.autograd.grad(loss, tape.result, torch.full_like(loss, share))
-        self._base.pull_back(rows.packed, tape, gradient)
-        return float(loss.detach())
+        return float(loss.detach()), self._base.pull_back(rows.packed, tape, gradient)
 
     def _states(self, rows: Batch) -> HiddenStates | None:
-        if self._prefix is None:
+        """The hidden states that enter the lowest layer with gradients; None to begin at the embedding."""
+        found = None if self._prefix is None else self._prefix.of(rows.packed)
+        if self._below is not None:
+            with self._base.bank.route(self._below.hold()):
+                found = self._base.hidden_at(self._leaves.lowest, rows.packed, found)
+        if found is None:
             return None
-        found = self._prefix.of(rows.packed)
         # Autograd takes no tensors that were made in inference mode.
         return HiddenStates(found.layer, found.states.clone()) if found.states.is_inference() else found

@@ -13,6 +13,7 @@ from steerzo_edge.errors import DivergedError
 from steerzo_edge.records import Record, StepRecord, WatchRecord
 from steerzo_edge.seeds import step_seeds
 from steerzo_edge.training.decisions import PATIENCE, evaluated, tuned, watched
+from steerzo_edge.training.hybrid_steps import exact_step
 from steerzo_edge.training.moving import move
 from steerzo_edge.training.parts import Parts
 from steerzo_edge.training.progress import Progress
@@ -81,7 +82,7 @@ def _next_step(parts: Parts, progress: Progress, clock: Callable[[], float]) -> 
     step = progress.step
     epsilon, rate = _settings(parts, progress)
     if parts.exact is not None:
-        return parts.exact.step(progress, rate * parts.schedule(step) * progress.factor, lambda: clock() - started)
+        return exact_step(parts, progress, epsilon, rate, lambda: clock() - started)
     block = parts.blocks.of(step)
     dialogue = parts.strategy(epsilon).propose(step_seeds(parts.seed, step), progress.carry)
     estimate, forwards = converse(dialogue, parts.oracle, step, block.index)

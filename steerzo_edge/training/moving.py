@@ -13,7 +13,7 @@ def move(entry: Entry, parts: Parts) -> None:
         entry: One line of the journal; parameters and rule are in the state before it.
         parts: Of the run.
     """
-    if parts.exact is None:
-        apply(entry, parts.subset, parts.rule, parts.blocks)
-    elif isinstance(entry.record, StepRecord):
-        parts.exact.apply(entry.record)
+    if parts.exact is not None and isinstance(entry.record, StepRecord):
+        parts.exact.apply(entry.record)  # the gradient is that of the parameters before either of the two moves
+    if parts.exact is None or parts.below is not None:
+        apply(entry, parts.subset, parts.probe_rule, parts.blocks)

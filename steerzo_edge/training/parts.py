@@ -8,6 +8,7 @@ from steerzo_edge.model.prefix import PrefixStore
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.objectives.evaluation import Evaluation
 from steerzo_edge.training.exact_steps import ExactSteps
+from steerzo_edge.training.linearized import Linearized
 from steerzo_edge.zo.blocks import Blocks
 from steerzo_edge.zo.oracle import Oracle
 from steerzo_edge.zo.rule import Rule
@@ -17,16 +18,32 @@ from steerzo_edge.zo.watcher import Watcher
 
 
 @dataclass(frozen=True, slots=True)
+class Below:
+    """What a hybrid run has for the trained layers below those with exact gradients.
+
+    Args:
+        loss: What the oracle measures in them.
+        rule: Moves their parameters; it has no state.
+        exact_rate: The peak rate of the layers above; `Parts.learning_rate` is that of those below.
+    """
+
+    loss: Linearized
+    rule: Rule
+    exact_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that the loop needs.
 
     Args:
         subset: Holds the trained parameters.
-        blocks: The parts of the parameters that steps perturb in turn; usually one block that holds all of them.
+        blocks: The parts of the parameters that steps perturb in turn; usually one block that holds all of them; in
+            a hybrid run one that holds those of the layers below.
         strategy: Builds the strategy for a probe radius.
         epsilon: The probe radius; None finds it before the first step.
         oracle: Evaluates probes on the same subset.
-        rule: Moves the parameters.
+        rule: Moves the parameters; in a hybrid run those of the layers with exact gradients.
         learning_rate: The peak rate; None finds it before the first step.
         schedule: The share of the peak rate at each step.
         batches: The batch of a step, a pure function of its index.
@@ -39,7 +56,10 @@ class Parts:
             is the first layer.
         watcher: Judges the run at its evaluations; None never intervenes.
         rate_factor: Factor for a rate that is found ("0.5 * auto").
-        exact: Computes exact gradients; None estimates gradients from the losses of probes.
+        exact: Computes exact gradients and moves parameters along them; None: all gradients are estimated from the
+            losses of probes.
+        below: With exact gradients for the topmost layers only: what estimates those of the blocks. None: there are
+            either no exact gradients or no probes.
     """
 
     subset: Subset
@@ -60,3 +80,9 @@ class Parts:
     watcher: Watcher | None = None
     rate_factor: float = 1.0
     exact: ExactSteps | None = None
+    below: Below | None = None
+
+    @property
+    def probe_rule(self) -> Rule:
+        """Moves the parameters of the blocks."""
+        return self.rule if self.below is None else self.below.rule

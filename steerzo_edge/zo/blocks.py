@@ -67,6 +67,7 @@ def cut(
     order: Literal["cycle", "random"] = "cycle",
     seed: int = 0,
     distribution: Distribution = "gaussian",
+    below: int | None = None,
 ) -> Blocks:
     """Cuts a parameter vector into blocks of decoder layers.
 
@@ -78,14 +79,17 @@ def cut(
         order: As in `Blocks`.
         seed: Of the random order.
         distribution: Of the noise.
+        below: Blocks are made of the decoder layers below this one only; the others are in no block. None: of all.
     """
-    trained = sorted({layer_index(slot.layer) for slot in slots})
+    trained = sorted(
+        layer for layer in {layer_index(slot.layer) for slot in slots} if below is None or layer < below
+    )
     size = layers or len(trained)
     groups = [trained[start : start + size] for start in range(0, len(trained), size)]
     members = [[slot for slot in slots if layer_index(slot.layer) in group] for group in groups]
     spans = [slice(group[0].start, group[-1].stop) for group in members]
     cuts = [span.stop for span in spans]
-    noise = Noise(spans[-1].stop, device, cache_bytes, cuts=cuts, distribution=distribution)
+    noise = Noise(slots[-1].stop, device, cache_bytes, cuts=cuts, distribution=distribution)
     blocks = []
     for index, (group, own, span) in enumerate(zip(groups, members, spans, strict=True)):
         inside = [i for i, s in enumerate(noise.segments) if span.start <= s.start < span.stop]

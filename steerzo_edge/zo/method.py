@@ -54,6 +54,14 @@ class AnyMethod(Config):
         """Of how many trained decoder layers, from the top, a step computes exact gradients."""
         return trained if self.needs_gradients else 0
 
+    def probe_rate(self, learning_rate: float | str) -> float | str:
+        """The setting of the rate at which parameters move along what probes estimate.
+
+        Args:
+            learning_rate: The setting of the rule.
+        """
+        return learning_rate
+
     def searches(self, learning_rate: float | str) -> bool:
         """Whether a run spends forwards on settings left to "auto" before its first step.
 
@@ -94,6 +102,11 @@ class Method(AnyMethod):
     def cost(self) -> int:
         """Forward passes a step."""
         return self.strategy(1.0).cost
+
+    @property
+    def probes(self) -> int:
+        """Probes a step: all of its forward passes."""
+        return self.cost
 
     @property
     def seeds(self) -> int:

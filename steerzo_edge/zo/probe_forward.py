@@ -133,7 +133,7 @@ class ProbeForward:
             found = [self._objective(self._base, part.batch, len(probes), part.states) for part in inputs.parts]
         if len(found) == 1:
             return found[0]
-        shares = torch.tensor([part.share for part in inputs.parts], dtype=torch.float32, device=found[0].device)
+        shares = torch.tensor([part.share for part in inputs.parts], dtype=found[0].dtype, device=found[0].device)
         return shares @ torch.stack(found)
 
     def _written(self, probes: Sequence[Probe], block: Block) -> Copies:
