@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,25 @@ WAYS: dict[str, dict[str, Any]] = {
         "method": {"kind": "all-losses", "pool": 16, "scaling": "normalized", "epsilon": 0.01},
         "rule": {"kind": "sgd"},
     },
+    "hybrid": {
+        "method": {
+            "kind": "hybrid",
+            "exact_layers": 3,
+            "estimator": {"kind": "all-losses", "pool": 16, "scaling": "normalized", "epsilon": 0.01},
+        },
+        "rule": {"kind": "adam"},
+    },
     "exact": {"method": {"kind": "exact"}, "rule": {"kind": "adam"}},
 }
-RATES = {"forward only": (0.03, 0.1), "exact": (1e-3, 3e-3)}
+# Of the rule; of hybrid, the rates of the layers with exact gradients and of those below.
+RATES: dict[str, tuple[dict[str, float], ...]] = {
+    "forward only": ({"rule.learning_rate": 0.03}, {"rule.learning_rate": 0.1}),
+    "hybrid": (
+        {"rule.learning_rate": 1e-3, "method.learning_rate": 0.03},
+        {"rule.learning_rate": 3e-3, "method.learning_rate": 0.1},
+    ),
+    "exact": ({"rule.learning_rate": 1e-3}, {"rule.learning_rate": 3e-3}),
+}
 BATCH = {"sst2": 16, "snips": 16, "wikisql": 8}
 SHARES = (0.125, 0.25, 0.5, 1.0)
 RATE_SEED = 100
@@ -159,7 +176,7 @@ def _rows(name: str) -> Rows:
     return Rows(*(Dataset("completion", tuple(rows), tuple(range(1, len(rows) + 1))) for rows in cut))
 
 
-def _profile(options: argparse.Namespace, way: str, name: str, base: Base, changes: dict[str, Any]) -> Profile:
+def _profile(options: argparse.Namespace, way: str, name: str, base: Base, changes: Mapping[str, Any]) -> Profile:
     return resolve(
         {
             "model": {"compute_dtype": options.compute_dtype},
@@ -192,8 +209,7 @@ def _rates(options: argparse.Namespace, way: str, name: str) -> dict[str, Any]:
     base, rows, tried = _base(options), _rows(name), []
     prefix = None
     with tempfile.TemporaryDirectory() as scratch:
-        for rate in RATES[way]:
-            changes = {"rule.learning_rate": rate}
+        for changes in RATES[way]:
             profile = _profile(options, way, name, base, changes)
             parts = _parts(base, profile, (rows.train, rows.validation), RATE_SEED, scratch, prefix)
             if prefix is None:
