@@ -17,6 +17,7 @@ from steerzo_edge.estimate.ways import Way
 from steerzo_edge.model.packed.cache import PackedCache
 from steerzo_edge.run_data import Data
 from steerzo_edge.settings.profile import Profile, resolve, searches
+from steerzo_edge.training.hybrid import HybridConfig
 
 # Shares of the time that is left: one process that learns gets as much as so many that time steps.
 LEARNING = 3
@@ -24,7 +25,7 @@ LEARNING = 3
 GRACE = 0.5
 LEAST_GRACE_S = 10.0
 # For steps that are timed only, where the settings leave them to a search: they change no second of a step.
-FIXED = {"method.epsilon": 0.01, "rule.learning_rate": 1e-6}
+RADIUS, RATE = 0.01, 1e-6
 NOT_ENDED = "no step was finished in its time; give the probe more seconds"
 
 
@@ -111,13 +112,23 @@ def measured_curve(
         now = time.monotonic()
         share = max(0.0, until - now) * weight / left
         say(f"{way.method}, memory {way.memory}: {'learning' if learns else 'a few steps'}, {share:.0f} s")
-        own = profile if learns or not searches(profile) else resolve(profile.model_dump(mode="json"), FIXED)
+        own = profile if learns else _without_search(profile)
         found[way.method, way.memory] = probe(Job(own, data, cache, learns, now + share))
         left -= weight
     points = {method: tuple(found[method, way.memory].points) for method, way in learners.items()}
     target = lowest(list(points.values())) if loss is None else loss
     placed = tuple(_placed(way, profile, found, learners, points, target) for way, profile in ways)
     return Curve(name, machine, target, loss is not None, limit, placed)
+
+
+def _without_search(profile: Profile) -> Profile:
+    if not searches(profile):
+        return profile
+    if isinstance(profile.method, HybridConfig):
+        given = {"method.estimator.epsilon": RADIUS, "method.learning_rate": RATE}
+    else:
+        given = {"method.epsilon": RADIUS, "rule.learning_rate": RATE}
+    return resolve(profile.model_dump(mode="json"), given)
 
 
 def _placed(
