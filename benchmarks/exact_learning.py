@@ -7,9 +7,9 @@ rows, with `memory: lean` and a constant rate, until its steps have taken so man
 test rows (100 of WikiSQL) at the start, and after an eighth, a quarter, a half and all of the seconds; evaluations
 are not counted. The peak is that of the process after the base was loaded.
 
-Rates: before the counted runs, each way is trained with two rates on a seed that is not counted, for half the
-seconds, with the hidden states of the frozen layers at hand; the rate with the lowest loss on validation rows is
-taken. So no way searches for its settings while it is measured.
+Rates: before the counted runs, each way is trained on SST-2 with two rates and a seed that is not counted, for half
+the seconds, with the hidden states of the frozen layers at hand; the rate with the lower loss on validation rows is
+taken for all sets. So no way searches for its settings while it is measured.
 
 Runs that the file holds are not made again; `--for` starts no run after so many seconds, so that the whole can be
 measured in pieces.
@@ -73,7 +73,7 @@ RATES: dict[str, tuple[dict[str, float], ...]] = {
 }
 BATCH = {"sst2": 16, "snips": 16, "wikisql": 8}
 SHARES = (0.125, 0.25, 0.5, 1.0)
-RATE_SEED = 100
+RATE_SET, RATE_SEED = "sst2", 100
 TRAIN = 500
 JUDGED = {"sst2": 200, "snips": 200, "wikisql": 100}
 
@@ -109,16 +109,17 @@ def _measure(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     for name in options.sets.split(","):
         for way in options.ways.split(","):
-            for seed in (None, *map(int, options.seeds.split(","))):
+            seeds: list[int | None] = [int(seed) for seed in options.seeds.split(",")]
+            for seed in (None, *seeds):
                 found = _read(options)
                 if _has(found, way, name, seed):
                     continue
                 if time.perf_counter() - began > options.most:
                     return
                 if seed is None:
-                    found["rates"].append({"way": way, "set": name, **_in_child(options, way, name, "rates")})
+                    found["rates"].append({"way": way, **_in_child(options, way, RATE_SET, "rates")})
                 else:
-                    chosen = next(each for each in found["rates"] if (each["way"], each["set"]) == (way, name))
+                    chosen = next(each for each in found["rates"] if each["way"] == way)
                     given = json.dumps({"seed": seed, "chosen": chosen["chosen"]})
                     own = _in_child(options, way, name, given)
                     found["runs"].append({"way": way, "set": name, "seed": seed, **own})
@@ -142,7 +143,7 @@ def _read(options: argparse.Namespace) -> dict[str, Any]:
 
 def _has(found: dict[str, Any], way: str, name: str, seed: int | None) -> bool:
     if seed is None:
-        return any((each["way"], each["set"]) == (way, name) for each in found["rates"])
+        return any(each["way"] == way for each in found["rates"])
     return any((each["way"], each["set"], each["seed"]) == (way, name, seed) for each in found["runs"])
 
 
