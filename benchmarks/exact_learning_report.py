@@ -65,7 +65,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         over.set(xlabel="seconds of steps", xlim=(0, None))
         peaks.set_xlabel("peak memory of the process, MiB")
         peaks.margins(0.18)
-    panels[0][0].set_ylabel("loss of 200 test rows, nats")
+    panels[0][0].set_ylabel("loss on test rows, nats")
     panels[1][0].set_ylabel("loss at the end, nats")
     for panel in panels.flat:
         panel.grid(alpha=0.25)
