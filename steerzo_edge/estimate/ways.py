@@ -1,12 +1,15 @@
-"""The ways to run one job, side by side: forward passes only and exact gradients, with little memory and with more.
+"""The ways to run one job, side by side, each with little memory and with more.
 
     way                            memory of the process      seconds a step
     forward passes only, lean
     forward passes only, fast
+    hybrid, lean
+    hybrid, fast
     exact gradients, lean
     exact gradients, fast
 
-A step with exact gradients is worth many steps of forward passes only: usually 10 to 100 (arXiv:2510.03425).
+A step with exact gradients is worth many steps of forward passes only: usually 10 to 100 (arXiv:2510.03425). Hybrid
+is shown with the profile's own number of exact layers, or with half of the trained ones.
 """
 
 from contextlib import suppress
@@ -20,6 +23,8 @@ from steerzo_edge.estimate.work import Work, trained_by
 from steerzo_edge.settings.profile import Profile, with_method
 from steerzo_edge.training.auto import FORWARD_ONLY
 from steerzo_edge.training.exact import ExactConfig
+from steerzo_edge.training.hybrid import HybridConfig
+from steerzo_edge.zo.methods import ForwardOnly
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Way:
 
     Args:
         method: The `method.kind`.
+        exact_layers: Trained layers with exact gradients.
         memory: The setting `memory`.
         bytes: Of the process, libraries included.
         seconds: Of a step.
@@ -35,6 +41,7 @@ class Way:
     """
 
     method: str
+    exact_layers: int
     memory: str
     bytes: int
     seconds: float
@@ -42,28 +49,36 @@ class Way:
 
 
 def ways_of(profile: Profile, body: Anatomy, work: Work, speed: Speed, *, device: str, free: int) -> list[Way]:
-    """Estimates a profile's own forward-only method and exact gradients, each with `memory` lean and fast.
+    """Estimates a profile's own forward-only method, hybrid and exact gradients, each with `memory` lean and fast.
 
     Args:
-        profile: The settings; exact gradients are left out where they are not possible.
+        profile: The settings; ways that are not possible are left out.
         body: The model's sizes.
         work: Of the largest batch, and of all rows.
         speed: Of the device.
         device: "cpu" or "cuda".
         free: Bytes that may be used, those of the loaded base included.
     """
-    forwards_only = profile.method.is_decided and not profile.method.needs_gradients
-    own = profile.method if forwards_only else FORWARD_ONLY
+    own = profile.method if isinstance(profile.method, ForwardOnly) else FORWARD_ONLY
     profiles = [with_method(profile, own)]
     with suppress(ProfileError):  # an objective without a gradient, or blocks of layers
-        profiles.append(with_method(profile, ExactConfig()))
+        exact = with_method(profile, ExactConfig())
+        if (layers := len(trained_by(exact, body).layers)) > 1:
+            hybrid = profile.method if isinstance(profile.method, HybridConfig) else HybridConfig(estimator=own)
+            if not hybrid.is_decided:
+                hybrid = hybrid.model_copy(update={"exact_layers": layers // 2})
+            profiles.append(with_method(profile, hybrid))
+        profiles.append(exact)
     found = []
     for each in profiles:
         trained = trained_by(each, body)
+        exact_layers = each.method.exact_layers_of(len(trained.layers))
         for memory in ("lean", "fast"):
             changed = each.model_copy(update={"memory": memory})
             plan = planned(changed, body, work, device=device, free=free)
             needed = run_needs(changed, body, trained, work, plan, device=device).total
             seconds = step_effort(changed, body, trained, work, plan).seconds(speed)
-            found.append(Way(each.method.kind, memory, RUNTIME_BYTES + needed, seconds, needed <= free))
+            found.append(
+                Way(each.method.kind, exact_layers, memory, RUNTIME_BYTES + needed, seconds, needed <= free)
+            )
     return found
