@@ -41,8 +41,8 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
     "guiding-vector": {"kind": "guiding-vector", "pool": 4},
 }
 EPSILON = 1e-4
-# A slope from two losses is wrong by their rounding (1e-7 of 1 to 5 nats, over 2e-4), and by the curvature: steps of
-# 1e-3 along standard normal directions change the slopes of these small random models by 2 to 3 %.
+# A slope from two losses is wrong by their rounding (1e-7 of 1 to 5 nats, over 2e-4), and by the curvature: steps
+# of 1e-3 along standard normal directions change the slopes of these small random models by 2 to 3 %.
 SLOPE = 0.02
 
 

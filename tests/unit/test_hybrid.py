@@ -122,7 +122,7 @@ def test_the_search_finds_the_rate_of_the_layers_below(tiny: Loader, tmp_path: P
 
 @pytest.mark.parametrize("rows", [labelled_rows, completion_rows])
 def test_each_part_learns(tiny: Loader, tmp_path: Path, rows: object) -> None:
-    """Both parts move, and the loss falls; with one of them held where it is, it falls less or by the other alone."""
+    """The loss falls by both together, and by each while the other is held where it is."""
     base = tiny("none")
     fallen = {}
     for name, changes in (
