@@ -133,7 +133,8 @@ def plan_of(base: Base, profile: Profile, data: Data) -> Plan:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         log.warning("the sizes of %s cannot be read, so memory is not planned: %s", base.name, error)
         asked = profile.batch.probes_per_forward
-        return replace(leanest(profile, work), probes=1 if asked == "auto" else min(asked, profile.method.cost))
+        most = max(1, profile.method.probes)
+        return replace(leanest(profile, work), probes=1 if asked == "auto" else min(asked, most))
     return planned(profile, body, work, device=base.device.type)
 
 

@@ -1,4 +1,4 @@
-"""The method of a run with `method: auto`: chosen when it begins, and read from its journal when it goes on."""
+"""A method that is left to be chosen: chosen when the run begins, and read from its journal when it goes on."""
 
 from pathlib import Path
 
@@ -32,4 +32,6 @@ def settled(profile: Profile, base: Base, data: Data, directory: Path) -> tuple[
         return found.profile, found.sentence
     before = resolve(current_names(header.profile))
     update = {"method": before.method, "rule": before.rule}
-    return profile.model_copy(update=update), f"method auto: {before.method.kind}, as the run began."
+    layers = getattr(before.method, "exact_layers", None)
+    taken = before.method.kind + ("" if layers is None else f" with {layers} layers of exact gradients")
+    return profile.model_copy(update=update), f"method {profile.method.kind}: {taken}, as the run began."

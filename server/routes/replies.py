@@ -255,6 +255,7 @@ class WayReply(Reply):
     """One way to run the job that is estimated."""
 
     method: str = Field(description="As `method.kind`.")
+    exact_layers: int = Field(description="Trained layers with exact gradients.")
     memory: str = Field(description="As the setting `memory`.")
     bytes: int = Field(description="Of the whole process.")
     seconds: float = Field(description="Of a step.")

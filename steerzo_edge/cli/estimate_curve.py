@@ -107,7 +107,7 @@ def _curve(profile: Profile, rows: Dataset, seconds: float, loss: float | None) 
     work = work_of(profile, context, data.train, data.validation)
     ways = ways_of(profile, body, work, speed, device=device.type, free=free)
     return measured_curve(
-        list(zip(ways, ways_to_run(profile), strict=True)),
+        list(zip(ways, ways_to_run(profile, body), strict=True)),
         data,
         name=f"{Path(profile.model.id).name} in {profile.model.quantization}",
         machine=description(device),

@@ -153,6 +153,7 @@ def _placed(
         failure = NOT_ENDED
     return CurvePoint(
         method=way.method,
+        exact_layers=way.exact_layers,
         memory=way.memory,
         kept=way.kept,
         estimated=way.bytes,

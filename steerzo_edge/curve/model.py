@@ -48,6 +48,7 @@ class CurvePoint:
 
     Args:
         method: The `method.kind`.
+        exact_layers: Trained layers with exact gradients.
         memory: The setting `memory`.
         kept: What a step keeps for its backward pass, in words; "" for forward passes only.
         estimated: Bytes of the process, by the estimate.
@@ -62,6 +63,7 @@ class CurvePoint:
     """
 
     method: str
+    exact_layers: int
     memory: str
     kept: str
     estimated: int

@@ -2,7 +2,6 @@
 
 from steerzo_edge.curve.model import Curve, CurvePoint
 
-NAMES = {"exact": "exact gradients", "hybrid": "hybrid"}
 MIB = 1 << 20
 
 
@@ -12,7 +11,11 @@ def title(point: CurvePoint) -> str:
     Args:
         point: The way.
     """
-    name = NAMES.get(point.method, "forward passes only")
+    name = "forward passes only"
+    if point.method == "hybrid":
+        name = f"hybrid with {point.exact_layers} exact layer{'' if point.exact_layers == 1 else 's'}"
+    elif point.exact_layers:
+        name = "exact gradients"
     kept = f" ({point.kept})" if point.kept else ""
     return f"{name}, {point.memory}{kept}"
 

@@ -7,7 +7,7 @@ of one layer or of every kept one, one layer's backward pass, and one block of t
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from steerzo_edge.estimate.anatomy import Anatomy
+from steerzo_edge.estimate.anatomy import Anatomy, Projection
 from steerzo_edge.estimate.exact import COMPOSED, saved_inputs, working_bytes
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.work import Trained, Work
@@ -19,6 +19,7 @@ from steerzo_edge.estimate.zeroth_order import (
     Plan,
     expanded_bytes,
     head_bytes,
+    layer_bytes,
     moments,
     prefix_bytes,
     score_bytes,
@@ -31,7 +32,10 @@ from steerzo_edge.settings.profile import Profile
 def backward_needs(
     profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, *, device: str
 ) -> MemoryNeeds:
-    """Bytes of this profile's run with exact gradients, by part.
+    """Bytes of this profile's run with exact gradients, for all trained layers or the topmost ones, by part.
+
+    A hybrid step first computes the exact gradients and then measures its probes; before the first step, settings
+    left to "auto" are searched for with whole forwards. The phase that needs the most counts.
 
     Args:
         profile: The settings.
@@ -42,59 +46,96 @@ def backward_needs(
         device: "cpu" or "cuda".
     """
     itemsize = profile.model.dtype.itemsize
-    layers = range(trained.first_layer, body.layers)
-    tokens = min(work.tokens, plan.part_tokens)
-    saved = [_saved_bytes(body, trained, layer, itemsize) for layer in layers]
-    kept = sum(saved[len(saved) - plan.kept_layers :]) if plan.kept_layers else max(saved)
-    activations = tokens * working_bytes(body, itemsize) + score_bytes(body, work, device)
+    below = trained.size - trained.exact_size
+    copies = (1 + SERVED_COPIES) * trained.size
+    phases = [_backward_phase(body, trained, work, plan, itemsize, device)]
+    if below:
+        copies += plan.probes * below + trained.exact_size  # the probes, and what is not perturbed
+        phases.append(_probe_phase(profile, body, trained, work, plan, device, head=False))
+        if profile.method.searches(profile.rule.learning_rate):
+            phases.append(_probe_phase(profile, body, trained, work, plan, device, head=True))
+    largest = max(phases, key=lambda phase: sum(phase.values()))
     return MemoryNeeds(
         {
             "base weights": body.weight_bytes(profile.model.quantization, itemsize),
             "expanded weight": expanded_bytes(profile, body, itemsize),
             "adapter": FLOAT32 * trained.size + (FLOAT32 + itemsize) * trained.frozen,
-            "copies of it": itemsize * (1 + SERVED_COPIES) * trained.size,
-            "gradients": FLOAT32 * trained.size,
-            "update rule": FLOAT32 * moments(profile) * trained.size,
-            "layer inputs": tokens * body.hidden * itemsize * len(layers),
-            "saved activations": tokens * kept,
-            "activations": activations,
-            "logits": head_bytes(
-                body, tokens, min(work.places, tokens), itemsize, plan.head_bytes, freed=activations
-            ),
+            "copies of it": itemsize * copies,
+            "gradients": FLOAT32 * trained.exact_size,
+            "update rule": FLOAT32 * moments(profile) * trained.exact_size,
+            **largest,
             "frozen prefix": prefix_bytes(plan, body, trained, work, itemsize),
         }
     )
 
 
+def _backward_phase(
+    body: Anatomy, trained: Trained, work: Work, plan: Plan, itemsize: int, device: str
+) -> dict[str, int]:
+    """Bytes that live from the forward to the end of the backward pass."""
+    assert trained.exact_layer is not None
+    layers = range(trained.exact_layer, body.layers)
+    tokens = min(work.tokens, plan.part_tokens)
+    saved = _saved_bytes(body, trained, layers, itemsize)
+    kept = sum(saved[len(saved) - plan.kept_layers :]) if plan.kept_layers else max(saved)
+    activations = tokens * working_bytes(body, itemsize) + score_bytes(body, work, device)
+    return {
+        "layer inputs": tokens * body.hidden * itemsize * len(layers),
+        "saved activations": tokens * kept,
+        "activations": activations,
+        "logits": head_bytes(body, tokens, min(work.places, tokens), itemsize, plan.head_bytes, freed=activations),
+    }
+
+
+def _probe_phase(
+    profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, device: str, *, head: bool
+) -> dict[str, int]:
+    """Bytes that live while probes are measured: below the exact layers or, with the head, in all layers."""
+    itemsize = profile.model.dtype.itemsize
+    tokens = plan.probes * min(work.tokens, plan.part_tokens)
+    activations = layer_bytes(body, itemsize, tokens, scores=score_bytes(body, work, device))
+    logits = head_bytes(body, tokens, plan.probes * work.places, itemsize, plan.head_bytes, freed=activations)
+    return {
+        "noise": min(plan.noise_bytes, FLOAT32 * profile.method.seeds * trained.block),
+        "layer inputs": 0 if head else work.tokens * body.hidden * itemsize,  # the gradient of what enters them
+        "activations": activations,
+        "logits": logits if head else 0,
+    }
+
+
 def exact_plans(
-    trained_layers: int,
+    exact_layers: int,
     work: Work,
     *,
     room: int,
     block_tokens: int,
-    prefixes: Sequence[int],
+    probed: Sequence[tuple[int, int, int]],
     heads: Sequence[int],
     frugal: bool,
 ) -> Iterator[Plan]:
-    """Plans of a run with exact gradients: fewer kept layers first, then a smaller cache, then a batch in parts.
+    """Plans of a run with exact gradients: fewer probes at once and smaller caches, fewer kept layers, then parts.
 
     Args:
-        trained_layers: Layers that the backward pass goes through.
+        exact_layers: Layers that the backward pass goes through.
         work: Of the largest batch.
         room: Tokens that no batch has more of.
         block_tokens: As in `Plan`.
-        prefixes: Bytes of hidden states of frozen layers that may be kept, most first.
+        probed: Probes in a forward, bytes of noise, and bytes of hidden states of frozen layers that may be kept,
+            most first; without probes the first two are 1 and 0.
         heads: Bytes of a block of the output head, most first.
         frugal: As in `Plan`.
     """
-    shares = dict.fromkeys(trained_layers * quarters // 4 for quarters in (4, 3, 2, 1, 0))
-    for kept in shares:
-        for prefix, head in product(prefixes, heads):
-            yield Plan(1, room, block_tokens, 0, prefix, head, frugal=frugal, kept_layers=kept)
+    shares = list(dict.fromkeys(exact_layers * quarters // 4 for quarters in (4, 3, 2, 1, 0)))
+    counts = list(dict.fromkeys(probes for probes, _, _ in probed))
+    for probes, kept in product(counts, shares):
+        caches = [(noise, prefix) for count, noise, prefix in probed if count == probes]
+        for (noise, prefix), head in product(caches, heads):
+            yield Plan(probes, room, block_tokens, noise, prefix, head, frugal=frugal, kept_layers=kept)
+    probes, noise, prefix = probed[-1]
     parts = 2
     while parts <= work.examples and room // parts >= work.longest:
         part = max(work.longest, -(-work.tokens // parts))
-        yield Plan(1, part, min(part, block_tokens), 0, prefixes[-1], heads[-1], frugal=True)
+        yield Plan(probes, part, min(part, block_tokens), noise, prefix, heads[-1], frugal=True)
         parts *= 2
 
 
@@ -106,8 +147,8 @@ def backward_in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
     return with_gaps(needs, body, GAPS, (*LONG_LIVED, *kept))
 
 
-def _saved_bytes(body: Anatomy, trained: Trained, layer: int, itemsize: int) -> int:
-    """Bytes that autograd keeps of one decoder layer here, for one token.
+def _saved_bytes(body: Anatomy, trained: Trained, layers: range, itemsize: int) -> list[int]:
+    """Bytes that autograd keeps of some decoder layers here, for one token.
 
     Norms keep what they keep in `transformers`. Attention keeps packed queries, keys and values. A frozen product
     keeps nothing; an adapter keeps the R numbers that B multiplies, and a trained A or a whole weight its input.
@@ -115,7 +156,15 @@ def _saved_bytes(body: Anatomy, trained: Trained, layer: int, itemsize: int) -> 
     norms = sum(body.norms) * (FLOAT32 if body.float32_norms else itemsize)
     attention = itemsize * (body.queries + 2 * body.keys)
     mlp = itemsize * body.intermediate * (COMPOSED.get(body.activation, 1) + 2 * body.gated)
-    own = [projection for projection in trained.projections if layer_index(projection.name) == layer]
-    low = itemsize * trained.rank * len(own)
-    inputs = itemsize * sum(saved_inputs(body, own)) if trained.keeps_inputs else 0
-    return norms + attention + mlp + low + inputs
+    owned: dict[int, list[Projection]] = {layer: [] for layer in layers}
+    for projection in trained.projections:
+        if (layer := layer_index(projection.name)) in owned:
+            owned[layer].append(projection)
+    return [
+        norms
+        + attention
+        + mlp
+        + itemsize * trained.rank * len(own)
+        + (itemsize * sum(saved_inputs(body, own)) if trained.keeps_inputs else 0)
+        for own in owned.values()
+    ]

@@ -91,7 +91,8 @@ def run_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work) ->
     """
     step = step_effort(profile, body, trained, work)
     tuning = _tuning_forwards(profile)
-    found = step * profile.steps + _part(step, tuning) + _evaluations(profile, body, trained, work)
+    searched = _part(step, tuning) if trained.exact_layer is None else _whole_forwards(body, work, tuning)
+    found = step * profile.steps + searched + _evaluations(profile, body, trained, work)
     if trained.first_layer and _keeps(profile, body, work):
         passes = max(1, math.ceil(work.rows_tokens / (work.longest * work.examples)))
         found += _through(body, range(trained.first_layer), work.rows_tokens, work.mean, passes)
@@ -112,8 +113,8 @@ def step_effort(profile: Profile, body: Anatomy, trained: Trained, work: Work, p
     plan = plan or planned(profile, body, work, device="cpu")
     parts = max(1, math.ceil(work.examples * work.mean / plan.part_tokens))
     passes = parts * -(-cost // plan.probes)
-    if profile.method.needs_gradients:
-        return _exact_step(profile, body, trained, work, plan, parts)
+    if trained.exact_layer is not None:
+        return _exact_step(profile, body, trained, work, plan, parts, trained.exact_layer)
     if profile.objective.generates:
         length = work.mean + profile.objective.answer_tokens
         layers = _generation(profile, body, work, passes)
@@ -163,25 +164,41 @@ def _rows_once(profile: Profile, body: Anatomy, trained: Trained, work: Work, pa
     )
 
 
-def _exact_step(profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, parts: int) -> Effort:
-    """A forward of the trained layers, one more of those that are not kept, and a backward pass.
+def _exact_step(
+    profile: Profile, body: Anatomy, trained: Trained, work: Work, plan: Plan, parts: int, first: int
+) -> Effort:
+    """A forward, one more of the layers with exact gradients that are not kept, and a backward pass through them.
 
     The backward pass has as many products as a forward, because frozen weights have no gradient; weights that are
-    trained whole have as many again.
+    trained whole have as many again. Probes, if there are any, go through the trained layers below.
     """
-    tokens = work.examples * work.mean
+    tokens, probes = work.examples * work.mean, profile.method.probes
     kept = trained.first_layer if _keeps(profile, body, work) else 0
-    below = _through(body, range(kept, trained.first_layer), tokens, work.mean, parts)
-    above = _through(body, range(trained.first_layer, body.layers), tokens, work.mean, parts)
-    again = 1 - plan.kept_layers / max(1, body.layers - trained.first_layer)
-    times = 2 + again + (1 if trained.rank == 0 else 0)
-    adapters = 0 if trained.rank == 0 else 6 * tokens * (trained.size + trained.frozen)
-    return Effort(
-        forwards=1,
-        tokens=tokens,
-        layers=below.layers + times * above.layers,
-        operations=below.operations + times * above.operations + adapters,
+    below = _through(body, range(kept, first), tokens, work.mean, parts)
+    above = _through(body, range(first, body.layers), tokens, work.mean, parts)
+    probed = _through(
+        body, range(trained.first_layer, first), probes * tokens, work.mean, parts * -(-probes // plan.probes)
     )
+    again = 1 - plan.kept_layers / max(1, body.layers - first)
+    times = 2 + again + (1 if trained.rank == 0 else 0)
+    adapters = 0.0
+    if trained.rank:
+        share = (trained.exact_size * 3 + trained.block * probes) / trained.size
+        adapters = 2 * tokens * (trained.size + trained.frozen) * share
+    return Effort(
+        forwards=1 + probes,
+        tokens=(1 + probes) * tokens,
+        layers=below.layers + times * above.layers + probed.layers,
+        operations=below.operations + times * above.operations + probed.operations + adapters,
+        numbers=probes * trained.block,
+    )
+
+
+def _whole_forwards(body: Anatomy, work: Work, forwards: int) -> Effort:
+    """So many forwards of a batch through all layers."""
+    tokens = forwards * work.examples * work.mean
+    through = _through(body, range(body.layers), tokens, work.mean, forwards)
+    return through + Effort(forwards=forwards, tokens=tokens)
 
 
 def _generation(profile: Profile, body: Anatomy, work: Work, passes: int) -> Effort:
@@ -199,11 +216,12 @@ def _block_starts(profile: Profile, body: Anatomy, trained: Trained) -> list[int
 
 
 def _tuning_forwards(profile: Profile) -> int:
-    if profile.method.needs_gradients:
+    method, rate = profile.method, profile.rule.learning_rate
+    if not method.searches(rate):
         return 0
-    radius = 2 * PAIRS * len(RADII) if profile.method.epsilon == "auto" else 0
-    searched = isinstance(profile.rule.learning_rate, str)
-    return radius + (FOLLOWED * (profile.method.cost + 1 + len(RUNGS)) if searched else 0)
+    radius = 2 * PAIRS * len(RADII) if method.epsilon == "auto" else 0
+    searched = isinstance(method.probe_rate(rate), str)
+    return radius + (FOLLOWED * (method.probes + 1 + len(RUNGS)) if searched else 0)
 
 
 def _part(step: Effort, forwards: int) -> Effort:

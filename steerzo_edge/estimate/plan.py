@@ -192,11 +192,15 @@ def _plans(run: _Run) -> Iterator[Plan]:
     room = room_of(work)
     block = room if fast else _typical(work)
     heads = HEADS if work.places > 0 else HEADS[:1]
-    if run.exact:
-        prefixes = list(dict.fromkeys(prefix for _, prefix in _caches(run, 1)))
-        layers = run.body.layers - run.trained.first_layer
+    if run.trained.exact_layer is not None:
         yield from exact_plans(
-            layers, work, room=room, block_tokens=block, prefixes=prefixes, heads=heads, frugal=not fast
+            run.body.layers - run.trained.exact_layer,
+            work,
+            room=room,
+            block_tokens=block,
+            probed=list(_probed(run, fast)),
+            heads=heads,
+            frugal=not fast,
         )
         return
     counts = _counts(run, keep_most=fast)
@@ -212,12 +216,22 @@ def _plans(run: _Run) -> Iterator[Plan]:
         parts *= 2
 
 
+def _probed(run: _Run, fast: bool) -> Iterator[tuple[int, int, int]]:
+    """Probes in a forward, bytes of noise and of prefix of a run with exact gradients, most first."""
+    if run.trained.block == 0:
+        yield from dict.fromkeys((1, 0, prefix) for _, prefix in _caches(run, 1))
+        return
+    for probes in _counts(run, keep_most=fast):
+        yield from ((probes, noise, prefix) for noise, prefix in _caches(run, probes))
+
+
 def _counts(run: _Run, *, keep_most: bool) -> list[int]:
     """Numbers of probes in a forward, most first; below the most, those that cut a step into equal forwards."""
-    asked, cost = run.profile.batch.probes_per_forward, run.profile.method.cost
+    asked, cost = run.profile.batch.probes_per_forward, run.profile.method.probes
     if asked != "auto":
         return [min(cost, asked)]
-    copy = run.trained.size * run.profile.model.dtype.itemsize
+    perturbed = run.trained.size if run.trained.exact_layer is None else run.trained.block
+    copy = perturbed * run.profile.model.dtype.itemsize
     most = min(cost, max(1, min(STACKED_TOKENS // room_of(run.work), STACKED_BYTES // copy)))
     equal = {-(-cost // forwards) for forwards in range(1, cost + 1)}
     return sorted({count for count in equal if count <= most} | ({most} if keep_most else set()), reverse=True)

@@ -1,12 +1,15 @@
-"""The ways to run one job, side by side: forward passes only and exact gradients, with little memory and with more.
+"""The ways to run one job, side by side, each with little memory and with more.
 
     way                            memory of the process      seconds a step
     forward passes only, lean
     forward passes only, fast
+    hybrid, lean
+    hybrid, fast
     exact gradients, lean
     exact gradients, fast
 
-A step with exact gradients is worth many steps of forward passes only: usually 10 to 100 (arXiv:2510.03425).
+A step with exact gradients is worth many steps of forward passes only: usually 10 to 100 (arXiv:2510.03425). Hybrid
+is shown with the profile's own number of exact layers, or with half of the trained ones.
 """
 
 from contextlib import suppress
@@ -21,6 +24,8 @@ from steerzo_edge.estimate.zeroth_order import Plan
 from steerzo_edge.settings.profile import Profile, with_method
 from steerzo_edge.training.auto import FORWARD_ONLY
 from steerzo_edge.training.exact import ExactConfig
+from steerzo_edge.training.hybrid import HybridConfig
+from steerzo_edge.zo.methods import ForwardOnly
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Way:
 
     Args:
         method: The `method.kind`.
+        exact_layers: Trained layers with exact gradients.
         memory: The setting `memory`.
         bytes: Of the process, libraries included.
         seconds: Of a step.
@@ -37,6 +43,7 @@ class Way:
     """
 
     method: str
+    exact_layers: int
     memory: str
     bytes: int
     seconds: float
@@ -45,10 +52,10 @@ class Way:
 
 
 def ways_of(profile: Profile, body: Anatomy, work: Work, speed: Speed, *, device: str, free: int) -> list[Way]:
-    """Estimates a profile's own forward-only method and exact gradients, each with `memory` lean and fast.
+    """Estimates a profile's own forward-only method, hybrid and exact gradients, each with `memory` lean and fast.
 
     Args:
-        profile: The settings; exact gradients are left out where they are not possible.
+        profile: The settings; ways that are not possible are left out.
         body: The model's sizes.
         work: Of the largest batch, and of all rows.
         speed: Of the device.
@@ -56,35 +63,51 @@ def ways_of(profile: Profile, body: Anatomy, work: Work, speed: Speed, *, device
         free: Bytes that may be used, those of the loaded base included.
     """
     found = []
-    for changed in ways_to_run(profile):
-        trained = trained_by(changed, body)
-        plan = planned(changed, body, work, device=device, free=free)
-        needed = run_needs(changed, body, trained, work, plan, device=device).total
-        seconds = step_effort(changed, body, trained, work, plan).seconds(speed)
-        kept = _kept(changed, plan, body.layers - trained.first_layer)
+    for each in ways_to_run(profile, body):
+        trained = trained_by(each, body)
+        layers = len(trained.layers)
+        exact_layers = each.method.exact_layers_of(layers)
+        plan = planned(each, body, work, device=device, free=free)
+        needed = run_needs(each, body, trained, work, plan, device=device).total
         found.append(
-            Way(changed.method.kind, str(changed.memory), RUNTIME_BYTES + needed, seconds, needed <= free, kept)
+            Way(
+                method=each.method.kind,
+                exact_layers=exact_layers,
+                memory=str(each.memory),
+                bytes=RUNTIME_BYTES + needed,
+                seconds=step_effort(each, body, trained, work, plan).seconds(speed),
+                fits=needed <= free,
+                kept=_kept(plan, exact_layers),
+            )
         )
     return found
 
 
-def ways_to_run(profile: Profile) -> list[Profile]:
-    """A profile's own forward-only method and exact gradients, each with `memory` lean and then fast.
+def ways_to_run(profile: Profile, body: Anatomy) -> list[Profile]:
+    """The settings of the ways: forward passes only, hybrid, exact gradients, each with `memory` lean and then fast.
 
     Args:
-        profile: The settings; exact gradients are left out where they are not possible.
+        profile: The settings; hybrid and exact gradients are left out where they are not possible.
+        body: The model's sizes.
     """
-    forwards_only = profile.method.is_decided and not profile.method.needs_gradients
-    own = profile.method if forwards_only else FORWARD_ONLY
+    own = profile.method if isinstance(profile.method, ForwardOnly) else FORWARD_ONLY
     profiles = [with_method(profile, own)]
     with suppress(ProfileError):  # an objective without a gradient, or blocks of layers
-        profiles.append(with_method(profile, ExactConfig()))
+        exact = with_method(profile, ExactConfig())
+        if (layers := len(trained_by(exact, body).layers)) > 1:
+            hybrid = profile.method if isinstance(profile.method, HybridConfig) else HybridConfig(estimator=own)
+            if not hybrid.is_decided:
+                hybrid = hybrid.model_copy(update={"exact_layers": layers // 2})
+            profiles.append(with_method(profile, hybrid))
+        profiles.append(exact)
     return [each.model_copy(update={"memory": memory}) for each in profiles for memory in ("lean", "fast")]
 
 
-def _kept(profile: Profile, plan: Plan, layers: int) -> str:
-    if not profile.method.needs_gradients:
+def _kept(plan: Plan, exact_layers: int) -> str:
+    if exact_layers == 0:
         return ""
     if plan.kept_layers == 0:
         return "checkpointing"
-    return "all layers kept" if plan.kept_layers >= layers else f"{plan.kept_layers} of {layers} layers kept"
+    if plan.kept_layers >= exact_layers:
+        return "all layers kept"
+    return f"{plan.kept_layers} of {exact_layers} layers kept"

@@ -22,6 +22,8 @@ class Trained:
         first_layer: The lowest decoder layer among them.
         size: d, the number of trained numbers.
         block: Most numbers that one step perturbs.
+        exact_layer: The lowest decoder layer with exact gradients; None if there are none.
+        exact_size: Trained numbers in the layers with exact gradients.
         frozen: Size of its frozen part.
         rank: R, or 0 for whole weights.
         keeps_inputs: Whether a gradient needs the inputs of these layers: for a trained A, or a whole weight.
@@ -34,6 +36,13 @@ class Trained:
     frozen: int
     rank: int
     keeps_inputs: bool
+    exact_layer: int | None = None
+    exact_size: int = 0
+
+    @property
+    def layers(self) -> list[int]:
+        """The decoder layers that it adapts or trains, lowest first."""
+        return sorted({layer_index(projection.name) for projection in self.projections})
 
 
 def trained_by(profile: Profile, body: Anatomy) -> Trained:
@@ -44,7 +53,7 @@ def trained_by(profile: Profile, body: Anatomy) -> Trained:
         body: The model's sizes.
 
     Raises:
-        ProfileError: If the subset's targets or layers do not fit the model.
+        ProfileError: If the subset's targets or layers do not fit the model, or the method's layers the subset.
     """
     subset = profile.subset
     projections = _chosen(subset, body)
@@ -52,16 +61,21 @@ def trained_by(profile: Profile, body: Anatomy) -> Trained:
     for projection in projections:
         layer = layer_index(projection.name)
         by_layer[layer] = by_layer.get(layer, 0) + _size(subset, projection)
-    sizes = [size for _, size in sorted(by_layer.items())]
+    layers, sizes = sorted(by_layer), [size for _, size in sorted(by_layer.items())]
     step = subset.block_layers or len(sizes)
+    exact = profile.method.exact_layers_of(len(sizes))
+    exact_size = sum(sizes[len(sizes) - exact :])
+    perturbed = max(sum(sizes[start : start + step]) for start in range(0, len(sizes), step))
     return Trained(
         projections,
         min(by_layer),
         sum(sizes),
-        max(sum(sizes[start : start + step]) for start in range(0, len(sizes), step)),
+        sum(sizes) - exact_size if exact else perturbed,
         sum(_frozen(subset, projection) for projection in projections),
         0 if isinstance(subset, LastLayersConfig) else subset.rank,
         isinstance(subset, LastLayersConfig) or (isinstance(subset, LoraConfig) and not subset.freeze_a),
+        layers[-exact] if exact else None,
+        exact_size,
     )
 
 

@@ -92,16 +92,16 @@ class HybridConfig(AnyMethod):
         Raises:
             ProfileError: If no layer is left for the estimator.
         """
-        assert self.exact_layers != "auto", "see estimate/choice.py"
-        if self.exact_layers >= trained:
+        layers = 1 if self.exact_layers == "auto" else self.exact_layers
+        if layers >= trained:
             raise ProfileError(
-                f"method.exact_layers is {self.exact_layers}, but {trained} layers are trained, of which at least "
+                f"method.exact_layers is {layers}, but {trained} layers are trained, of which at least "
                 "one must be left for the estimator",
                 hint=f"Choose at most {trained - 1}, or method exact, which has exact gradients for all of them."
                 if trained > 1
                 else "Use method exact.",
             )
-        return self.exact_layers
+        return layers
 
     def probe_rate(self, learning_rate: float | str) -> float | str:
         """See `AnyMethod.probe_rate`: a setting of its own."""

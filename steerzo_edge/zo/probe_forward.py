@@ -162,7 +162,10 @@ class ProbeForward:
         unperturbed: Patches = {}
         if not whole:
             if self._master is None:
-                self._master = Copies(self._subset, 1)
+                # Where blocks take turns, each is among the others' unperturbed ones.
+                above = len(self._blocks.blocks) == 1 and block.span.start == 0
+                others = slice(block.span.stop, self._subset.parameters.numel()) if above else None
+                self._master = Copies(self._subset, 1, others)
             unperturbed = {name: patch for name, patch in self._master.hold().items() if name not in block.layers}
         parts = [
             Part(part, len(part.indices) / len(batch.indices), self._states(part.packed, block, unperturbed))

@@ -68,8 +68,8 @@ def test_a_first_visit_ends_with_an_adapter(opened: Any, live: ServerProcess, ro
     expect(panel).to_contain_text("available")
     assert re.search(r"about \d", panel.inner_text())
     drawn = panel.get_by_role("img", name=re.compile(r"^Memory and time\..*exact, memory lean"))
-    expect(drawn.locator(".way")).to_have_count(4)
-    expect(panel.locator(".ways tbody tr")).to_have_count(4)
+    expect(drawn.locator(".way")).to_have_count(6)
+    expect(panel.locator(".ways tbody tr")).to_have_count(6)
     expect(panel).to_contain_text("not measured")
 
     # A mistake is shown at its field.

@@ -16,6 +16,7 @@ from steerzo_edge.model.quantization import Quantization
 from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.seeds import step_seeds
 from steerzo_edge.settings.profile import resolve
+from steerzo_edge.training.exact import ADAM_RATE
 from steerzo_edge.training.hybrid_steps import exact_step
 from steerzo_edge.training.moving import move
 from steerzo_edge.training.parts import Parts
@@ -39,8 +40,9 @@ ESTIMATORS: dict[str, dict[str, Any]] = {
     "all-losses": {"kind": "all-losses", "pool": 4, "scaling": "none"},
     "guiding-vector": {"kind": "guiding-vector", "pool": 4},
 }
-EPSILON = 1e-3
-# A slope from two losses is wrong by their rounding (1e-7 of 1 to 4 nats, over 2e-3) and by the curvature.
+EPSILON = 1e-4
+# A slope from two losses is wrong by their rounding (1e-7 of 1 to 5 nats, over 2e-4), and by the curvature: steps
+# of 1e-3 along standard normal directions change the slopes of these small random models by 2 to 3 %.
 SLOPE = 0.02
 
 
@@ -85,7 +87,7 @@ def compare(base: Base, parts: Parts, data: Tokenized) -> None:
     assert list(mine) == list(theirs)
     noise = torch.cat([Direction(((seed, 1.0),)).materialize(parts.blocks.noise, 0) for seed in mine])
     size = float(expected[lower].norm()) + abs(estimate.slope) / lower.stop**0.5
-    ratio = 0.05 / 1e-3
+    ratio = 0.05 / ADAM_RATE
     for seed in mine:
         assert mine[seed] / ratio == pytest.approx(theirs[seed], rel=SLOPE, abs=SLOPE * size)
 
@@ -146,7 +148,7 @@ def test_probes_in_one_forward_have_the_losses_of_each_alone(tiny: Loader) -> No
     base = tiny("none", torch.float32)
     losses = []
     for count in (1, 3):
-        parts, _ = built(base, "phrases", "both-factors", **{"memory": "fast"})
+        parts, _ = built(base, "phrases", "both-factors", memory="fast")
         assert parts.exact is not None
         assert parts.below is not None
         parts.oracle._forward._count = count  # type: ignore[attr-defined]

@@ -57,11 +57,11 @@ def test_the_same_job_in_other_ways(client: Client, body: dict[str, Any]) -> Non
     found = client.post("/estimate", body)
     ways = {(way["method"], way["memory"]): way for way in found["ways"]}
     own = found["method"]
-    assert list(ways) == [(own, "lean"), (own, "fast"), ("exact", "lean"), ("exact", "fast")]
+    assert list(ways) == [(kind, memory) for kind in (own, "hybrid", "exact") for memory in ("lean", "fast")]
     assert ways[own, "lean"]["kept"] == ways[own, "fast"]["kept"] == ""
     assert "kept" in ways["exact", "lean"]["kept"] or ways["exact", "lean"]["kept"] == "checkpointing"
     assert ways["exact", "fast"]["kept"] == "all layers kept"
-    for method in (own, "exact"):
+    for method in (own, "hybrid", "exact"):
         assert ways[method, "lean"]["bytes"] <= ways[method, "fast"]["bytes"]
     assert all(way["seconds"] > 0 for way in found["ways"])
 

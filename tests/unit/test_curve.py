@@ -16,11 +16,12 @@ from steerzo_edge.curve.model import Curve, Point, lowest, reach
 from steerzo_edge.curve.picture import draw
 from steerzo_edge.curve.process import Job
 from steerzo_edge.curve.words import notes, seconds_in_words, title
-from steerzo_edge.estimate.ways import Way, ways_to_run
+from steerzo_edge.estimate import Way, anatomy, load_config, ways_to_run
 from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, resolve
 from tests.conftest import Loader, labelled_rows
 
+BODY = anatomy(load_config("bundled"))
 POINTS = [Point(0, 2.0), Point(10, 1.0), Point(20, 0.5)]
 SETTINGS = {
     "subset": {"kind": "lora", "rank": 2},
@@ -57,11 +58,18 @@ def test_the_loss_that_is_aimed_at_is_the_lowest_of_any_probe() -> None:
     assert lowest([POINTS, [Point(0, 2.0), Point(5, 0.4), Point(9, 0.9)]]) == 0.4
 
 
+def _way(profile: Profile, size: int, fits: bool) -> Way:
+    layers = 8 if profile.method.kind == "exact" else 0
+    kept = "checkpointing" if layers else ""
+    return Way(profile.method.kind, layers, str(profile.memory), size, 1.0, fits, kept)
+
+
 def _ways(profile: Profile, fits: Callable[[Profile], bool] = lambda each: True) -> list[Pair]:
     sizes = {"lean": 500 << 20, "fast": 900 << 20}
     return [
-        (Way(each.method.kind, str(each.memory), sizes[str(each.memory)], 1.0, fits(each)), each)
-        for each in ways_to_run(profile)
+        (_way(each, sizes[str(each.memory)], fits(each)), each)
+        for each in ways_to_run(profile, BODY)
+        if each.method.kind != "hybrid"
     ]
 
 
@@ -168,7 +176,7 @@ def data(tiny: Loader) -> tuple[Profile, Data]:
 def test_a_process_takes_real_steps(data: tuple[Profile, Data], tiny_path: Path) -> None:
     profile, rows = data
     changes = {"model.id": str(tiny_path), "steps": 12}
-    exact = ways_to_run(resolve(profile.model_dump(mode="json"), changes))[-1]
+    exact = ways_to_run(resolve(profile.model_dump(mode="json"), changes), BODY)[-1]
     assert exact.method.kind == "exact"
     found = apart(Job(exact, rows, None, True, time.monotonic() + 100))
     assert found.failure is None
@@ -219,7 +227,7 @@ def test_the_command_measures_every_way_and_draws_them(rows: Path, tiny_path: Pa
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     ways = [(point["method"], point["memory"]) for point in found["points"]]
-    assert ways == [("all-losses", "lean"), ("all-losses", "fast"), ("exact", "lean"), ("exact", "fast")]
+    assert ways == [(kind, memory) for kind in ("all-losses", "hybrid", "exact") for memory in ("lean", "fast")]
     for point in found["points"]:
         assert point["fits"]
         assert point["failure"] is None
@@ -227,7 +235,7 @@ def test_the_command_measures_every_way_and_draws_them(rows: Path, tiny_path: Pa
         assert point["peak"] > 100 << 20
     assert min(point["learned"][-1]["loss"] for point in found["points"]) >= found["loss"]
     drawn = picture.read_text()
-    kept = found["points"][2]["kept"]
+    kept = found["points"][4]["kept"]
     assert kept
     assert f"exact gradients, lean ({kept})" in drawn
     assert "lowest that a probe reached" in drawn

@@ -1,7 +1,7 @@
 /** The ways to run a job: a picture of their memory and of the time of a step, and the same as a table. */
 
 import { h, svg } from "../dom.js";
-import { bytes, duration } from "../format.js";
+import { bytes, count, duration } from "../format.js";
 
 const WIDTH = 340;
 const HEIGHT = 190;
@@ -12,7 +12,8 @@ const BOTTOM = 34;
 const RADIUS = 9;
 
 /**
- * @param {Array<{method: string, memory: string, kept: string, bytes: number, seconds: number, fits: boolean}>} found
+ * @param {Array<{method: string, memory: string, kept: string, exact_layers: number, bytes: number,
+ *   seconds: number, fits: boolean}>} found
  * @returns {HTMLElement}
  */
 export function ways(found) {
@@ -88,7 +89,7 @@ function table(found) {
       "tr",
       {},
       h("th", { scope: "row" }, way.letter),
-      h("td", {}, way.kept ? [way.method, h("span", { class: "muted" }, ` ${way.kept}`)] : way.method),
+      h("td", {}, way.method, detail(way) && h("span", { class: "muted" }, ` (${detail(way)})`)),
       h("td", {}, way.memory),
       h("td", { class: way.fits ? "num" : "num bad" }, bytes(way.bytes), way.fits ? null : " (does not fit)"),
       h("td", { class: "num" }, duration(way.seconds)),
@@ -99,6 +100,11 @@ function table(found) {
     h("thead", {}, h("tr", {}, cells.map((text) => h("th", { scope: "col" }, text)))),
     h("tbody", {}, found.map(line)),
   );
+}
+
+function detail(way) {
+  const exact = way.method === "hybrid" ? count(way.exact_layers, "exact layer") : "";
+  return [exact, way.kept].filter(Boolean).join(", ");
 }
 
 function words(way) {
