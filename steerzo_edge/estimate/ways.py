@@ -84,7 +84,7 @@ def ways_of(profile: Profile, body: Anatomy, work: Work, speed: Speed, *, device
 
 
 def ways_to_run(profile: Profile, body: Anatomy) -> list[Profile]:
-    """The settings of the ways: forward passes only, hybrid, exact gradients, each with `memory` lean and then fast.
+    """The settings of the ways: forward passes only, hybrid, exact gradients, each `memory` lean and then fast.
 
     Args:
         profile: The settings; hybrid and exact gradients are left out where they are not possible.
