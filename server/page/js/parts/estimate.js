@@ -152,14 +152,15 @@ function content(found) {
   ];
 }
 
-/** The same job with forward passes only and with exact gradients, side by side. */
+/** The same job with forward passes only, hybrid, and with exact gradients, side by side. */
 function ways(found) {
-  const cells = ["Method", "Memory setting", "Whole process", "A step"];
+  const cells = ["Method", "Layers with exact gradients", "Memory setting", "Whole process", "A step"];
   const line = (way) =>
     h(
       "tr",
       {},
       h("td", {}, way.method),
+      h("td", { class: "num" }, way.exact_layers),
       h("td", {}, way.memory),
       h("td", { class: way.fits ? "num" : "num bad" }, bytes(way.bytes)),
       h("td", { class: "num" }, duration(way.seconds)),
