@@ -280,7 +280,7 @@ class EstimateReply(Reply):
     tokens: int = Field(description="Tokens put through the model, evaluations included.")
     seconds: float = Field(description="If the job does not end early and has the device to itself.")
     speed: SpeedReply
-    ways: list[WayReply] = Field(description="The same job with forward passes only, and with exact gradients.")
+    ways: list[WayReply] = Field(description="The same job with forward passes only, hybrid, and exact.")
     warnings: list[str]
     method: str = Field(description="The method that was estimated; with `method: auto` the one that is chosen.")
     advice: str = Field(description="What `auto` chose, or whether back-propagation would be the better choice.")

@@ -16,6 +16,7 @@ from steerzo_edge.data.statistics import warning_of, warnings_of
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import Work, work_of
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.layers import layer_index
 from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.settings.profile import Profile
 
@@ -77,7 +78,8 @@ def inspect(
         raise InputError(f"a task needs text/label rows; the dataset is {train.format}")
     if validation is None:
         train, validation = split(train, profile, body.seed)
-    profile.subset.chosen(base)
+    layers = {layer_index(name) for name in profile.subset.chosen(base)}
+    profile.method.exact_layers_of(len(layers))
     data = tokenized(tokenizer, base.context_length, profile, train, validation, body.seed)
     overlap = warning_of(train, validation)
     both = [part for part in (data.train, data.validation) if part is not None]

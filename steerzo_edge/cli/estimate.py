@@ -115,12 +115,13 @@ def _document(found: MemoryEstimate, effort: Effort, ways: list[Way], free: int)
 
 
 def _side_by_side(ways: list[Way]) -> Table:
-    table = Table("method", "memory", title="the same job in other ways")
+    table = Table("method", "exact layers", "memory", title="the same job in other ways")
     for title in ("the process, MiB", "seconds a step", "fits"):
         table.add_column(title, justify="right")
     for way in ways:
         fits = "yes" if way.fits else "no"
-        table.add_row(way.method, way.memory, f"{way.bytes / (1 << 20):,.0f}", f"{way.seconds:.2f}", fits)
+        layers = str(way.exact_layers)
+        table.add_row(way.method, layers, way.memory, f"{way.bytes / (1 << 20):,.0f}", f"{way.seconds:.2f}", fits)
     return table
 
 

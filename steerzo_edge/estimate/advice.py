@@ -66,7 +66,7 @@ def advice_for(base: Base, profile: Profile, *data: Tokenized) -> str:
 
 def _for_exact(found: MemoryEstimate, free: int) -> str:
     needed = found.zeroth_order.total
-    sentence = f"Exact gradients need about {_gib(needed)} here, and {_gib(free)} are free"
+    sentence = f"With exact gradients this run needs about {_gib(needed)}, and {_gib(free)} are free"
     if needed <= free:
         return f"{sentence}."
     return f"{sentence}: lower batch.examples or batch.max_tokens, or use a method with forward passes only."

@@ -54,18 +54,22 @@ class _Limits:
 
     def bound(self) -> int:
         """Bytes that `memory` allows with forward passes only."""
-        forward_only = with_method(self.profile, FORWARD_ONLY)
+        forward_only = self.taking(FORWARD_ONLY)
         return bound_and_least(forward_only, self.body, self.work, device=self.device, free=self.free)[0]
+
+    def taking(self, method: MethodConfig) -> Profile:
+        """The profile with a method; with another kind of method, also with the rule that goes with it."""
+        if method.kind == self.profile.method.kind:
+            return self.profile.model_copy(update={"method": method})
+        return with_method(self.profile, method)
 
     def least(self, method: MethodConfig) -> int:
         """Bytes of a method's leanest plan; under `lean` a batch is never cut into parts."""
-        lean, least = bound_and_least(
-            with_method(self.profile, method), self.body, self.work, device=self.device, free=self.free
-        )
+        lean, least = bound_and_least(self.taking(method), self.body, self.work, device=self.device, free=self.free)
         return lean if self.profile.memory == "lean" else least
 
     def trained_layers(self) -> int:
-        return len(trained_by(with_method(self.profile, ExactConfig()), self.body).layers)
+        return len(trained_by(self.taking(ExactConfig()), self.body).layers)
 
     def most_exact_layers(self, hybrid: HybridConfig, bound: int) -> int:
         """The most layers with exact gradients of which the leanest plan stays within the bound; 0 if none do."""
@@ -129,7 +133,7 @@ def _layers_chosen(limits: _Limits, hybrid: HybridConfig) -> Choice:
     taken = _with_layers(hybrid, layers)
     needed = f"which needs at least {_process(limits.least(taken))}"
     sentence = f"{_in_words(layers, trained)}, {needed}; memory {limits.profile.memory!r} allows {_process(bound)}"
-    return Choice(with_method(limits.profile, taken), f"method hybrid: {sentence}.")
+    return Choice(limits.taking(taken), f"method hybrid: {sentence}.")
 
 
 def _with_layers(hybrid: HybridConfig, layers: int) -> HybridConfig:

@@ -1,8 +1,8 @@
 """What the settings of all methods have in common: probe radius, scaling, noise; and how they become a strategy.
 
 A method is one file in `zo/strategies` with two classes: a strategy that talks in probes and losses, and its
-settings, derived from `Method`. One line in the union of `settings/methods.py` makes it known to profiles, the API,
-the page and the estimates.
+settings, derived from `Method`. One line in the union of `zo/methods.py` makes it known to profiles, the API, the
+page and the estimates, and to hybrid runs as an estimator.
 """
 
 from abc import abstractmethod

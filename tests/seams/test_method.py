@@ -1,4 +1,4 @@
-"""A new method is one file in `zo/strategies`, and one line with its import in `settings/methods.py`."""
+"""A new method is one file in `zo/strategies`, and one line with its import in `zo/methods.py`."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ run.close()
 def test_a_method_is_one_file_and_one_line(tmp_path: Path, tiny_path: Path) -> None:
     root = copied_package(tmp_path)
     (root / "steerzo_edge/zo/strategies/best_of.py").write_text(METHOD)
-    union = root / "steerzo_edge/settings/methods.py"
+    union = root / "steerzo_edge/zo/methods.py"
     add_line(union, "import AllLossesConfig", "from steerzo_edge.zo.strategies.best_of import BestOfConfig")
     add_line(union, "    | AllLossesConfig", "    | BestOfConfig")
     said = json.loads(run_in(root, PROGRAM, str(tiny_path), str(tmp_path / "run")))

@@ -18,6 +18,7 @@ from steerzo_edge.run import Run
 from steerzo_edge.settings.profile import Profile, resolve, with_method
 from steerzo_edge.training.auto import FORWARD_ONLY
 from steerzo_edge.training.exact import ExactConfig
+from steerzo_edge.training.hybrid import HybridConfig
 from tests.conftest import Loader, labelled_rows
 
 BODY = anatomy(load_config("bundled"))
@@ -35,9 +36,14 @@ def least_mib(profile: Profile) -> int:
     return -(-(bound_and_least(profile, BODY, LONG, device="cpu")[1] + RUNTIME_BYTES) // MIB)
 
 
+def hybrid(layers: int) -> Profile:
+    return resolve({"method": {"kind": "hybrid", "exact_layers": layers}})
+
+
 def test_the_bound_decides() -> None:
     exact, forwards = (least_mib(resolve({"method": {"kind": kind}})) for kind in ("exact", "all-losses"))
-    assert forwards < exact
+    one = least_mib(hybrid(1))
+    assert forwards < one < exact
     taken = choice(memory=f"{exact} MiB")
     assert taken.profile.method == ExactConfig()
     assert taken.profile.rule.kind == "adam"
@@ -45,16 +51,57 @@ def test_the_bound_decides() -> None:
     planned(taken.profile, BODY, LONG, device="cpu")  # it fits
 
     below = choice(memory=f"{exact - 1} MiB")
-    assert below.profile.method == FORWARD_ONLY
-    assert below.profile.rule.kind == "sgd"
-    assert f"exact gradients would need {exact:,} MiB" in below.sentence
+    assert below.profile.rule.kind == "adam"
+    layers = below.profile.method.exact_layers_of(BODY.layers)
+    assert below.profile.method == HybridConfig(exact_layers=layers)
+    assert least_mib(hybrid(layers)) < exact
+    assert layers == BODY.layers - 1 or least_mib(hybrid(layers + 1)) >= exact
+    assert f"hybrid, exact gradients for the top {layers} of {BODY.layers} trained layers" in below.sentence
+    assert f"exact gradients for all of them would need {exact:,} MiB" in below.sentence
     assert f"allows {exact - 1:,} MiB" in below.sentence
     planned(below.profile, BODY, LONG, device="cpu")
 
-    least = choice(memory=f"{forwards - 1} MiB")
-    assert least.profile.method == FORWARD_ONLY
+    least = choice(memory=f"{one} MiB")
+    assert least.profile.method == HybridConfig(exact_layers=1)
+    planned(least.profile, BODY, LONG, device="cpu")
+
+    without = choice(memory=f"{one - 1} MiB")
+    assert without.profile.method == FORWARD_ONLY
+    assert without.profile.rule.kind == "sgd"
+    assert (
+        f"exact gradients for 1 of {BODY.layers} trained layers (hybrid) would need {one:,} MiB" in without.sentence
+    )
+    assert f"allows {one - 1:,} MiB" in without.sentence
+    planned(without.profile, BODY, LONG, device="cpu")
+
+    none = choice(memory=f"{forwards - 1} MiB")
+    assert none.profile.method == FORWARD_ONLY
     with pytest.raises(ProfileError, match=f"takes at least {forwards:,} MiB"):
-        planned(least.profile, BODY, LONG, device="cpu")
+        planned(none.profile, BODY, LONG, device="cpu")
+
+
+def test_a_single_trained_layer_leaves_none_for_hybrid() -> None:
+    exact = least_mib(resolve({"method": {"kind": "exact"}, "subset": {"last_layers": 1}}))
+    below = choice(memory=f"{exact - 1} MiB", subset={"last_layers": 1})
+    assert below.profile.method == FORWARD_ONLY
+    assert f"exact gradients would need {exact:,} MiB" in below.sentence
+
+
+def test_the_layers_of_a_hybrid_method_are_chosen() -> None:
+    settings = {"method": {"kind": "hybrid", "estimator": {"kind": "two-point"}, "learning_rate": 0.5}}
+    one, most = (least_mib(resolve({"method": {**settings["method"], "exact_layers": n}})) for n in (1, 3))
+    rule = {"kind": "sgd", "learning_rate": 0.1}
+    for memory, layers in ((most, 3), (one, 1)):
+        profile = resolve({**settings, "memory": f"{memory} MiB", "rule": rule})
+        found = chosen(profile, BODY, LONG, device="cpu")
+        assert found is not None
+        assert found.profile.method == profile.method.model_copy(update={"exact_layers": layers})
+        assert found.profile.rule == profile.rule
+        assert f"method hybrid: exact gradients for the top {layers} of {BODY.layers}" in found.sentence
+    little = chosen(resolve({**settings, "memory": f"{one - 1} MiB", "rule": rule}), BODY, LONG, device="cpu")
+    assert little is not None
+    with pytest.raises(ProfileError, match="takes at least"):
+        planned(little.profile, BODY, LONG, device="cpu")
 
 
 def test_fast_takes_what_is_free() -> None:
@@ -104,6 +151,35 @@ def test_a_run_keeps_what_it_began_with(tiny: Loader, tmp_path: Path, monkeypatc
     list(again.records())
     assert again.progress.step == 4
     again.close()
+
+
+def test_a_run_keeps_the_layers_that_it_began_with(
+    tiny: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny("nf4", torch.bfloat16)
+    method = {"kind": "hybrid", "estimator": {"pool": 2, "epsilon": 0.01}, "learning_rate": 0.01}
+    profile = resolve({"method": method, "memory": "fast", "steps": 3, "batch": {"examples": 4, "max_tokens": 64}})
+    run = Run(tmp_path, base, profile, labelled_rows(), seed=1)
+    assert run.profile.method.exact_layers_of(3) == 2  # one is left for the estimator
+    assert run.advice().startswith("method hybrid: exact gradients for the top 2 of 3")
+    list(islice(run.records(), 2))
+    run.close()
+    monkeypatch.setattr(run_method, "chosen", lambda *given, **named: pytest.fail("it was chosen already"))
+    again = Run(tmp_path, base, profile, labelled_rows(), seed=1)
+    assert again.profile == run.profile
+    assert "hybrid with 2 layers of exact gradients, as the run began" in again.advice()
+    list(again.records())
+    assert again.progress.step == 3
+    again.close()
+
+
+def test_the_three_ways_are_shown_side_by_side() -> None:
+    arguments = ["estimate", "--set", "batch.max_tokens=64", "--json"]
+    ways = json.loads(CliRunner().invoke(app, arguments).output)["ways"]
+    assert [way["method"] for way in ways] == [kind for kind in ("all-losses", "hybrid", "exact") for _ in range(2)]
+    assert [way["exact_layers"] for way in ways[::2]] == [0, BODY.layers // 2, BODY.layers]
+    lean = [way["bytes"] for way in ways[::2]]
+    assert lean[1] < lean[2]
 
 
 def test_the_estimate_is_that_of_the_chosen_method() -> None:
