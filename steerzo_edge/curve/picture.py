@@ -1,5 +1,6 @@
 """The picture of a curve: memory on one axis, seconds to a loss on the other. It needs matplotlib."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 STYLES = {"exact": ("#009E73", "D"), "hybrid": ("#E69F00", "s")}
 FORWARD_ONLY = ("#0072B2", "o")
 GREY = "#666666"
+# Seconds that people count in, up to days.
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 18000, 36000, 86400, 172800, 604800)
 FORMATS = (".svg", ".png", ".pdf")
 
 
@@ -48,38 +51,68 @@ def draw(curve: Curve, path: Path) -> None:
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": "steerzo", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(9, 6), layout="constrained")
+        figure = Figure(figsize=(9.5, 6.2), layout="constrained")
         axes = figure.subplots()
         known = [point.seconds for point in curve.points if point.seconds is not None]
         low, high = min(known, default=1.0), max(known, default=10.0)
-        above = high * (high / low * 4) ** 0.25 * 1.6
-        for point in curve.points:
-            _mark(axes, point, above)
+        above = high * max(4.0, (high / low) ** 0.25)  # where ways without seconds stand
+        unknown = len(known) < len(curve.points)
         axes.set_yscale("log")
-        axes.set_ylim(low / 2, above * 1.9)
-        _frame(axes, curve, above, unknown=len(known) < len(curve.points))
+        axes.set_ylim(low / 2, above * 1.8 if unknown else high * 2.5)
+        _frame(axes, curve, above if unknown else None)
         target = "a loss" if curve.loss is None else f"a loss of {curve.loss:.3f}"
         axes.set_title(f"{curve.base}: memory and time to {target}\n{curve.machine}", fontsize=11, loc="left")
         figure.supxlabel("\n".join(notes(curve)), fontsize=8, color=GREY, x=0.02, ha="left")
+        for point in curve.points:
+            _mark(axes, point, _height(point, above))
+        figure.draw_without_rendering()  # fixes the layout, so that labels can be placed
+        _label(axes, [(point, _height(point, above)) for point in curve.points])
         figure.savefig(path, dpi=130)
 
 
-def _mark(axes: "Axes", point: CurvePoint, above: float) -> None:
+def _height(point: CurvePoint, above: float) -> float:
+    return above if point.seconds is None else point.seconds
+
+
+def _mark(axes: "Axes", point: CurvePoint, at: float) -> None:
     color, marker = STYLES.get(point.method, FORWARD_ONLY)
-    at = above if point.seconds is None else point.seconds
     x = point.bytes / MIB
     solid = point.seconds is not None and point.reach.how == "measured"
     if not point.fits:
         marker = "x"
     axes.plot([x], [at], marker, color=color, markersize=11, markerfacecolor=color if solid else "white", mew=2)
     if point.seconds is not None and not solid:
-        axes.annotate("", (x, at * 1.45), (x, at * 1.1), arrowprops={"arrowstyle": "->", "color": color, "lw": 1.8})
-    size = f"{x:,.0f} MiB{'' if point.peak is not None else ' (estimated)'}"
-    text = f"{title(point)}\n{seconds_in_words(point)}, {size}"
-    axes.annotate(text, (x, at), (11, 0), textcoords="offset points", va="center", fontsize=9, color="black")
+        arrow = {"arrowstyle": "->", "color": color, "lw": 1.8}
+        axes.annotate("", (x, at), (0, 26), textcoords="offset points", arrowprops={**arrow, "arrowstyle": "<-"})
 
 
-def _frame(axes: "Axes", curve: Curve, above: float, *, unknown: bool) -> None:
+def _label(axes: "Axes", placed: Sequence[tuple[CurvePoint, float]]) -> None:
+    """Writes each way's name to the right of its mark, moved up or down where it would cover another."""
+    from matplotlib.transforms import Bbox
+
+    at = [axes.transData.transform((point.bytes / MIB, height)) for point, height in placed]
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in at]
+    for point, height in placed:
+        size = f"{point.bytes / MIB:,.0f} MiB{'' if point.peak is not None else ' (estimated)'}"
+        text = axes.annotate(
+            f"{title(point)}\n{seconds_in_words(point)}, {size}",
+            (point.bytes / MIB, height),
+            (14, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 6},
+        )
+        own = text.get_window_extent()
+        for move in sorted(range(-160, 161, 4), key=abs):
+            box = own.translated(0, move)
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
+        text.set_position((14, move * 72 / axes.get_figure(root=True).dpi))
+
+
+def _frame(axes: "Axes", curve: Curve, above: float | None) -> None:
     sizes = [point.bytes / MIB for point in curve.points]
     low, high = min(sizes), max(sizes)
     limit = curve.limit / MIB
@@ -88,13 +121,14 @@ def _frame(axes: "Axes", curve: Curve, above: float, *, unknown: bool) -> None:
     if limit < high + 0.7 * width:
         axes.axvline(limit, color=GREY, linestyle="--", linewidth=1)
         axes.annotate(f"limit: {limit:,.0f} MiB", (limit, 0.02), xycoords=("data", "axes fraction"), fontsize=8)
-    if unknown:
-        axes.axhspan(above / 1.5, above * 2, color="#f2f2f2", zorder=0)
-        axes.annotate(
-            "no seconds known", (0.01, above * 1.45), xycoords=("axes fraction", "data"), fontsize=8, color=GREY
-        )
-    axes.yaxis.set_major_formatter(lambda value, _: duration(value))
-    axes.yaxis.set_minor_formatter(lambda value, _: "")
+    bottom, top = axes.get_ylim()
+    if above is not None:
+        top = above / 1.7
+        axes.axhspan(top, above * 2, color="#f2f2f2", zorder=0)
+        axes.annotate("no seconds known", (0.01, 0.975), xycoords="axes fraction", fontsize=8, color=GREY, va="top")
+    ticks = [tick for tick in TICKS if bottom <= tick <= top]
+    axes.set_yticks(ticks, [duration(tick) for tick in ticks])
+    axes.set_yticks([], minor=True)
     axes.set_xlabel("peak memory of the process, MiB")
     axes.set_ylabel("time to the loss")
     axes.grid(visible=True, alpha=0.25)
