@@ -1,6 +1,7 @@
 """The report on learning in equal seconds: medians over seeds, and which runs a file still lacks."""
 
 from argparse import Namespace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def found() -> dict[str, Any]:
 
 
 def test_the_table_has_medians_of_the_seeds(found: dict[str, Any]) -> None:
-    console = Console(width=160, record=True, quiet=True)
+    console = Console(width=160, record=True, file=StringIO())
     console.print(table(found))
     lines = console.export_text().splitlines()
     last = {way: [line for line in lines if way in line][-1] for way in ("exact", "forward only")}
