@@ -18,6 +18,10 @@ FORWARD_ONLY = ("#0072B2", "o")
 GREY = "#666666"
 # Seconds that people count in, up to days.
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 18000, 36000, 86400, 172800, 604800)
+MARKS = (
+    "Filled: reached within the probe. Open, with an arrow: at least. Cross: does not fit. Open: no seconds known."
+)
+ASIDE = 11  # points from a mark to its label
 FORMATS = (".svg", ".png", ".pdf")
 
 
@@ -62,7 +66,7 @@ def draw(curve: Curve, path: Path) -> None:
         _frame(axes, curve, above if unknown else None)
         target = "a loss" if curve.loss is None else f"a loss of {curve.loss:.3f}"
         axes.set_title(f"{curve.base}: memory and time to {target}\n{curve.machine}", fontsize=11, loc="left")
-        figure.supxlabel("\n".join(notes(curve)), fontsize=8, color=GREY, x=0.02, ha="left")
+        figure.supxlabel("\n".join((*notes(curve), MARKS)), fontsize=8, color=GREY, x=0.02, ha="left")
         for point in curve.points:
             _mark(axes, point, _height(point, above))
         figure.draw_without_rendering()  # fixes the layout, so that labels can be placed
@@ -88,28 +92,27 @@ def _mark(axes: "Axes", point: CurvePoint, at: float) -> None:
 
 def _label(axes: "Axes", placed: Sequence[tuple[CurvePoint, float]]) -> None:
     """Writes each way's name to the right of its mark, moved up or down where it would cover another."""
-    from matplotlib.transforms import Bbox
+    from matplotlib.transforms import Bbox, IdentityTransform
 
+    per_point = axes.get_figure(root=True).dpi / 72  # pixels
     at = [axes.transData.transform((point.bytes / MIB, height)) for point, height in placed]
-    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in at]
-    for point, height in placed:
+    taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in at]
+    for (point, height), (x, y) in zip(placed, at, strict=True):
         size = f"{point.bytes / MIB:,.0f} MiB{'' if point.peak is not None else ' (estimated)'}"
-        text = axes.annotate(
-            f"{title(point)}\n{seconds_in_words(point)}, {size}",
-            (point.bytes / MIB, height),
-            (14, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 6},
-        )
-        own = text.get_window_extent()
+        words = f"{title(point)}\n{seconds_in_words(point)}, {size}"
+        written = axes.text(0, 0, words, fontsize=9, transform=IdentityTransform())
+        extent = written.get_window_extent()
+        written.remove()
         for move in sorted(range(-160, 161, 4), key=abs):
-            box = own.translated(0, move)
-            if not any(box.overlaps(other) for other in taken):
+            box = Bbox.from_bounds(x + ASIDE * per_point, y + move - extent.height / 2, extent.width, extent.height)
+            inside = axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
+            if inside and not any(box.overlaps(other) for other in taken):
                 break
         taken.append(box)
-        text.set_position((14, move * 72 / axes.get_figure(root=True).dpi))
+        line = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 7} if move else None
+        where = (ASIDE, move / per_point)
+        place = (point.bytes / MIB, height)
+        axes.annotate(words, place, where, textcoords="offset points", va="center", fontsize=9, arrowprops=line)
 
 
 def _frame(axes: "Axes", curve: Curve, above: float | None) -> None:
@@ -125,7 +128,8 @@ def _frame(axes: "Axes", curve: Curve, above: float | None) -> None:
     if above is not None:
         top = above / 1.7
         axes.axhspan(top, above * 2, color="#f2f2f2", zorder=0)
-        axes.annotate("no seconds known", (0.01, 0.975), xycoords="axes fraction", fontsize=8, color=GREY, va="top")
+        corner = {"va": "top", "ha": "right"}
+        axes.annotate("no seconds known", (0.99, 0.975), xycoords="axes fraction", fontsize=8, color=GREY, **corner)
     ticks = [tick for tick in TICKS if bottom <= tick <= top]
     axes.set_yticks(ticks, [duration(tick) for tick in ticks])
     axes.set_yticks([], minor=True)
