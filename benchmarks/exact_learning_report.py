@@ -70,6 +70,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     for panel in panels.flat:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{found['base']} in nf4: median and range of the seeds", fontsize=12)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=110)
@@ -90,7 +91,7 @@ def _curve(axes: Axes, way: str, runs: Sequence[Run]) -> None:
     seconds = [median(each["seconds"] for each in points) for points in at]
     losses = [[each["loss"] for each in points] for points in at]
     middle = [median(values) for values in losses]
-    axes.plot(seconds, middle, color=color, marker=marker, label=f"{way}: median, range of seeds", linewidth=2)
+    axes.plot(seconds, middle, color=color, marker=marker, label=way, linewidth=2)
     low, high = [min(values) for values in losses], [max(values) for values in losses]
     axes.fill_between(seconds, low, high, color=color, alpha=0.15, linewidth=0)
 
