@@ -13,6 +13,7 @@ from steerzo_edge.run import Result
 from steerzo_edge.settings.sections import WatchConfig
 from steerzo_edge.training.gradients import ExactGradients, StepGradient
 from tests.conftest import Loader
+from tests.contracts.pairwise import covering
 from tests.unit.exact_runs import finished, opened
 
 
@@ -22,20 +23,28 @@ def expected(tiny: Loader, tmp_path_factory: pytest.TempPathFactory) -> Result:
     return finished(tmp_path_factory.mktemp("whole"), tiny("nf4", torch.bfloat16))
 
 
-@pytest.mark.parametrize("stop", [1, 6, 9, 14])
-@pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "both"])
-@pytest.mark.parametrize("killed", [True, False])
+# Every pair occurs; of the 24 combinations of all three values, 12 do.
+STOPPED = covering(
+    {
+        "stop": ["1", "6", "9", "14"],
+        "lost": ["nothing", "snapshot.safetensors", "both"],
+        "how": ["killed", "closed"],
+    }
+)
+
+
+@pytest.mark.parametrize(("stop", "lost", "how"), STOPPED)
 def test_stopped_anywhere_it_ends_with_the_same_bytes(
-    tiny: Loader, tmp_path: Path, expected: Result, stop: int, lost: str, killed: bool
+    tiny: Loader, tmp_path: Path, expected: Result, stop: str, lost: str, how: str
 ) -> None:
     """Killed: the files as they are between two records; otherwise the run is closed first."""
     base = tiny("nf4", torch.bfloat16)
     run = opened(tmp_path / "stopped", base)
-    list(islice(run.records(), stop))
-    if killed:
+    list(islice(run.records(), int(stop)))
+    if how == "killed":
         shutil.copytree(tmp_path / "stopped", tmp_path / "left")
     run.close()
-    directory = tmp_path / ("left" if killed else "stopped")
+    directory = tmp_path / ("left" if how == "killed" else "stopped")
     for name in ("snapshot.safetensors", "best.safetensors"):
         if lost in (name, "both"):
             (directory / name).unlink(missing_ok=True)
