@@ -22,7 +22,7 @@ from steerzo_edge.training.exact_steps import NOT_FINITE
 from steerzo_edge.training.gradients import ExactGradients, StepGradient
 from tests.conftest import Loader, completion_rows, labelled_rows
 from tests.unit.test_decoding import mixed, together
-from tests.unit.test_exact import Wild
+from tests.unit.test_exact_resumed import Wild
 
 STEPS = 9
 DOCUMENT = {
