@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -26,7 +26,6 @@ from steerzo_edge.objectives.evaluation import Evaluation, evaluate
 from steerzo_edge.objectives.objective import Objective
 from steerzo_edge.run_data import Data
 from steerzo_edge.seeds import derive_seed
-from steerzo_edge.settings.methods import MethodConfig
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.training.batch_stream import BatchStream
 from steerzo_edge.training.exact import ADAM_RATE
@@ -79,28 +78,16 @@ def assemble(
     blocks = _blocks(base, profile, subset, seed, plan, first)
     prefix = prefix or _prefix(base, profile, data, subset, plan, scratch)
     batches = BatchStream(partial(_batch, base, data.train, seed, profile.batch.examples))
-    method = profile.method
-    rate, rate_factor = peak_rate(profile.rule.learning_rate)
-    objective = profile.objective.build(data.train)
-    exact, below, rule = None, None, None
-    if first is not None:
-        rate = rate_factor * ADAM_RATE if rate is None else rate
-        gradients = _gradients(base, data, subset, objective, batches, prefix, plan, first)
-        rule = profile.rule.build(gradients.span.stop - gradients.span.start, base.device)
-        exact = _exact(method, gradients, subset, rule, blocks, batches)
-        if gradients.span.start > 0:
-            objective = Linearized(objective)
-            below = Below(objective, SGD(), rate)
-            rate, rate_factor = peak_rate(method.probe_rate(profile.rule.learning_rate))
+    moves = _moves(base, profile, data, subset, blocks, batches, prefix, plan, first)
     return Parts(
         subset=subset,
         blocks=blocks,
-        strategy=method.build,
-        epsilon=None if method.epsilon == "auto" else method.epsilon,
-        oracle=_oracle(base, profile, data, subset, objective, blocks, batches, prefix, plan),
-        rule=rule or profile.rule.build(blocks.noise.size, base.device),
-        learning_rate=rate,
-        rate_factor=rate_factor,
+        strategy=profile.method.build,
+        epsilon=None if profile.method.epsilon == "auto" else profile.method.epsilon,
+        oracle=_oracle(base, profile, data, subset, moves.objective, blocks, batches, prefix, plan),
+        rule=moves.rule,
+        learning_rate=moves.rate,
+        rate_factor=moves.rate_factor,
         schedule=profile.schedule.build(profile.steps),
         batches=batches,
         seed=seed,
@@ -110,8 +97,8 @@ def assemble(
         early_stop=profile.evaluate.early_stop,
         prefix=prefix,
         watcher=profile.watch.build(by_score=profile.objective.by_score),
-        exact=exact,
-        below=below,
+        exact=moves.exact,
+        below=moves.below,
     )
 
 
@@ -242,40 +229,49 @@ def _oracle(
     return LocalOracle(forward)
 
 
-def _gradients(
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """What the method of a run decides: what moves the parameters, and what probes measure; see `Parts`."""
+
+    rule: Rule
+    rate: float | None
+    rate_factor: float
+    objective: Objective
+    exact: ExactSteps | None = None
+    below: Below | None = None
+
+
+def _moves(
     base: Base,
+    profile: Profile,
     data: Data,
     subset: Subset,
-    objective: Objective,
+    blocks: Blocks,
     batches: BatchStream,
     prefix: PrefixStore | None,
     plan: Plan,
-    first: int,
-) -> ExactGradients:
-    return ExactGradients(
-        base,
-        subset,
-        batches,
-        prefix,
-        objective=objective,
-        parts=partial(_parts, base, data.train, plan.part_tokens),
-        kept_layers=plan.kept_layers,
-        first_layer=first,
-    )
-
-
-def _exact(
-    method: MethodConfig,
-    gradients: ExactGradients,
-    subset: Subset,
-    rule: Rule,
-    blocks: Blocks,
-    batches: BatchStream,
-) -> ExactSteps:
-    start = gradients.span.start
+    first: int | None,
+) -> _Moves:
+    objective = profile.objective.build(data.train)
+    rate, factor = peak_rate(profile.rule.learning_rate)
+    if first is None:
+        return _Moves(profile.rule.build(blocks.noise.size, base.device), rate, factor, objective)
+    cut_up = partial(_parts, base, data.train, plan.part_tokens)
+    gradients = ExactGradients(
+        base, subset, batches, prefix,
+        objective=objective, parts=cut_up, kept_layers=plan.kept_layers, first_layer=first,
+    )  # fmt: skip
+    start, stop = gradients.span.start, gradients.span.stop
+    rule = profile.rule.build(stop - start, base.device)
     segments = [slice(s.start - start, s.stop - start) for s in blocks.noise.segments if s.start >= start]
-    max_norm = getattr(method, "max_norm", None)
-    return ExactSteps(gradients, subset.parameters[gradients.span], rule, batches, segments, max_norm)
+    max_norm = getattr(profile.method, "max_norm", None)
+    exact = ExactSteps(gradients, subset.parameters[gradients.span], rule, batches, segments, max_norm)
+    rate = factor * ADAM_RATE if rate is None else rate
+    if start == 0:
+        return _Moves(rule, rate, factor, objective, exact)
+    loss = Linearized(objective)
+    below = Below(loss, SGD(), rate)
+    return _Moves(rule, *peak_rate(profile.method.probe_rate(profile.rule.learning_rate)), loss, exact, below)
 
 
 def _room(data: Tokenized, profile: Profile) -> int:

@@ -150,8 +150,9 @@ def backward_in_process(needs: MemoryNeeds, body: Anatomy) -> MemoryNeeds:
 def _saved_bytes(body: Anatomy, trained: Trained, layers: range, itemsize: int) -> list[int]:
     """Bytes that autograd keeps of some decoder layers here, for one token.
 
-    Norms keep what they keep in `transformers`. Attention keeps packed queries, keys and values. A frozen product
-    keeps nothing; an adapter keeps the R numbers that B multiplies, and a trained A or a whole weight its input.
+    Norms keep what they keep in `transformers`. Attention keeps packed queries, keys and values, not its result. A
+    frozen product keeps nothing; an adapter keeps the R numbers that B multiplies, and a trained A or a whole
+    weight its input, the result of attention among them.
     """
     norms = sum(body.norms) * (FLOAT32 if body.float32_norms else itemsize)
     attention = itemsize * (body.queries + 2 * body.keys)
@@ -165,6 +166,6 @@ def _saved_bytes(body: Anatomy, trained: Trained, layers: range, itemsize: int) 
         + attention
         + mlp
         + itemsize * trained.rank * len(own)
-        + (itemsize * sum(saved_inputs(body, own)) if trained.keeps_inputs else 0)
+        + (itemsize * sum(saved_inputs(body, own, result_kept=False)) if trained.keeps_inputs else 0)
         for own in owned.values()
     ]

@@ -82,16 +82,20 @@ def saved_bytes(body: Anatomy, trained: Trained, layer: int, itemsize: int, *, l
     return norms + attention + mlp + low + inputs
 
 
-def saved_inputs(body: Anatomy, projections: list[Projection]) -> list[int]:
+def saved_inputs(body: Anatomy, projections: list[Projection], *, result_kept: bool = True) -> list[int]:
     """Widths of distinct inputs: layers of one module share their input, except the module's last layer.
 
-    The input of the last layer is the result of attention or of the activation; attention's and ReLU's are kept
-    already.
+    The input of the last layer is the result of attention or of the activation; ReLU's is kept already.
+
+    Args:
+        body: The model's sizes.
+        projections: Layers whose inputs are kept.
+        result_kept: Whether attention keeps its result anyway.
     """
     relu_kept = body.activation == "relu" and not body.gated
     found: dict[tuple[str, bool], int] = {}
     for projection in projections:
-        if not (projection.gives_back and (projection.in_attention or relu_kept)):
+        if not (projection.gives_back and (result_kept if projection.in_attention else relu_kept)):
             found[projection.module, projection.gives_back] = projection.inputs
     return list(found.values())
 

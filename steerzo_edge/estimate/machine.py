@@ -15,7 +15,8 @@ def description(device: torch.device) -> str:
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     threads = torch.get_num_threads()
     counted = "1 thread" if threads == 1 else f"{threads} threads"
-    return f"{_cpu_name()}, {counted}, torch {torch.__version__}"
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_name()} with {kernels}, {counted}, torch {torch.__version__}"
 
 
 def _cpu_name() -> str:

@@ -31,7 +31,7 @@ def profile_of(freeze_a: bool, last: int, exact: int | None = None) -> Profile:
     )
 
 
-@pytest.mark.parametrize(("last", "exact"), [(3, None), (2, None), (3, 1), (3, 2)])
+@pytest.mark.parametrize(("last", "exact"), [(3, None), (2, None), (3, 2)])
 @pytest.mark.parametrize("freeze_a", [True, False], ids=["frozen-a", "trained-a"])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "phi3", "opt-learned-positions"])
 def test_saved_activations_are_those_that_autograd_keeps(
