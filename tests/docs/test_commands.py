@@ -43,6 +43,7 @@ UNRUN = {
     "docs/models.md": {"pip install": "installs packages"},
     "docs/results/bits_per_byte.md": {"": "needs other models; `tests/unit/pretraining` parses the command"},
     "docs/results/cost_curves.md": {"": "minutes"},
+    "docs/results/exact_learning.md": {"": "needs a real base; minutes a run"},
     "docs/results/memory_real.md": {"": "needs a real base and peft; minutes a row of the table"},
     "docs/results/equal_steps.md": {"": "hours; `tests/unit/test_quality.py` runs it small"},
     "docs/results/estimate_error.md": {"": "minutes, and real bases; `tests/unit/test_estimate_error.py`"},
