@@ -46,7 +46,7 @@ def table(found: Mapping[str, Any]) -> Table:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-    """Draws the loss over seconds (above) and over the peak of the process (below), a column for each set.
+    """Draws the loss over seconds and, below or beside it, over the peak of the process, for each set.
 
     Args:
         found: As in `table`.
@@ -54,8 +54,9 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     """
     groups = list(_groups(found))
     names = list(dict.fromkeys(name for name, _, _ in groups))
-    figure = Figure(figsize=(4.6 * len(names), 7.4), layout="constrained")
-    panels = figure.subplots(2, len(names), squeeze=False)
+    alone = len(names) == 1
+    figure = Figure(figsize=(9.4, 4.4) if alone else (4.6 * len(names), 7.4), layout="constrained")
+    panels = figure.subplots(1, 2, squeeze=False).T if alone else figure.subplots(2, len(names), squeeze=False)
     for column, name in enumerate(names):
         over, peaks = panels[0][column], panels[1][column]
         for _, way, runs in (group for group in groups if group[0] == name):
