@@ -83,15 +83,14 @@ function apart(points) {
 }
 
 function table(found) {
-  const cells = ["", "Method", "Memory setting", "Whole process", "A step"];
+  const cells = ["", "Way", "Memory", "A step"];
   const line = (way) =>
     h(
       "tr",
       {},
       h("th", { scope: "row" }, way.letter),
-      h("td", {}, way.method, detail(way) && h("span", { class: "muted" }, ` (${detail(way)})`)),
-      h("td", {}, way.memory),
-      h("td", { class: way.fits ? "num" : "num bad" }, bytes(way.bytes), way.fits ? null : " (does not fit)"),
+      h("td", {}, `${way.method}, ${way.memory}`, detail(way) && h("div", { class: "muted" }, detail(way))),
+      h("td", { class: way.fits ? "num" : "num bad" }, bytes(way.bytes), way.fits ? null : h("div", {}, "does not fit")),
       h("td", { class: "num" }, duration(way.seconds)),
     );
   return h(
