@@ -1,8 +1,8 @@
 """The adapters of fixed jobs keep their bytes, on the kinds of machine on which they were recorded.
 
 Sums round differently with another processor, torch or number of threads. The file has a record for each kind of
-machine that was at hand: one with AVX-512, from before the rebuild of the package, and one with AVX2 alone, from when
-products there became float32's. On any other machine these tests are skipped.
+machine that was at hand: one with AVX-512, from before the rebuild of the package, and one with AVX2 alone, from
+when products there became float32's. On any other machine these tests are skipped.
 """
 
 import hashlib
