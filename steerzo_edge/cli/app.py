@@ -221,7 +221,8 @@ def estimate_(
     as_json: AsJson = False,
 ) -> None:
     """Estimate the memory and time of a run, and whether back-propagation would be the better choice."""
-    from steerzo_edge.cli.estimate import CurveWish, estimate_command
+    from steerzo_edge.cli.estimate import estimate_command
+    from steerzo_edge.cli.estimate_curve import CurveWish
 
     with plain_errors():
         estimate_command(

@@ -6,7 +6,7 @@ once, with the faster setting that fits, and gets most of the time; with its oth
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from statistics import median
 from typing import Any
@@ -21,9 +21,11 @@ from steerzo_edge.training.hybrid import HybridConfig
 
 # Shares of the time that is left: one process that learns gets as much as so many that time steps.
 LEARNING = 3
-# How long a process may go on after its time, to end the step that it is in.
-GRACE = 0.5
-LEAST_GRACE_S = 10.0
+# How long a process may go on after its time, in shares of it: on a slow machine the first steps take that long.
+GRACE = 1.0
+LEAST_GRACE_S = 20.0
+# Rows that are evaluated where steps are timed only: the evaluation is for the peak of memory.
+FEW_ROWS = 16
 # For steps that are timed only, where the settings leave them to a search: they change no second of a step.
 RADIUS, RATE = 0.01, 1e-6
 NOT_ENDED = "no step was finished in its time; give the probe more seconds"
@@ -113,12 +115,18 @@ def measured_curve(
         share = max(0.0, until - now) * weight / left
         say(f"{way.method}, memory {way.memory}: {'learning' if learns else 'a few steps'}, {share:.0f} s")
         own = profile if learns else _without_search(profile)
-        found[way.method, way.memory] = probe(Job(own, data, cache, learns, now + share))
+        rows = data if learns else _few(data)
+        found[way.method, way.memory] = probe(Job(own, rows, cache, learns, now + share))
         left -= weight
     points = {method: tuple(found[method, way.memory].points) for method, way in learners.items()}
     target = lowest(list(points.values())) if loss is None else loss
     placed = tuple(_placed(way, profile, found, learners, points, target) for way, profile in ways)
     return Curve(name, machine, target, loss is not None, limit, placed)
+
+
+def _few(data: Data) -> Data:
+    rows = data.validation
+    return data if rows is None else replace(data, validation=replace(rows, rows=rows.rows[:FEW_ROWS]))
 
 
 def _without_search(profile: Profile) -> Profile:

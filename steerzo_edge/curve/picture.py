@@ -94,7 +94,7 @@ def _label(axes: "Axes", placed: Sequence[tuple[CurvePoint, float]]) -> None:
     """Writes each way's name to the right of its mark, moved up or down where it would cover another."""
     from matplotlib.transforms import Bbox, IdentityTransform
 
-    per_point = axes.get_figure(root=True).dpi / 72  # pixels
+    per_point = axes.figure.dpi / 72  # pixels
     at = [axes.transData.transform((point.bytes / MIB, height)) for point, height in placed]
     taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in at]
     for (point, height), (x, y) in zip(placed, at, strict=True):
@@ -128,8 +128,9 @@ def _frame(axes: "Axes", curve: Curve, above: float | None) -> None:
     if above is not None:
         top = above / 1.7
         axes.axhspan(top, above * 2, color="#f2f2f2", zorder=0)
-        corner = {"va": "top", "ha": "right"}
-        axes.annotate("no seconds known", (0.99, 0.975), xycoords="axes fraction", fontsize=8, color=GREY, **corner)
+        axes.text(
+            0.99, 0.975, "no seconds known", transform=axes.transAxes, fontsize=8, color=GREY, va="top", ha="right"
+        )
     ticks = [tick for tick in TICKS if bottom <= tick <= top]
     axes.set_yticks(ticks, [duration(tick) for tick in ticks])
     axes.set_yticks([], minor=True)

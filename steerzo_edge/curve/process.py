@@ -115,7 +115,7 @@ def _learned(parts: Parts, until: float) -> Iterator[tuple[str, Any]]:
     records = _records(parts)
     first, evaluation_s = next(records)
     yield "point", (0, first.as_dict()["loss"])
-    shares = SHARES if evaluation_s < LONG * (until - time.monotonic()) else SHARES[-1:]
+    shares: tuple[float, ...] = SHARES if evaluation_s < LONG * (until - time.monotonic()) else SHARES[-1:]
     began, evaluating = time.monotonic(), 0.0
     room = max(0.0, until - began - evaluation_s * len(shares))
     steps, taken = 0, [0.0]
@@ -124,12 +124,12 @@ def _learned(parts: Parts, until: float) -> Iterator[tuple[str, Any]]:
             yield "searched", seconds
         if not isinstance(record, StepRecord):
             continue
-        if steps:
-            yield "step", seconds
         taken.append(seconds)
         steps += 1
         spent = time.monotonic() - began - evaluating
         ended = steps == parts.steps or spent + median(taken) > room
+        if steps > 1 or ended:  # the first one fills caches; it is better than none
+            yield "step", seconds
         if ended or (len(shares) > 1 and spent >= shares[0] * room):
             now = time.monotonic()
             yield "point", (steps, _loss(parts))

@@ -75,7 +75,7 @@ def _ways(profile: Profile, fits: Callable[[Profile], bool] = lambda each: True)
 
 def _curve(ways: list[Pair], probe: Callable[[Job], Findings], **changes: Any) -> Curve:
     empty = Data(None, None)  # type: ignore[arg-type]  # the probe of the test looks at no rows
-    given = {
+    given: dict[str, Any] = {
         "name": "tiny",
         "machine": "a machine",
         "limit": 1 << 30,

@@ -1,5 +1,6 @@
 """The report on learning in equal seconds: medians over seeds, and which runs a file still lacks."""
 
+import json
 from argparse import Namespace
 from io import StringIO
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_only_what_a_file_lacks_is_run(
 
     monkeypatch.setattr(exact_learning, "_in_child", child)
     path = tmp_path / "found.json"
-    exact_learning.write_json(path, found)
+    path.write_text(json.dumps(found))
     ways, seeds = "forward only,exact", "0,1,2"
     options = Namespace(json=path, ways=ways, sets="sst2", seeds=seeds, most=1e9, base="a base")
     exact_learning._measure(options)
