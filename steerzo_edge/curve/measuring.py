@@ -125,7 +125,7 @@ def measured_curve(
 
 
 def _few(data: Data) -> Data:
-    rows = data.validation
+    rows: Any = data.validation  # whatever their kind, they have `rows`
     return data if rows is None else replace(data, validation=replace(rows, rows=rows.rows[:FEW_ROWS]))
 
 

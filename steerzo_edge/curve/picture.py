@@ -11,6 +11,7 @@ from steerzo_edge.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; the markers say the same.
 STYLES = {"exact": ("#009E73", "D"), "hybrid": ("#E69F00", "s")}
@@ -70,7 +71,7 @@ def draw(curve: Curve, path: Path) -> None:
         for point in curve.points:
             _mark(axes, point, _height(point, above))
         figure.draw_without_rendering()  # fixes the layout, so that labels can be placed
-        _label(axes, [(point, _height(point, above)) for point in curve.points])
+        _label(figure, axes, [(point, _height(point, above)) for point in curve.points])
         figure.savefig(path, dpi=130)
 
 
@@ -90,11 +91,11 @@ def _mark(axes: "Axes", point: CurvePoint, at: float) -> None:
         axes.annotate("", (x, at), (0, 26), textcoords="offset points", arrowprops={**arrow, "arrowstyle": "<-"})
 
 
-def _label(axes: "Axes", placed: Sequence[tuple[CurvePoint, float]]) -> None:
+def _label(figure: "Figure", axes: "Axes", placed: Sequence[tuple[CurvePoint, float]]) -> None:
     """Writes each way's name to the right of its mark, moved up or down where it would cover another."""
     from matplotlib.transforms import Bbox, IdentityTransform
 
-    per_point = axes.figure.dpi / 72  # pixels
+    per_point = figure.dpi / 72  # pixels
     at = [axes.transData.transform((point.bytes / MIB, height)) for point, height in placed]
     taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in at]
     for (point, height), (x, y) in zip(placed, at, strict=True):
