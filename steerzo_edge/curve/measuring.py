@@ -107,12 +107,13 @@ def measured_curve(
     order = sorted(fitting, key=lambda pair: learners[pair[0].method] is pair[0])
     found: dict[tuple[str, str], Findings] = {}
     until = time.monotonic() + seconds
-    left = sum(LEARNING if learners[way.method] is way else 1 for way, _ in order)
+    total = left = sum(LEARNING if learners[way.method] is way else 1 for way, _ in order)
     for way, profile in order:
         learns = learners[way.method] is way
         weight = LEARNING if learns else 1
         now = time.monotonic()
-        share = max(0.0, until - now) * weight / left
+        # Others may have taken longer than theirs: half of an equal share is left to each in any case.
+        share = max((until - now) * weight / left, seconds * weight / total / 2)
         say(f"{way.method}, memory {way.memory}: {'learning' if learns else 'a few steps'}, {share:.0f} s")
         own = profile if learns else _without_search(profile)
         rows = data if learns else _few(data)

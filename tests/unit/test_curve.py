@@ -125,6 +125,18 @@ def test_the_time_is_divided_and_what_is_left_over_goes_to_the_methods_that_lear
     assert [share for _, share in jobs] == pytest.approx([100 / 8, 100 / 7, 100 / 2, 100], abs=0.5)
 
 
+def test_a_way_keeps_half_of_its_share_where_others_took_longer() -> None:
+    shares: list[float] = []
+
+    def probe(job: Job) -> Findings:
+        shares.append(job.until - time.monotonic())
+        time.sleep(0.2)
+        return _found(job)
+
+    _curve(_ways(resolve(SETTINGS)), probe, seconds=0.2)
+    assert shares[1:] == pytest.approx([0.2 / 16, 0.2 * 3 / 16, 0.2 * 3 / 16], abs=0.01)
+
+
 def test_a_way_that_does_not_fit_is_not_probed() -> None:
     jobs: list[Job] = []
     ways = _ways(resolve(SETTINGS), lambda each: not (each.method.kind == "exact" and each.memory == "fast"))
