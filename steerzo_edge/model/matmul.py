@@ -113,7 +113,7 @@ def add_product(out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """`linear` in float32 for autograd: keeps both factors in their own types; its bits are those without autograd."""
+    """`linear` in float32 for autograd: keeps both factors in their own types, and gives the same bits."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -146,9 +146,9 @@ class _AddProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         x, y = ctx.saved_tensors
-        wide = gradient.float()
-        of_x = (wide @ y.float().mT).mul_(ctx.scale).to(x.dtype) if ctx.needs_input_grad[1] else None
-        of_y = (x.float().mT @ wide).mul_(ctx.scale).to(y.dtype) if ctx.needs_input_grad[2] else None
+        scaled = gradient.float().mul(ctx.scale)
+        of_x = (scaled @ y.float().mT).to(x.dtype) if ctx.needs_input_grad[1] else None
+        of_y = (x.float().mT @ scaled).to(y.dtype) if ctx.needs_input_grad[2] else None
         return gradient, of_x, of_y, None
 
 
