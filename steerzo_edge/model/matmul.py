@@ -113,11 +113,11 @@ def add_product(out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """`linear` in float32 for autograd: keeps both factors in their own types, and gives the same bits."""
+    """`linear` in float32 for autograd: keeps what a gradient needs in its own type; the same bits."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return linear(x, weight, bias)
 
     @staticmethod
@@ -137,7 +137,7 @@ class _AddProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(x, y)
+        ctx.save_for_backward(x if ctx.needs_input_grad[2] else None, y)
         ctx.scale = scale
         return add_product(out.clone(), x, y, scale)
 
