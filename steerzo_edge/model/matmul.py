@@ -11,10 +11,11 @@ library (MKL) computes the rest of a division by 4 in another way. So rows of ze
 """
 
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _SIXTEEN_BITS: Final = (torch.bfloat16, torch.float16)
 _MULTIPLE: Final = 4
@@ -49,11 +50,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: (O,) or None, in any type.
     """
     kind = product_dtype(x)
+    if kind != x.dtype and torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        found: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return found
     weight, bias = weight.to(kind), None if bias is None else bias.to(kind)
     if kind == x.dtype:
         return nn.functional.linear(x, weight, bias)
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return nn.functional.linear(x.to(kind), weight, bias).to(x.dtype)
     rows = x.reshape(-1, x.shape[-1])
     out = torch.empty(len(rows), len(weight), dtype=x.dtype)
     for part, found in zip(rows.split(ROWS), out.split(ROWS), strict=True):
@@ -96,7 +98,8 @@ def add_product(out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
     if torch.is_grad_enabled():  # autograd would copy what changes in place
         if kind == x.dtype:
             return (torch.baddbmm if batched else torch.addmm)(out, x, y, alpha=scale)
-        return torch.add(out, x.to(kind) @ y.to(kind), alpha=scale).to(out.dtype)
+        added: Tensor = _AddProduct.apply(out, x, y, scale)  # type: ignore[no-untyped-call]
+        return added
     if kind == x.dtype:
         return (out.baddbmm_ if batched else out.addmm_)(x, y, alpha=scale)
     y = y.to(kind)
@@ -107,6 +110,46 @@ def add_product(out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
         for place, low in zip(places.split(ROWS, 1), lows.split(ROWS, 1), strict=True):
             place.add_(low.to(kind) @ highs, alpha=scale)
     return out if batched else out[0]
+
+
+class _Linear(torch.autograd.Function):
+    """`linear` in float32 for autograd: keeps what a gradient needs in its own type; the same bits."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        return linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        of_x = linear(gradient, weight.T) if ctx.needs_input_grad[0] else None
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (gradient.flatten(0, -2).float().T @ x.flatten(0, -2).float()).to(weight.dtype)
+        return of_x, of_weight, None
+
+
+class _AddProduct(torch.autograd.Function):
+    """`add_product` in float32 for autograd, likewise; `out` is not changed."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[2] else None, y)
+        ctx.scale = scale
+        return add_product(out.clone(), x, y, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        x, y = ctx.saved_tensors
+        scaled = gradient.float().mul(ctx.scale)
+        of_x = (scaled @ y.float().mT).to(x.dtype) if ctx.needs_input_grad[1] else None
+        of_y = (x.float().mT @ scaled).to(y.dtype) if ctx.needs_input_grad[2] else None
+        return gradient, of_x, of_y, None
 
 
 def _filled_up(rows: Tensor, dtype: torch.dtype) -> Tensor:
