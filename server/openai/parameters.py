@@ -4,16 +4,18 @@ Every parameter of the `openai` client has a field here. A parameter that would 
 supported may be omitted, null, or have its neutral value; other values are refused with a message.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from server.openai.prompts import MOST_SCORED, Prompts, prompts_of
 from server.services.generation import GenerationRequest
 from steerzo_edge.config import Config
 from steerzo_edge.data.examples import Message
-from steerzo_edge.decoding.generate import Sampling
+from steerzo_edge.decoding.generate import Prompt, Sampling
 
 SEEDS = 2**63
 # Most answers of one request; all of them enter the device's queue at once.
@@ -42,12 +44,6 @@ def refused(fix: str, *harmless: Any) -> BeforeValidator:
             raise PydanticCustomError("refused", "{fix}", {"fix": fix})
 
     return BeforeValidator(check)
-
-
-def _no_token_ids(value: Any) -> Any:
-    if isinstance(value, list) and any(isinstance(part, int | list) for part in value):
-        raise PydanticCustomError("token_ids", "token ids are not accepted; send the text, or a list of texts")
-    return value
 
 
 _TOOLS = refused("tools and functions are not supported; leave it out", [], "none")
@@ -224,16 +220,15 @@ class ChatBody(SamplingBody):
 class CompletionBody(SamplingBody):
     """Texts to continue."""
 
-    prompt: Annotated[
-        Annotated[str, Field(min_length=1, max_length=1 << 24)]
-        | Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=1 << 24)]], Field(min_length=1, max_length=32)
-        ],
-        BeforeValidator(_no_token_ids),
-    ] = Field(description="A text, or several, which are answered together.")
-    max_tokens: Count | None = Field(16, description="Most tokens generated for each text.")
+    prompt: Prompts = Field(description="A text or its tokens, or several, which are answered together.")
+    max_tokens: int | None = Field(
+        16, ge=0, le=1_000_000, description="Most tokens generated for each prompt; 0 only with `echo`."
+    )
     best_of: Annotated[None, refused("best_of is not supported; repeat the request with another seed", 1)] = None
-    echo: Annotated[None, refused("echo is not supported; prepend the prompt to the answer yourself", False)] = None
+    echo: bool | None = Field(
+        False,
+        description="Put the prompt before each answer; with `logprobs`, with the log-probabilities of its tokens.",
+    )
     logprobs: int | None = Field(
         None,
         ge=0,
@@ -242,22 +237,47 @@ class CompletionBody(SamplingBody):
     )
     suffix: Annotated[None, refused("suffix is not supported; leave it out", "")] = None
 
-    def generation_requests(self, adapter: str | None, fresh_seed: int) -> list[GenerationRequest]:
-        """A request for each answer; those for one text are consecutive.
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts, one by one."""
+        return prompts_of(self.prompt)
+
+    @property
+    def length(self) -> int:
+        """Most tokens of an answer."""
+        return 16 if self.max_tokens is None else self.max_tokens
+
+    @property
+    def with_scores(self) -> bool:
+        """Whether the prompts' own log-probabilities are requested."""
+        return bool(self.echo) and self.logprobs is not None
+
+    def generation_requests(
+        self, prompts: Sequence[Prompt], adapter: str | None, fresh_seed: int
+    ) -> list[GenerationRequest]:
+        """A request for each answer; those to one prompt are consecutive.
 
         Args:
+            prompts: The prompts.
             adapter: The id of the job or adapter that answers; None is the base.
-            fresh_seed: Seed of each text's first answer, if the body gives none.
+            fresh_seed: Seed of each prompt's first answer, if the body gives none.
         """
-        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        samplings = self.samplings(self.max_tokens or 16, fresh_seed, self.logprobs)
-        return [GenerationRequest(text, sampling, adapter) for text in texts for sampling in samplings]
+        samplings = self.samplings(self.length, fresh_seed, self.logprobs)
+        return [GenerationRequest(prompt, sampling, adapter) for prompt in prompts for sampling in samplings]
+
+    @model_validator(mode="after")
+    def _something_to_answer(self) -> "CompletionBody":
+        if self.length == 0 and not self.echo:
+            raise PydanticCustomError(
+                "nothing", "max_tokens 0 gives an empty answer; send at least 1, or echo: true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "CompletionBody":
-        texts = 1 if isinstance(self.prompt, str) else len(self.prompt)
-        if texts * self.answers > MOST_ANSWERS:
+        most = MOST_SCORED if self.echo and self.length <= self.with_scores else MOST_ANSWERS
+        if len(self.prompts) * self.answers > most:
             raise PydanticCustomError(
-                "too_many", "n times the number of texts is more than {most}", {"most": MOST_ANSWERS}
+                "too_many", "n times the number of prompts is more than {most}", {"most": most}
             )
         return self

@@ -64,7 +64,7 @@ def test_what_would_change_the_answer_is_refused(openai: OpenAI, parameter: dict
     assert said(openai)
 
 
-@pytest.mark.parametrize("parameter", [{"echo": True}, {"best_of": 2}, {"logprobs": 21}, {"suffix": "x"}])
+@pytest.mark.parametrize("parameter", [{"best_of": 2}, {"logprobs": 21}, {"suffix": "x"}, {"max_tokens": -1}])
 def test_what_completions_refuse(openai: OpenAI, parameter: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError) as error:
         openai.completions.create(model="base", prompt="a", **parameter)
@@ -72,12 +72,15 @@ def test_what_completions_refuse(openai: OpenAI, parameter: dict[str, Any]) -> N
     assert body["param"] == next(iter(parameter))
 
 
-@pytest.mark.parametrize("prompt", [[1, 2], [[1, 2]], [], [""], ""])
-def test_prompts_that_are_not_text_are_refused(openai: OpenAI, prompt: Any) -> None:
+@pytest.mark.parametrize(
+    "prompt", [[], [""], "", [[]], [[1], "a"], ["a", 1], [True], [-1], [1.5], [1, "2"], {"a": 1}]
+)
+def test_prompts_that_are_neither_text_nor_tokens_are_refused(openai: OpenAI, prompt: Any) -> None:
     with pytest.raises(BadRequestError) as error:
         openai.completions.create(model="base", prompt=prompt)
     body: Any = error.value.body
     assert str(body["param"]).startswith("prompt")
+    assert body["message"].count("found") == 1, body  # of one form of a prompt, not of all four
 
 
 def test_messages_that_cannot_be_used(openai: OpenAI) -> None:
