@@ -7,6 +7,7 @@ SteerzoError
 │   ├── TaskError                template or option words that do not fit the rows
 │   ├── PromptTooLongError       prompt + answer exceed the model's context
 │   ├── AdapterFileError         an adapter that does not belong to this base
+│   ├── NotFiniteError           the model gave numbers that are not finite
 │   └── BaseModelError           a base that cannot be loaded
 ├── NotFoundError              no object has this name or id
 ├── ConflictError              the request does not fit the present state
@@ -106,6 +107,13 @@ class AdapterFileError(InputError):
 
     code = "invalid-adapter"
     hint = "Use a PEFT LoRA directory (safetensors) that was trained on this base model."
+
+
+class NotFiniteError(InputError):
+    """The model gave numbers that are not finite, so there is no likeliest token."""
+
+    code = "not-finite"
+    hint = "The adapter's weights are too large for this base: train it again with a lower learning rate."
 
 
 class BaseModelError(InputError):

@@ -12,12 +12,13 @@ from starlette.concurrency import run_in_threadpool
 
 from server.dependencies import Server
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
+from server.openai.completion_body import CompletionBody
 from server.openai.models import adapter_of
-from server.openai.parameters import CompletionBody
 from server.openai.schemas import CompletionChoice, TextCompletion
 from server.services.context import Context
 from server.services.generation import FinishedAnswer, TextPiece, streamed_answers, whole_answers
 from server.services.logprobs import TextLogprobs, of_prompt, of_texts
+from server.services.sampling_checks import check_sampling
 from server.services.scoring import EchoedPrompt, echoed_prompts, scored_prompts
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Generation
@@ -34,6 +35,7 @@ async def create_completion(body: CompletionBody, request: Request, server: Serv
     adapter = await run_in_threadpool(adapter_of, server, body.model)
     seed = fresh_seed()
     wanted = body.generation_requests(body.prompts, adapter, seed)
+    await check_sampling(server, wanted[0].sampling, "")
     echoed = await _echoed(server, body, adapter, seed, request) if body.echo else None
     ready = None if echoed is None else _ready(body, echoed)
     shape = _Shape(body, server, echoed)

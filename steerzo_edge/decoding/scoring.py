@@ -19,6 +19,8 @@ from torch import Tensor
 from steerzo_edge.data.packing import Fork, pack, starts
 from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.answer import Generation, PartialAnswer
+from steerzo_edge.decoding.forward import not_finite
+from steerzo_edge.decoding.grammar import matcher_of
 from steerzo_edge.decoding.logprobs import Likely, TokenLogprob, logprobs_of
 from steerzo_edge.decoding.sampling import Chooser, Sampling, chosen
 from steerzo_edge.model.base import Base
@@ -138,10 +140,15 @@ def scored(
 
     Returns:
         For the index of each text of these rows its numbers.
+
+    Raises:
+        NotFiniteError: If the model's numbers are not finite.
     """
     packed = pack([row.fork for row in rows], base.device)
     with base.bank.route(uniform(adapter)):
         hidden = base.hidden(packed)[0]  # (S, D)
+    if not hidden.isfinite().all():
+        raise not_finite(adapter)
     places: list[list[int]] = []
     texts: list[int] = []
     for start, row in zip(starts(packed.rows), rows, strict=True):
@@ -191,7 +198,8 @@ def _next_tokens(
     samplings = [sampling for request in requests for sampling in request.samplings]
     last = hidden.index_select(0, torch.tensor([ends[place] for place in asked], device=hidden.device))
     scores = base.head.rows(last)
-    tokens = chosen(scores, [Chooser(sampling, base.device) for sampling in samplings])
+    choosers = [Chooser(sampling, base.device, matcher_of(base, sampling.form)) for sampling in samplings]
+    tokens = chosen(scores, choosers)
     logprobs = logprobs_of(scores, tokens, [requests[place].likeliest for place in asked])
     found: list[list[NextToken]] = [[] for _ in requests]
     for place, sampling, token, logprob in zip(asked, samplings, tokens, logprobs, strict=True):

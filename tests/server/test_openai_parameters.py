@@ -8,7 +8,8 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.fine_tuning import job_create_params
 
-from server.openai.parameters import ChatBody, CompletionBody
+from server.openai.completion_body import CompletionBody
+from server.openai.parameters import ChatBody
 from server.openai.tuning import TuningBody
 from tests.server.openai_chat import said
 
@@ -41,16 +42,21 @@ def test_what_changes_nothing_is_accepted(openai: OpenAI) -> None:
         {"functions": [{"name": "f", "parameters": {}}]},
         {"top_logprobs": 3},
         {"top_logprobs": 21, "logprobs": True},
-        {"response_format": {"type": "json_object"}},
-        {"logit_bias": {"5": 10}},
-        {"frequency_penalty": 0.5},
-        {"presence_penalty": -0.5},
+        {"response_format": {"type": "xml"}},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"not": {}}}}},
+        {"logit_bias": {"5": 101}},
+        {"logit_bias": {"100000": 1}},
+        {"frequency_penalty": 2.5},
+        {"presence_penalty": -3},
+        {"extra_body": {"min_p": 2}},
+        {"extra_body": {"top_k": -1}},
         {"reasoning_effort": "high"},
         {"web_search_options": {}},
         {"temperature": 3},
         {"top_p": 0},
         {"max_tokens": 0},
-        {"extra_body": {"top_k": 5}},
+        {"extra_body": {"top_q": 5}},
     ],
     ids=lambda parameter: next(iter(parameter)),
 )
@@ -59,7 +65,7 @@ def test_what_would_change_the_answer_is_refused(openai: OpenAI, parameter: dict
         said(openai, **parameter)
     body: Any = error.value.body
     name = next(iter(parameter.get("extra_body", parameter)))
-    assert body["param"] == name, body
+    assert str(body["param"]).startswith(name), body
     assert len(body["message"].split()) > 5
     assert said(openai)
 
