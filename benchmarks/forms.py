@@ -1,10 +1,10 @@
-"""Answers of a JSON schema: tokens a second with the schema and without, and what a form costs before its first token.
+"""Answers of a JSON schema: tokens a second with the schema and without, and the time before the first token.
 
     python -m benchmarks.forms [--base BASE] [--rows 1 8] [--tokens 64] [--json FILE]
 
-The same rows are answered in turns with and without a form, and the median of the repetitions is printed. The schema
-is a list of objects that goes on until the last token, so that all answers have the same length. xgrammar is measured
-beside it where it is installed.
+The same rows are answered in turns with and without a form, and the median of the repetitions is printed. The
+schema is a list of objects that goes on until the last token, so that all answers have the same length. xgrammar is
+measured beside it where it is installed.
 """
 
 import argparse
@@ -122,10 +122,11 @@ def rates(base: Base, rows: Sequence[int], tokens: int) -> list[dict[str, Any]]:
     for count in rows:
         for temperature in (0.0, 1.0):
             rate(base, count, 8, form, temperature)
-            pairs = [
-                [rate(base, count, tokens, kind, temperature) for kind in (None, form)] for _ in range(REPETITIONS)
-            ]
-            plain, formed = (statistics.median(values) for values in zip(*pairs, strict=True))
+            measured: list[list[float]] = [[], []]
+            for _ in range(REPETITIONS):
+                for values, kind in zip(measured, (None, form), strict=True):
+                    values.append(rate(base, count, tokens, kind, temperature))
+            plain, formed = map(statistics.median, measured)
             found.append({"rows": count, "temperature": temperature, "plain": plain, "schema": formed})
     return found
 
@@ -147,10 +148,9 @@ def main() -> None:
         for name, value in found.get(library, {}).items():
             sys.stdout.write(f"{library}  {name}: {1000 * value:.3f} ms\n")
     for one in found["rates"]:
-        sys.stdout.write(
-            f"{one['rows']} rows, temperature {one['temperature']:g}: {one['plain']:.1f} tokens a second without a form, "
-            f"{one['schema']:.1f} with the schema ({one['schema'] / one['plain']:.2f})\n"
-        )
+        sys.stdout.write(f"{one['rows']} rows, temperature {one['temperature']:g}: ")
+        sys.stdout.write(f"{one['plain']:.1f} tokens a second without a form, {one['schema']:.1f} with the schema ")
+        sys.stdout.write(f"({one['schema'] / one['plain']:.2f})\n")
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")
 

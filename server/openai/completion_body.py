@@ -47,6 +47,11 @@ class CompletionBody(SamplingBody):
         """Whether the prompts' own log-probabilities are requested."""
         return bool(self.echo) and self.logprobs is not None
 
+    @property
+    def is_decoded(self) -> bool:
+        """Whether answers are made token by token; one token after scored prompts comes with the scores."""
+        return self.length > (1 if self.with_scores else 0)
+
     def generation_requests(
         self, prompts: Sequence[Prompt], adapter: str | None, fresh_seed: int
     ) -> list[GenerationRequest]:
@@ -70,7 +75,7 @@ class CompletionBody(SamplingBody):
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "CompletionBody":
-        most = MOST_SCORED if self.echo and self.length <= self.with_scores else MOST_ANSWERS
+        most = MOST_ANSWERS if self.is_decoded else MOST_SCORED
         if len(self.prompts) * self.answers > most:
             raise PydanticCustomError(
                 "too_many", "n times the number of prompts is more than {most}", {"most": most}

@@ -61,12 +61,12 @@ async def _echoed(
 
 def _ready(body: CompletionBody, echoed: Sequence[EchoedPrompt]) -> list[tuple[FinishedAnswer, Logprobs]] | None:
     """The answers that need no decoding, with their tokens' log-probabilities; None if they are to be decoded."""
+    if body.is_decoded:
+        return None
     if body.length == 0:
         empty = [Generation("", "length", len(one.tokens), 0) for one in echoed for _ in range(body.answers)]
         return [(FinishedAnswer(None, made), ()) for made in empty]
-    if body.length == 1 and body.with_scores:
-        return [answer for one in echoed for answer in one.answers]
-    return None
+    return [answer for one in echoed for answer in one.answers]
 
 
 @dataclass(frozen=True, slots=True)
