@@ -1,4 +1,4 @@
-"""Log-probabilities of prompts, for text completions that echo them.
+"""Log-probabilities of prompts, for text completions that echo them, and embeddings of texts.
 
 Prompts are encoded on a request thread and scored on the device's thread, many in one forward.
 """
@@ -21,7 +21,7 @@ from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.answer import Generation, Logprobs
 from steerzo_edge.decoding.generate import Prompt, TokenIds, encode_prompt
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.decoding.scoring import Scored, ScoringRequest
+from steerzo_edge.decoding.scoring import Pooling, Scored, ScoringRequest
 from steerzo_edge.decoding.text import Text
 from steerzo_edge.errors import CapacityError
 from steerzo_edge.model.base import Base
@@ -96,12 +96,36 @@ async def scored_prompts(
         )
     texts = [ScoringRequest(one.tokens, likeliest, tuple(samplings)) for one in echoed]
     listener = _Listener(server, texts, adapter)
+    found = await _scored(server, listener, http)
+    return await run_in_threadpool(lambda: listener.finished(echoed, found))
+
+
+async def embedded_texts(
+    server: Context, texts: Sequence[Tokens], adapter: str | None, pooling: Pooling, http: HttpRequest
+) -> list[tuple[float, ...]]:
+    """The embedding of each text, of length 1; see `Scored`.
+
+    Args:
+        server: The server's parts.
+        texts: Their tokens.
+        adapter: The id or name of a job or an adapter; None is the base.
+        pooling: How the hidden states of a text become one vector.
+        http: The HTTP request; if its client disconnects, the work ends.
+
+    Raises:
+        SteerzoError: If the adapter cannot be used, or the queue is full.
+    """
+    listener = _Listener(server, [ScoringRequest(text, None, pooling=pooling) for text in texts], adapter)
+    return [one.embedding for one in await _scored(server, listener, http)]
+
+
+async def _scored(server: Context, listener: "_Listener", http: HttpRequest) -> list[Scored]:
+    """What is computed for a listener's texts; nothing if the client has left."""
     try:
         future = await run_in_threadpool(partial(server.device.ask_scores, listener))
-        found = await while_connected(asyncio.wrap_future(future), http, listener.cancel)
+        return await while_connected(asyncio.wrap_future(future), http, listener.cancel)
     finally:
         listener.cancel()
-    return await run_in_threadpool(lambda: listener.finished(echoed, found))
 
 
 class _Listener:

@@ -1,4 +1,4 @@
-"""Log-probabilities of the tokens of whole texts: many texts in one forward pass, as evaluations compute them.
+"""Log-probabilities and embeddings of whole texts: many texts in one forward pass, as evaluations compute them.
 
 Texts are packed without padding. Texts that begin alike become one row that forks, so that what they share is
 computed once: an evaluation of a multiple choice sends its question again with every choice.
@@ -12,6 +12,7 @@ which texts it shares a row with.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from steerzo_edge.model.routes import uniform
 # How many query-key pairs of attention take as long as the linear layers of one token: about 1,600 in the bundled
 # base, 3,000 in SmolLM2-135M.
 PAIRS_OF_A_TOKEN = 1500
+Pooling = Literal["mean", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,17 @@ class ScoringRequest:
 
     Args:
         tokens: At least one, and at most the context.
-        likeliest: For how many of the likeliest tokens at each place log-probabilities are returned.
+        likeliest: For how many of the likeliest tokens at each place log-probabilities are returned, besides the
+            text's own; None for no log-probabilities.
+        pooling: How the last hidden states become an embedding: their mean, or that of the last token; None for no
+            embedding.
         samplings: How the token after the text is chosen, for each answer; `max_new_tokens` must be 1.
     """
 
     tokens: Tokens
-    likeliest: int = 0
+    likeliest: int | None = 0
     samplings: tuple[Sampling, ...] = ()
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,14 @@ class Scored:
     """A scored text.
 
     Args:
-        logprobs: One for each token but the first, which no token precedes. Offsets are 0.
+        logprobs: One for each token but the first, which no token precedes; empty if not requested. Offsets are 0.
         answers: One for each sampling of the request.
+        embedding: Of the text, of length 1; empty if not requested.
     """
 
     logprobs: tuple[TokenLogprob, ...]
     answers: tuple[NextToken, ...] = ()
+    embedding: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +166,21 @@ def scored(
             texts.append(text)
             places.append([*range(start, start + stem), *range(branch, branch + len(rest))])
             branch += len(rest)
-    logprobs = _prompt_logprobs(base, hidden, [requests[text] for text in texts], places)
-    answers = _next_tokens(base, hidden, [requests[text] for text in texts], [own[-1] for own in places])
-    return {text: Scored(own, made) for text, own, made in zip(texts, logprobs, answers, strict=True)}
+    asked = [requests[text] for text in texts]
+    logprobs = _prompt_logprobs(base, hidden, asked, places)
+    answers = _next_tokens(base, hidden, asked, [own[-1] for own in places])
+    pooled = [_embedding(hidden, request.pooling, own) for request, own in zip(asked, places, strict=True)]
+    return {
+        text: Scored(*each) for text, each in zip(texts, zip(logprobs, answers, pooled, strict=True), strict=True)
+    }
+
+
+def _embedding(hidden: Tensor, pooling: Pooling | None, places: Sequence[int]) -> tuple[float, ...]:
+    if pooling is None:
+        return ()
+    chosen = places if pooling == "mean" else places[-1:]
+    mean = hidden.index_select(0, torch.tensor(chosen, device=hidden.device)).float().mean(0)
+    return tuple(torch.nn.functional.normalize(mean, dim=0).tolist())
 
 
 def _prompt_logprobs(
@@ -170,12 +190,14 @@ def _prompt_logprobs(
     pairs: dict[tuple[int, int], int] = {}
     own = [
         [pairs.setdefault(pair, len(pairs)) for pair in zip(at, request.tokens[1:], strict=False)]
+        if request.likeliest is not None
+        else []
         for request, at in zip(requests, places, strict=True)
     ]
     if not pairs:
         return [() for _ in requests]
     at, targets = torch.tensor(list(pairs), device=hidden.device).T
-    count = min(max(request.likeliest for request in requests), base.head.vocabulary)
+    count = min(max(request.likeliest or 0 for request in requests), base.head.vocabulary)
     found = [part.tolist() for part in base.head.likeliest(hidden.index_select(0, at), targets, count)]
     tokens = [token for _, token in pairs]
     made = [
@@ -183,7 +205,7 @@ def _prompt_logprobs(
         for token, logprob, values, ids in zip(tokens, *found, strict=True)
     ]
     return [
-        tuple(replace(made[place], likeliest=made[place].likeliest[: request.likeliest]) for place in numbers)
+        tuple(replace(made[place], likeliest=made[place].likeliest[: request.likeliest or 0]) for place in numbers)
         for request, numbers in zip(requests, own, strict=True)
     ]
 
@@ -200,7 +222,7 @@ def _next_tokens(
     scores = base.head.rows(last)
     choosers = [Chooser(sampling, base.device, matcher_of(base, sampling.form)) for sampling in samplings]
     tokens = chosen(scores, choosers)
-    logprobs = logprobs_of(scores, tokens, [requests[place].likeliest for place in asked])
+    logprobs = logprobs_of(scores, tokens, [requests[place].likeliest or 0 for place in asked])
     found: list[list[NextToken]] = [[] for _ in requests]
     for place, sampling, token, logprob in zip(asked, samplings, tokens, logprobs, strict=True):
         assert logprob is not None
