@@ -4,9 +4,9 @@ from starlette.concurrency import run_in_threadpool
 
 from server.services.context import Context
 from steerzo_edge.data.rows import shown
-from steerzo_edge.decoding.grammar import FormError, matcher_of
+from steerzo_edge.decoding.grammar import matcher_of
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.errors import Fault, InputError
+from steerzo_edge.errors import Fault, FormError, InputError
 
 
 async def check_sampling(server: Context, sampling: Sampling, form_field: str) -> None:

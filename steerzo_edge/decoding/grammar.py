@@ -17,7 +17,7 @@ from llguidance.hf import from_tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from steerzo_edge.errors import InputError
+from steerzo_edge.errors import FormError
 from steerzo_edge.model.base import Base
 
 Kind = Literal["json-schema", "regex", "grammar"]
@@ -27,13 +27,6 @@ BLANKS: Final = r"[ \n]{0,4}"
 KEPT: Final = 64
 MOST_CHARACTERS: Final = 1 << 18
 _LIMITS: Final = LLParserLimits(verbose_errors=False)
-
-
-class FormError(InputError):
-    """A form of answers that cannot be kept to; the message says why."""
-
-    code = "invalid-form"
-    hint = "docs/serving.md says which JSON schemas, regular expressions and grammars are supported."
 
 
 @dataclass(frozen=True, slots=True)

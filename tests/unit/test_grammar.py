@@ -9,8 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.generate import Generation, encode_prompt, generate
-from steerzo_edge.decoding.grammar import JSON_OBJECT, Form, FormError, matcher_of
+from steerzo_edge.decoding.grammar import JSON_OBJECT, Form, matcher_of
 from steerzo_edge.decoding.sampling import Sampling
+from steerzo_edge.errors import FormError
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 
@@ -131,4 +132,4 @@ def test_a_tokenizer_of_another_library_is_refused(tiny: Loader) -> None:
 
     base = tiny("none", torch.bfloat16)
     with pytest.raises(FormError, match="tokenizer"):
-        matcher_of(base, JSON_OBJECT, tokenizer=Other())
+        matcher_of(base, JSON_OBJECT, tokenizer=Other.__new__(Other))
