@@ -69,12 +69,8 @@ async def create_embeddings(body: EmbeddingBody, request: Request, server: Serve
 
 
 def _reply(body: EmbeddingBody, vectors: list[tuple[float, ...]], tokens: int) -> dict[str, Any]:
-    data = [
-        EmbeddingObject(
-            index=index, embedding=_packed(vector) if body.encoding_format == "base64" else list(vector)
-        )
-        for index, vector in enumerate(vectors)
-    ]
+    written = map(_packed if body.encoding_format == "base64" else list, vectors)
+    data = [EmbeddingObject(index=index, embedding=embedding) for index, embedding in enumerate(written)]
     usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
     return EmbeddingList(data=data, model=body.model, usage=usage).model_dump()
 

@@ -170,9 +170,8 @@ def scored(
     logprobs = _prompt_logprobs(base, hidden, asked, places)
     answers = _next_tokens(base, hidden, asked, [own[-1] for own in places])
     pooled = [_embedding(hidden, request.pooling, own) for request, own in zip(asked, places, strict=True)]
-    return {
-        text: Scored(*each) for text, each in zip(texts, zip(logprobs, answers, pooled, strict=True), strict=True)
-    }
+    found = map(Scored, logprobs, answers, pooled)
+    return dict(zip(texts, found, strict=True))
 
 
 def _embedding(hidden: Tensor, pooling: Pooling | None, places: Sequence[int]) -> tuple[float, ...]:
