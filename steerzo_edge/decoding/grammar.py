@@ -26,6 +26,7 @@ BLANKS: Final = r"[ \n]{0,4}"
 # Compiled forms that are kept for the next request with the same one.
 KEPT: Final = 64
 MOST_CHARACTERS: Final = 1 << 18
+MOST_SHOWN: Final = 400
 _LIMITS: Final = LLParserLimits(verbose_errors=False)
 
 
@@ -89,7 +90,7 @@ class Matcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise FormError(f"the answer's form cannot be followed: {_first_line(self._matcher.get_error())}")
+            raise FormError(f"the answer's form cannot be followed: {_reason(self._matcher.get_error())}")
 
 
 class _Forms:
@@ -154,10 +155,10 @@ def _compiled(tokenizer: LLTokenizer, form: Form) -> LLMatcher:
     try:
         grammar = _grammar(form)
     except ValueError as error:
-        raise FormError(f"the {form.kind} cannot be read: {_first_line(str(error))}") from None
+        raise FormError(f"the {form.kind} cannot be read: {_reason(str(error))}") from None
     found = LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)
     if found.is_error():
-        raise FormError(f"the {form.kind} cannot be used: {_first_line(found.get_error())}")
+        raise FormError(f"the {form.kind} cannot be used: {_reason(found.get_error())}")
     return found
 
 
@@ -172,5 +173,7 @@ def _grammar(form: Form) -> str:
     return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides={"whitespace_pattern": BLANKS}))
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason is given")
+def _reason(text: str) -> str:
+    """The library's words on one line, without the marks that point at a place of the line above."""
+    lines = [line.strip() for line in text.splitlines() if line.strip(" |^")]
+    return " ".join(lines)[:MOST_SHOWN] or "no reason is given"

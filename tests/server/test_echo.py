@@ -54,10 +54,9 @@ def test_prompts_have_the_log_probabilities_of_the_model(openai: OpenAI, tiny: L
             assert values[place + 1] == pytest.approx(float(logits[place, token]), abs=0.1)
             assert max(tops[place + 1].values()) == pytest.approx(float(logits[place].max()), abs=0.1)
             assert tops[place + 1][prompt[place + 1]] == values[place + 1]
-        for offset, token in zip(
-            (found.text_offset or [])[len(prompt) :], (found.tokens or [])[len(prompt) :], strict=True
-        ):
-            assert choice.text[offset:].startswith(token) or token.startswith(("bytes:", "<|"))
+        offsets = (found.text_offset or [])[len(prompt) :]
+        assert offsets == sorted(offsets)
+        assert all(len(prompt) <= offset <= len(choice.text) for offset in offsets)
 
 
 def test_a_stream_echoes_what_the_whole_answer_does(openai: OpenAI) -> None:
@@ -79,10 +78,10 @@ def test_a_stream_echoes_what_the_whole_answer_does(openai: OpenAI) -> None:
             ]
 
 
-def test_an_adapter_scores_prompts_too(openai: OpenAI, job: dict[str, Any]) -> None:
+def test_an_adapter_scores_prompts_too(openai: OpenAI, uploaded: str) -> None:
     asked: dict[str, Any] = {"prompt": "good => y", "max_tokens": 1, "echo": True, "logprobs": 0, "temperature": 0}
     scores = {}
-    for model in ("base", str(job["id"])):
+    for model in ("base", uploaded):
         found = openai.completions.create(model=model, **asked).choices[0].logprobs
         assert found is not None
         scores[model] = (found.token_logprobs or [])[1:]

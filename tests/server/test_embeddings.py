@@ -39,11 +39,11 @@ def test_embeddings_are_pooled_hidden_states(openai: OpenAI, tiny: Loader, pooli
         assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
 
 
-def test_tokens_and_adapters(openai: OpenAI, job: dict[str, Any]) -> None:
+def test_tokens_and_adapters(openai: OpenAI, uploaded: str) -> None:
     text = openai.embeddings.create(model="base", input="good").data[0].embedding
     ids = byte_tokenizer()("good").input_ids
     assert openai.embeddings.create(model="base", input=ids).data[0].embedding == pytest.approx(text, abs=1e-5)
-    assert openai.embeddings.create(model=str(job["id"]), input="good").data[0].embedding != text
+    assert openai.embeddings.create(model=uploaded, input="good").data[0].embedding != text
 
 
 @pytest.mark.parametrize(
