@@ -15,7 +15,7 @@ from server.commands.app import app
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.generate import encode_prompt
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.decoding.scoring import ScoringRequest, parts_of, scored, shared_rows
+from steerzo_edge.decoding.scoring import Scored, ScoringRequest, parts_of, scored, shared_rows
 from steerzo_edge.model.base import Base
 from tests.server.process import ServerProcess
 
@@ -64,7 +64,7 @@ def choice_rows(base: Base) -> list[dict[str, Any]]:
 
 def summed(base: Base, texts: list[tuple[int, ...]], ends: list[int]) -> list[float]:
     """The log-likelihood of the last tokens of each text."""
-    found = {}
+    found: dict[int, Scored] = {}
     for part in parts_of(shared_rows(texts), 4096):
         found |= scored(base, [ScoringRequest(text) for text in texts], part)
     return [sum(one.chosen.logprob for one in found[i].logprobs[-end:]) for i, end in enumerate(ends)]

@@ -32,8 +32,12 @@ def _bounded(low: str, high: str, most: int) -> st.SearchStrategy[dict[str, int]
 def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     def of(properties: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
         required = st.lists(st.sampled_from(sorted(properties)), unique=True) if properties else st.just([])
-        more = st.sampled_from([{}, {"additionalProperties": False}, {"additionalProperties": {"type": "boolean"}}])
-        return st.tuples(required, more).map(
+        others: list[dict[str, Any]] = [
+            {},
+            {"additionalProperties": False},
+            {"additionalProperties": {"type": "boolean"}},
+        ]
+        return st.tuples(required, st.sampled_from(others)).map(
             lambda parts: {"type": "object", "properties": properties, "required": parts[0], **parts[1]}
         )
 

@@ -16,7 +16,10 @@ SCHEMA = {
     "required": ["good", "n"],
     "additionalProperties": False,
 }
-FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+FORMAT: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+}
 
 
 class Answer(BaseModel):
@@ -46,9 +49,10 @@ def test_the_client_parses_an_answer_into_a_class(openai: OpenAI) -> None:
 
 def test_a_stream_has_the_same_json(openai: OpenAI) -> None:
     asked: dict[str, Any] = {"messages": GREETING, "max_tokens": 100, "temperature": 1, "seed": 5, "n": 3}
-    whole = openai.chat.completions.create(model="base", response_format=FORMAT, **asked)
+    asked |= {"response_format": FORMAT}
+    whole = openai.chat.completions.create(model="base", **asked)
     texts = dict.fromkeys(range(3), "")
-    for chunk in openai.chat.completions.create(model="base", response_format=FORMAT, stream=True, **asked):
+    for chunk in openai.chat.completions.create(model="base", stream=True, **asked):
         texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
     assert [texts[choice.index] for choice in whole.choices] == [c.message.content for c in whole.choices]
     assert all(map(is_right, texts.values()))
@@ -121,7 +125,7 @@ def test_a_schema_that_cannot_be_honoured_is_refused_under_v1(openai: OpenAI) ->
 def test_settings_of_the_sampling_mean_the_same_on_all_routes(
     openai: OpenAI, client: Client, settings: dict[str, Any]
 ) -> None:
-    body = {"temperature": 0, **settings}
+    body: dict[str, Any] = {"temperature": 0, **settings}
     own = client.post("/generate", {"prompt": "good =>", "max_new_tokens": 12, **body})["text"]
     extra = {name: body.pop(name) for name in ("top_k", "min_p") if name in body}
     made = openai.completions.create(model="base", prompt="good =>", max_tokens=12, extra_body=extra, **body)

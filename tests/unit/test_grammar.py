@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from steerzo_edge.errors import FormError
 from steerzo_edge.model.base import Base
 from tests.conftest import Loader
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "name": {"type": "string", "maxLength": 12},

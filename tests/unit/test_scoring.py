@@ -15,7 +15,7 @@ from steerzo_edge.data.packing import Fork
 from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.generate import TokenIds, encode_prompt, generate
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.decoding.scoring import ScoringRequest, parts_of, scored, shared_rows
+from steerzo_edge.decoding.scoring import Scored, ScoringRequest, parts_of, scored, shared_rows
 from steerzo_edge.errors import BusyError, InputError
 from steerzo_edge.model.bank import no_preemption
 from steerzo_edge.model.base import Base
@@ -37,7 +37,7 @@ class Texts:
     """Texts that are scored with the bare base."""
 
     def __init__(self, texts: Sequence[Tokens] = TEXTS, patches: Patches | None = None) -> None:
-        self.texts = [ScoringRequest(text, 2) for text in texts]
+        self.texts: Sequence[ScoringRequest] = [ScoringRequest(text, 2) for text in texts]
         self.has_left = False
         self.error: Exception | None = None
         self._patches = patches
@@ -55,7 +55,8 @@ def base(tiny: Loader) -> Base:
 
 def plain(base: Base, text: Tokens) -> torch.Tensor:
     with torch.inference_mode():
-        return base.model(input_ids=torch.tensor([text])).logits[0].float().log_softmax(-1)
+        found: torch.Tensor = base.model(input_ids=torch.tensor([text])).logits[0].float().log_softmax(-1)
+    return found
 
 
 def lora(base: Base) -> Patches:
@@ -86,7 +87,7 @@ def test_texts_that_begin_alike_become_one_row() -> None:
 @pytest.mark.parametrize("most", [3, 8, 1000])
 def test_scores_are_the_models_own(base: Base, most: int) -> None:
     requests = [ScoringRequest(text, likeliest) for likeliest, text in enumerate(TEXTS)]
-    found = {}
+    found: dict[int, Scored] = {}
     for part in parts_of(shared_rows(TEXTS), most):
         found |= scored(base, requests, part)
     assert sorted(found) == list(range(len(TEXTS)))
@@ -96,7 +97,7 @@ def test_scores_are_the_models_own(base: Base, most: int) -> None:
         for place, one in enumerate(found[index].logprobs):
             own = float(expected[place, one.chosen.token])
             assert one.chosen.logprob == pytest.approx(own, abs=1e-4)
-            values = expected[place].topk(request.likeliest).values.tolist()
+            values = expected[place].topk(request.likeliest or 0).values.tolist()
             assert [other.logprob for other in one.likeliest] == pytest.approx(values, abs=1e-4)
             same = [other.logprob for other in one.likeliest if other.token == one.chosen.token]
             assert same in ([], [one.chosen.logprob])  # bit for bit: clients compare them
@@ -131,7 +132,7 @@ def test_an_adapter_changes_the_scores(base: Base) -> None:
 def test_the_next_token_is_that_of_an_answer(base: Base) -> None:
     samplings = (Sampling(1), Sampling(1, temperature=1.0, seed=5), Sampling(1, temperature=1.0, seed=6))
     requests = [ScoringRequest(text, 1, samplings) for text in TEXTS]
-    found = {}
+    found: dict[int, Scored] = {}
     for part in parts_of(shared_rows(TEXTS), 8):
         found |= scored(base, requests, part)
     for index, text in enumerate(TEXTS):
