@@ -16,7 +16,7 @@ SCHEMA = {
     "required": ["good", "n"],
     "additionalProperties": False,
 }
-FORMAT: dict[str, Any] = {
+FORMAT: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}}
     "type": "json_schema",
     "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
 }
