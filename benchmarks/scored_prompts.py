@@ -1,10 +1,10 @@
-"""Prompts with log-probabilities: rows a second beside an evaluation of the same rows, and beside reading each text.
+"""Prompts with log-probabilities: rows a second beside an evaluation of the same rows, and beside reading texts.
 
     python -m benchmarks.scored_prompts [--base BASE] [--rows 24] [--batch 16] [--json FILE]
 
-The rows are questions of the intents with seven choices. `evaluate` computes what `steerzo evaluate` does; `scored`
-is what the server computes for the texts as lm-eval sends them, a question with each of its choices, `--batch` texts
-in a request; `read` puts the same texts into the decoder, which gives the token after each of them and no
+The rows are questions of the intents with seven choices. `evaluate` computes what `steerzo evaluate` does;
+`scored` is what the server computes for the texts as lm-eval sends them, a question with each of its choices,
+`--batch` texts in a request; `read` puts the same texts into the decoder, which gives the token after each of them and no
 log-probabilities of the text.
 """
 

@@ -17,9 +17,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 FORMAT: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}}
-    "type": "json_schema",
-    "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
-}
 
 
 class Answer(BaseModel):
