@@ -4,8 +4,8 @@
 
 The rows are questions of the intents with seven choices. `evaluate` computes what `steerzo evaluate` does;
 `scored` is what the server computes for the texts as lm-eval sends them, a question with each of its choices,
-`--batch` texts in a request; `read` puts the same texts into the decoder, which gives the token after each of them and no
-log-probabilities of the text.
+`--batch` texts in a request; `read` puts the same texts into the decoder, which gives the token after each of them
+and no log-probabilities of the text.
 """
 
 import argparse
