@@ -38,7 +38,8 @@ def description(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     threads = torch.get_num_threads()
-    return f"{_cpu_name()}, {threads} threads, torch {torch.__version__}"
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return f"{_cpu_name()} with {kernels}, {threads} threads, torch {torch.__version__}"
 
 
 def _cpu_name() -> str:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,28 +56,33 @@ def main() -> None:
     parser.add_argument("--base", required=True, help="a GGUF file, or a directory with a base in 16 bit")
     parser.add_argument("--task", default="sst2")
     parser.add_argument("--batches", default="16,32", help="rows a step")
+    parser.add_argument("--subsets", default="quarter,all", help="of the layers")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="written after every row")
+    parser.add_argument("--keep", action="store_true", help="keep the rows that the JSON file has, add the others")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.keep and options.json is None:
+        parser.error("--keep needs --json")
     if options.child is not None:
         kind, subset, batch = options.child
         sys.stdout.write(json.dumps(_measured(options, kind, subset == "quarter", int(batch))) + "\n")
         return
-    rows = []
-    with tempfile.TemporaryDirectory() as directory:
-        for batch in options.batches.split(","):
-            for subset in ("quarter", "all"):
-                for kind in options.kinds.split(","):
-                    base = _checkpoint(options.base, Path(directory)) if kind == "qlora" else options.base
-                    rows.append(_in_child(options, base, kind, subset, batch))
-                    sys.stderr.write(json.dumps(rows[-1]) + "\n")
+    rows = json.loads(options.json.read_text())["rows"] if options.keep and options.json.exists() else []
     machine = description(torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as directory:
+        for case in product(options.batches.split(","), options.subsets.split(","), options.kinds.split(",")):
+            if any((str(row["batch"]), row["subset"], row["kind"]) == case for row in rows):
+                continue
+            batch, subset, kind = case
+            base = _checkpoint(options.base, Path(directory)) if kind == "qlora" else options.base
+            rows.append(_in_child(options, base, kind, subset, batch))
+            sys.stderr.write(json.dumps(rows[-1]) + "\n")
+            if options.json is not None:
+                found = {"machine": machine, "base": Path(options.base).name, "task": options.task, "rows": rows}
+                options.json.write_text(json.dumps(found, indent=1) + "\n")
     Console(width=140).print(f"{options.base} in nf4, {options.task}; {machine}", _table(rows), sep="\n")
-    if options.json is not None:
-        found = {"machine": machine, "base": Path(options.base).name, "task": options.task, "rows": rows}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _checkpoint(base: str, directory: Path) -> str:

@@ -12,6 +12,7 @@ from server.base_paths import is_allowed_base
 from server.data_dir import DEFAULT
 from steerzo_edge.config import Config
 from steerzo_edge.model.packed.cache import MOST_BYTES
+from steerzo_edge.model.weights.expanded_copies import DEFAULT_BYTES as EXPANDED_BYTES
 from steerzo_edge.settings.profile import load_profile
 from steerzo_edge.settings.sections import ModelConfig
 
@@ -42,6 +43,12 @@ class Settings(Config):
     )
     max_packed_bytes: int = Field(
         MOST_BYTES, ge=0, description="Most bytes of packed copies that are kept for the next start; 0 keeps none."
+    )
+    expanded_copy_bytes: int = Field(
+        EXPANDED_BYTES,
+        ge=0,
+        description="Most bytes of 4-bit weights that are kept in 16 bits for answers, on a processor without a "
+        "kernel for 4-bit codes (without AVX512-BF16). Weights beyond it are expanded for every token.",
     )
     model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
     allow_control_tokens: bool = Field(

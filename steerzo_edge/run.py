@@ -19,13 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-import transformers
-
-from steerzo_edge import __version__
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.errors import JournalError
 from steerzo_edge.estimate import advice_for
 from steerzo_edge.model.adapter_file import save_adapter
 from steerzo_edge.model.allocator import give_back
@@ -35,8 +30,8 @@ from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
 from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
+from steerzo_edge.run_journal import header_of_run, opened
 from steerzo_edge.run_method import settled
-from steerzo_edge.settings.older_names import current_names
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.training.exact import ExactConfig
 from steerzo_edge.training.loop import finetune
@@ -46,20 +41,10 @@ from steerzo_edge.training.progress import Progress
 from steerzo_edge.training.rewinding import caught_up
 from steerzo_edge.training.versions import load_version, save_version
 from steerzo_edge.zo.entry import Entry
-from steerzo_edge.zo.journal import Header, Journal
 
 log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 50
 FROZEN = "frozen.safetensors"
-# Fields of the header that must be equal for a run to resume a journal. Versions of libraries are recorded but not
-# compared: the fingerprint of the noise shows whether they draw the same numbers.
-MUST_AGREE = ("seed", "size", "base", "data", "validation", "noise", "profile")
-
-_OTHER_RUN = "Finish it with the same base, data, profile and kind of device, or use a new directory."
-_OTHER_ROWS = (
-    "Finish it with the same rows, or use a new directory. If the file is the same, this version reads a field or "
-    "a control token in it differently than the one that began the run (see CHANGELOG.md): finish it with that one."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +117,15 @@ class Run:
         self._served: tuple[int, Patches] | None = None
         self._settled: int | None = None  # the step whose result the parameters are, between two records
         self._parts = self._built()
-        header = Header(
-            seed=seed,
-            size=self._parts.blocks.noise.size,
-            base=base.fingerprint,
+        header = header_of_run(
+            base,
+            profile,
+            seed,
+            self._parts.blocks.noise,
             data=learned,
             validation=None if validation is None else fingerprint_as_read(validation, data.as_text[1]),
-            noise=self._parts.blocks.noise.fingerprint(),
-            device=base.device_kind,
-            profile=profile.model_dump(mode="json"),
-            versions={
-                "steerzo-edge": __version__,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
         )
-        self._journal = self._open(header)
+        self._journal = opened(directory / "journal", header)
         self._keep_frozen()
         self.progress = Progress.of(self._journal.entries)
         self._catch_up(self._parts, self.progress.step, self._journal.entries, self.progress.verdicts)
@@ -256,21 +234,6 @@ class Run:
         frozen = self._parts.subset.frozen
         if frozen.numel() and not self._frozen_is_kept:
             save_frozen(self.directory / FROZEN, frozen, self._origin)
-
-    def _open(self, header: Header) -> Journal:
-        path = self.directory / "journal"
-        if not path.exists():
-            return Journal.create(path, header)
-        journal = Journal.reopen(path)
-        written = journal.header.model_copy(update={"profile": current_names(journal.header.profile)})
-        other = [name for name in MUST_AGREE if getattr(written, name) != getattr(header, name)]
-        if other:
-            journal.close()
-            raise JournalError(
-                f"{path} was written with another {other[0]}, so this run cannot continue it",
-                hint=_OTHER_ROWS if other[0] in ("data", "validation") else _OTHER_RUN,
-            )
-        return journal
 
     def _catch_up(
         self, parts: Parts, step: int, entries: Sequence[Entry], verdicts: Sequence[WatchRecord] | None = None

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from server.dependencies import Server, throttled
-from server.routes.replies import EstimateReply
+from server.routes.estimate_replies import EstimateReply
 from server.services.estimates import estimated
 from server.services.request_bodies import JobBody
 

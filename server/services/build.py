@@ -28,6 +28,7 @@ from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.packed.cache import PackedCache
+from steerzo_edge.model.weights.expanded_copies import COPIES
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ def _quota(settings: Settings, database: Database) -> Quota:
 
 def _load(settings: Settings) -> Base:
     model = settings.model
+    COPIES.limit = settings.expanded_copy_bytes
     log.info("loading base %s (%s)", model.id, model.quantization)
     base = load_base(
         model.id,

@@ -18,6 +18,7 @@ from transformers import AttentionInterface, PretrainedConfig
 from steerzo_edge.decoding.cache import Chunk
 from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.model.attention import attending
+from steerzo_edge.model.matmul import product_dtype
 
 NAME = "steerzo-rows"
 
@@ -116,13 +117,15 @@ def attend_rows(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, c
 
 def _of_chunk(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float | None) -> Tensor:
     """(H, q, d), (H, s, d), (H, s, d) to (H, q, d)."""
+    given, kind = v.dtype, product_dtype(v)
+    q, k, v = (part.to(kind) for part in (q, k, v))
     if cap is None:
         found = nn.functional.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, scale=scale)
-        return found[0]
+        return found[0].to(given)
     scores = torch.tanh((q @ k.transpose(1, 2)).float().mul_(scale / cap)).mul_(cap)
     if mask is not None:
         scores = scores.masked_fill_(~mask, -torch.inf)
-    return scores.softmax(-1).to(v.dtype) @ v
+    return (scores.softmax(-1).to(kind) @ v).to(given)
 
 
 def _mask(tokens: int, seen: int, window: int | None, device: torch.device) -> Tensor:

@@ -16,6 +16,7 @@ from steerzo_edge.model.base import Base
 from steerzo_edge.model.head import is_plain
 from steerzo_edge.model.head_screen import MOST_ROWS, HeadScreen, gains
 from steerzo_edge.model.layers import decoder_layers
+from steerzo_edge.model.matmul import linear_by_row, product_dtype
 
 
 class RowForward:
@@ -36,7 +37,9 @@ class RowForward:
 
     def logits(self, states: Tensor) -> Tensor:
         """(n, D) last hidden states to (n, V)."""
-        return self._head(states)  # type: ignore[no-any-return]
+        if product_dtype(states) == states.dtype:
+            return self._head(states)  # type: ignore[no-any-return]
+        return linear_by_row(states, self._head.weight, self._head.bias)
 
     def likeliest(self, states: Tensor) -> Tensor:
         """(n, D) last hidden states to (n,), the first token with the largest logit of each."""

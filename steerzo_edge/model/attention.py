@@ -17,6 +17,7 @@ from transformers import AttentionInterface, PretrainedConfig
 
 from steerzo_edge.data.packing import Group, Packed
 from steerzo_edge.model.attention_gradient import attention_gradient
+from steerzo_edge.model.matmul import product_dtype
 
 T = TypeVar("T")
 NAME = "steerzo-packed"
@@ -161,13 +162,13 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, c
     shared = k.shape[1]
     q = q.view(rows, shared, -1, width, depth)  # (rows, H / g, g, W, d): query heads that share a key head
     hidden = _additive(mask, width, q).unsqueeze(2)  # (n or 1, 1, 1, W, W)
-    out = torch.empty_like(q)
+    out, kind = torch.empty_like(q), product_dtype(q)
     step = _rows_of_a_chunk(heads, width)
     for start, first in product(range(0, rows, step), range(0, width, QUERIES)):
         part, asking = slice(start, start + step), slice(first, first + QUERIES)
         end = min(asking.stop, width)  # causal: no later keys
-        asked = q[part, :, :, asking].flatten(2, 3)
-        scores = (asked @ k[part, :, :end].transpose(2, 3)).float()  # (n, H / g, g * w, end)
+        asked = q[part, :, :, asking].flatten(2, 3).to(kind)
+        scores = (asked @ k[part, :, :end].to(kind).transpose(2, 3)).float()  # (n, H / g, g * w, end)
         scores = scores.view(-1, shared, heads // shared, end - first, end)
         bias = hidden[..., asking, :end]
         bias = bias if len(bias) == 1 else bias[torch.arange(rows)[part] % len(bias)]
@@ -175,7 +176,7 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, c
             scores = torch.add(bias, scores, alpha=scale)
         else:
             scores = torch.tanh(scores.mul_(scale / cap)).mul_(cap).add_(bias)
-        found = scores.softmax(-1).to(q.dtype).flatten(2, 3) @ v[part, :, :end]
+        found = scores.softmax(-1).to(kind).flatten(2, 3) @ v[part, :, :end].to(kind)
         out[part, :, :, asking] = found.view(len(found), shared, -1, end - first, depth)
     return out.view(rows, heads, width, depth)
 

@@ -11,6 +11,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from steerzo_edge.model.matmul import product_dtype
+
 
 def attention_gradient(
     q: Tensor,
@@ -43,16 +45,16 @@ def attention_gradient(
     rows, heads, width, depth = q.shape
     shared = k.shape[1]
     q, gradient = (part.reshape(rows, shared, heads // shared, width, depth) for part in (q, gradient))
-    dq = torch.empty_like(q)
+    dq, kind = torch.empty_like(q), product_dtype(q)
     dk, dv = (torch.zeros(k.shape, dtype=torch.float32, device=k.device) for _ in range(2))
     additive = additive.unsqueeze(2)  # (n or 1, 1, 1, W, W)
     for start, first in product(range(0, rows, row_step), range(0, width, query_step)):
         part, asking = slice(start, start + row_step), slice(first, first + query_step)
         end = min(asking.stop, width)  # causal: no later keys
         asked, given = (
-            tensor[part, :, :, asking].flatten(2, 3) for tensor in (q, gradient)
+            tensor[part, :, :, asking].flatten(2, 3).to(kind) for tensor in (q, gradient)
         )  # (n, H / g, g * w, d)
-        keys, values = k[part, :, :end], v[part, :, :end]
+        keys, values = (tensor[part, :, :end].to(kind) for tensor in (k, v))
         bias = additive[..., asking, :end]
         bias = bias if len(bias) == 1 else bias[torch.arange(rows)[part] % len(bias)]
         scores = (asked @ keys.transpose(2, 3)).float().view(-1, shared, heads // shared, end - first, end)
@@ -63,11 +65,11 @@ def attention_gradient(
             weights = scores.mul_(cap).add_(bias).softmax(-1)
         else:
             weights = torch.add(bias, scores, alpha=scale).softmax(-1)
-        dv[part, :, :end] += weights.to(q.dtype).flatten(2, 3).transpose(2, 3) @ given
+        dv[part, :, :end] += weights.to(kind).flatten(2, 3).transpose(2, 3) @ given
         changed = (given @ values.transpose(2, 3)).float().view_as(weights)
         changed = weights.mul_(changed.sub_((changed * weights).sum(-1, keepdim=True))).mul_(scale)
         changed = changed if slope is None else changed.mul_(slope)
-        moved = changed.to(q.dtype).flatten(2, 3)  # (n, H / g, g * w, end)
+        moved = changed.to(kind).flatten(2, 3)  # (n, H / g, g * w, end)
         dq[part, :, :, asking] = (moved @ keys).view(len(keys), shared, -1, end - first, depth)
         dk[part, :, :end] += moved.transpose(2, 3) @ asked
     return dq.view(rows, heads, width, depth), dk.to(k.dtype), dv.to(v.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from steerzo_edge.model.matmul import linear, product_dtype
 from steerzo_edge.model.weights.storage import FrozenLinear
 
 
@@ -27,7 +28,9 @@ class FrozenProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         """The gradient of x, in its type; int8's rounding of activations on CUDA counts as the identity."""
         (gradient,) = gradients
-        return gradient @ ctx.frozen.weight(gradient.dtype), None
+        kind = product_dtype(gradient)
+        weight = ctx.frozen.weight(kind)
+        return (gradient @ weight if kind == gradient.dtype else linear(gradient, weight.T)), None
 
 
 def frozen_product(frozen: FrozenLinear, x: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from steerzo_edge.model.matmul import add_product, linear, matmul
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -61,15 +62,12 @@ class LoraPatch:
         out = base(x)
         groups, width, _ = self.b.shape
         if self.a.shape[0] == 1:
-            low = nn.functional.linear(x, self.a[0]).view(groups, -1, self.a.shape[1])  # (G, n, R)
+            low = linear(x, self.a[0]).view(groups, -1, self.a.shape[1])  # (G, n, R)
         else:
-            low = torch.bmm(x.reshape(groups, -1, x.shape[-1]), self.a.transpose(1, 2))  # (G, n, R)
-        grouped = out.view(groups, -1, width)
-        if torch.is_grad_enabled():  # autograd would copy what changes in place
-            return torch.baddbmm(grouped, low, self.b.transpose(1, 2), alpha=self.scale).view(out.shape)
-        # `out` is a fresh tensor, so the adapter's product is added in place.
-        grouped.baddbmm_(low, self.b.transpose(1, 2), alpha=self.scale)
-        return out
+            low = matmul(x.reshape(groups, -1, x.shape[-1]), self.a.transpose(1, 2))  # (G, n, R)
+        # `out` is a fresh tensor, so the adapter's product may be added in place.
+        added = add_product(out.view(groups, -1, width), low, self.b.transpose(1, 2), self.scale)
+        return added.view(out.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +126,9 @@ class LoraXsPatch:
         """See `Patch`; only the middle matrices are applied group by group, all else once over all rows."""
         out = base(x)
         groups, rank, _ = self.middle.shape
-        low = nn.functional.linear(x, self.right).view(groups, -1, rank)  # (G, n, R)
-        mixed = torch.bmm(low, self.middle.transpose(1, 2)).flatten(0, 1)  # (G * n, R)
-        rows = out.view(-1, out.shape[-1])
-        if torch.is_grad_enabled():
-            return torch.addmm(rows, mixed, self.left.T, alpha=self.scale).view(out.shape)
-        rows.addmm_(mixed, self.left.T, alpha=self.scale)
-        return out
+        low = linear(x, self.right).view(groups, -1, rank)  # (G, n, R)
+        mixed = matmul(low, self.middle.transpose(1, 2)).flatten(0, 1)  # (G * n, R)
+        return add_product(out.view(-1, out.shape[-1]), mixed, self.left.T, self.scale).view(out.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +152,8 @@ class WeightPatch:
         """See `Patch`."""
         groups, width, _ = self.weight.shape
         if groups == 1:
-            return nn.functional.linear(x, self.weight[0], self.bias)
-        out = torch.bmm(x.reshape(groups, -1, x.shape[-1]), self.weight.transpose(1, 2))  # (G, n, O)
+            return linear(x, self.weight[0], self.bias)
+        out = matmul(x.reshape(groups, -1, x.shape[-1]), self.weight.transpose(1, 2))  # (G, n, O)
         out = out.view(*x.shape[:-1], width)
         return out if self.bias is None else out + self.bias
 

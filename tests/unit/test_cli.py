@@ -9,16 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from server.commands.app import app
 from tests.conftest import labelled_rows
-
-SMALL = ["steps=8", "evaluate.every=4", "batch.max_tokens=64", "subset.rank=2", "subset.last_layers=2"]
-
-
-def steerzo(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from tests.unit.commands import steerzo, train_arguments
 
 
 @pytest.fixture
@@ -26,11 +19,6 @@ def rows(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in labelled_rows(30).rows()))
     return path
-
-
-def train_arguments(rows: Path, out: Path, base: Path, *settings: str) -> list[str]:
-    sets = [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
-    return ["train", "--dataset", str(rows), "--out", str(out), "--base", str(base), *sets]
 
 
 def test_train_in_a_pipe_prints_plain_lines_and_goes_on(rows: Path, tmp_path: Path, tiny_path: Path) -> None:
@@ -239,80 +227,3 @@ def test_help_is_quick_and_names_every_command() -> None:
     assert time.monotonic() - started < 5
     for command in ("serve", "train", "evaluate", "generate", "estimate", "profiles", "doctor", "demo"):
         assert command in done.stdout
-
-
-def test_the_demo_runs_through(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "server", "demo", "--steps", "2", "--data-dir", str(tmp_path / "demo")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "job succeeded" in done.stdout
-    assert "before  0.3" in done.stdout
-    assert "correct answer" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("base", "says"),
-    [
-        (None, "there is no real model at"),
-        ("wrong.gguf", "the server did not start: base model 'wrong.gguf' is not a GGUF file"),
-    ],
-)
-def test_the_demo_says_why_there_is_no_base(tmp_path: Path, base: str | None, says: str) -> None:
-    (tmp_path / "wrong.gguf").write_text("else")
-    program = (
-        "import sys, pathlib, server.commands.demo as demo; from server.commands.app import app;"
-        "demo.REAL_BASE = pathlib.Path('absent.gguf'); app(sys.argv[1:])"
-    )
-    command = [sys.executable, "-c", program, "demo", "--real", *(["--base", base] if base else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert done.returncode != 0
-    assert says in done.stderr
-    assert "hint: " in done.stderr
-
-
-def test_what_is_not_used_of_the_rows_is_told_before_the_training(tmp_path: Path, tiny_path: Path) -> None:
-    path, judged = tmp_path / "rows.jsonl", tmp_path / "judged.jsonl"
-    rows = [{"prompt": f"{i} <|end|>", "completion": " b", "note": "x"} for i in range(6)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    judged.write_text(json.dumps({"prompt": "p", "completion": " b", "id": 3}) + "\n")
-    arguments = [*train_arguments(path, tmp_path / "run", tiny_path, "steps=1"), "--validation", str(judged)]
-    done = steerzo(*arguments)
-    assert done.exit_code == 0, done.output
-    first, second, third, *_ = done.output.splitlines()
-    assert first == "rows.jsonl: ignored: note (6 rows)"
-    assert second.startswith("rows.jsonl: warning: 6 rows spell control tokens")
-    assert third == "judged.jsonl: ignored: id (1 row)"
-    allowed = steerzo(*[word.replace("/run", "/allowed") for word in arguments], "--allow-control-tokens")
-    assert allowed.exit_code == 0, allowed.output
-    assert "control tokens" not in allowed.output
-    # The other reading gives other tokens, so it is another run.
-    other = steerzo(*arguments, "--allow-control-tokens")
-    assert other.exit_code != 0
-    assert "a control token in it" in other.output
-
-
-def test_check_tells_what_it_found(tmp_path: Path, tiny_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_text("text;label;id\ngood;x;1\nbad;x;2\n")
-    done = steerzo("data", "check", str(path), "--base", str(tiny_path))
-    assert done.output.splitlines()[:3] == [
-        "rows.csv: 2 rows, classification, CSV separated by semicolons",
-        "ignored: id (2 rows)",
-        "warning: all rows have the label 'x', so there is nothing to choose between: add rows of other labels, or "
-        "name the options",
-    ]
-
-
-def test_a_reader_that_leaves_the_pipe_ends_the_command_quietly(tmp_path: Path, tiny_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
-    command = [sys.executable, "-c", "from server.commands.app import main; main()", "data", "check", str(path)]
-    for more in ([], ["--json"]):
-        with subprocess.Popen(
-            [*command, "--base", str(tiny_path), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            process.stdout.close()
-            assert process.stderr.read() == ""
-        assert process.returncode == 1

@@ -28,8 +28,8 @@ from steerzo_edge.zo.oracle import Round
 from tests import scorers
 from tests.conftest import DATASETS, Loader, completion_rows, first_estimate, labelled_rows
 from tests.plain import plain_answers, plain_chosen
+from tests.unit.commands import steerzo
 from tests.unit.outcomes import NEW_TOKENS, PROBES, SUBSETS, answered_rows, built, profile_of
-from tests.unit.test_cli import steerzo
 
 pytestmark = pytest.mark.usefixtures("registered_scorers")
 Measured = TypeVar("Measured")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.gguf_file import gguf_of
+from tests.unit.commands import steerzo
 from tests.unit.packed_bases import cache_in, load
-from tests.unit.test_cli import steerzo
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from steerzo_edge.training.progress import Progress
 from steerzo_edge.zo.entry import Entry
 from steerzo_edge.zo.oracle import Round
 from tests.conftest import Loader
+from tests.contracts.pairwise import covering
 from tests.unit.runs import finished, open_run
 
 
@@ -54,23 +55,31 @@ def rewound(tiny: Loader, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return hash_of
 
 
-@pytest.mark.parametrize("back_to", [0, 3, 6])
-@pytest.mark.parametrize("lost", ["nothing", "snapshot.safetensors", "best.safetensors", "both"])
-@pytest.mark.parametrize("stop", [0, 8, 13, 15])
+# Every pair occurs; of the 48 combinations of all three values, 16 do.
+STOPPED = covering(
+    {
+        "lost": ["nothing", "snapshot.safetensors", "best.safetensors", "both"],
+        "stop": ["0", "8", "13", "15"],
+        "back_to": ["0", "3", "6"],
+    }
+)
+
+
+@pytest.mark.parametrize(("lost", "stop", "back_to"), STOPPED)
 def test_a_rewound_run_can_be_stopped_anywhere(
     tiny: Loader,
     rewound: Callable[[int], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    back_to: int,
     lost: str,
-    stop: int,
+    stop: str,
+    back_to: str,
 ) -> None:
     """The verdict at step 9 gives up what came after `back_to`; every file but the journal may be lost."""
-    base, expected = tiny("none", torch.float32), rewound(back_to)
-    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, back_to))
+    base, expected = tiny("none", torch.float32), rewound(int(back_to))
+    monkeypatch.setattr(WatchConfig, "build", lambda self, by_score: Wild(9, int(back_to)))
     first = open_run(tmp_path, base, **{"evaluate.keep": "last"})
-    list(islice(first.records(), stop))
+    list(islice(first.records(), int(stop)))
     first.close()
     for name in ("snapshot.safetensors", "best.safetensors"):
         if lost in (name, "both"):

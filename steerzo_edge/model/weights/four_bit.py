@@ -4,6 +4,7 @@ On CUDA bitsandbytes' kernels do both products. On a CPU the engine expands the 
 measured on two cores, with 3 % for the expansion); bitsandbytes' own CPU kernel reaches 550 there, but is 3 times
 faster than expanding when there is a single token, so generation uses that. The kernel repacks its weights, so a
 machine that has the kernel (AVX512-BF16) stores them twice after the first prompt: half a byte a weight more.
+Without it, expanded copies are kept up to a bound: see `expanded_copies.py`.
 
 A call of that kernel takes 20 microseconds before it multiplies anything, so layers with the same input (queries,
 keys and values) are multiplied in one call: their repacked weights are one tensor, and each layer's own is a view.
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from steerzo_edge.model.libraries import without_compiler
+from steerzo_edge.model.matmul import linear, linear_by_row, product_dtype
+from steerzo_edge.model.weights.expanded_copies import COPIES, ExpandedCopy
 from steerzo_edge.model.weights.library import bnb, kernels
 from steerzo_edge.model.weights.storage import FrozenLinear
 
@@ -37,6 +40,7 @@ class FourBitLinear:
         self._module: Any = module
         self._packed: Packed | None = None
         self._joined: _Joined | None = None
+        self._copy: ExpandedCopy | None = None
 
     @property
     def bias(self) -> Tensor | None:
@@ -47,15 +51,19 @@ class FourBitLinear:
         """See `FrozenLinear`."""
         if x.device.type != "cpu":
             return cast(Tensor, self._module(x))
-        bias = self._module.bias
-        return nn.functional.linear(x, self.weight(x.dtype), None if bias is None else bias.to(x.dtype))
+        return linear(x, self.weight(product_dtype(x)), self._module.bias)
 
     def decode_matmul(self, x: Tensor) -> Tensor:
         """See `FrozenLinear`."""
         if self._packed is not None and x.dtype == torch.bfloat16:
             return self._packed(x)
         packed = self._repacked(x)
-        return self.batch_matmul(x) if packed is None else packed(x)
+        if packed is not None:
+            return packed(x)
+        if product_dtype(x) == x.dtype or x.shape[-2] > 1:  # a chunk of a prompt has many tokens
+            return self.batch_matmul(x)
+        bias = self._module.bias
+        return linear_by_row(x, self._expanded(x.dtype), None if bias is None else bias.to(x.dtype))
 
     @classmethod
     def joined(cls, layers: "Sequence[FourBitLinear]", x: Tensor) -> Callable[[Tensor], Tensor] | None:
@@ -85,6 +93,14 @@ class FourBitLinear:
             self._packed = Packed.of(deepcopy(module).eval())  # bitsandbytes packs in evaluation mode only
         return self._packed
 
+    def _expanded(self, dtype: torch.dtype) -> Tensor:
+        """The weight, (O, D), from the copy that is kept if there is room for it."""
+        if self._copy is not None and self._copy.weight.dtype == dtype:
+            return self._copy.weight
+        weight = self.weight(dtype)
+        self._copy = COPIES.keep(weight)
+        return weight
+
     def weight(self, dtype: torch.dtype) -> Tensor:
         """See `FrozenLinear`."""
         weight = self._module.weight
@@ -92,7 +108,7 @@ class FourBitLinear:
 
     def forget_packed(self) -> None:
         """See `FrozenLinear`."""
-        self._packed = None
+        self._packed = self._copy = None
         if self._joined is not None:
             self._joined.forget()
 

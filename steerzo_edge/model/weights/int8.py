@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from steerzo_edge.model.matmul import linear, product_dtype
 from steerzo_edge.model.weights.library import bnb
 from steerzo_edge.model.weights.storage import FrozenLinear, Storage
 
@@ -39,8 +40,7 @@ class Int8Linear:
         """See `FrozenLinear`."""
         if x.device.type != "cpu":
             return cast(Tensor, self._module(x.half()).to(x.dtype))
-        bias = self._module.bias
-        return nn.functional.linear(x, self.weight(x.dtype), None if bias is None else bias.to(x.dtype))
+        return linear(x, self.weight(product_dtype(x)), self._module.bias)
 
     def decode_matmul(self, x: Tensor) -> Tensor:
         """See `FrozenLinear`; the same product."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from steerzo_edge.model.matmul import linear, linear_by_row, product_dtype
 from steerzo_edge.model.weights.storage import FrozenLinear, Storage
 
 
@@ -34,11 +35,14 @@ class UnquantizedLinear:
 
     def batch_matmul(self, x: Tensor) -> Tensor:
         """See `FrozenLinear`."""
-        return cast(Tensor, self._module(x))
+        kind = product_dtype(x)
+        return cast(Tensor, self._module(x)) if kind == x.dtype else linear(x, self.weight(kind), self.bias)
 
     def decode_matmul(self, x: Tensor) -> Tensor:
         """See `FrozenLinear`; the same product."""
-        return cast(Tensor, self._module(x))
+        if product_dtype(x) == x.dtype or x.shape[-2] > 1:
+            return self.batch_matmul(x)
+        return linear_by_row(x, self.weight(x.dtype), self.bias)
 
     def weight(self, dtype: torch.dtype) -> Tensor:
         """See `FrozenLinear`."""
