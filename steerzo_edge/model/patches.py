@@ -94,8 +94,8 @@ class DoraPatch:
     def __call__(self, base: Linear, x: Tensor) -> Tensor:
         """See `Patch`; the sum is rounded once."""
         out = base(x)
-        low = torch.nn.functional.linear(x.float(), self.lora.a[0].float())
-        added = torch.nn.functional.linear(low, self.lora.b[0].float()) * self.lora.scale
+        low = linear(x.float(), self.lora.a[0].float())
+        added = linear(low, self.lora.b[0].float()) * self.lora.scale
         kept = out.float() if self.bias is None else out.float() - self.bias
         found = (kept + added) * self.ratio
         return (found if self.bias is None else found + self.bias).to(out.dtype)
