@@ -78,7 +78,7 @@ def before_the_first_token(base: Base) -> dict[str, float]:
         "another schema": seconds(lambda: matcher_of(base, other)),
         "the same schema again": seconds(lambda: matcher_of(base, form)),
     }
-    text = json.dumps([{"name": "Tom is a boy", "age": 13, "likes": ["dogs", "cats"]}] * 3)
+    text = json.dumps([{"name": "Tom is a boy", "age": 13, "likes": ["dogs", "cats"]}] * 3)[:-1]
     places = []
     for token in base.tokenizer(text, add_special_tokens=False).input_ids:
         assert matcher is not None
@@ -106,7 +106,7 @@ def of_xgrammar(base: Base) -> dict[str, float]:
     }
     matcher = xgrammar.GrammarMatcher(made["grammar"])
     mask = xgrammar.allocate_token_bitmask(1, base.head.vocabulary)
-    text = json.dumps([{"name": "Tom is a boy", "age": 13, "likes": ["dogs", "cats"]}] * 3)
+    text = json.dumps([{"name": "Tom is a boy", "age": 13, "likes": ["dogs", "cats"]}] * 3)[:-1]
     places = []
     for token in base.tokenizer(text, add_special_tokens=False).input_ids:
         places.append(seconds(lambda: matcher.fill_next_token_bitmask(mask)))

@@ -1,6 +1,6 @@
 """Prompts with log-probabilities: rows a second beside an evaluation of the same rows, and beside reading texts.
 
-    python -m benchmarks.scored_prompts [--base BASE] [--rows 24] [--batch 16] [--json FILE]
+    python -m benchmarks.scored_prompts [--base BASE] [--rows 24] [--batch 16 64 256] [--json FILE]
 
 The rows are questions of the intents with seven choices. `evaluate` computes what `steerzo evaluate` does;
 `scored` is what the server computes for the texts as lm-eval sends them, a question with each of its choices,
@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--base", default="bundled")
     options.add_argument("--rows", type=int, default=24)
-    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--batch", type=int, nargs="+", default=[16, 64, 256])
     options.add_argument("--json", type=Path)
     chosen = options.parse_args()
     base = load_base(chosen.base, device="cpu")
     data = questions(base, chosen.rows)
     texts = [row.prompt + choice for row in data.rows for choice in row.choices]
-    ways: dict[str, Callable[[], Any]] = {
-        "evaluate": lambda: evaluate(base, data),
-        "scored": lambda: scores(base, texts, chosen.batch),
-        "read": lambda: reads(base, texts),
-    }
-    found: dict[str, Any] = {"base": base.name, "rows": chosen.rows, "texts": len(texts), "batch": chosen.batch}
+    ways: dict[str, Callable[[], Any]] = {"evaluate": lambda: evaluate(base, data)}
+    ways |= {f"scored, {batch} texts in a request": partial(scores, base, texts, batch) for batch in chosen.batch}
+    ways["read"] = lambda: reads(base, texts)
+    found: dict[str, Any] = {"base": base.name, "rows": chosen.rows, "texts": len(texts)}
     for name, way in ways.items():
         way()
         began = time.perf_counter()
