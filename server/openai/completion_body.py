@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.openai.parameters import MOST_ANSWERS, SamplingBody, refused
-from server.openai.prompts import MOST_SCORED, Prompts, prompts_of
+from server.openai.prompts import MOST_PROMPTS, Prompts, prompts_of
 from server.services.generation import GenerationRequest
 from steerzo_edge.decoding.generate import Prompt
 
@@ -75,7 +75,7 @@ class CompletionBody(SamplingBody):
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "CompletionBody":
-        most = MOST_ANSWERS if self.is_decoded else MOST_SCORED
+        most = MOST_ANSWERS if self.stream and self.is_decoded else MOST_PROMPTS
         if len(self.prompts) * self.answers > most:
             raise PydanticCustomError(
                 "too_many", "n times the number of prompts is more than {most}", {"most": most}

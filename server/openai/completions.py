@@ -14,6 +14,7 @@ from server.dependencies import Server
 from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
 from server.openai.completion_body import CompletionBody
 from server.openai.models import adapter_of
+from server.openai.parameters import MOST_ANSWERS
 from server.openai.schemas import CompletionChoice, TextCompletion
 from server.services.context import Context
 from server.services.generation import FinishedAnswer, TextPiece, streamed_answers, whole_answers
@@ -43,8 +44,10 @@ async def create_completion(body: CompletionBody, request: Request, server: Serv
         pieces = await streamed_answers(server, wanted) if ready is None else _at_once(ready)
         return EventSourceResponse(events(_chunks(pieces, Envelope.new("cmpl", body.model), shape)))
     if ready is None:
-        answers = await whole_answers(server, wanted, request)
-        ready = [(answer, answer.made.logprobs) for answer in answers]
+        ready = []
+        for start in range(0, len(wanted), MOST_ANSWERS):  # so that one request does not fill the queue
+            answers = await whole_answers(server, wanted[start : start + MOST_ANSWERS], request)
+            ready += [(answer, answer.made.logprobs) for answer in answers]
     return JSONResponse(await run_in_threadpool(_completion, body, ready, shape))
 
 

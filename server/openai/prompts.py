@@ -6,8 +6,8 @@ from pydantic import Discriminator, Field, Tag
 
 from steerzo_edge.decoding.generate import Prompt, TokenIds
 
-# Most prompts of a request that is answered by scoring alone; the forwards are made one after another.
-MOST_SCORED = 256
+# Most prompts of a request. Scored ones are computed one forward after another, whole answers some at a time.
+MOST_PROMPTS = 256
 _Text = Annotated[str, Field(min_length=1, max_length=1 << 24)]
 _Token = Annotated[int, Field(ge=0, lt=1 << 31, strict=True)]
 _Tokens = Annotated[list[_Token], Field(min_length=1, max_length=1 << 20)]
@@ -26,9 +26,9 @@ def _form(value: Any) -> str:
 
 Prompts = Annotated[
     Annotated[_Text, Tag(_TEXT)]
-    | Annotated[list[_Text], Field(min_length=1, max_length=MOST_SCORED), Tag(_TEXTS)]
+    | Annotated[list[_Text], Field(min_length=1, max_length=MOST_PROMPTS), Tag(_TEXTS)]
     | Annotated[_Tokens, Tag(_TOKENS)]
-    | Annotated[list[_Tokens], Field(min_length=1, max_length=MOST_SCORED), Tag(_TOKEN_LISTS)],
+    | Annotated[list[_Tokens], Field(min_length=1, max_length=MOST_PROMPTS), Tag(_TOKEN_LISTS)],
     Discriminator(_form),
 ]
 

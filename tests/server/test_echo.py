@@ -98,16 +98,26 @@ def test_many_prompts_are_scored_in_one_request(openai: OpenAI) -> None:
     )
 
 
+def test_more_prompts_than_the_queue_holds_are_answered(openai: OpenAI) -> None:
+    prompts = [ids(f"good number {number} =>") for number in range(70)]
+    made = openai.completions.create(prompt=prompts, max_tokens=3, **ASKED)
+    assert [choice.index for choice in made.choices] == list(range(70))
+    for place in (0, 40, 69):
+        alone = openai.completions.create(prompt=prompts[place], max_tokens=3, **ASKED)
+        assert made.choices[place].text == alone.choices[0].text
+
+
 @pytest.mark.parametrize(
     ("parameters", "param"),
     [
         ({"prompt": [ids("a")] * 257, "max_tokens": 1, "echo": True, "logprobs": 1}, "prompt"),
-        ({"prompt": ["a"] * 33, "max_tokens": 2, "echo": True, "logprobs": 1}, None),
+        ({"prompt": ["a"] * 33, "max_tokens": 2, "echo": True, "logprobs": 1, "stream": True}, None),
+        ({"prompt": ["a"] * 129, "max_tokens": 2, "n": 2}, None),
         ({"prompt": "a", "max_tokens": 0}, None),
         ({"prompt": [1, 100_000], "max_tokens": 1}, None),
         ({"prompt": [5] * 256, "max_tokens": 1}, None),
     ],
-    ids=["257 prompts", "33 answers", "no token", "unknown token", "too long"],
+    ids=["257 prompts", "a stream of 33 answers", "258 answers", "no token", "unknown token", "too long"],
 )
 def test_what_cannot_be_answered_is_refused(openai: OpenAI, parameters: dict[str, Any], param: str | None) -> None:
     with pytest.raises(BadRequestError) as error:
