@@ -124,7 +124,7 @@ def test_settings_of_the_sampling_mean_the_same_on_all_routes(
 ) -> None:
     body: dict[str, Any] = {"temperature": 0, **settings}
     own = client.post("/generate", {"prompt": "good =>", "max_new_tokens": 12, **body})["text"]
-    extra = {name: body.pop(name) for name in ("top_k", "min_p") if name in body}
+    extra: dict[str, Any] = {name: body.pop(name) for name in ("top_k", "min_p") if name in body}
     made = openai.completions.create(model="base", prompt="good =>", max_tokens=12, extra_body=extra, **body)
     assert made.choices[0].text == own
     chat = client.post("/generate", {"messages": GREETING, "max_new_tokens": 12, **body, **extra})["text"]
