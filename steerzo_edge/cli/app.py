@@ -1,6 +1,5 @@
 """The commands that need no server, one function each; each imports its code only when it runs."""
 
-import json
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -10,21 +9,19 @@ import typer
 from steerzo_edge import __version__
 from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import plain_errors
+from steerzo_edge.cli.profiles import AsJson, Set, profiles_app
 
 app = typer.Typer(
     help="Fine-tune quantized language models with forward passes only, and serve them from the same base.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-profiles_app = typer.Typer(help="The profiles (settings of runs) that ship with the package.", no_args_is_help=True)
 app.add_typer(profiles_app, name="profiles")
 data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(base_app, name="base")
 
 Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set method.pool=4.")]
 
 BenchmarkTask = Annotated[
     str | None, typer.Option("--task", help="The benchmark task that published the rows: rte, ...")
@@ -262,33 +259,6 @@ def check_data(
             allow_control_tokens=allow_control_tokens,
             as_json=as_json,
         )
-
-
-@profiles_app.command("list")
-def list_profiles(as_json: AsJson = False) -> None:
-    """List the profiles with their descriptions."""
-    from steerzo_edge.settings.profile import load_profile, profile_names
-
-    with plain_errors():
-        for name in profile_names():
-            profile = load_profile(name)
-            if as_json:
-                typer.echo(json.dumps({"name": name, "description": profile.description}))
-            else:
-                typer.echo(f"{name:18} {profile.description}")
-
-
-@profiles_app.command("show")
-def show_profile(name: str, set_: Set = None, as_json: AsJson = False) -> None:
-    """Print every setting of a profile, with defaults."""
-    import yaml
-
-    from steerzo_edge.cli.options import parsed_settings
-    from steerzo_edge.settings.profile import load_profile
-
-    with plain_errors():
-        settings = load_profile(name, parsed_settings(set_ or [])).model_dump(mode="json")
-        typer.echo(json.dumps(settings) if as_json else yaml.safe_dump(settings, sort_keys=False).rstrip())
 
 
 @app.command()
