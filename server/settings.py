@@ -77,6 +77,9 @@ class Settings(Config):
         description="Memory for the keys and values of the prompts that are answered together, in bytes.",
     )
     prefill_tokens: int = Field(256, ge=1, description="Most tokens of prompts that are read in one time slice.")
+    scored_tokens: int = Field(
+        512, ge=1, description="Most tokens of prompts whose log-probabilities are computed in one time slice."
+    )
     prompt_timeout_s: float = Field(
         600,
         gt=0,

@@ -23,12 +23,11 @@ class Config(BaseModel):
     def _name_the_nearest_key(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        unknown = [str(key) for key in data if key not in cls.model_fields]
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        unknown = [str(key) for key in data if key not in known]
         if unknown:
             raise PydanticCustomError(
-                "unknown_key",
-                "{fix}",
-                {"keys": unknown, "fix": "; ".join(_fix(key, list(cls.model_fields)) for key in unknown)},
+                "unknown_key", "{fix}", {"keys": unknown, "fix": "; ".join(_fix(key, known) for key in unknown)}
             )
         return data
 

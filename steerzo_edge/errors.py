@@ -7,6 +7,8 @@ SteerzoError
 │   ├── TaskError                template or option words that do not fit the rows
 │   ├── PromptTooLongError       prompt + answer exceed the model's context
 │   ├── AdapterFileError         an adapter that does not belong to this base
+│   ├── FormError                a form of answers that cannot be kept to
+│   ├── NotFiniteError           the model gave numbers that are not finite
 │   └── BaseModelError           a base that cannot be loaded
 ├── NotFoundError              no object has this name or id
 ├── ConflictError              the request does not fit the present state
@@ -106,6 +108,20 @@ class AdapterFileError(InputError):
 
     code = "invalid-adapter"
     hint = "Use a PEFT LoRA directory (safetensors) that was trained on this base model."
+
+
+class FormError(InputError):
+    """A form of answers that cannot be kept to; the message says why."""
+
+    code = "invalid-form"
+    hint = "docs/serving.md says which JSON schemas, regular expressions and grammars are supported."
+
+
+class NotFiniteError(InputError):
+    """The model gave numbers that are not finite, so there is no likeliest token."""
+
+    code = "not-finite"
+    hint = "The adapter's weights are too large for this base: train it again with a lower learning rate."
 
 
 class BaseModelError(InputError):

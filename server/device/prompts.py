@@ -2,12 +2,13 @@
 
     ask     any thread: adds a prompt to the queue
     turn    the device's thread: drops prompts that are cancelled or too old, admits waiting ones while rows and
-            memory suffice, and makes one decoding step for all
+            memory suffice, and makes one decoding step for all; then one forward of texts that are scored
 
 A prompt's tokens and adapter are looked up when it is admitted; it keeps that version of the adapter to its end.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from server.device.scorings import Scorings
 from server.errors import PromptTimeoutError
 from server.system_errors import known_error_of
 from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs
@@ -24,6 +26,8 @@ from steerzo_edge.errors import BusyError, CapacityError, SteerzoError
 from steerzo_edge.model.base import Base
 
 log = logging.getLogger(__name__)
+# While texts are scored, prompts get a token whenever their last one is this old.
+STEP_EVERY_S = 0.03
 
 
 class PromptListener(Protocol):
@@ -61,6 +65,7 @@ class PromptLimits:
         rows: Most prompts that are answered together.
         cache_bytes: Memory for the keys and values of all of them.
         prefill_tokens: Most tokens of prompts that are read in one time slice.
+        scored_tokens: Most tokens of texts that are scored in one time slice.
         timeout_s: From a prompt's arrival to the end of its answer.
     """
 
@@ -68,6 +73,7 @@ class PromptLimits:
     rows: int = 32
     cache_bytes: int = 1 << 30
     prefill_tokens: int = 256
+    scored_tokens: int = 512
     timeout_s: float = 600.0
 
 
@@ -85,11 +91,17 @@ class Prompts:
     Args:
         limits: Bounds on them.
         now: A clock of monotonic seconds.
+
+    Attributes:
+        scorings: Texts that are scored.
     """
 
     def __init__(self, limits: PromptLimits, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.scorings = Scorings(limits.waiting, limits.scored_tokens, limits.timeout_s, now=now)
         self._limits = limits
         self._now = now
+        self._is_scoring = False
+        self._step_at = -math.inf
         self._lock = threading.Lock()
         self._waiting: deque[_Prompt] = deque()
         self._active: dict[int, _Prompt] = {}
@@ -113,7 +125,11 @@ class Prompts:
 
     @property
     def any(self) -> bool:
-        """Whether any prompt waits or is being answered."""
+        """Whether any prompt waits or is being answered, or any text is to be scored."""
+        return self._has_prompts or self.scorings.any
+
+    @property
+    def _has_prompts(self) -> bool:
         return bool(self._waiting or self._active)
 
     def ask(self, listener: PromptListener) -> "Future[Generation]":
@@ -137,7 +153,30 @@ class Prompts:
         return prompt.future
 
     def turn(self) -> None:
-        """One time slice for all prompts, on the device's thread."""
+        """One time slice for all prompts and all texts that are scored, on the device's thread."""
+        if self._has_prompts:
+            self._step()
+        if self.scorings.any:
+            assert self._base is not None
+            self._is_scoring = True
+            try:
+                self.scorings.turn(self._base)
+            finally:
+                self._is_scoring = False
+
+    def step_meanwhile(self, base: Base) -> None:
+        """Between two layers of a forward that scores texts, gives the prompts a token; else does nothing."""
+        if self._is_scoring and self._has_prompts and self._now() >= self._step_at + STEP_EVERY_S:
+            self._is_scoring = False
+            try:
+                base.catch_up()
+                with base.preempted():
+                    self._step()
+            finally:
+                self._is_scoring = True
+
+    def _step(self) -> None:
+        """One decoding step for all prompts."""
         assert self._decoder is not None
         try:
             self._drop()
@@ -148,6 +187,7 @@ class Prompts:
             return
         for piece in pieces:
             self._deliver(piece)
+        self._step_at = self._now()
 
     def give_up(self, error: SteerzoError) -> None:
         """Ends all prompts with an error, on the device's thread."""
@@ -156,6 +196,7 @@ class Prompts:
         for prompt in waiting:
             prompt.future.set_exception(error)
         self._fail_active(error)
+        self.scorings.give_up(error)
 
     def _drop(self) -> None:
         now = self._now()

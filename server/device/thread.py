@@ -1,7 +1,8 @@
 """The one thread that owns the model, and divides its time into small time slices.
 
     calls       short functions of the base: all that wait
-    prompts     one step for all prompts that are answered: a token each, and a chunk of a prompt still to be read
+    prompts     one step for all prompts that are answered: a token each, and a chunk of a prompt still to be read;
+                and a forward of texts that are scored
     training    the running job, up to the end of a step; while there are prompts, only when its share allows it
 
 Calls and prompts also preempt a training forward between its layers (`turns.py`). The event loop only submits work
@@ -16,10 +17,12 @@ from typing import Protocol, TypeVar
 
 from server.device.calls import Calls
 from server.device.prompts import PromptLimits, PromptListener, Prompts
+from server.device.scorings import ScoringListener
 from server.device.shares import Shares
 from server.device.turns import Turns
 from server.errors import NotReadyError
 from steerzo_edge.decoding.answer import Generation
+from steerzo_edge.decoding.scoring import Scored
 from steerzo_edge.errors import BusyError
 from steerzo_edge.model.bank import no_preemption
 from steerzo_edge.model.base import Base
@@ -155,6 +158,20 @@ class Device:
             BusyError: If too many wait already, or the server is stopping.
         """
         return self._submitted(lambda: self._prompts.ask(listener))
+
+    def ask_scores(self, listener: ScoringListener) -> Future[list[Scored]]:
+        """Has texts scored, some in each time slice; takes milliseconds for many texts.
+
+        Args:
+            listener: Gives the texts.
+
+        Raises:
+            NotReadyError: If the base is still loading.
+            BusyError: If too many wait already, or the server is stopping.
+        """
+        scorings = self._prompts.scorings
+        parts = scorings.parts(listener.texts)
+        return self._submitted(lambda: scorings.ask(listener, parts))
 
     def _submitted(self, enqueue: Callable[[], Future[T]]) -> Future[T]:
         _ = self.base

@@ -69,8 +69,15 @@ class Turns:
             self._end()
 
     def preempt(self, base: Base) -> None:
-        """Before a layer of a training forward, lets waiting calls and prompts use the model; else does nothing."""
-        if self._turn is None or self._is_stopping():
+        """Before a layer of a forward, lets other work use the model.
+
+        A training forward lets waiting calls and prompts; a forward that scores texts lets prompts. Else nothing is
+        done.
+        """
+        if self._is_stopping():
+            return
+        if self._turn is None:
+            self._prompts.step_meanwhile(base)
             return
         waiting = self._calls.any or self._prompts.any
         if waiting:

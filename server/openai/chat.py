@@ -16,6 +16,7 @@ from server.openai.parameters import ChatBody
 from server.openai.schemas import ChatChoice, ChatCompletion, ChatMessage
 from server.services.generation import FinishedAnswer, TextPiece, streamed_answers, whole_answers
 from server.services.logprobs import ChatLogprobs, of_tokens
+from server.services.sampling_checks import check_sampling
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.spelling import Spelling
@@ -31,6 +32,7 @@ async def create_chat_completion(body: ChatBody, request: Request, server: Serve
     """Answers a conversation, in the tokenizer's chat template; whole, or streamed."""
     adapter = await run_in_threadpool(adapter_of, server, body.model)
     wanted = body.generation_requests(adapter, fresh_seed())
+    await check_sampling(server, wanted[0].sampling, "response_format")
     envelope = Envelope.new("chatcmpl", body.model)
     spelling = Spelling(server.tokenizer) if body.logprobs else None
     if body.stream:

@@ -10,10 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from server.openai.formats import ResponseFormat
 from server.services.generation import GenerationRequest
+from server.services.request_bodies import LogitBias, Penalty
 from steerzo_edge.config import Config
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.generate import Sampling
+from steerzo_edge.decoding.grammar import Form
 
 SEEDS = 2**63
 # Most answers of one request; all of them enter the device's queue at once.
@@ -44,14 +47,7 @@ def refused(fix: str, *harmless: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _no_token_ids(value: Any) -> Any:
-    if isinstance(value, list) and any(isinstance(part, int | list) for part in value):
-        raise PydanticCustomError("token_ids", "token ids are not accepted; send the text, or a list of texts")
-    return value
-
-
 _TOOLS = refused("tools and functions are not supported; leave it out", [], "none")
-_PENALTY = refused("penalties are not supported; leave it out or send 0", 0)
 
 
 class StreamOptions(Config):
@@ -84,9 +80,15 @@ class SamplingBody(Config):
         le=MOST_ANSWERS,
         description="Number of answers, made together; each seed is one above the previous.",
     )
-    frequency_penalty: Annotated[None, _PENALTY] = None
-    presence_penalty: Annotated[None, _PENALTY] = None
-    logit_bias: Annotated[None, refused("logit biases are not supported; leave it out", {})] = None
+    top_k: int | None = Field(0, ge=0, description="Number of likeliest tokens to choose from; 0 keeps all.")
+    min_p: float | None = Field(
+        0.0, ge=0, le=1, description="Choose from tokens at least so many times as likely as the likeliest."
+    )
+    frequency_penalty: Penalty | None = Field(
+        0.0, description="Lowers a token's logit for each time that the answer has it."
+    )
+    presence_penalty: Penalty | None = Field(0.0, description="Lowers the logits of tokens that the answer has.")
+    logit_bias: LogitBias | None = Field(None, description="What is added to the logits of tokens, by their ids.")
 
     @property
     def with_usage(self) -> bool:
@@ -115,9 +117,20 @@ class SamplingBody(Config):
             max_new_tokens,
             1.0 if self.temperature is None else self.temperature,
             1.0 if self.top_p is None else self.top_p,
+            self.top_k or 0,
             stop=stop,
             seed=fresh_seed if self.seed is None else self.seed,
+            min_p=self.min_p or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=tuple((self.logit_bias or {}).items()),
+            form=self.form,
         )
+
+    @property
+    def form(self) -> Form | None:
+        """The form that answers must have."""
+        return None
 
 
 class TextPart(Config):
@@ -174,9 +187,9 @@ class ChatBody(SamplingBody):
     top_logprobs: int | None = Field(
         None, ge=0, le=20, description="Also return those of so many of the likeliest tokens; only with `logprobs`."
     )
-    response_format: Annotated[
-        None, refused("answers are plain text; describe the format in a message", {"type": "text"})
-    ] = None
+    response_format: ResponseFormat | None = Field(
+        None, description="What answers must look like: JSON, or JSON of a schema."
+    )
     modalities: Annotated[None, refused("answers are text", ["text"])] = None
     audio: Annotated[None, refused("answers are text; leave it out")] = None
     prediction: Annotated[None, refused("predicted outputs are not supported; leave it out")] = None
@@ -186,6 +199,11 @@ class ChatBody(SamplingBody):
     ] = None
     web_search_options: Annotated[None, refused("web search is not supported: the server is offline")] = None
     moderation: Annotated[None, refused("moderation is not supported; leave it out")] = None
+
+    @property
+    def form(self) -> Form | None:
+        """See `SamplingBody`."""
+        return None if self.response_format is None else self.response_format.form
 
     @field_validator("top_logprobs")
     @classmethod
@@ -219,45 +237,3 @@ class ChatBody(SamplingBody):
         turns = [message.turn() for message in self.messages]
         samplings = self.samplings(length or 1, fresh_seed, self.likeliest)
         return [GenerationRequest(turns, sampling, adapter, fill_context=length is None) for sampling in samplings]
-
-
-class CompletionBody(SamplingBody):
-    """Texts to continue."""
-
-    prompt: Annotated[
-        Annotated[str, Field(min_length=1, max_length=1 << 24)]
-        | Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=1 << 24)]], Field(min_length=1, max_length=32)
-        ],
-        BeforeValidator(_no_token_ids),
-    ] = Field(description="A text, or several, which are answered together.")
-    max_tokens: Count | None = Field(16, description="Most tokens generated for each text.")
-    best_of: Annotated[None, refused("best_of is not supported; repeat the request with another seed", 1)] = None
-    echo: Annotated[None, refused("echo is not supported; prepend the prompt to the answer yourself", False)] = None
-    logprobs: int | None = Field(
-        None,
-        ge=0,
-        le=20,
-        description="Return each token's log-probability, and those of so many of the likeliest tokens.",
-    )
-    suffix: Annotated[None, refused("suffix is not supported; leave it out", "")] = None
-
-    def generation_requests(self, adapter: str | None, fresh_seed: int) -> list[GenerationRequest]:
-        """A request for each answer; those for one text are consecutive.
-
-        Args:
-            adapter: The id of the job or adapter that answers; None is the base.
-            fresh_seed: Seed of each text's first answer, if the body gives none.
-        """
-        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        samplings = self.samplings(self.max_tokens or 16, fresh_seed, self.logprobs)
-        return [GenerationRequest(text, sampling, adapter) for text in texts for sampling in samplings]
-
-    @model_validator(mode="after")
-    def _not_too_many(self) -> "CompletionBody":
-        texts = 1 if isinstance(self.prompt, str) else len(self.prompt)
-        if texts * self.answers > MOST_ANSWERS:
-            raise PydanticCustomError(
-                "too_many", "n times the number of texts is more than {most}", {"most": MOST_ANSWERS}
-            )
-        return self

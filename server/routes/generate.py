@@ -16,6 +16,7 @@ from server.services.context import Context
 from server.services.generation import FinishedAnswer, GenerationRequest, TextPiece, streamed_answer, whole_answer
 from server.services.logprobs import of_tokens
 from server.services.request_bodies import GenerateBody
+from server.services.sampling_checks import check_sampling
 from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.generate import Sampling
@@ -33,6 +34,7 @@ router = APIRouter(tags=["generate"])
 async def answer(body: GenerateBody, request: Request, server: Server) -> Response:
     """The answer as JSON, or with `stream` as server-sent events: `token`, ..., `done`."""
     wanted = _generation_request(body)
+    await check_sampling(server, wanted.sampling, "" if body.form is None else body.form[0])
     spelling = None if body.logprobs is None else Spelling(server.tokenizer)
     if body.stream:
         return EventSourceResponse(_stream(server, await streamed_answer(server, wanted), spelling))
@@ -42,7 +44,20 @@ async def answer(body: GenerateBody, request: Request, server: Server) -> Respon
 def _generation_request(body: GenerateBody) -> GenerationRequest:
     turns = [Message(m.role, m.content) for m in body.messages] if body.messages else body.prompt or ""
     length, seed, stop = body.max_new_tokens, body.seed, tuple(body.stop)
-    sampling = Sampling(length, body.temperature, body.top_p, body.top_k, stop, seed, body.logprobs)
+    sampling = Sampling(
+        length,
+        body.temperature,
+        body.top_p,
+        body.top_k,
+        stop,
+        seed,
+        body.logprobs,
+        min_p=body.min_p,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logit_bias=tuple(body.logit_bias.items()),
+        form=None if body.form is None else body.form[1],
+    )
     return GenerationRequest(turns, sampling, body.adapter)
 
 

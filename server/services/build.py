@@ -90,7 +90,7 @@ def build_context(settings: Settings, give_up: Callable[[Exception], None]) -> C
 
 def _stored(settings: Settings, notifier: EventNotifier) -> _Stored:
     directory = DataDirectory(settings.data_dir)
-    database = Database(directory.database)
+    database = Database(directory.database, reserved=frozenset({settings.model.id}))
     job_table = JobTable(database, changed=notifier.notify)
     memory_bytes = settings.adapter_memory_mib << 20
     adapters = AdapterStore.of(database, directory, job_table, memory_bytes=memory_bytes)
@@ -120,6 +120,7 @@ def _device(
         rows=settings.max_batch_rows,
         cache_bytes=settings.max_cache_bytes,
         prefill_tokens=settings.prefill_tokens,
+        scored_tokens=settings.scored_tokens,
         timeout_s=settings.prompt_timeout_s,
     )
     return Device(load, runner, limits=limits, training_share=settings.training_share, failed=failed)

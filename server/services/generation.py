@@ -8,25 +8,26 @@ prompt that was not admitted yet is not computed at all.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 
 from server.services.context import Context
-from steerzo_edge.data.examples import Message
 from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.answer import Logprobs
 from steerzo_edge.decoding.decoder import Request
-from steerzo_edge.decoding.generate import Generation, Sampling, encode_prompt
+from steerzo_edge.decoding.generate import Generation, Prompt, Sampling, encode_prompt
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.patches import Patches
 
 MOST_TOKENS = 4096
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class GenerationRequest:
     """A request for one answer.
 
     Args:
-        prompt: A text to continue, or the turns of a conversation.
+        prompt: A text to continue, its tokens, or the turns of a conversation.
         sampling: How tokens are chosen.
         adapter: The id or name of a job or an adapter, "latest", or None for the base alone.
         fill_context: Whether the answer may fill what the prompt leaves of the context, 4096 tokens at most,
             instead of being limited by the sampling's `max_new_tokens`.
     """
 
-    prompt: str | Sequence[Message]
+    prompt: Prompt
     sampling: Sampling
     adapter: str | None = None
     fill_context: bool = False
@@ -85,16 +86,30 @@ async def whole_answers(
         SteerzoError: If a prompt or an adapter cannot be used, or the queue is full.
     """
     listeners = [_Listener(server, *each) for each in await _encoded(server, wanted)]
-    left = asyncio.ensure_future(_left(http))
     try:
         results = asyncio.gather(*[asyncio.wrap_future(server.device.ask(one)) for one in listeners])
-        waited: list[asyncio.Future[list[Generation]] | asyncio.Future[None]] = [results, left]
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if not results.done():
-            _cancel(listeners)
-        return [one.answer(made) for one, made in zip(listeners, await results, strict=True)]
+        made = await while_connected(results, http, partial(_cancel, listeners))
+        return [one.answer(each) for one, each in zip(listeners, made, strict=True)]
     finally:
         _cancel(listeners)
+
+
+async def while_connected(results: asyncio.Future[T], http: HttpRequest, cancel: Callable[[], None]) -> T:
+    """Awaits what the device's thread computes for an HTTP request, and ends the work if its client disconnects.
+
+    Args:
+        results: What is awaited, also after the client has disconnected.
+        http: The HTTP request, whose body has been read.
+        cancel: Ends the work.
+    """
+    left = asyncio.ensure_future(_left(http))
+    try:
+        waited: list[asyncio.Future[T] | asyncio.Future[None]] = [results, left]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not results.done():
+            cancel()
+        return await results
+    finally:
         left.cancel()
         with suppress(asyncio.CancelledError):
             await left

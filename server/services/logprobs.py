@@ -39,9 +39,24 @@ class TextLogprobs(Config):
     """The log-probabilities of a text completion, or of a piece of it; each list has one item per token."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None = Field(description="Always includes the chosen token.")
-    text_offset: list[int] = Field(description="Position of each token in the answer's text, in characters.")
+    token_logprobs: list[float | None] = Field(description="Null for the first token of an echoed prompt.")
+    top_logprobs: list[dict[str, float] | None] | None = Field(description="Always includes the chosen token.")
+    text_offset: list[int] = Field(description="Position of each token in the text, in characters.")
+
+    def after(self, earlier: "TextLogprobs", characters: int) -> "TextLogprobs":
+        """These after others.
+
+        Args:
+            earlier: Of the text before.
+            characters: Length of the text before.
+        """
+        tops = None if self.top_logprobs is None else [*(earlier.top_logprobs or ()), *self.top_logprobs]
+        return TextLogprobs(
+            tokens=earlier.tokens + self.tokens,
+            token_logprobs=earlier.token_logprobs + self.token_logprobs,
+            top_logprobs=tops,
+            text_offset=earlier.text_offset + [offset + characters for offset in self.text_offset],
+        )
 
 
 def of_tokens(spelling: Spelling, logprobs: Sequence[TokenLogprob]) -> list[TokenLogprobs]:
@@ -78,6 +93,24 @@ def of_texts(spelling: Spelling, logprobs: Sequence[TokenLogprob], likeliest: in
         top_logprobs=tops if likeliest else None,
         text_offset=[one.offset for one in logprobs],
     )
+
+
+def of_prompt(spelling: Spelling, first: int, logprobs: Sequence[TokenLogprob], likeliest: int) -> TextLogprobs:
+    """Log-probabilities of an echoed prompt.
+
+    Args:
+        spelling: The text of the base's tokens.
+        first: Its first token, which has no log-probability.
+        logprobs: Those of the tokens after it.
+        likeliest: As in `of_texts`.
+    """
+    unscored = TextLogprobs(
+        tokens=[_key(spelling, first)],
+        token_logprobs=[None],
+        top_logprobs=[None] if likeliest else None,
+        text_offset=[0],
+    )
+    return of_texts(spelling, logprobs, likeliest).after(unscored, 0)
 
 
 def _chance(spelling: Spelling, likely: Likely) -> TokenChance:

@@ -1,16 +1,25 @@
 """JSON bodies of requests, apart from those under /v1."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from steerzo_edge.config import Config
 from steerzo_edge.data.task import Task
+from steerzo_edge.decoding.grammar import Form
 
 # The length limit also makes pydantic reject half of a surrogate pair, which SQLite and tokenizers do not accept.
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
 FieldMap = Annotated[str, Field(min_length=1, max_length=4000)]
+FormText = Annotated[str, Field(min_length=1, max_length=1 << 18)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")]
+
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+LogitBias = Annotated[
+    dict[Annotated[int, Field(ge=0, lt=1 << 31)], Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)
+]
 
 
 class NameBody(Config):
@@ -91,6 +100,19 @@ class GenerateBody(Config):
     temperature: float = Field(0.0, ge=0, le=10, description="0 always takes the likeliest token.")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="Number of likeliest tokens to choose from; 0 keeps all.")
+    min_p: float = Field(
+        0.0, ge=0, le=1, description="Choose from tokens at least so many times as likely as the likeliest."
+    )
+    frequency_penalty: Penalty = Field(
+        0.0, description="Lowers a token's logit for each time that the answer has it."
+    )
+    presence_penalty: Penalty = Field(0.0, description="Lowers the logits of tokens that the answer has.")
+    logit_bias: LogitBias = Field(
+        default_factory=dict, description="What is added to the logits of tokens, by their ids."
+    )
+    json_schema: dict[str, Any] | None = Field(None, description="A JSON schema that the answer must have.")
+    regex: FormText | None = Field(None, description="A regular expression that the whole answer must match.")
+    grammar: FormText | None = Field(None, description="A grammar, in Lark's syntax, that the answer must have.")
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=8)
     seed: int = Field(0, ge=0, lt=2**63)
     logprobs: int | None = Field(
@@ -106,3 +128,18 @@ class GenerateBody(Config):
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("send either prompt or messages")
         return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "GenerateBody":
+        if sum(one is not None for one in (self.json_schema, self.regex, self.grammar)) > 1:
+            raise ValueError("send one of json_schema, regex and grammar")
+        return self
+
+    @property
+    def form(self) -> tuple[str, Form] | None:
+        """The form that the answer must have, and the field that it is from."""
+        if self.json_schema is not None:
+            return "json_schema", Form("json-schema", json.dumps(self.json_schema))
+        if self.regex is not None:
+            return "regex", Form("regex", self.regex)
+        return None if self.grammar is None else ("grammar", Form("grammar", self.grammar))

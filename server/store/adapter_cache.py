@@ -93,8 +93,9 @@ class AdapterCache:
 
 def bytes_of(patches: Patches) -> int:
     """Bytes of all tensors of an adapter's patches."""
-    names = ("a", "b", "weight", "bias")
-    found = [getattr(patch, name, None) for patch in patches.values() for name in names]
+    names = ("a", "b", "weight", "bias", "ratio")
+    parts = [part for patch in patches.values() for part in (patch, getattr(patch, "lora", None))]
+    found = [getattr(part, name, None) for part in parts for name in names]
     return sum(value.nbytes for value in found if isinstance(value, Tensor))
 
 

@@ -81,6 +81,10 @@ class AdapterNames:
         """
         if name == LATEST:
             return self._latest()
+        if name in self._table.reserved:
+            raise NotFoundError(
+                f"{name!r} is the base's own id, not an adapter's", hint="Leave the adapter out to ask the base."
+            )
         try:
             job = self._job_table.get(name)
         except NotFoundError:

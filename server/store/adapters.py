@@ -58,6 +58,11 @@ class AdapterTable:
         self._database = database
         self._now = now
 
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names of the base, which no adapter may have; one that has it from before is found by its id alone."""
+        return self._database.reserved
+
     def rows(self) -> list[AdapterRow]:
         """All adapters, newest first."""
         found = self._database.rows("SELECT * FROM adapters ORDER BY created DESC, id")
@@ -105,7 +110,7 @@ class AdapterTable:
                     f"{count} uploaded adapters are kept already; the limit is {most}",
                     hint="Delete some: DELETE /adapters/{id}; or raise the server's max_adapters.",
                 )
-            taken = taken_names(db)
+            taken = taken_names(self._database, db)
             if exact and name in taken:
                 raise name_taken(name)
             number, free = 1, name
@@ -124,7 +129,7 @@ class AdapterTable:
             NotFoundError: If the adapter was deleted.
         """
         with self._database.writing() as db:
-            if name in taken_names(db, but=self._row(id)):
+            if name in taken_names(self._database, db, but=self._row(id)):
                 raise name_taken(name)
             db.execute("UPDATE adapters SET name = ? WHERE id = ?", (name, id))
             return self._row(id)
@@ -178,10 +183,11 @@ def add_adapter_of_job(db: sqlite3.Connection, job: str, result: Mapping[str, An
     )
 
 
-def taken_names(db: sqlite3.Connection, *, but: AdapterRow | None = None) -> set[str]:
+def taken_names(database: Database, db: sqlite3.Connection, *, but: AdapterRow | None = None) -> set[str]:
     """Names and ids that a job or an adapter cannot be given.
 
     Args:
+        database: Knows which names are reserved.
         db: The connection.
         but: An adapter whose own name, and its job's, are not counted.
     """
@@ -190,12 +196,15 @@ def taken_names(db: sqlite3.Connection, *, but: AdapterRow | None = None) -> set
         "SELECT id FROM jobs UNION SELECT id FROM adapters"
         " UNION SELECT name FROM jobs WHERE id IS NOT ? UNION SELECT name FROM adapters WHERE id IS NOT ?"
     )
-    return {row[0] for row in db.execute(query, (job, own))} | RESERVED
+    return {row[0] for row in db.execute(query, (job, own))} | RESERVED | database.reserved
 
 
 def name_taken(name: str) -> ConflictError:
-    """The error for a name that a job or an adapter has already."""
-    return ConflictError(f"there is a job or an adapter named {name!r} already", hint="Choose another name.")
+    """The error for a name that a job, an adapter or the base has already."""
+    return ConflictError(
+        f"there is a job or an adapter named {name!r} already, or it is a name of the base",
+        hint="Choose another name.",
+    )
 
 
 def _adapter(row: sqlite3.Row) -> AdapterRow:

@@ -78,12 +78,14 @@ class Database:
 
     Args:
         path: Path of the file; made if missing.
+        reserved: Names that no job and no adapter may be given: those of the base.
 
     Raises:
         ConflictError: If a newer server has written the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reserved: frozenset[str] = frozenset()) -> None:
+        self.reserved = reserved
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row

@@ -73,7 +73,7 @@ class JobTable:
             if max_waiting is not None and waiting >= max_waiting:
                 raise BusyError(f"{max_waiting} jobs are waiting already")
             number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM jobs").fetchone()[0]
-            taken = taken_names(db)
+            taken = taken_names(self._database, db)
             if name is None:
                 # A user may have given the name job-7 to an earlier job.
                 name = next(free for more in count(number) if (free := f"job-{more}") not in taken)

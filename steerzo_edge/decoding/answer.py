@@ -20,8 +20,8 @@ class Generation:
 
     Args:
         text: The answer, without the end token or stop text.
-        finish_reason: "stop" after an end token or a stop text, "length" after max_new_tokens, "cancelled" if the
-            request was cancelled, "timeout" if it took too long.
+        finish_reason: "stop" after an end token, a stop text, or the end of the form that the answer must have;
+            "length" after max_new_tokens, "cancelled" if the request was cancelled, "timeout" if it took too long.
         prompt_tokens: Length of the prompt.
         completion_tokens: Number of generated tokens, the end token included.
         logprobs: Log-probabilities of the text's tokens, if requested; without those of the end token or stop text.
@@ -58,12 +58,15 @@ class PartialAnswer:
         self._waiting: list[TokenLogprob] = []
         self._logprobs: list[TokenLogprob] = []
 
-    def put(self, token: int, logprob: TokenLogprob | None = None) -> tuple[str, Logprobs]:
+    def put(
+        self, token: int, logprob: TokenLogprob | None = None, *, is_complete: bool = False
+    ) -> tuple[str, Logprobs]:
         """Takes the next token.
 
         Args:
             token: Its id.
             logprob: How likely it was, if requested.
+            is_complete: Whether the answer has a form that no token may follow.
 
         Returns:
             The next piece of text that can no longer change, perhaps empty; and the log-probabilities of its
@@ -75,6 +78,8 @@ class PartialAnswer:
         if logprob is not None:
             self._waiting.append(replace(logprob, offset=len(self._text)))
         self._extend(self._reader.put(token))
+        if self.reason is None and is_complete:
+            return self.end("stop")
         if self.reason is None and len(self.tokens) >= self._sampling.max_new_tokens:
             return self.end("length")
         return self._send(self._certain_length())

@@ -35,7 +35,7 @@ from torch import Tensor
 from steerzo_edge.decoding.answer import FinishReason
 from steerzo_edge.decoding.cache import blocks_of
 from steerzo_edge.decoding.cache_pool import CachePool, pool_bytes
-from steerzo_edge.decoding.forward import CachedForward
+from steerzo_edge.decoding.forward import CachedForward, are_finite, not_finite
 from steerzo_edge.decoding.logprobs import TokenLogprob, logprobs_of
 from steerzo_edge.decoding.reading import Reading, next_of
 from steerzo_edge.decoding.row import Piece, Request, Row
@@ -164,14 +164,15 @@ class Decoder:
     def _chosen(
         self, taken: Sequence[Row], ids: Tensor, positions: Tensor
     ) -> tuple[list[int], list[TokenLogprob | None]]:
-        """The next token of each of some rows; logits are computed for those alone that need them."""
+        """The next token of each of some rows, -1 where the numbers are not finite; logits only if needed."""
         requested = [row.request.sampling.logprobs for row in taken]
         choosers = [row.chooser for row in taken]
-        if all(chooser.is_greedy for chooser in choosers) and set(requested) == {None}:
+        if all(chooser.is_plain for chooser in choosers) and set(requested) == {None}:
             return self._model_forward.likeliest(ids, positions, self._pool).tolist(), [None] * len(taken)
         scores = self._model_forward.rows(ids, positions, self._pool)
         tokens = chosen(scores, choosers)
-        return tokens, logprobs_of(scores, tokens, requested)
+        found = torch.tensor(tokens).masked_fill_(~are_finite(scores).cpu(), -1)
+        return found.tolist(), logprobs_of(scores, tokens, requested)
 
     def _routed(self, taken: Sequence[Row]) -> Patches:
         """The route of some of the rows; the route of all is reused until a row joins or leaves."""
@@ -234,6 +235,8 @@ class Decoder:
         """Makes a row of the first request of a prompt that has been read; returns its first token's piece."""
         row = reading.rows[0]
         assert reading.scores is not None
+        if not are_finite(reading.scores).all():
+            raise not_finite(row.request.adapter)
         (token,) = chosen(reading.scores, [row.chooser])
         (logprob,) = logprobs_of(reading.scores, [token], [row.request.sampling.logprobs])
         self._pool.join(reading.cache)
@@ -242,6 +245,8 @@ class Decoder:
         return self._put(row, token, logprob)
 
     def _put(self, row: Row, token: int, logprob: TokenLogprob | None) -> Piece:
+        if token < 0:
+            return self._failed(row, not_finite(row.request.adapter))
         try:
             piece = row.put(token, logprob)
         except Exception as error:  # belongs to this row

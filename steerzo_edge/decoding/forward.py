@@ -17,8 +17,10 @@ from steerzo_edge.decoding.attention import attention_to
 from steerzo_edge.decoding.cache import Chunk, RowCache, blocks_of
 from steerzo_edge.decoding.cache_pool import CachePool
 from steerzo_edge.decoding.row_forward import RowForward, can_run_directly
+from steerzo_edge.errors import NotFiniteError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.head import is_plain
+from steerzo_edge.model.patches import Patches
 
 log: Final = logging.getLogger(__name__)
 # For each base that has made a token: the shorter way, or None where it cannot be taken.
@@ -52,11 +54,20 @@ class CachedForward:
         return shorter.logits(shorter.states(ids, positions, pool))
 
     def likeliest(self, ids: Tensor, positions: Tensor, pool: CachePool) -> Tensor:
-        """As `rows`, but returns only the first token with the largest logit of each row, (n,) int64."""
+        """As `rows`, but returns only the first token with the largest logit of each row.
+
+        Returns:
+            (n,) int64; -1 where the model's numbers are not finite.
+        """
         shorter = self._shorter(ids, positions, pool)
         if shorter is None:
-            return self._run(ids, positions, pool).argmax(-1)
-        return shorter.likeliest(shorter.states(ids, positions, pool))
+            scores = self._run(ids, positions, pool)
+            return scores.argmax(-1).masked_fill_(~are_finite(scores), -1)
+        states = shorter.states(ids, positions, pool)
+        lost = ~states.isfinite().all(-1)
+        if not lost.any():
+            return shorter.likeliest(states)
+        return shorter.likeliest(states.masked_fill(lost.unsqueeze(-1), 0)).masked_fill(lost, -1)
 
     def _shorter(self, ids: Tensor, positions: Tensor, pool: CachePool) -> RowForward | None:
         """The shorter way, if it can be taken and its last hidden states of these tokens are `transformers`'."""
@@ -114,6 +125,17 @@ class CachedForward:
         if isinstance(past, CachePool):
             return states[:, -1].contiguous()  # type: ignore[no-any-return]
         return states[0].index_select(0, _ends(past, ids.device))  # type: ignore[no-any-return]
+
+
+def are_finite(scores: Tensor) -> Tensor:
+    """Whether each row of logits has a largest one: (n, V) to (n,) bool. Minus infinity excludes a token only."""
+    return scores.amax(-1).isfinite()
+
+
+def not_finite(adapter: Patches | None) -> NotFiniteError:
+    """The error for an answer that cannot go on."""
+    whose = "the base's" if adapter is None else "the adapter's"
+    return NotFiniteError(f"{whose} numbers are not finite for this prompt, so no token can be chosen")
 
 
 def _places(chunk: Chunk) -> range:

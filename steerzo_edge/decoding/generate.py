@@ -1,11 +1,12 @@
 """Generates text with the base and any adapter for one prompt, streamed: batched decoding with one row."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Message
-from steerzo_edge.data.tokens import chat_text, prompt_tokens, template_tokens
+from steerzo_edge.data.tokens import Tokens, chat_text, prompt_tokens, template_tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation
 from steerzo_edge.decoding.decoder import Decoder, Request
 from steerzo_edge.decoding.sampling import GREEDY, Sampling
@@ -13,12 +14,26 @@ from steerzo_edge.errors import InputError, PromptTooLongError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.patches import Patches
 
-__all__ = ["FinishReason", "Generation", "Sampling", "encode_prompt", "generate"]
+__all__ = ["FinishReason", "Generation", "Prompt", "Sampling", "TokenIds", "encode_prompt", "generate"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A prompt that is given as tokens; control tokens among them are read as such.
+
+    Args:
+        ids: At least one.
+    """
+
+    ids: Tokens
+
+
+Prompt = str | TokenIds | Sequence[Message]
 
 
 def generate(
     base: Base,
-    prompt: str | Sequence[Message],
+    prompt: Prompt,
     adapter: Patches | None = None,
     sampling: Sampling = GREEDY,
     *,
@@ -29,7 +44,7 @@ def generate(
 
     Args:
         base: The frozen model.
-        prompt: A text to continue, or the turns of a conversation.
+        prompt: A text to continue, its tokens, or the turns of a conversation.
         adapter: Patches of one version; None is the bare base.
         sampling: How tokens are chosen.
         on_text: Called with each piece of the answer as soon as it can no longer change.
@@ -58,7 +73,7 @@ def generate(
 
 def encode_prompt(
     base: Base,
-    prompt: str | Sequence[Message],
+    prompt: Prompt,
     max_new_tokens: int,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -67,24 +82,17 @@ def encode_prompt(
 
     Args:
         base: The base whose context must hold prompt and answer.
-        prompt: A text to continue, or the turns of a conversation.
+        prompt: A text to continue, its tokens, or the turns of a conversation.
         max_new_tokens: Tokens that the answer needs.
         tokenizer: A copy of the base's; by default the base's own.
 
     Raises:
-        InputError: If the prompt is empty or does not fit the chat template.
+        InputError: If the prompt is empty, does not fit the chat template, or has a token that the base lacks.
         PromptTooLongError: If prompt and answer exceed the context. A prompt with more characters than a context
             full of the longest token is refused before it is encoded.
     """
     tokenizer = base.tokenizer if tokenizer is None else tokenizer
-    is_text = isinstance(prompt, str)
-    text = prompt if isinstance(prompt, str) else chat_text(tokenizer, prompt, answer_next=True)
-    if len(text) > base.context_length * base.longest_token:
-        raise PromptTooLongError(
-            f"the prompt has {len(text):,} characters; "
-            f"the context of {base.name!r} holds {base.context_length} tokens"
-        )
-    tokens = prompt_tokens(tokenizer, text) if is_text else template_tokens(tokenizer, text)
+    tokens = _known(base, prompt.ids) if isinstance(prompt, TokenIds) else _encoded(base, prompt, tokenizer)
     if not tokens:
         raise InputError("the prompt is empty", hint="Send at least one character.")
     if len(tokens) + max_new_tokens > base.context_length:
@@ -93,3 +101,24 @@ def encode_prompt(
             f"the context of {base.name!r} holds {base.context_length}"
         )
     return tokens
+
+
+def _encoded(base: Base, prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    text = prompt if isinstance(prompt, str) else chat_text(tokenizer, prompt, answer_next=True)
+    if len(text) > base.context_length * base.longest_token:
+        raise PromptTooLongError(
+            f"the prompt has {len(text):,} characters; "
+            f"the context of {base.name!r} holds {base.context_length} tokens"
+        )
+    return prompt_tokens(tokenizer, text) if isinstance(prompt, str) else template_tokens(tokenizer, text)
+
+
+def _known(base: Base, ids: Tokens) -> Tokens:
+    known = min(base.vocabulary, base.head.vocabulary)
+    unknown = next((token for token in ids if not 0 <= token < known), None)
+    if unknown is not None:
+        raise InputError(
+            f"token {unknown} is not one of {base.name!r}, which has {known:,}",
+            hint="Encode the prompt with the base's own tokenizer, or send it as text.",
+        )
+    return ids

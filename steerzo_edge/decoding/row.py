@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from steerzo_edge.data.tokens import Tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation, Logprobs, PartialAnswer
+from steerzo_edge.decoding.grammar import matcher_of
 from steerzo_edge.decoding.logprobs import TokenLogprob
 from steerzo_edge.decoding.sampling import Chooser, Sampling
 from steerzo_edge.model.base import Base
@@ -63,7 +64,7 @@ class Row:
     def __init__(self, ticket: int, request: Request, base: Base) -> None:
         self.ticket = ticket
         self.request = request
-        self.chooser = Chooser(request.sampling, base.device)
+        self.chooser = Chooser(request.sampling, base.device, matcher_of(base, request.sampling.form))
         self.answer = PartialAnswer(base.tokenizer, base.end_tokens, request.sampling)
 
     @property
@@ -73,8 +74,8 @@ class Row:
 
     def put(self, token: int, logprob: TokenLogprob | None) -> Piece:
         """Appends the token that `chooser` chose; returns the piece of this step."""
-        self.chooser.taken()
-        return self._piece(*self.answer.put(token, logprob))
+        self.chooser.taken(token)
+        return self._piece(*self.answer.put(token, logprob, is_complete=self.chooser.is_complete))
 
     def end(self, reason: FinishReason) -> Piece:
         """Ends the answer; returns its last piece."""

@@ -1,5 +1,6 @@
 """The bytes that a token stands for; its text is not enough, since a token may be a part of a character."""
 
+import builtins
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -27,16 +28,22 @@ class Spelling:
             if part["type"] == "Replace" and "String" in part["pattern"]:
                 self._spaces[part["pattern"]["String"]] = part["content"]
         self._special = set(tokenizer.all_special_ids)
+        self._spelled: dict[int, builtins.bytes] = {}
 
     def bytes(self, token: int) -> bytes:
         """The bytes of a token; a special token is spelled by its name."""
+        if token not in self._spelled:
+            self._spelled[token] = self._found(token)
+        return self._spelled[token]
+
+    def _found(self, token: int) -> builtins.bytes:
         piece = str(self._tokenizer.convert_ids_to_tokens(token))
         if token in self._special:
             return piece.encode()
         if self._bytes_as_letters and all(letter in _letters() for letter in piece):
-            return bytes(_letters()[letter] for letter in piece)
+            return builtins.bytes(_letters()[letter] for letter in piece)
         if self._bytes_as_tokens and len(piece) == 6 and piece.startswith("<0x"):
-            return bytes.fromhex(piece[3:5])
+            return builtins.bytes.fromhex(piece[3:5])
         if not self._spaces:
             return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False)).encode()
         for mark, content in self._spaces.items():

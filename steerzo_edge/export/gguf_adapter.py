@@ -1,6 +1,7 @@
 """Exports an adapter alone as a GGUF file, which llama.cpp applies to a GGUF of the base (`--lora`)."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -11,6 +12,7 @@ from steerzo_edge.export.gguf_file import tensor_names, write_gguf
 from steerzo_edge.export.shapes import GgufShape, gguf_shape
 from steerzo_edge.model.adapter_check import check_adapter
 from steerzo_edge.model.adapter_file import LAYER_TENSOR, WEIGHTS, read_config
+from steerzo_edge.model.adapter_settings import PATTERNS, is_dora, scale_of
 
 
 def export_gguf_adapter(adapter: Path, out: Path, name: str, *, revision: str | None = None) -> None:
@@ -38,15 +40,34 @@ def export_gguf_adapter(adapter: Path, out: Path, name: str, *, revision: str | 
         )
     layers = {part.name: (part.inputs, part.outputs) for part in anatomy(config).projections}
     settings = check_adapter(adapter, layers)
+    if is_dora(settings):
+        raise AdapterFileError(
+            "the adapter is a DoRA, and a GGUF adapter can contain low-rank pairs only",
+            hint="Export the merged model: --format gguf.",
+        )
     rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
-    facts = {
+    facts: dict[str, Any] = {
         "general.type": "adapter",
         "general.name": adapter.name,
         "adapter.type": "lora",
         # llama.cpp divides alpha by the rank; a rank-stabilized adapter divides it by the square root.
         "adapter.lora.alpha": alpha * rank**0.5 if settings.get("use_rslora") else alpha,
     }
-    write_gguf(out, shape.architecture, facts, adapter_tensors(load_file(adapter / WEIGHTS), shape))
+    tensors = _alike(load_file(adapter / WEIGHTS), settings, facts["adapter.lora.alpha"])
+    write_gguf(out, shape.architecture, facts, adapter_tensors(tensors, shape))
+
+
+def _alike(tensors: dict[str, Tensor], settings: dict[str, Any], alpha: float) -> dict[str, Tensor]:
+    """Every B multiplied so that llama.cpp's one alpha, divided by the layer's rank, gives the layer's scale."""
+    if not any(settings.get(key) for key in PATTERNS):
+        return tensors
+    found = dict(tensors)
+    for key, tensor in tensors.items():
+        place = LAYER_TENSOR.match(key)
+        if place is not None and place["part"] == "lora_B":
+            rank = tensor.shape[1]
+            found[key] = tensor.float() * (scale_of(settings, place["layer"], rank) * rank / alpha)
+    return found
 
 
 def adapter_tensors(tensors: dict[str, Tensor], shape: GgufShape) -> dict[str, Tensor]:

@@ -1,20 +1,30 @@
 """Checks an uploaded adapter: it must be a LoRA on linear layers of this base, of finite numbers.
 
-The check comes before any use of the adapter, and reports all faults at once. Settings that change what the numbers
-mean (DoRA, patterns of ranks, initializations that also change the base) are refused; other settings are ignored.
+The check comes before any use of the adapter, and reports all faults at once. Ranks and alphas of single layers and
+DoRA are honoured. Other settings that change what the numbers mean are refused, and so are settings that are not
+known here; those that only say how the adapter was trained are ignored.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from steerzo_edge.data.rows import shown
 from steerzo_edge.errors import AdapterFileError, Fault
 from steerzo_edge.model.adapter_file import CONFIG, LAYER_TENSOR, WEIGHTS, read_config
+from steerzo_edge.model.adapter_settings import (
+    KEEP_THE_BASE,
+    alpha_of,
+    changes_the_base,
+    config_fault,
+    is_dora,
+    is_number,
+    is_rank,
+    pattern_faults,
+    rank_of,
+)
 from steerzo_edge.model.lora import lora_config
 
 MOST_FAULTS: Final = 100
@@ -23,9 +33,6 @@ MOST_HEADER_BYTES: Final = 4 << 20
 FLOATS: Final = ("F32", "F16", "BF16")
 # Settings of peft that change what the numbers mean, and what to do about each.
 _REFUSED: Final[Mapping[str, str]] = {
-    "use_dora": "DoRA is not supported; train a plain LoRA",
-    "rank_pattern": "all layers must have one rank; leave it empty",
-    "alpha_pattern": "all layers must have one alpha; leave it empty",
     "modules_to_save": "full layers are not accepted, only LoRA on linear layers",
     "layer_replication": "the base's layers cannot be replicated; leave it empty",
     "trainable_token_indices": "trained tokens are not supported",
@@ -34,9 +41,36 @@ _REFUSED: Final[Mapping[str, str]] = {
     "use_qalora": "QALoRA is not supported; train a plain LoRA",
     "lora_bias": "biases are not supported; train without them",
     "megatron_config": "Megatron's layers are not supported",
+    "use_bdlora": "BD-LoRA is not supported; train a plain LoRA",
+    "arrow_config": "Arrow is not supported; upload a single adapter",
+    "kasa_config": "KaSA is not supported; train a plain LoRA",
+    "monteclora_config": "MonteCLoRA is not supported; train a plain LoRA",
 }
-# Initializations that subtract a part from the base's weights: the adapter does not fit the original base.
-_CHANGE_THE_BASE: Final = ("pissa", "olora", "corda", "loftq")
+# Settings that are honoured, or that only say how and on what an adapter was trained. The `_config` of an
+# initialization means nothing without that initialization.
+_KNOWN: Final = frozenset(
+    (
+        *("peft_type", "task_type", "r", "lora_alpha", "bias", "use_rslora"),
+        *("use_dora", "rank_pattern", "alpha_pattern", "init_lora_weights", "fan_in_fan_out", "target_modules"),
+        *(
+            "exclude_modules",
+            "lora_dropout",
+            "layers_to_transform",
+            "layers_pattern",
+            "megatron_core",
+            "qalora_group_size",
+        ),
+        *("runtime_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "velora_config"),
+        *(
+            "ensure_weight_tying",
+            "base_model_name_or_path",
+            "revision",
+            "inference_mode",
+            "auto_mapping",
+            "peft_version",
+        ),
+    )
+)
 
 
 def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
@@ -55,7 +89,7 @@ def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, int]]) -> dic
     config = read_config(directory)
     faults = list(_config_faults(config))
     layers: set[str] = set()
-    for fault in _tensor_faults(directory / WEIGHTS, config.get("r"), shapes, layers):
+    for fault in _tensor_faults(directory / WEIGHTS, {} if faults else config, shapes, layers):
         faults.append(fault)
         if len(faults) >= MOST_FAULTS:
             break
@@ -66,62 +100,79 @@ def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, int]]) -> dic
     return {
         **cleaned,
         **({"use_rslora": True} if config.get("use_rslora") else {}),  # peft before 0.8 does not know this key
+        **({"use_dora": True} if is_dora(config) else {}),  # nor peft before 0.9 this one
+        **_patterns(config, layers),
         "fan_in_fan_out": bool(config.get("fan_in_fan_out")),
         "base_model_name_or_path": named if isinstance(named, str) else None,
         "revision": None,
     }
 
 
+def _patterns(config: Mapping[str, Any], layers: Iterable[str]) -> dict[str, Any]:
+    """Ranks and alphas of the layers that have others than the rest, by their full names."""
+    ranks = {layer: rank_of(config, layer) for layer in sorted(layers)}
+    alphas = {layer: alpha_of(config, layer) for layer in ranks}
+    found = {
+        "rank_pattern": {layer: rank for layer, rank in ranks.items() if rank != config["r"]},
+        "alpha_pattern": {layer: alpha for layer, alpha in alphas.items() if alpha != config["lora_alpha"]},
+    }
+    return {key: own for key, own in found.items() if own}
+
+
 def _config_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     def fault(key: str, fix: str) -> Fault:
-        return Fault(CONFIG, key, shown(config.get(key)), fix)
+        return config_fault(CONFIG, config, key, fix)
 
     if config.get("peft_type") != "LORA":
         yield fault("peft_type", 'only "LORA" is supported')
     if config.get("task_type") not in ("CAUSAL_LM", None):
         yield fault("task_type", 'only "CAUSAL_LM" is supported')
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+    if not is_rank(config.get("r")):
         yield fault("r", "the rank must be a whole number, at least 1")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not _is_finite(alpha):
+    if not is_number(config.get("lora_alpha")):
         yield fault("lora_alpha", "alpha must be a finite number")
     if config.get("bias", "none") != "none":
         yield fault("bias", 'biases are not supported; train with bias "none"')
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(_CHANGE_THE_BASE):
-        yield fault(
-            "init_lora_weights", "this initialization changes the base too; convert it to a plain LoRA with peft"
-        )
+    yield from _meaning_faults(config)
+
+
+def _meaning_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of settings that may change what the numbers mean."""
+    if changes_the_base(config):
+        fix = f"only true, false, {', '.join(KEEP_THE_BASE)} are known to leave the base as it is; convert the"
+        yield config_fault(CONFIG, config, "init_lora_weights", f"{fix} adapter to a plain LoRA with peft")
+    for key, fix in pattern_faults(config):
+        yield config_fault(CONFIG, config, key, fix)
     for key, fix in _REFUSED.items():
         if config.get(key):
-            yield fault(key, fix)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer too large for a float
-        return False
+            yield config_fault(CONFIG, config, key, fix)
+    for key in sorted(config.keys() - _REFUSED.keys() - _KNOWN):
+        if config[key]:
+            yield config_fault(
+                CONFIG, config, key, "this setting is not known here, and may change what the numbers mean"
+            )
 
 
 def _tensor_faults(
-    path: Path, rank: Any, shapes: Mapping[str, tuple[int, int]], layers: set[str]
+    path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]], layers: set[str]
 ) -> Iterator[Fault]:
-    """Faults of the weights; adds to `layers` every layer that has tensors."""
+    """Faults of the weights; adds to `layers` every layer that has tensors.
+
+    Ranks are not compared if the settings have faults: then `config` is empty.
+    """
     _check_header(path)
     parts: dict[str, set[str]] = {}
     try:
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118
                 found = LAYER_TENSOR.match(key)
-                if found is None or found["part"] == "weight" or found["layer"] not in shapes:
+                if found is None or found["part"] not in _parts(config) or found["layer"] not in shapes:
                     yield _tensor_fault(key, "a name", "no linear layer of the base has this name")
                     continue
                 parts.setdefault(found["layer"], set()).add(found["part"])
                 piece = file.get_slice(key)
-                inputs, outputs = shapes[found["layer"]]
-                expected = [rank, inputs] if found["part"] == "lora_A" else [outputs, rank]
-                if piece.get_shape() != expected:
+                expected = _shape(found["part"], shapes[found["layer"]], rank_of(config, found["layer"]))
+                if config and piece.get_shape() != expected:
                     yield _tensor_fault(key, f"shape {piece.get_shape()}", f"this base and r need {expected}")
                 elif piece.get_dtype() not in FLOATS:
                     yield _tensor_fault(key, piece.get_dtype(), f"the type must be one of {', '.join(FLOATS)}")
@@ -133,8 +184,21 @@ def _tensor_faults(
         yield _tensor_fault("", "no tensor of a linear layer", "an adapter needs lora_A and lora_B of some layers")
     for layer, found_parts in parts.items():
         layers.add(layer)
-        if len(found_parts) != 2:
-            yield _tensor_fault(layer, f"only {found_parts.pop()}", "lora_A and lora_B belong together")
+        if config and found_parts != _parts(config):
+            only = " and ".join(sorted(found_parts))
+            yield _tensor_fault(layer, f"only {only}", f"{' and '.join(sorted(_parts(config)))} belong together")
+
+
+def _parts(config: Mapping[str, Any]) -> set[str]:
+    """The tensors that each layer has."""
+    return {"lora_A", "lora_B", *(("lora_magnitude_vector",) if is_dora(config) or not config else ())}
+
+
+def _shape(part: str, features: tuple[int, int], rank: Any) -> list[Any]:
+    inputs, outputs = features
+    if part == "lora_magnitude_vector":
+        return [outputs]
+    return [rank, inputs] if part == "lora_A" else [outputs, rank]
 
 
 def _tensor_fault(key: str, found: str, fix: str) -> Fault:

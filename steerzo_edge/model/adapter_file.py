@@ -10,13 +10,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from steerzo_edge.errors import AdapterFileError
+from steerzo_edge.model.adapter_settings import changes_the_base, is_dora, pattern_faults, scale_of
+from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
-from steerzo_edge.model.patches import LoraPatch, Patch, Patches, WeightPatch
+from steerzo_edge.model.patches import DoraPatch, LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.subset import Subset
 from steerzo_edge.model.weights.none import is_transposed
 from steerzo_edge.storage.files import sync_directory, write_json
@@ -25,7 +28,9 @@ from steerzo_edge.storage.sealed import write_tensors
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 # The name of a tensor in an adapter's weights file.
-LAYER_TENSOR = re.compile(r"^base_model\.model\.(?P<layer>.+?)\.(?P<part>lora_A|lora_B|weight)(\.weight)?$")
+LAYER_TENSOR = re.compile(
+    r"^base_model\.model\.(?P<layer>.+?)\.(?P<part>lora_A|lora_B|lora_magnitude_vector|weight)(\.weight)?$"
+)
 
 
 def save_adapter(directory: Path, subset: Subset, base: Base) -> str:
@@ -104,10 +109,19 @@ def _config(directory: Path) -> dict[str, Any]:
     config = read_config(directory)
     if config.get("peft_type") != "LORA":
         raise AdapterFileError(f"{CONFIG} does not describe a LoRA")
-    if config.get("use_dora") or config.get("bias", "none") != "none":
-        raise AdapterFileError("LoRA with trained biases and DoRA are not supported")
+    if config.get("bias", "none") != "none":
+        raise AdapterFileError("LoRA with trained biases is not supported")
     if not isinstance(config.get("lora_alpha"), int | float):
         raise AdapterFileError(f"{CONFIG} has no lora_alpha")
+    if changes_the_base(config):
+        raise AdapterFileError(
+            f"init_lora_weights is {config['init_lora_weights']!r}: that start may have changed the base too, and "
+            "the file does not have the changed weights",
+            hint="Convert the adapter to a plain LoRA with peft.",
+        )
+    fault = next(pattern_faults(config), None)
+    if fault is not None:
+        raise AdapterFileError(f"{CONFIG}, {fault[0]}: {fault[1]}")
     return config
 
 
@@ -124,16 +138,25 @@ def _patch(layer: str, parts: dict[str, Tensor], config: dict[str, Any], base: B
     rank = parts["lora_A"].shape[0]
     _expect(layer, parts["lora_A"], (rank, shape[1]))
     _expect(layer, parts["lora_B"], (shape[0], rank))
-    return LoraPatch(made["lora_A"], made["lora_B"], _scale(layer, config, rank))
+    lora = LoraPatch(made["lora_A"], made["lora_B"], scale_of(config, layer, rank))
+    if is_dora(config) != ("lora_magnitude_vector" in made):
+        raise AdapterFileError(f"layer {layer!r}: use_dora and lora_magnitude_vector belong together")
+    if not is_dora(config):
+        return lora
+    _expect(layer, parts["lora_magnitude_vector"], shape[:1])
+    return _dora(target, parts, lora)
 
 
-def _scale(layer: str, config: dict[str, Any], rank: int) -> float:
-    if config.get("rank_pattern") or config.get("alpha_pattern"):
-        raise AdapterFileError(f"layer {layer!r}: rank_pattern and alpha_pattern are not supported")
-    alpha = float(config["lora_alpha"])
-    return alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+def _dora(target: BankLinear, parts: dict[str, Tensor], lora: LoraPatch) -> DoraPatch:
+    """Each output's magnitude is divided by the norm of base and pair together, in float32."""
+    weight = target.weight_like_base(torch.float32)
+    a, b = (parts[name].to(weight.device, torch.float32) for name in ("lora_A", "lora_B"))
+    norm = torch.linalg.vector_norm(torch.addmm(weight, b, a, alpha=lora.scale), dim=1)
+    ratio = parts["lora_magnitude_vector"].to(weight.device, torch.float32) / norm
+    bias = target.bias
+    return DoraPatch(lora, ratio, None if bias is None else bias.float())
 
 
-def _expect(layer: str, tensor: Tensor, shape: tuple[int, int]) -> None:
+def _expect(layer: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != shape:
         raise AdapterFileError(f"layer {layer!r}: the shape is {tuple(tensor.shape)}, the base needs {shape}")

@@ -102,6 +102,11 @@ class Base:
         """Characters of the longest token."""
         return max(map(len, self.tokenizer.get_vocab()))
 
+    @cached_property
+    def vocabulary(self) -> int:
+        """Number of tokens that the tokenizer has."""
+        return len(self.tokenizer)
+
     @property
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a text."""

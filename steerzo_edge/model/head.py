@@ -43,6 +43,11 @@ class Head:
         self.block_bytes = block_bytes
         self._between = between
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that have a logit."""
+        return len(self._weight)
+
     def logits(self, hidden: Tensor, token_ids: Tensor) -> Tensor:
         """Logits of some tokens.
 
@@ -70,6 +75,36 @@ class Head:
             self._differentiable(part, ids) for part, ids in zip(*self._cut(hidden.float(), token_ids), strict=True)
         ]
         return torch.cat([chosen - normalizer for normalizer, chosen in parts])
+
+    def likeliest(self, hidden: Tensor, token_ids: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """log p of one token at each position and of the likeliest ones, over the whole vocabulary; no gradient.
+
+        Args:
+            hidden: (P, D).
+            token_ids: (P,) int64.
+            count: How many of the likeliest tokens, at most the vocabulary; may be 0.
+
+        Returns:
+            (P,) float32, in nats, of the given tokens; (P, count) float32, of the likeliest ones, in falling order;
+            (P, count) int64, their ids. A given token that is among the likeliest has the same number in both.
+        """
+        parts = [
+            self._ranked(part, ids, count) for part, ids in zip(*self._cut(hidden.float(), token_ids), strict=True)
+        ]
+        own, values, ids = (torch.cat(part) for part in zip(*parts, strict=True))
+        return own, values, ids
+
+    def rows(self, hidden: Tensor) -> Tensor:
+        """Logits of the whole vocabulary, for a few positions.
+
+        Args:
+            hidden: (P, D).
+
+        Returns:
+            (P, V) float32.
+        """
+        hidden = hidden.float()
+        return torch.cat([self._block(hidden, start) for start in range(0, len(self._weight), self._columns)], -1)
 
     def normalizers(self, hidden: Tensor) -> Tensor:
         """log of the summed exponentials of all logits; a logit minus this is a log-probability.
@@ -137,8 +172,16 @@ class Head:
         bias = None if self._bias is None else self._bias[start : start + self._columns]
         return self._finish(nn.functional.linear(hidden, weight, bias))
 
-    def _by_blocks(self, hidden: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalizer and the token's logit, (P,) each, block by block over the vocabulary."""
+    def _by_blocks(
+        self, hidden: Tensor, token_ids: Tensor, look: Callable[[Tensor, int], None] = lambda logits, start: None
+    ) -> tuple[Tensor, Tensor]:
+        """Normalizer and the token's logit, (P,) each, block by block over the vocabulary.
+
+        Args:
+            hidden: (P, D) float32.
+            token_ids: (P,) int64.
+            look: Called with the logits of every block, and where the block begins.
+        """
         normalizer = torch.full((len(hidden),), -torch.inf, dtype=torch.float32, device=hidden.device)
         chosen = torch.zeros_like(normalizer)
         for start in range(0, len(self._weight), self._columns):
@@ -149,7 +192,23 @@ class Head:
             inside = (local >= 0) & (local < logits.shape[1])
             found = logits.gather(1, local.clamp(0, logits.shape[1] - 1).unsqueeze(1)).squeeze(1)
             chosen = torch.where(inside, found, chosen)
+            look(logits, start)
         return normalizer, chosen
+
+    def _ranked(self, hidden: Tensor, token_ids: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """As `likeliest`, for positions whose logits fit into the bound."""
+        values = hidden.new_empty(len(hidden), 0)
+        ids = token_ids.new_empty(len(hidden), 0)
+
+        def look(logits: Tensor, start: int) -> None:
+            nonlocal values, ids
+            best = logits.topk(min(count, logits.shape[1]), -1)
+            values, ids = torch.cat((values, best.values), -1), torch.cat((ids, best.indices + start), -1)
+            values, places = values.topk(min(count, values.shape[1]), -1)
+            ids = ids.gather(-1, places)
+
+        normalizer, chosen = self._by_blocks(hidden, token_ids, look if count else lambda logits, start: None)
+        return chosen - normalizer, values - normalizer.unsqueeze(1), ids
 
 
 def is_plain(config: PretrainedConfig) -> bool:

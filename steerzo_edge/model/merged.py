@@ -26,7 +26,7 @@ from steerzo_edge.model.bank import BankLinear
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base, quiet
 from steerzo_edge.model.older_readers import add_old_settings
-from steerzo_edge.model.patches import LoraPatch, Patch, Patches, WeightPatch
+from steerzo_edge.model.patches import DoraPatch, LoraPatch, Patch, Patches, WeightPatch
 from steerzo_edge.model.routes import uniform
 from steerzo_edge.model.sources.registry import source_of
 from steerzo_edge.model.weights.none import is_transposed
@@ -202,10 +202,12 @@ def _divergence(expected: Tensor, found: Tensor) -> float:
 def _merged_weight(name: str, layer: BankLinear, patch: Patch) -> Tensor:
     if isinstance(patch, WeightPatch):
         return patch.weight[0]
-    if not isinstance(patch, LoraPatch):
+    lora = patch.lora if isinstance(patch, DoraPatch) else patch
+    if not isinstance(lora, LoraPatch):
         raise AdapterFileError(f"layer {name!r}: {type(patch).__name__} cannot be merged")
     weight = layer.weight_like_base(torch.float32)  # (O, D)
-    return torch.addmm(weight, patch.b[0].float(), patch.a[0].float(), alpha=patch.scale)
+    found = torch.addmm(weight, lora.b[0].float(), lora.a[0].float(), alpha=lora.scale)
+    return found * patch.ratio.unsqueeze(1) if isinstance(patch, DoraPatch) else found
 
 
 def _set_weight(layer: BankLinear, weight: Tensor) -> None:

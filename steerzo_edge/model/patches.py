@@ -71,6 +71,37 @@ class LoraPatch:
 
 
 @dataclass(frozen=True, slots=True)
+class DoraPatch:
+    """ratio * (base(x) - bias + scale * (x A^T) B^T) + bias: a LoRA whose outputs have magnitudes of their own.
+
+    Source: arXiv:2402.09353.
+
+    Args:
+        lora: The pair, of one group.
+        ratio: (O,) float32, each output's magnitude divided by the norm of its row of W + scale * B A.
+        bias: (O,) float32 of the frozen layer, or None.
+    """
+
+    lora: LoraPatch
+    ratio: Tensor
+    bias: Tensor | None
+
+    @property
+    def groups(self) -> int:
+        """One group."""
+        return 1
+
+    def __call__(self, base: Linear, x: Tensor) -> Tensor:
+        """See `Patch`; the sum is rounded once."""
+        out = base(x)
+        low = linear(x.float(), self.lora.a[0].float())
+        added = linear(low, self.lora.b[0].float()) * self.lora.scale
+        kept = out.float() if self.bias is None else out.float() - self.bias
+        found = (kept + added) * self.ratio
+        return (found if self.bias is None else found + self.bias).to(out.dtype)
+
+
+@dataclass(frozen=True, slots=True)
 class LoraXsPatch:
     """base(x) + scale * ((x right^T) middle^T) left^T, with a middle matrix for each group.
 

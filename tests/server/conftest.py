@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from openai import OpenAI
 
@@ -14,7 +15,8 @@ from server.commands.client import Client
 from server.services.context import Context
 from server.settings import Settings
 from steerzo_edge.settings.sections import ModelConfig
-from tests.conftest import labelled_rows
+from tests.conftest import Loader, labelled_rows
+from tests.peft_directory import lora_files, zip_of
 from tests.server.process import ServerProcess
 
 TASK = {"template": "{text} => ", "options": {"ok": "y", "no": "n"}}
@@ -117,3 +119,13 @@ def file(openai: OpenAI, tmp_path_factory: pytest.TempPathFactory) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     with path.open("rb") as rows:
         return openai.files.create(file=rows, purpose="fine-tune").id
+
+
+@pytest.fixture(scope="module")
+def uploaded(client: Client, tiny: Loader) -> Iterator[str]:
+    """The id of an uploaded adapter, which answers otherwise than the base."""
+    data = zip_of(lora_files(tiny("none", torch.float32), 4, seed=9))
+    made = client.http.post("/adapters", files={"file": ("uploaded.zip", data)})
+    assert made.status_code == 201, made.text
+    yield made.json()["id"]
+    client.http.delete(f"/adapters/{made.json()['id']}")

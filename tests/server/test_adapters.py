@@ -128,7 +128,7 @@ def test_uploads_are_models_too(
 @pytest.mark.parametrize(
     ("case", "status", "words"),
     [
-        ("dora", 422, "DoRA"),
+        ("dora", 422, "lora_magnitude_vector belong together"),
         ("shape", 422, "this base and r need"),
         ("bomb", 413, "unpacked"),
         ("name", 422, "leads outside"),

@@ -49,7 +49,9 @@ def test_chat_log_probabilities_have_openais_form(openai: OpenAI) -> None:
     content = whole.logprobs.content
     assert content
     assert "".join(one.token for one in content) == whole.message.content
-    assert all(len(one.top_logprobs) == 3 and one.bytes == list(one.token.encode()) for one in content)
+    assert all(len(one.top_logprobs) == 3 for one in content)
+    # What a random model says may hold a part of a character, which is shown as a replacement character.
+    assert all(one.bytes == list(one.token.encode()) or "\ufffd" in one.token for one in content)
     assert all(one.logprob == one.top_logprobs[0].logprob <= 0 for one in content)
     chunks = openai.chat.completions.create(model="base", top_logprobs=3, stream=True, **asked)
     streamed = [

@@ -160,7 +160,7 @@ def test_several_answers_to_several_texts(openai: OpenAI) -> None:
     alone = [texts(prompt, seed)[0] for prompt in ("good =>", "bad =>") for seed in (1, 2)]
     assert texts(["good =>", "bad =>"], 1, n=2) == alone
     with pytest.raises(BadRequestError, match="n times"):
-        texts(["a"] * 11, 1, n=3)
+        texts(["a"] * 86, 1, n=3)
 
 
 def test_without_a_length_the_context_is_the_end(openai: OpenAI) -> None:

@@ -56,9 +56,20 @@ def test_adapters_that_can_be_served_are_accepted(base: Base, tmp_path: Path) ->
         ({"lora_alpha": float("nan")}, "lora_alpha"),
         ({"lora_alpha": 10**400}, "lora_alpha"),
         ({"bias": "all"}, "bias"),
-        ({"use_dora": True}, "use_dora"),
-        ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
-        ({"alpha_pattern": {"q_proj": 8}}, "alpha_pattern"),
+        ({"rank_pattern": {"q_proj": 0}}, "rank_pattern"),
+        ({"rank_pattern": ["q_proj"]}, "rank_pattern"),
+        ({"rank_pattern": {"(": 8}}, "rank_pattern"),
+        ({"rank_pattern": {"((a*)*)*b": 8}}, "rank_pattern"),
+        ({"rank_pattern": {".*a.*b.*c": 8}}, "rank_pattern"),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "alpha_pattern"),
+        ({"alpha_pattern": {"q_proj": "8"}}, "alpha_pattern"),
+        ({"alpha_pattern": {f"layers.{n}.*q": 8 for n in range(65)}}, "alpha_pattern"),
+        ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
+        ({"kasa_config": {"beta": 1}}, "kasa_config"),
+        ({"a_setting_of_tomorrow": True}, "a_setting_of_tomorrow"),
+        ({"init_lora_weights": "lora_ga"}, "init_lora_weights"),
+        ({"init_lora_weights": "a_start_of_tomorrow"}, "init_lora_weights"),
+        ({"init_lora_weights": 7}, "init_lora_weights"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
     ],
@@ -87,19 +98,55 @@ def test_all_faults_of_the_weights_are_listed_together(base: Base, tmp_path: Pat
     tensors[key(3, "A")] = torch.zeros(5, base.bank.layers[names[3]].in_features)
     del tensors[key(4, "B")]
     tensors["base_model.model.lm_head.lora_A.weight"] = torch.zeros(4, 64)
-    files = lora_files(base, use_dora=True) | {"adapter_model.safetensors": save(tensors)}
+    files = lora_files(base, kasa_config={"x": 1}) | {"adapter_model.safetensors": save(tensors)}
     with pytest.raises(AdapterFileError) as refused:
         check_adapter(written(tmp_path, files), shapes_of(base))
     found = {fault.field: fault.found for fault in refused.value.faults}
     assert found == {
-        "use_dora": "'true'",
-        key(0, "A"): "shape [4, 3]",
+        "kasa_config": "'{\"x\": 1}'",
         key(1, "B"): "nan or infinity",
         key(2, "A"): "F64",
-        key(3, "A"): "shape [5, 64]",
-        names[4]: "only lora_A",
         "base_model.model.lm_head.lora_A.weight": "a name",
     }
+
+
+def test_ranks_are_compared_when_the_settings_are_right(base: Base, tmp_path: Path) -> None:
+    tensors = lora_tensors(base)
+    names = list(base.bank.layers)
+    key = f"base_model.model.{names[0]}.lora_A.weight"
+    tensors[key] = torch.zeros(5, base.bank.layers[names[0]].in_features)
+    del tensors[f"base_model.model.{names[1]}.lora_B.weight"]
+    files = lora_files(base) | {"adapter_model.safetensors": save(tensors)}
+    with pytest.raises(AdapterFileError) as refused:
+        check_adapter(written(tmp_path / "a", files), shapes_of(base))
+    assert {fault.field: fault.found for fault in refused.value.faults} == {
+        key: f"shape [5, {base.bank.layers[names[0]].in_features}]",
+        names[1]: "only lora_A",
+    }
+    magnitude = torch.ones(base.bank.layers[names[0]].out_features)
+    tensors = lora_tensors(base) | {f"base_model.model.{names[0]}.lora_magnitude_vector": magnitude}
+    files = lora_files(base) | {"adapter_model.safetensors": save(tensors)}
+    with pytest.raises(AdapterFileError) as refused:
+        check_adapter(written(tmp_path / "b", files), shapes_of(base))
+    assert refused.value.faults[0].found == "a name"
+    files = lora_files(base, use_dora=True)
+    with pytest.raises(AdapterFileError) as refused:
+        check_adapter(written(tmp_path / "c", files), shapes_of(base))
+    assert refused.value.faults[0].found == "only lora_A and lora_B"
+
+
+@pytest.mark.parametrize("start", [True, False, None, "gaussian", "eva", "orthogonal", "mica"])
+def test_starts_that_keep_the_base_are_accepted(base: Base, tmp_path: Path, start: Any) -> None:
+    directory = written(tmp_path, lora_files(base, init_lora_weights=start))
+    assert "init_lora_weights" not in check_adapter(directory, shapes_of(base))
+    assert load_adapter(directory, base)
+
+
+@pytest.mark.parametrize("start", ["lora_ga", "pissa", "olora", "corda", "loftq", "a_start_of_tomorrow"])
+def test_a_directory_with_another_start_is_not_loaded_either(base: Base, tmp_path: Path, start: str) -> None:
+    directory = written(tmp_path, lora_files(base, init_lora_weights=start))
+    with pytest.raises(AdapterFileError, match="init_lora_weights"):
+        load_adapter(directory, base)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """No answer ends by itself; counts the tokens that every step reads again."""
     asked: list[int] = []
 
-    def put(answer: PartialAnswer, token: int, logprob: None) -> tuple[str, Logprobs]:
+    def put(answer: PartialAnswer, token: int, logprob: None, **others: bool) -> tuple[str, Logprobs]:
         asked.append(token)
         answer.tokens.append(token)
         return "x", ()
