@@ -41,6 +41,7 @@ UNRUN = {
         "docker build": "needs an engine for containers; `tests/image`",
     },
     "docs/models.md": {"pip install": "installs packages"},
+    "docs/openai.md": {"lm-eval run": "needs lm-eval, which is installed apart; `tests/lm_eval` runs it"},
     "docs/results/bits_per_byte.md": {"": "needs other models; `tests/unit/pretraining` parses the command"},
     "docs/results/cost_curves.md": {"": "minutes"},
     "docs/results/exact_learning.md": {"": "needs a real base; minutes a run"},

@@ -1,6 +1,7 @@
 """Copies of 4-bit weights for answers, without a kernel for them: bounded, counted, and the same tokens."""
 
 import gc
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,22 +10,20 @@ from steerzo_edge.decoding.generate import generate
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.model import matmul
 from steerzo_edge.model.base import Base
+from steerzo_edge.model.load import load_base
 from steerzo_edge.model.weights import four_bit
 from steerzo_edge.model.weights.expanded_copies import ExpandedCopies
 from steerzo_edge.model.weights.four_bit import FourBitLinear
-from tests.conftest import Loader
 
 PROMPT = "good and warm 3 => "
 
 
 @pytest.fixture
-def base(tiny: Loader, monkeypatch: pytest.MonkeyPatch) -> Base:
-    """In nf4, as if the processor had neither the kernel nor instructions for bf16."""
+def base(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> Base:
+    """In nf4, as if the processor had neither the kernel nor instructions for bf16; no other test has used it."""
     monkeypatch.setattr(matmul, "is_native", lambda dtype: dtype == torch.float32)
     monkeypatch.setattr(FourBitLinear, "_repacked", lambda self, x: None)
-    found = tiny("nf4", torch.bfloat16)
-    found.bank.forget_packed()
-    return found
+    return load_base(str(tiny_path), quantization="nf4", device="cpu")
 
 
 def answer(base: Base) -> str:
