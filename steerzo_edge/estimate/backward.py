@@ -63,7 +63,7 @@ def backward_needs(
     return MemoryNeeds(
         {
             "base weights": body.weight_bytes(profile.model.quantization, itemsize),
-            "expanded weight": expanded_bytes(profile, body, itemsize),
+            "expanded weight": expanded_bytes(profile, body, device),
             "adapter": FLOAT32 * trained.size + (FLOAT32 + itemsize) * trained.frozen,
             "copies of it": itemsize * copies,
             "gradients": FLOAT32 * trained.exact_size,

@@ -10,6 +10,7 @@ from steerzo_edge.estimate.exact import COMPOSED
 from steerzo_edge.estimate.memory_needs import MemoryNeeds
 from steerzo_edge.estimate.work import Trained, Work
 from steerzo_edge.model.attention import QUERIES, SCORE_BYTES
+from steerzo_edge.model.matmul import is_native
 from steerzo_edge.model.quantization import STORAGES
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.settings.sections import AdamConfig, MomentumConfig
@@ -85,7 +86,7 @@ def zeroth_order_needs(
     return MemoryNeeds(
         {
             "base weights": body.weight_bytes(profile.model.quantization, itemsize),
-            "expanded weight": expanded_bytes(profile, body, itemsize),
+            "expanded weight": expanded_bytes(profile, body, device),
             "adapter": FLOAT32 * trained.size + (FLOAT32 + itemsize) * trained.frozen,
             "copies of it": itemsize * (copies * trained.block + (SERVED_COPIES + unperturbed) * trained.size),
             "update rule": FLOAT32 * moments(profile) * trained.size,
@@ -149,9 +150,20 @@ def layer_bytes(body: Anatomy, itemsize: int, tokens: int, *, scores: int = 0) -
     return tokens * places + max(tokens * itemsize * attention + scores, tokens * itemsize * mlp)
 
 
-def expanded_bytes(profile: Profile, body: Anatomy, itemsize: int) -> int:
-    """Bytes of the largest linear layer in the compute type, which a quantized product expands for a moment."""
-    return body.largest_weight * itemsize if STORAGES[profile.model.quantization].quantized else 0
+def expanded_bytes(profile: Profile, body: Anatomy, device: str) -> int:
+    """Bytes of the largest linear layer, which a product expands for a moment.
+
+    A quantized weight is expanded to the compute type; on a CPU that multiplies in float32, to that from there.
+
+    Args:
+        profile: The settings.
+        body: The model's sizes.
+        device: "cpu" or "cuda".
+    """
+    dtype = profile.model.dtype
+    expanded = dtype.itemsize if STORAGES[profile.model.quantization].quantized else 0
+    wide = FLOAT32 if device == "cpu" and not is_native(dtype) else 0
+    return body.largest_weight * (expanded + wide)
 
 
 def moments(profile: Profile) -> int:
