@@ -16,7 +16,7 @@ from torch import Tensor
 from steerzo_edge.decoding.attention import attention_to
 from steerzo_edge.decoding.cache import Chunk, RowCache, blocks_of
 from steerzo_edge.decoding.cache_pool import CachePool
-from steerzo_edge.decoding.row_forward import RowForward, can_run_directly
+from steerzo_edge.decoding.row_forward import RowForward, can_run_directly, head_logits
 from steerzo_edge.errors import NotFiniteError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.head import is_plain
@@ -94,7 +94,11 @@ class CachedForward:
         ids = [token for chunk in chunks for token in chunk.tokens]
         places = [place for chunk in chunks for place in _places(chunk)]
         inputs, positions = torch.tensor([ids, places], device=self._base.device).unsqueeze(1)
-        scores = self._run(inputs, positions, chunks)
+        self._base.bank.reads_prompts = True
+        try:
+            scores = self._run(inputs, positions, chunks)
+        finally:
+            self._base.bank.reads_prompts = False
         for chunk in chunks:
             chunk.cache.length += len(chunk.tokens)
         return scores
@@ -111,7 +115,7 @@ class CachedForward:
         """(n, 1) new tokens of rows, or (1, S) of n chunks, to (n, V) logits after the last token of each."""
         model = self._base.model
         if is_plain(model.config):
-            return model.get_output_embeddings()(self._states(ids, positions, past))  # type: ignore[no-any-return]
+            return head_logits(model.get_output_embeddings(), self._states(ids, positions, past))
         last = 1 if isinstance(past, CachePool) or len(past) == 1 else _ends(past, ids.device)
         with attention_to(past, model.config):
             logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=last).logits

@@ -37,9 +37,7 @@ class RowForward:
 
     def logits(self, states: Tensor) -> Tensor:
         """(n, D) last hidden states to (n, V)."""
-        if product_dtype(states) == states.dtype:
-            return self._head(states)  # type: ignore[no-any-return]
-        return linear_by_row(states, self._head.weight, self._head.bias)
+        return head_logits(self._head, states)
 
     def likeliest(self, states: Tensor) -> Tensor:
         """(n, D) last hidden states to (n,), the first token with the largest logit of each."""
@@ -73,6 +71,21 @@ class RowForward:
     def _rotation(self, x: Tensor, positions: Tensor, kind: str | None) -> Rotation:
         rotary = self._model.rotary_emb
         return Rotation.of(*(rotary(x, positions) if kind is None else rotary(x, positions, kind)))
+
+
+def head_logits(head: Any, states: Tensor) -> Tensor:
+    """The output head's product, whose bits of a row do not depend on the others.
+
+    Args:
+        head: The model's output embedding, (V, D).
+        states: (n, D) last hidden states.
+
+    Returns:
+        (n, V).
+    """
+    if product_dtype(states) == states.dtype:
+        return head(states)  # type: ignore[no-any-return]
+    return linear_by_row(states, head.weight, head.bias)
 
 
 def can_run_directly(base: Base) -> bool:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from steerzo_edge.model.frozen_product import frozen_product
 from steerzo_edge.model.layers import features, layer_index, linear_layers
+from steerzo_edge.model.matmul import product_dtype
 from steerzo_edge.model.patches import Linear, Patches
 from steerzo_edge.model.quantization import frozen_linear
 from steerzo_edge.model.row_loras import RowLoras
@@ -49,6 +50,8 @@ class BankLinear(nn.Module):
             multiply = self._frozen.batch_matmul
             if torch.is_grad_enabled():
                 multiply = partial(frozen_product, self._frozen)
+        elif bank.reads_prompts and product_dtype(x) != x.dtype:
+            multiply = self._frozen.batch_matmul  # a prompt's last chunk may be a single token
         patch = bank.active.get(self.name)
         return multiply(x) if patch is None else patch(multiply, x)
 
@@ -137,6 +140,7 @@ class AdapterBank:
         active: The route of the forward that runs now.
         branch_layer: The lowest decoder layer in which the active route's rows differ; 0 without a route.
         is_batch_pass: Whether the forward that runs now is one of the engine's, with many tokens at once.
+        reads_prompts: Whether it reads chunks of prompts.
         preemption_hook: Called before every linear layer of such a forward; code that uses the model from
             there must do so inside `Base.preempted`.
     """
@@ -145,6 +149,7 @@ class AdapterBank:
         self.active: Patches = {}
         self.branch_layer = 0
         self.is_batch_pass = False
+        self.reads_prompts = False
         self.preemption_hook: Callable[[], None] = no_preemption
         self.layers: dict[str, BankLinear] = {}
         for name, module in linear_layers(model).items():

@@ -82,7 +82,9 @@ def linear_by_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 def matmul(x: Tensor, y: Tensor) -> Tensor:
     """x y of matrices or batches of them, in the type of x; for small ones, which are expanded as a whole."""
     kind = product_dtype(x)
-    return (x.to(kind) @ y.to(kind)).to(x.dtype)
+    if kind == x.dtype:
+        return x @ y
+    return (_filled_up(x, kind) @ y.to(kind))[..., : x.shape[-2], :].to(x.dtype)
 
 
 def add_product(out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
@@ -108,7 +110,7 @@ def add_product(out: Tensor, x: Tensor, y: Tensor, scale: float) -> Tensor:
     step = max(1, ROWS // out.shape[1])
     for places, lows, highs in zip(out.split(step), x.split(step), y.split(step), strict=True):
         for place, low in zip(places.split(ROWS, 1), lows.split(ROWS, 1), strict=True):
-            place.add_(low.to(kind) @ highs, alpha=scale)
+            place.add_((_filled_up(low, kind) @ highs)[..., : low.shape[-2], :], alpha=scale)
     return out if batched else out[0]
 
 
@@ -153,10 +155,6 @@ class _AddProduct(torch.autograd.Function):
 
 
 def _filled_up(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """(n, D) in another type, with rows of zeros up to a multiple of 4."""
-    missing = -len(rows) % _MULTIPLE
-    if not missing:
-        return rows.to(dtype)
-    filled = torch.zeros(len(rows) + missing, rows.shape[1], dtype=dtype)
-    filled[: len(rows)] = rows
-    return filled
+    """(..., n, D) in another type, with rows of zeros up to a multiple of 4."""
+    missing = -rows.shape[-2] % _MULTIPLE
+    return nn.functional.pad(rows.to(dtype), (0, 0, 0, missing)) if missing else rows.to(dtype)

@@ -201,7 +201,7 @@ def test_what_does_not_exist(openai: OpenAI, base: str) -> None:
         lambda: openai.fine_tuning.jobs.list_events("job_x"),
         lambda: openai.fine_tuning.jobs.create(model=base, training_file="ds_x", extra_body=EXTRA),
         lambda: openai.models.retrieve("gpt-4o"),
-        lambda: openai.embeddings.create(model=base, input="x"),
+        lambda: openai.embeddings.create(model="gpt-4o", input="x"),
     ):
         with pytest.raises(NotFoundError) as error:
             call()
