@@ -120,7 +120,8 @@ def test_sampling_is_honoured(openai: OpenAI) -> None:
     assert said(openai, temperature=1, seed=7) == said(openai, temperature=1, seed=7)
     # Without a seed and at the default temperature, answers differ.
     assert len({said(openai, temperature=None) for _ in range(4)}) > 1
-    assert said(openai, temperature=1, top_p=1e-6) == text
+    # A single token is left at every place; where two have the same logit it need not be the greedy answer's.
+    assert len({said(openai, temperature=1, top_p=1e-6, seed=seed) for seed in range(3)}) == 1
     assert said(openai, max_tokens=None, max_completion_tokens=12) == text
     assert len(text) > 2
     assert said(openai, stop=text[2]) == text[: text.index(text[2])]
