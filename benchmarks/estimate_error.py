@@ -33,6 +33,7 @@ from benchmarks.machine import description
 from steerzo_edge.assemble import assemble
 from steerzo_edge.estimate import MemoryNeeds, anatomy, estimate, load_config, work_of
 from steerzo_edge.model.load import default_device, load_base, load_tokenizer
+from steerzo_edge.model.resident import forget_peak, resident
 from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.training.loop import finetune
 
@@ -149,23 +150,18 @@ def _now() -> int:
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
     ctypes.CDLL(None).malloc_trim(0)
-    return _status("VmRSS")
+    return resident("VmRSS")
 
 
 def _reset() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
+        forget_peak()
 
 
 def _peak() -> int:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _status("VmHWM")
-
-
-def _status(name: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident("VmHWM")
 
 
 if __name__ == "__main__":

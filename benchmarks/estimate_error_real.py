@@ -26,6 +26,7 @@ from steerzo_edge.assemble import assemble, plan_of
 from steerzo_edge.estimate import MemoryNeeds, anatomy, estimate, work_of
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.resident import forget_peak, resident
 from steerzo_edge.run_data import Data, split, tokenized
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
@@ -111,7 +112,7 @@ def compare(bases: Sequence[Path], only: str, results: Path) -> None:
 
 def measured(case: RealCase, path: str) -> dict[str, Any]:
     """Measures a case in this process, which must be fresh, and estimates it."""
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     base = load_base(path, device="cpu")
     profile = profile_of(case, base, path)
     train, judged = split(workload(case.rows, ROWS), profile, 0)
@@ -119,13 +120,13 @@ def measured(case: RealCase, path: str) -> dict[str, Any]:
     needs = _needs(base, profile, data)
     plan = plan_of(base, profile, data)
     ctypes.CDLL(None).malloc_trim(0)
-    loaded = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
+    loaded = resident("VmRSS")
+    forget_peak()
     with tempfile.TemporaryDirectory() as scratch:
         parts = assemble(base, profile, data, seed=0, scratch=Path(scratch))
         for _ in finetune(parts):
             pass
-        peak = _resident("VmHWM")
+        peak = resident("VmHWM")
         if parts.prefix is not None:
             parts.prefix.close()
     return {
@@ -207,11 +208,6 @@ def _in_child(case: RealCase, base: Path) -> dict[str, Any]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def _resident(name: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
 
 if __name__ == "__main__":

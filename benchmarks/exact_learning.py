@@ -40,6 +40,7 @@ from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.prefix import PrefixStore
+from steerzo_edge.model.resident import forget_peak, resident
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run_data import tokenized
 from steerzo_edge.settings.profile import Profile, resolve
@@ -232,15 +233,13 @@ def _counted(options: argparse.Namespace, way: str, name: str, given: dict[str, 
     base, rows = _base(options), _rows(name)
     profile = _profile(options, way, name, base, given["chosen"])
     give_back()
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
+    forget_peak()
     with tempfile.TemporaryDirectory() as scratch:
         parts = _parts(base, profile, (rows.train, rows.test), given["seed"], scratch)
         points = _trained(parts, [share * options.seconds for share in SHARES])
         if parts.prefix is not None:
             parts.prefix.close()
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
-    return {"points": points, "peak": peak}
+    return {"points": points, "peak": resident("VmHWM")}
 
 
 def _trained(parts: Parts, due: list[float]) -> list[dict[str, Any]]:

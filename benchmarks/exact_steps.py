@@ -37,6 +37,7 @@ from steerzo_edge.estimate.plan import run_needs
 from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.load import load_base, load_tokenizer
 from steerzo_edge.model.positions import context_of
+from steerzo_edge.model.resident import forget_peak, resident
 from steerzo_edge.records import StepRecord
 from steerzo_edge.run_data import Data, tokenized
 from steerzo_edge.settings.profile import Profile, resolve
@@ -133,15 +134,15 @@ def _seconds(options: argparse.Namespace, task: str, subset: str) -> dict[str, A
 def _peak(options: argparse.Namespace, kind: str, task: str, subset: str) -> dict[str, Any]:
     if kind == "qlora":
         import_module("peft")
-    runtime = _status("VmRSS")
+    runtime = resident("VmRSS")
     with tempfile.TemporaryDirectory() as scratch:
         steps = _running(options, kind, task, subset, Path(scratch))
         give_back()
-        loaded = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
+        loaded = resident("VmRSS")
+        forget_peak()
         for _ in range(5):
             next(steps)
-        peak = _status("VmHWM")
+        peak = resident("VmHWM")
         steps.close()
     found = {"runtime": runtime, "loaded": loaded, "peak": peak}
     return found if kind == "qlora" else found | _estimated(options, kind, task, subset == "quarter")
@@ -247,11 +248,6 @@ def _padded(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torc
         ids[index, : len(tokens)], mask[index, : len(tokens)] = torch.tensor(tokens), 1
         labels[index, : len(tokens)] = torch.tensor(own)
     return ids, mask, labels
-
-
-def _status(name: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
 
 def _table(options: argparse.Namespace, rows: list[dict[str, Any]]) -> Table:

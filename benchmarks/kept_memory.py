@@ -12,7 +12,6 @@ import gc
 import subprocess
 import sys
 from itertools import chain, islice, pairwise, product
-from pathlib import Path
 from string import ascii_lowercase
 
 from tokenizers import Tokenizer, models
@@ -23,6 +22,7 @@ from steerzo_edge.assemble import assemble, plan_of
 from steerzo_edge.estimate import anatomy, trained_by, work_of, zeroth_order_needs
 from steerzo_edge.estimate.zeroth_order import LONG_LIVED, TOKEN_BYTES
 from steerzo_edge.model.load import load_base
+from steerzo_edge.model.resident import resident
 from steerzo_edge.run_data import split, tokenized
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.training.loop import finetune
@@ -88,8 +88,7 @@ def _in_child(what: str) -> int:
 def _resident() -> int:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+    return resident()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from benchmarks.workloads import top_quarter, workload
 from steerzo_edge.assemble import assemble
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import default_device, load_base
+from steerzo_edge.model.resident import forget_peak, resident
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.objectives.likelihood import losses
 from steerzo_edge.run_data import Data, tokenized
@@ -158,10 +159,9 @@ def _peak_of(call: Callable[[], None], device: torch.device) -> int:
         call()
         return torch.cuda.max_memory_allocated()
     ctypes.CDLL(None).malloc_trim(0)  # gives back what loading has freed
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
+    forget_peak()
     call()
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    return resident("VmHWM")
 
 
 def _mib(size: float) -> str:

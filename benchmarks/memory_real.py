@@ -36,6 +36,7 @@ from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.quantization import STORAGES
+from steerzo_edge.model.resident import forget_peak, resident
 from steerzo_edge.model.sources.registry import source_of
 from steerzo_edge.model.sources.source import Loading
 from steerzo_edge.model.subset import Copies
@@ -108,9 +109,9 @@ def _in_child(options: argparse.Namespace, base: str, kind: str, subset: str, ba
 def _measured(options: argparse.Namespace, kind: str, quarter: bool, batch: int) -> dict[str, Any]:
     if kind == "qlora":
         return _qlora(options, quarter, batch)
-    imports = _status("VmRSS")
+    imports = resident("VmRSS")
     base = load_base(options.base, device="cpu")
-    load_peak = _status("VmHWM")
+    load_peak = resident("VmHWM")
     subset = {"kind": "lora", "rank": 8, "last_layers": top_quarter(base) if quarter else None}
     profile = resolve(
         {
@@ -124,10 +125,10 @@ def _measured(options: argparse.Namespace, kind: str, quarter: bool, batch: int)
     )
     data = _data(base, profile, options.task)
     give_back()
-    loaded = _status("VmRSS")
-    _reset()
+    loaded = resident("VmRSS")
+    forget_peak()
     seconds, facts = (_inference if kind == "inference" else _steps)(base, profile, data)
-    peak = _status("VmHWM")
+    peak = resident("VmHWM")
     found = _estimated(base, profile, data)
     needs = {name: getattr(found, name).total for name in ("zeroth_order", "checkpointed")}
     sizes = {"imports": imports, "load_peak": load_peak, "loaded": loaded, "peak": peak, "estimated": needs}
@@ -180,14 +181,14 @@ def _qlora(options: argparse.Namespace, quarter: bool, batch: int) -> dict[str, 
 
     from benchmarks.qlora import qlora_model
 
-    imports = _status("VmRSS")
+    imports = resident("VmRSS")
     model = qlora_model(options.base, rank=8, quarter=quarter)
     rule = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-4)
-    load_peak = _status("VmHWM")
+    load_peak = resident("VmHWM")
     rows = _sequences(AutoTokenizer.from_pretrained(options.base), options, batch)
     give_back()
-    loaded = _status("VmRSS")
-    _reset()
+    loaded = resident("VmRSS")
+    forget_peak()
     seconds = []
     for ids, mask, labels in rows:
         began = time.process_time()
@@ -195,7 +196,7 @@ def _qlora(options: argparse.Namespace, quarter: bool, batch: int) -> dict[str, 
         rule.step()
         rule.zero_grad()
         seconds.append(time.process_time() - began)
-    sizes = {"imports": imports, "load_peak": load_peak, "loaded": loaded, "peak": _status("VmHWM")}
+    sizes = {"imports": imports, "load_peak": load_peak, "loaded": loaded, "peak": resident("VmHWM")}
     return {**sizes, "seconds": median(seconds[1:])}
 
 
@@ -238,15 +239,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{row['seconds']:.2f}",
         )
     return table
-
-
-def _status(name: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
-
-
-def _reset() -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident set
 
 
 if __name__ == "__main__":

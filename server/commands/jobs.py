@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from steerzo_edge.cli.output import EXIT_FAILED, clock, display, plain_errors
+from steerzo_edge.cli.output import EXIT_FAILED, AsJson, clock, display, plain_errors
 from steerzo_edge.errors import SteerzoError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 jobs_app = typer.Typer(help="Jobs of a running server: watch, pause, resume, cancel.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A job's id or name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 Url = Annotated[
     str, typer.Option(envvar="STEERZO_URL", help="The server's URL; its key is taken from STEERZO_API_KEY.")
 ]

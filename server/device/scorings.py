@@ -118,7 +118,7 @@ class Scorings:
             request.future.set_exception(error)
 
     def _is_over(self, request: _Scoring) -> bool:
-        """Whether nobody waits for a request any more; ends it then."""
+        """Whether the client of a request has left; the request is then ended without results."""
         if request.listener.has_left:
             request.future.set_result([])
             return True

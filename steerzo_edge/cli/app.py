@@ -8,8 +8,8 @@ import typer
 
 from steerzo_edge import __version__
 from steerzo_edge.cli.base import base_app
-from steerzo_edge.cli.output import plain_errors
-from steerzo_edge.cli.profiles import AsJson, Set, profiles_app
+from steerzo_edge.cli.output import AsJson, plain_errors
+from steerzo_edge.cli.profiles import Set, profiles_app
 
 app = typer.Typer(
     help="Fine-tune quantized language models with forward passes only, and serve them from the same base.",

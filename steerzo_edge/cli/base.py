@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from steerzo_edge.cli.output import plain_errors
+from steerzo_edge.cli.output import AsJson, plain_errors
 
 base_app = typer.Typer(help="Packed bases: quantized once, kept in a file, mapped later.", no_args_is_help=True)
 
@@ -13,7 +13,6 @@ PackedDir = Annotated[
     Path | None,
     typer.Option(help="The cache: STEERZO_PACKED_DIR or ~/.cache/steerzo/packed; of a server, DATA_DIR/packed."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 @base_app.command("pack")

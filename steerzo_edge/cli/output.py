@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from steerzo_edge.training.pace import STEPS, WINDOW, phase_of, seconds_left
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 PLAIN_SECONDS = 5.0
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 class Display(Protocol):

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from steerzo_edge.cli.output import plain_errors
+from steerzo_edge.cli.output import AsJson, plain_errors
 
 profiles_app = typer.Typer(help="The profiles (settings of runs) that ship with the package.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set method.pool=4.")]
 
 

@@ -1,11 +1,11 @@
 """The most memory that this process had since a reset."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 
 from steerzo_edge.estimate.plan import RUNTIME_BYTES
+from steerzo_edge.model.resident import forget_peak, resident
 
 
 def reset_peak(device: torch.device) -> None:
@@ -18,7 +18,7 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        forget_peak()
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -29,5 +29,4 @@ def peak_bytes(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return RUNTIME_BYTES + torch.cuda.max_memory_reserved(device)
-    status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    return resident("VmHWM")

@@ -157,7 +157,10 @@ class Chooser:
         return bool(settings.logit_bias or settings.presence_penalty or settings.frequency_penalty)
 
     def _bias(self, scores: Tensor) -> Tensor:
-        """What is added to the logits, (1, V) float32; made at the first token, of which no penalty depends."""
+        """What is added to the logits, (1, V) float32.
+
+        It is made for the first token, when the answer has no token yet that a penalty could apply to.
+        """
         if self._added is None:
             self._added = torch.zeros_like(scores)
             for token, bias in self._sampling.logit_bias:

@@ -63,6 +63,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out.view(*x.shape[:-1], len(weight))
 
 
+def goes_by_row(x: Tensor) -> bool:
+    """Whether generation should multiply with `linear_by_row`: there are no instructions, and a row has one token.
+
+    Args:
+        x: (..., S, D), S tokens of each row.
+    """
+    return product_dtype(x) != x.dtype and x.shape[-2] == 1
+
+
 def linear_by_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + bias for a few rows, each by a product of its own, so that its bits do not depend on the others.
 
@@ -72,8 +81,9 @@ def linear_by_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     Args:
         x: (n, ..., D), with one row of D numbers for each of n.
         weight: (O, D), in the type of x.
-        bias: (O,) or None, in the type of x.
+        bias: (O,) or None, in any type.
     """
+    bias = None if bias is None else bias.to(x.dtype)
     if len(x) == 1:
         return nn.functional.linear(x, weight, bias)
     return torch.cat([nn.functional.linear(row, weight, bias) for row in x.split(1)])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from steerzo_edge.model.libraries import without_compiler
-from steerzo_edge.model.matmul import linear, linear_by_row, product_dtype
+from steerzo_edge.model.matmul import goes_by_row, linear, linear_by_row, product_dtype
 from steerzo_edge.model.weights.expanded_copies import COPIES, ExpandedCopy
 from steerzo_edge.model.weights.library import bnb, kernels
 from steerzo_edge.model.weights.storage import FrozenLinear
@@ -60,10 +60,9 @@ class FourBitLinear:
         packed = self._repacked(x)
         if packed is not None:
             return packed(x)
-        if product_dtype(x) == x.dtype or x.shape[-2] > 1:  # a chunk of a prompt has many tokens
-            return self.batch_matmul(x)
-        bias = self._module.bias
-        return linear_by_row(x, self._expanded(x.dtype), None if bias is None else bias.to(x.dtype))
+        if goes_by_row(x):
+            return linear_by_row(x, self._expanded(x.dtype), self._module.bias)
+        return self.batch_matmul(x)
 
     @classmethod
     def joined(cls, layers: "Sequence[FourBitLinear]", x: Tensor) -> Callable[[Tensor], Tensor] | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from steerzo_edge.model.matmul import linear, linear_by_row, product_dtype
+from steerzo_edge.model.matmul import goes_by_row, linear, linear_by_row, product_dtype
 from steerzo_edge.model.weights.storage import FrozenLinear, Storage
 
 
@@ -40,9 +40,7 @@ class UnquantizedLinear:
 
     def decode_matmul(self, x: Tensor) -> Tensor:
         """See `FrozenLinear`; the same product."""
-        if product_dtype(x) == x.dtype or x.shape[-2] > 1:
-            return self.batch_matmul(x)
-        return linear_by_row(x, self.weight(x.dtype), self.bias)
+        return linear_by_row(x, self.weight(x.dtype), self.bias) if goes_by_row(x) else self.batch_matmul(x)
 
     def weight(self, dtype: torch.dtype) -> Tensor:
         """See `FrozenLinear`."""
