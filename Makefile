@@ -1,7 +1,8 @@
 # make demo         set everything up and run the main job
 # make demo-real    the same with a real model of 135 M, which it fetches (98 MB)
-# make test         set everything up and pass the tests; COVERAGE=1 also measures branches, too few are an error
-# make test-times   the same, and write where the time goes to docs/results/test_times.md
+# make test         set everything up and pass the tests that take seconds
+# make test-all     those that take tens of seconds too, and measure branches: too few are an error
+# make test-times   all tests, and write where the time goes to docs/results/test_times.md
 # make lint         formatting, lint rules, types, import directions
 # make bench        step time against the plain reference loop
 # make lm-eval      install the evaluation harness lm-eval into .lm-eval, which a test runs
@@ -20,7 +21,7 @@ IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
 DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
 
-.PHONY: demo demo-real test test-times lint bench lm-eval real-base image image-test clean
+.PHONY: demo demo-real test test-all test-times lint bench lm-eval real-base image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
@@ -33,17 +34,16 @@ demo-real: real-base
 ONE_THREAD = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 PYTEST = pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
-# Measuring takes about a fifth longer, on Python 3.11. The floor is `fail_under` in pyproject.toml. A process that a
-# test kills may leave a torn file, at which combining fails after all others: the report decides.
-test: $(READY) $(LM_EVAL)
-ifdef COVERAGE
+test: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m $(PYTEST) -m "not long"
+
+# Measuring branches takes about a fifth longer, on Python 3.11. The floor is `fail_under` in pyproject.toml. A process
+# that a test kills may leave a torn file, at which combining fails after all others: the report decides.
+test-all: $(READY) $(LM_EVAL)
 	$(BIN)/coverage erase
 	$(ONE_THREAD) $(BIN)/coverage run -m $(PYTEST)
 	-$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-else
-	$(ONE_THREAD) $(BIN)/python -m $(PYTEST)
-endif
 
 test-times: $(READY) $(LM_EVAL)
 	$(ONE_THREAD) $(BIN)/python -m $(PYTEST) -p tests.times --times docs/results/test_times.md

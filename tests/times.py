@@ -16,7 +16,8 @@ SLOWEST = 20
 PAGE = """# How long the tests take
 
 Written by `make test-times`, {date}, on {machine}. {tests:,} tests ran in {wall}, by {workers}; {skipped:,} more
-were skipped. Added up, the tests took {total}. A fixture that tests share counts for the first test that uses it.
+were skipped. Added up, the tests took {total}; {long} of that in the {many} marked `long`, which `make test` leaves
+out. A fixture that tests share counts for the first test that uses it.
 
 ## The slowest {count} tests
 
@@ -50,11 +51,14 @@ class Times:
         self._workers = workers
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._skipped: set[str] = set()
+        self._long: set[str] = set()
         self._began = time.perf_counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Counts a setup, a call or a teardown."""
         self._seconds[report.nodeid] += report.duration
+        if "long" in report.keywords:
+            self._long.add(report.nodeid)
         if report.skipped:
             self._skipped.add(report.nodeid)
 
@@ -62,14 +66,16 @@ class Times:
         """Writes the page."""
         ran = {test: seconds for test, seconds in self._seconds.items() if test not in self._skipped}
         if ran:
-            self._path.write_text(page(ran, len(self._skipped), time.perf_counter() - self._began, self._workers))
+            wall_s = time.perf_counter() - self._began
+            self._path.write_text(page(ran, self._long, len(self._skipped), wall_s, self._workers))
 
 
-def page(seconds: dict[str, float], skipped: int, wall_s: float, workers: int) -> str:
+def page(seconds: dict[str, float], long: set[str], skipped: int, wall_s: float, workers: int) -> str:
     """The page, in Markdown.
 
     Args:
         seconds: Of each test that ran, by its id.
+        long: Ids of tests marked `long`.
         skipped: How many did not run.
         wall_s: Seconds from the first test to the last.
         workers: Processes that ran them.
@@ -87,6 +93,8 @@ def page(seconds: dict[str, float], skipped: int, wall_s: float, workers: int) -
         workers="one process" if workers < 2 else f"{workers} processes side by side",
         skipped=skipped,
         total=minutes(sum(seconds.values())),
+        long=minutes(sum(took for test, took in seconds.items() if test in long)),
+        many=sum(test in long for test in seconds),
         count=len(slowest),
         files=len(by_file),
         slowest="\n".join(f"| `{test.replace('|', '/')}` | {took:.1f} |" for test, took in slowest),

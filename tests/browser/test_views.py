@@ -46,6 +46,7 @@ def closed(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield process
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_axe_finds_nothing_serious(opened: Any, there: dict[str, str], colours: str) -> None:
     tab = opened(color_scheme=colours)

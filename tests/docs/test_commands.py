@@ -61,6 +61,7 @@ UNRUN = {
 }
 # Training without a server ends earlier here than on the page; no later line reads how well it went.
 SHORTER = {"docs/first-job.md": ("--out runs/first --set steps=60", "--out runs/first --set steps=6")}
+LONG = ("docs/first-job.md",)  # it trains
 TYPED = [page for page in PAGES if any(block.kind in RUN for block in blocks(page))]
 
 
@@ -68,6 +69,11 @@ def reason(block: Block) -> str | None:
     """Why a block is not run; None if nothing is said about it."""
     told = UNRUN.get(block.page, {})
     return next((why for words, why in told.items() if block.text.lstrip("# ").startswith(words)), None)
+
+
+def marks_of(page: Path) -> tuple[pytest.MarkDecorator, ...]:
+    """Whether a page's commands take long."""
+    return (pytest.mark.long,) if page in [ROOT / name for name in LONG] else ()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +94,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the documents' commands use curl")
-@pytest.mark.parametrize("page", TYPED, ids=name_of)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=marks_of(page), id=name_of(page)) for page in TYPED])
 def test_commands_in_the_documents_work(
     page: Path, commands: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -19,6 +19,8 @@ from steerzo_edge.decoding.scoring import Scored, ScoringRequest, parts_of, scor
 from steerzo_edge.model.base import Base
 from tests.server.process import ServerProcess
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 INSTALLED = ROOT / ".lm-eval"

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import jsonschema_rs
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +117,7 @@ def answered(base: Base, requests: list[Request]) -> list[Generation]:
     return [made[place] for place in range(len(requests))]
 
 
+@pytest.mark.long
 def test_every_finished_answer_validates(bundled: Base) -> None:
     schemas = drawn()
     assert len(schemas) == SCHEMAS

@@ -9,7 +9,7 @@ import pytest
 
 from server.commands.demo import INTENTS
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 PROGRAM = """

@@ -15,7 +15,7 @@ from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.model.load import load_base
 from steerzo_edge.model.packed.cache import PackedCache
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 SMALL_MIB = 40
 
 

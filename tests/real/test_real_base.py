@@ -36,6 +36,7 @@ def test_answers(base: Base) -> None:
     assert generate(base, "The capital of France is", sampling=Sampling(1)).text == " Paris"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["fp4", "int8"])
 def test_every_storage_opens(real_base_file: Path, kind: Quantization) -> None:
     """nf4 is the other tests' base, and `test_llama_cpp.py` opens it unquantized."""
@@ -55,6 +56,7 @@ def test_the_tokenizer_of_the_file(base: Base) -> None:
     )
 
 
+@pytest.mark.long
 def test_memory(real_base_file: Path) -> None:
     """At most imports, packed model, one tensor in float32, and 24 MiB of small buffers; afterwards less.
 
@@ -72,6 +74,7 @@ def test_memory(real_base_file: Path) -> None:
     assert sizes["peak"] <= sizes["imports"] + sizes["packed"] + sizes["largest"] + 24, sizes
 
 
+@pytest.mark.long
 def test_a_run_goes_on_after_a_kill(real_base_file: Path, tmp_path: Path) -> None:
     """And its adapter is exported for peft."""
     rows = [

@@ -15,7 +15,7 @@ from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.training.loop import finetune
 from tests.plain import plain_loss_tensor
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 FACTS = [("red", "stop"), ("green", "go"), ("blue", "wait"), ("white", "turn")]
 ROWS = Dataset(
     "completion",

@@ -67,6 +67,7 @@ def paths(closed: FastAPI) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_every_route_is_closed(closed: FastAPI, paths: list[str]) -> None:
     revoked = keys_of(closed).create("revoked")
     keys_of(closed).revoke("revoked")

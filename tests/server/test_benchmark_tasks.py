@@ -187,6 +187,7 @@ def test_a_template_together_with_a_task_is_refused(with_tasks: Client) -> None:
     assert "brings its own" in problem(with_tasks.http.post("/jobs", json=body), 422, "invalid-task")["detail"]
 
 
+@pytest.mark.long
 def test_a_job_goes_on_after_a_restart_though_the_file_is_gone(tiny_path: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "tasks" / "rte.jsonl", rte_rows(24))
     with ServerProcess(tiny_path, tmp_path / "data", TASKS_DIR=str(path.parent)) as server:

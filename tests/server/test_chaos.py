@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 NOTHING = ("lost_steps", "different_adapters", "stuck_or_failed_jobs", "lost_or_torn_uploads", "damaged_databases")
 
 

@@ -16,6 +16,7 @@ IMPORTS = "import psutil, server.commands.serve; print(psutil.Process().memory_i
 MOST_MIB = 150
 
 
+@pytest.mark.long
 @pytest.mark.skipif(default_device() != "cpu", reason="the base is on a card")
 def test_an_idle_server(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", IMPORTS], check=True, stdout=subprocess.PIPE, text=True)

@@ -109,6 +109,7 @@ def test_an_idempotency_key_also_means_one_job_where_rows_come_inline(client: Cl
     finished(client, first.json()["id"])
 
 
+@pytest.mark.long
 def test_a_late_reader_gets_the_same_events(client: Client, dataset: str) -> None:
     """Readers of the running job, of its end, and from the middle: the same bytes, whatever they were read from."""
     job = post(client, dataset, steps=120)

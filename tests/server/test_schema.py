@@ -76,6 +76,7 @@ def session(guarded: ServerProcess) -> Iterator[requests.Session]:
         yield opened
 
 
+@pytest.mark.long
 def test_every_answer_is_one_that_is_described(
     guarded: ServerProcess, session: requests.Session, real: dict[str, str]
 ) -> None:

@@ -20,6 +20,7 @@ METHOD = {
 }
 
 
+@pytest.mark.long
 def test_a_killed_server_ends_with_the_same_adapter(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
     settings: dict[str, Any] = {
         "overrides": {**METHOD, "steps": 80, "evaluate.every": 10, "method.epsilon": 0.01},
@@ -63,6 +64,7 @@ def _kill_and_compare(
     assert rough.stop() == 0
 
 
+@pytest.mark.long
 def test_a_job_survives_sigterm(tiny_path: Path, tmp_path: Path, rows_file: Path) -> None:
     with ServerProcess(tiny_path, tmp_path / "data") as server:
         client = server.start()

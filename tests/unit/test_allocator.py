@@ -44,6 +44,7 @@ def grown(how: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the measurement returns the heap's gaps with glibc")
 def test_kernels_of_old_shapes_are_dropped() -> None:
     without = grown("unbounded")

@@ -18,6 +18,8 @@ from steerzo_edge.model.load import load_base
 from tests.forked import ROOT, forks
 from tests.gguf_file import gguf_of
 
+pytestmark = pytest.mark.long
+
 SMALL = {
     "vocab_size": 8192, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 2,

@@ -82,6 +82,7 @@ def rows_without_premise(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_train_killed_and_called_again_gives_the_same_bytes(rows: Path, tmp_path: Path, tiny_path: Path) -> None:
     def arguments(out: str) -> list[str]:
         return [*train_arguments(rows, tmp_path / out, tiny_path, "steps=60", "evaluate.every=20"), "--json"]

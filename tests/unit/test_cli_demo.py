@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.long
 def test_the_demo_runs_through(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "server", "demo", "--steps", "2", "--data-dir", str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

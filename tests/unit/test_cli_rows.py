@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.unit.commands import steerzo, train_arguments
 
 
@@ -41,6 +43,7 @@ def test_check_tells_what_it_found(tmp_path: Path, tiny_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_the_pipe_ends_the_command_quietly(tmp_path: Path, tiny_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')

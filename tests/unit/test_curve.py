@@ -185,6 +185,7 @@ def data(tiny: Loader) -> tuple[Profile, Data]:
     return profile, found
 
 
+@pytest.mark.long
 def test_a_process_takes_real_steps(data: tuple[Profile, Data], tiny_path: Path) -> None:
     profile, rows = data
     changes = {"model.id": str(tiny_path), "steps": 12}
@@ -233,6 +234,7 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_command_measures_every_way_and_draws_them(rows: Path, tiny_path: Path, tmp_path: Path) -> None:
     picture = tmp_path / "curve.svg"
     done = _steerzo(rows, tiny_path, "--picture", picture, "--json")

@@ -21,6 +21,7 @@ from tests.unit.device_jobs import DEADLINE_S, PROFILE, Job, Listener, alone, be
 from tests.unit.test_decoding import mixed, together
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [

@@ -16,6 +16,7 @@ from steerzo_edge.model.load import default_device
 SMALL = Case(width=256, layers=4, examples=8, words=60)
 
 
+@pytest.mark.long
 def test_a_real_run() -> None:
     """A run of its own process; the heap alone moves the peak by up to a third from run to run, and what libraries
     keep after their first use depends on the machine, so this sees only what is forgotten altogether;

@@ -20,6 +20,7 @@ def test_every_pair_of_values_occurs() -> None:
         assert len(found) == len(values[0]) * len(values[1]), (first, second)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(default_device() != "cpu", reason="the resident set is measured")
 def test_a_run_on_the_bundled_base() -> None:
     """In a fresh process; the heap differs from run to run, so this sees only what is forgotten altogether."""

@@ -60,6 +60,7 @@ def test_a_seed_gives_the_same_text_again_and_touches_no_global_state(bundled: B
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.long
 def test_samples_follow_the_distribution(bundled: Base) -> None:
     """Gumbel noise and argmax draw from the softmax: 400 first tokens against its probabilities."""
     with torch.inference_mode():

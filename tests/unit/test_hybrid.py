@@ -120,6 +120,7 @@ def test_the_search_finds_the_rate_of_the_layers_below(tiny: Loader, tmp_path: P
     assert entry.gradient.scale * ADAM_RATE == pytest.approx(tuned.learning_rate)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [labelled_rows, completion_rows])
 def test_each_part_learns(tiny: Loader, tmp_path: Path, rows: object) -> None:
     """The loss falls by both together, and by each while the other is held where it is."""
@@ -249,6 +250,7 @@ def test_probes_that_are_not_finite_leave_the_layers_below_alone(tiny: Loader, t
     assert moved[below.stop :].any()
 
 
+@pytest.mark.long
 def test_prompts_come_in_between_layers_and_change_nothing(tiny: Loader, tmp_path: Path) -> None:
     base = tiny("nf4", torch.bfloat16)
     changes = {"evaluate.holdout": 0, "steps": 1}

@@ -68,6 +68,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*torch.distributed:FutureWarning")
 def test_a_thousand_prompts_leave_no_tensor_behind(tiny: Loader) -> None:
     base = tiny("none", torch.float32)

@@ -231,6 +231,7 @@ def test_a_directory_that_cannot_be_written_is_done_without(base_path: Path, tmp
     assert load(base_path, cache=cache_in(Path(place.replace("FILE", str(tmp_path / "file")))))
 
 
+@pytest.mark.long
 def test_what_a_kill_leaves_is_never_opened_and_goes_at_the_next_load(base_path: Path, directory: Path) -> None:
     child = [sys.executable, "-c", CHILD, str(base_path), str(directory)]
     done = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)

@@ -111,6 +111,7 @@ def test_commands_fill_the_cache_and_use_it(cache: Path, path: Path) -> None:
     assert steerzo(*ask, "--base", cache.parent / "x.packed").output == first.output
 
 
+@pytest.mark.long
 def test_a_full_disk_is_said_and_nothing_is_left(cache: Path, path: Path, tmp_path: Path) -> None:
     """A limit on the size of files ends the writing in the middle, as a full disk does."""
     target = tmp_path / "there"

@@ -68,6 +68,7 @@ def test_a_budget_is_compared_with_itself_and_a_diverged_seed_ends_early(tmp_pat
     assert found["quick"]["forwards_ratio_to_best"] == pytest.approx(0.5 / 0.9 * 0.3, abs=0.02)
 
 
+@pytest.mark.long
 def test_a_small_comparison_runs_and_is_not_run_twice(
     tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,12 +58,14 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.long
 def test_commands(experts: Path) -> None:
     bundled = ["generate", "Once", *PROMPT]
     by_transformers = [*bundled, "--base", str(experts), "--quantization", "none"]
     assert said("-c", COMMANDS, json.dumps([bundled, by_transformers])) == ""
 
 
+@pytest.mark.long
 def test_every_command(tmp_path: Path) -> None:
     """With a base in a GGUF file, one after the other in one process: what is printed once is there too."""
     base, rows, run = str(gguf_of(tmp_path / "x.gguf")), str(tmp_path / "rows.jsonl"), tmp_path / "run"
@@ -90,6 +92,7 @@ def test_every_command(tmp_path: Path) -> None:
     assert said("-c", PROGRAM, json.dumps(commands)) == ""
 
 
+@pytest.mark.long
 def test_a_server(tmp_path: Path) -> None:
     with ServerProcess(gguf_of(tmp_path / "x.gguf"), tmp_path / "data") as server:
         client = server.start(is_forked=False)

@@ -65,6 +65,7 @@ def same(one: Reading, other: Reading, *, exactly: bool) -> None:
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)  # float32 sums in another order
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("most", [4096, 16], ids=["whole", "in chunks"])
 def test_bit_for_bit_in_bf16(bundled: Base, most: int) -> None:
     """Every length from 1 to 64, every kind of adapter, in three mixtures."""

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.serving_real import BF16, LLAMA_CPP, NF4, OURS, Worker, commands, figures, measured
 
 
+@pytest.mark.long
 def test_a_library_answers_in_a_process_of_its_own() -> None:
     worker = Worker([sys.executable, "-m", "benchmarks.serving_worker", OURS, "bundled", "1"])
     try:
@@ -19,6 +20,7 @@ def test_a_library_answers_in_a_process_of_its_own() -> None:
         worker.close()
 
 
+@pytest.mark.long
 def test_a_process_that_ends_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"serving_worker ours /no/such 1 ended"):
         Worker([sys.executable, "-m", "benchmarks.serving_worker", OURS, "/no/such", "1"])

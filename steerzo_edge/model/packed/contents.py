@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ def versions(device: torch.device) -> dict[str, str]:
     return {name: _version(name) for name in _PACKAGES} | {"device": device.type}
 
 
+@cache  # 10 ms each: the directory of installed packages is searched
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

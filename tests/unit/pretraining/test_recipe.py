@@ -116,6 +116,7 @@ def test_a_finished_run_is_not_done_again_and_other_settings_are_refused(made: R
 # The commands
 
 
+@pytest.mark.long
 def test_a_run_that_is_told_to_stop_has_saved_where_it_is(data: Path, mix: Mix, tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text(yaml.safe_dump(mix.model_dump(mode="json")))
     options = {"out": tmp_path, "data": data, "mix": tmp_path / "mix.yaml", "vocabulary": 300, "budget-mb": 0.2}
