@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.load import load_base, load_tokenizer
 from steerzo_edge.model.merged import load_sixteen_bits
+from steerzo_edge.model.packed import contents
 from steerzo_edge.model.packed.contents import pack_base
 from steerzo_edge.model.packed.file import DamagedError, open_packed, write_packed
 from steerzo_edge.model.quantization import Quantization
@@ -45,9 +45,15 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return path
 
 
+@pytest.fixture(scope="module")
+def packed_once(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(load(tiny_path), tmp_path_factory.mktemp("packed") / "tiny.packed")
+
+
 @pytest.fixture
-def file(tiny_path: Path, tmp_path: Path) -> Path:
-    return pack(load(tiny_path), tmp_path / "tiny.packed")
+def file(packed_once: Path, tmp_path: Path) -> Path:
+    """A copy for each test: some damage it."""
+    return Path(shutil.copy(packed_once, tmp_path / "tiny.packed"))
 
 
 @pytest.fixture
@@ -162,8 +168,8 @@ def test_the_first_forward_is_compared_by_each_version_once(
 ) -> None:
     load(file)
     assert compared == []
-    version = metadata.version
-    monkeypatch.setattr(metadata, "version", lambda name: "0" if name == "torch" else version(name))
+    version = contents._version
+    monkeypatch.setattr(contents, "_version", lambda name: "0" if name == "torch" else version(name))
     load(file)
     assert compared == [str(file)]
 
