@@ -20,6 +20,16 @@ METHODS: dict[str, dict[str, Any]] = {
         "rule": {"kind": "adam"},
     },
     "exact gradients": {"method": {"kind": "exact"}, "rule": {"kind": "adam"}},
+    "hybrid": {
+        "subset": {"kind": "lora", "rank": 2, "last_layers": 2},
+        "method": {
+            "kind": "hybrid",
+            "exact_layers": 1,
+            "learning_rate": 0.03,
+            "estimator": {"kind": "all-losses", "pool": 4, **FIXED},
+        },
+        "rule": {"kind": "adam"},
+    },
 }
 
 

@@ -19,7 +19,7 @@ def test_nothing_is_lost(tiny_path: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.chaos", "--modes", ",".join(modes), "--kills", "8"),
-            *("--jobs", "4", "--steps", "25", "--base", str(tiny_path), "--out", str(out)),
+            *("--jobs", "5", "--steps", "25", "--base", str(tiny_path), "--out", str(out)),
         ],
         capture_output=True,
         text=True,
