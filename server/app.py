@@ -38,6 +38,7 @@ from server.store.keys import Keys
 from steerzo_edge import __version__
 
 JOIN_S = 5.0
+TRACKERS_S = 2.0
 ROUTES = (
     *(datasets, example, estimate, jobs, adapters, generate, profiles, openai_routes),
     *(health, monitoring, system, docs, page),
@@ -88,6 +89,7 @@ async def _running(context: Context, keys_database: Database) -> AsyncIterator[N
     finally:
         context.close()
         await asyncio.to_thread(context.device.join, JOIN_S)
+        await asyncio.to_thread(context.runner.trackers.close, TRACKERS_S)
         keys_database.close()
         if not context.device.is_alive:
             context.database.close()

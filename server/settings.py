@@ -138,9 +138,14 @@ class Settings(Config):
         False,
         description="Also log the messages of unexpected errors, which may quote what users sent.",
     )
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("tensorboard",),
+        description="Kinds of trackers that jobs may name; comma-separated. mlflow and wandb write to where the "
+        "server's own MLFLOW_* and WANDB_* variables say, tensorboard into the job's directory.",
+    )
     snapshot_every: int = Field(50, ge=1, description="Steps between snapshots of a job.")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "trackers", mode="before")
     @classmethod
     def _separated_by_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value

@@ -10,6 +10,7 @@ from server.services.context import Context
 from server.services.datasets import keep_benchmark, keep_rows
 from server.services.inspection import Inspection, inspect, spec_of
 from server.services.request_bodies import BenchmarkRows, JobBody, Rows
+from server.services.tracker_checks import check_trackers
 from server.store.jobs import same_request
 from server.store.rows import JobRow
 from steerzo_edge.data.examples import Dataset
@@ -72,7 +73,8 @@ def profile_of(server: Context, body: JobBody) -> Profile:
     """The resolved profile of a job, with the base that this server has loaded.
 
     Raises:
-        InputError: If the profile cannot be used.
+        InputError: If the profile cannot be used, or names a tracker that the operator does not allow.
+        ConflictError: If the client of a tracker is not installed.
         NotFoundError: If no profile has this name.
     """
     if isinstance(body.profile, str):
@@ -81,6 +83,7 @@ def profile_of(server: Context, body: JobBody) -> Profile:
         profile = load_profile(body.profile, body.overrides)
     else:
         profile = resolve(body.profile, body.overrides)
+    check_trackers(profile.trackers, server.settings.trackers)
     return profile.model_copy(update={"model": server.settings.model})
 
 

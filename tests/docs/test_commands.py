@@ -57,6 +57,7 @@ UNRUN = {
     "docs/results/survival.md": {"": "minutes; `tests/server/test_survival.py` has a few of its kills"},
     "docs/results/tasks.md": {"": "an hour"},
     "docs/security.md": {"": "`docs/deploy.md` has the same commands, and they are run there"},
+    "docs/trackers.md": {"": "needs packages that are installed apart; `tests/trackers` runs the same"},
     "docs/serving.md": {"steerzo serve": "the second line fetches a base; `docs/first-job.md` starts a server"},
 }
 # Training without a server ends earlier here than on the page; no later line reads how well it went.
