@@ -40,6 +40,7 @@ UNRUN = {
         "pip install": "changes the environment it runs in",
         "docker build": "needs an engine for containers; `tests/image`",
     },
+    "docs/jobs.md": {"STEERZO_WEBHOOK": "needs a receiver; `tests/server/test_webhooks.py` has one"},
     "docs/models.md": {"pip install": "installs packages"},
     "docs/openai.md": {"lm-eval run": "needs lm-eval, which is installed apart; `tests/lm_eval` runs it"},
     "docs/results/bits_per_byte.md": {"": "needs other models; `tests/unit/pretraining` parses the command"},
