@@ -133,7 +133,7 @@ def export(
     adapter: Annotated[Path, typer.Argument(help="A PEFT adapter directory.")],
     out: Annotated[Path, typer.Option(help="Directory or file of the result; must not exist.")],
     format: Annotated[
-        str, typer.Option(help="peft, merged (a 16-bit checkpoint), gguf (the same for llama.cpp) or gguf-lora.")
+        str, typer.Option(help="peft, merged (a 16-bit checkpoint), gguf (for llama.cpp), gguf-lora or ollama.")
     ] = "merged",
     base: Annotated[
         str | None, typer.Option(help='Hub id, path, or "bundled"; by default the base that the adapter names.')
@@ -141,13 +141,26 @@ def export(
     revision: Annotated[
         str | None, typer.Option("--base-revision", "--revision", help="Commit, tag or branch of a hub model.")
     ] = None,
+    system: Annotated[str | None, typer.Option(help="With ollama: the system message.")] = None,
+    num_ctx: Annotated[int | None, typer.Option(min=1, help="With ollama: tokens of the context.")] = None,
+    parent: Annotated[
+        str | None, typer.Option("--from", help="With ollama: the base there; the adapter alone is written.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter in another format; the result is checked before it is kept."""
     from steerzo_edge.cli.export import export_command
 
     with plain_errors():
-        export_command(adapter=adapter, format=format, out=out, base=base, revision=revision, as_json=as_json)
+        export_command(
+            adapter=adapter,
+            format=format,
+            out=out,
+            base=base,
+            revision=revision,
+            ollama={"system": system, "context_tokens": num_ctx, "parent": parent},
+            as_json=as_json,
+        )
 
 
 @app.command()
