@@ -10,6 +10,7 @@ from steerzo_edge import __version__
 from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import AsJson, plain_errors
 from steerzo_edge.cli.profiles import Set, profiles_app
+from steerzo_edge.cli.push import push
 
 app = typer.Typer(
     help="Fine-tune quantized language models with forward passes only, and serve them from the same base.",
@@ -20,6 +21,7 @@ app.add_typer(profiles_app, name="profiles")
 data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(base_app, name="base")
+app.command()(push)
 
 Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
 
@@ -52,7 +54,9 @@ def _main(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Option(help="Training rows: JSON lines, JSON, CSV or Parquet.")],
+    dataset: Annotated[
+        Path, typer.Option(help="Training rows: JSON lines, JSON, CSV, Parquet, or hub:owner/name.")
+    ],
     out: Annotated[Path, typer.Option(help="Directory of the run; a run that it holds is continued.")],
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
     base: Annotated[str | None, typer.Option(help="Hub id or path of the base, instead of the profile's.")] = None,

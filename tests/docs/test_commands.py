@@ -40,6 +40,7 @@ UNRUN = {
         "pip install": "changes the environment it runs in",
         "docker build": "needs an engine for containers; `tests/image`",
     },
+    "docs/data.md": {"pip install": "installs a package and fetches rows; `tests/unit/test_hub_rows.py`"},
     "docs/jobs.md": {"STEERZO_WEBHOOK": "needs a receiver; `tests/server/test_webhooks.py` has one"},
     "docs/models.md": {"pip install": "installs packages"},
     "docs/openai.md": {"lm-eval run": "needs lm-eval, which is installed apart; `tests/lm_eval` runs it"},
