@@ -6,6 +6,7 @@
 # make lint         formatting, lint rules, types, import directions
 # make bench        step time against the plain reference loop
 # make lm-eval      install the evaluation harness lm-eval into .lm-eval, which a test runs
+# make trackers    install the clients of TensorBoard, MLflow and Weights & Biases into .trackers, which tests run
 # make real-base    fetch a real small model (98 MB, Apache-2.0) into .real, which tests marked `real` use
 # make image        the container image; on x86-64 give TORCH_INDEX_URL to have it without CUDA
 # make image-test   builds it and runs the main job in it
@@ -16,6 +17,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 LM_EVAL := .lm-eval/.ready
+TRACKERS := .trackers/.ready
 
 IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
@@ -39,13 +41,13 @@ test: $(READY)
 
 # Measuring branches takes about a fifth longer, on Python 3.11. The floor is `fail_under` in pyproject.toml. A process
 # that a test kills may leave a torn file, at which combining fails after all others: the report decides.
-test-all: $(READY) $(LM_EVAL)
+test-all: $(READY) $(LM_EVAL) $(TRACKERS)
 	$(BIN)/coverage erase
 	$(ONE_THREAD) $(BIN)/coverage run -m $(PYTEST)
 	-$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-times: $(READY) $(LM_EVAL)
+test-times: $(READY) $(LM_EVAL) $(TRACKERS)
 	$(ONE_THREAD) $(BIN)/python -m $(PYTEST) -p tests.times --times docs/results/test_times.md
 
 lint: $(READY)
@@ -58,6 +60,12 @@ lm-eval: $(LM_EVAL)
 
 $(LM_EVAL): $(READY) tests/lm_eval/requirements.txt
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target .lm-eval -r tests/lm_eval/requirements.txt
+	touch $@
+
+trackers: $(TRACKERS)
+
+$(TRACKERS): $(READY) tests/trackers/requirements.txt
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target .trackers -r tests/trackers/requirements.txt
 	touch $@
 
 bench: $(READY)

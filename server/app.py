@@ -38,6 +38,8 @@ from server.store.keys import Keys
 from steerzo_edge import __version__
 
 JOIN_S = 5.0
+TRACKERS_S = 2.0
+WEBHOOKS_S = 1.0
 ROUTES = (
     *(datasets, example, estimate, jobs, adapters, generate, profiles, openai_routes),
     *(health, monitoring, system, docs, page),
@@ -83,11 +85,14 @@ async def _running(context: Context, keys_database: Database) -> AsyncIterator[N
     context.dataset_service.sweep()
     context.adapters.files.sweep(context.adapters.table)
     context.device.start()
+    context.webhooks.start()
     try:
         yield
     finally:
         context.close()
         await asyncio.to_thread(context.device.join, JOIN_S)
+        await asyncio.to_thread(context.runner.trackers.close, TRACKERS_S)
+        await asyncio.to_thread(context.webhooks.close, WEBHOOKS_S)
         keys_database.close()
         if not context.device.is_alive:
             context.database.close()

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -138,9 +138,25 @@ class Settings(Config):
         False,
         description="Also log the messages of unexpected errors, which may quote what users sent.",
     )
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("tensorboard",),
+        description="Kinds of trackers that jobs may name; comma-separated. mlflow and wandb write to where the "
+        "server's own MLFLOW_* and WANDB_* variables say, tensorboard into the job's directory.",
+    )
+    webhook: str | None = Field(
+        None, pattern=r"^https?://", description="Address to which the end of every job is reported, by POST."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, min_length=16, description="Secret with which these reports are signed; unsigned without it."
+    )
+    webhook_prefixes: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+")], ...] = Field(
+        (),
+        description="Beginnings of the addresses that a job may name as its own webhook; comma-separated, none by "
+        "default.",
+    )
     snapshot_every: int = Field(50, ge=1, description="Steps between snapshots of a job.")
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "trackers", "webhook_prefixes", mode="before")
     @classmethod
     def _separated_by_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value

@@ -107,10 +107,10 @@ class Run:
         profile = self.profile
         self._snapshot_every = min(snapshot_every, getattr(profile.method, "snapshot_every", snapshot_every))
         self.data = data
-        self._seed = seed
+        self.seed = seed
         self._keeps_best = profile.evaluate.keep == "best"
         learned = fingerprint_as_read(train, data.as_text[0])
-        self._origin = json.dumps([seed, base.fingerprint, learned, profile.model_dump(mode="json")])
+        self._origin = json.dumps([seed, base.fingerprint, learned, profile.identity()])
         directory.mkdir(parents=True, exist_ok=True)
         self._served: tuple[int, Patches] | None = None
         self._settled: int | None = None  # the step whose result the parameters are, between two records
@@ -132,6 +132,15 @@ class Run:
     def recorded(self) -> Iterator[Record]:
         """Every record in the journal, also those from before a resume, read from the file."""
         return (entry.record for entry in self._journal.entries)
+
+    def recorded_between(self, first: int, last: int) -> list[Record]:
+        """The journal's records from an index up to another, read from the file; may be called from any thread."""
+        return [entry.record for entry in self._journal.entries[first:last]]
+
+    @property
+    def record_count(self) -> int:
+        """How many records the journal has."""
+        return len(self._journal.entries)
 
     @property
     def size(self) -> int:
@@ -230,7 +239,7 @@ class Run:
         """Freshly built parts, in the state of the start of the run."""
         frozen = load_frozen(self.directory / FROZEN, self._origin)
         self._frozen_is_kept = frozen is not None
-        return assemble(self._base, self.profile, self.data, self._seed, self.directory, frozen)
+        return assemble(self._base, self.profile, self.data, self.seed, self.directory, frozen)
 
     def _keep_frozen(self) -> None:
         """Saves the frozen part; called after the journal was checked, so another run's file is never replaced."""
@@ -250,7 +259,7 @@ class Run:
         """Takes the live parameters and rule back to their state after `step` steps."""
         live = self._parts
         frozen = live.subset.frozen if live.subset.frozen.numel() else None
-        then = assemble(self._base, self.profile, self.data, self._seed, None, frozen, prefix=live.prefix)
+        then = assemble(self._base, self.profile, self.data, self.seed, None, frozen, prefix=live.prefix)
         self._catch_up(then, step, self._journal.entries, self.progress.verdicts)
         live.subset.parameters.copy_(then.subset.parameters)
         live.rule.restore(then.rule.state())

@@ -45,7 +45,7 @@ def header_of_run(
         validation=validation,
         noise=noise.fingerprint(),
         device=base.device_kind,
-        profile=profile.model_dump(mode="json"),
+        profile=profile.identity(),
         versions={
             "steerzo-edge": __version__,
             "torch": torch.__version__,

@@ -36,6 +36,7 @@ def serve(
     tasks_dir: Annotated[
         Path | None, typer.Option(help="Benchmark files that requests may name by their path; none by default.")
     ] = None,
+    webhook: Annotated[str | None, typer.Option(help="Address to which the end of every job is reported.")] = None,
 ) -> None:
     """Serve the HTTP API. Every option is also an environment variable: STEERZO_HOST, STEERZO_BASE, ..."""
     # Set before the imports below, which take seconds: as process 1 of a container, the process ignores signals
@@ -56,6 +57,7 @@ def serve(
             models_dir=models_dir,
             quantization=quantization,
             tasks_dir=tasks_dir,
+            webhook=webhook,
         )
 
 

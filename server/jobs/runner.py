@@ -12,28 +12,31 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from copy import deepcopy
-from typing import Any
 
 from server.device.background import in_background, waited_for
 from server.errors import problem_of
 from server.jobs.cleanup import JobCleanup
+from server.jobs.results import stored_result
 from server.jobs.retries import Retries
+from server.jobs.trackers import JobTrackers
 from server.metrics import Metrics
 from server.store.adapter_store import AdapterStore
 from server.store.datasets import DatasetTable
 from server.store.directory import DataDirectory
 from server.store.jobs import JobTable
 from server.store.rows import JobRow
-from server.store.states import STATE_REQUESTED, State
+from server.store.states import STATE_REQUESTED
 from server.system_errors import known_error_of
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import NotFoundError, SteerzoError
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.patches import Patches
-from steerzo_edge.run import Result, Run
+from steerzo_edge.run import Run
 from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.trackers.tracker import EndState
+from steerzo_edge.trackers.tracking import Tracking
 
 log = logging.getLogger(__name__)
 PAUSE_S = 1.0
@@ -51,6 +54,9 @@ class Runner:
         snapshot_every: Steps between snapshots of a job.
         retries: How often and how soon a job is tried again.
         metrics: Counts steps and ended jobs.
+
+    Attributes:
+        trackers: The trackers of its jobs.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Runner:
         self._snapshot_every = snapshot_every
         self._retries = retries
         self._metrics = metrics or Metrics()
+        self.trackers = JobTrackers(job_table.events)
         self._base: Base | None = None
         self._running: tuple[str, Run] | None = None
         self._unwritten: tuple[JobRow, SteerzoError] | None = None
@@ -172,6 +179,13 @@ class Runner:
         self._job_table.change_state(job.id, "running")
         run = yield from self._opened(job)
         try:
+            yield from self._tracked_steps(job, run)
+        finally:
+            run.close()
+        self._cleanup.after_end(job)
+
+    def _tracked_steps(self, job: JobRow, run: Run) -> Iterator[None]:
+        with self.trackers.of(job, run) as tracking:
             self._running = (job.id, run)
             self._job_table.events.add_records(job.id, run.recorded)
             if run.progress.step:
@@ -181,19 +195,19 @@ class Runner:
             yield
             outcome = self._outcome(job)
             if outcome is None:
-                outcome = yield from self._recorded(job, run)
-            self._job_table.change_state(job.id, outcome, result=_result(run.finish()))
+                outcome = yield from self._recorded(job, run, tracking)
+            result = run.finish()
+            self._job_table.change_state(job.id, outcome, result=stored_result(result))
             self._metrics.job_ended(job.id, outcome)
-        finally:
-            run.close()
-        self._cleanup.after_end(job)
+            tracking.close(outcome, result.after)
 
-    def _recorded(self, job: JobRow, run: Run) -> Generator[None, None, State]:
+    def _recorded(self, job: JobRow, run: Run, tracking: Tracking) -> Generator[None, None, EndState]:
         """Stores records until the run ends, or a pause or cancel is requested; returns the job's next state."""
         tried_before = job.attempts > 0
         for record in run.records():
             self._job_table.events.add_records(job.id, [record])
             self._metrics.recorded(job.id, record)
+            tracking.add(record)
             if tried_before:
                 self._job_table.clear_attempts(job.id)
                 tried_before = False
@@ -203,7 +217,7 @@ class Runner:
             yield
         return "succeeded"
 
-    def _outcome(self, job: JobRow) -> State | None:
+    def _outcome(self, job: JobRow) -> EndState | None:
         requested = self._job_table.requested(job.id)
         return None if requested is None else STATE_REQUESTED[requested]
 
@@ -247,7 +261,7 @@ class Runner:
         try:
             run = yield from self._opened(job)
             try:
-                self._job_table.set_result(job.id, _result(run.finish()))
+                self._job_table.set_result(job.id, stored_result(run.finish()))
             finally:
                 run.close()
         except Exception:  # its journal stays, so the next start tries again
@@ -281,13 +295,3 @@ class Runner:
             return
         again = self._job_table.try_again(job.id, problem_of(error), delay_s)
         self._job_table.events.add_log(job.id, f"{error}; attempt {again.attempts + 1} in {delay_s:g} s")
-
-
-def _result(result: Result) -> dict[str, Any]:
-    return {
-        "sha256": result.sha256,
-        "step": result.step,
-        "forwards": result.forwards,
-        "before": None if result.before is None else result.before.as_dict(),
-        "after": None if result.after is None else result.after.as_dict(),
-    }

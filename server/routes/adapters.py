@@ -42,7 +42,8 @@ _BODY = {
 Format = Annotated[
     Form,
     Query(
-        description="A PEFT directory, the merged model in 16 bits, or a GGUF file of the merged model or adapter."
+        description="A PEFT directory, the merged model in 16 bits, a GGUF file of the merged model or adapter, or "
+        "a directory for Ollama."
     ),
 ]
 

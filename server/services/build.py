@@ -12,6 +12,7 @@ from server.jobs.event_feeds import EventFeeds
 from server.jobs.notifier import EventNotifier
 from server.jobs.retries import Retries
 from server.jobs.runner import Runner
+from server.jobs.webhooks import WebhookSender
 from server.metrics import Metrics
 from server.services.context import Context
 from server.services.dataset_service import DatasetService
@@ -23,6 +24,7 @@ from server.store.datasets import DatasetTable
 from server.store.directory import PACKED, DataDirectory
 from server.store.jobs import JobTable
 from server.store.lock import DirectoryLock
+from server.store.webhooks import WebhookTable
 from steerzo_edge.estimate import Survey, survey
 from steerzo_edge.model.allocator import give_back
 from steerzo_edge.model.base import Base
@@ -41,6 +43,7 @@ class _Stored(NamedTuple):
     dataset_table: DatasetTable
     job_table: JobTable
     adapters: AdapterStore
+    webhook_table: WebhookTable
 
 
 def build_context(settings: Settings, give_up: Callable[[Exception], None]) -> Context:
@@ -84,6 +87,7 @@ def build_context(settings: Settings, give_up: Callable[[Exception], None]) -> C
         device=_device(settings, load, runner, failed),
         quota=_quota(settings, stored.database),
         metrics=metrics,
+        webhooks=_webhooks(settings, stored),
     )
     return context
 
@@ -91,10 +95,11 @@ def build_context(settings: Settings, give_up: Callable[[Exception], None]) -> C
 def _stored(settings: Settings, notifier: EventNotifier) -> _Stored:
     directory = DataDirectory(settings.data_dir)
     database = Database(directory.database, reserved=frozenset({settings.model.id}))
-    job_table = JobTable(database, changed=notifier.notify)
+    webhook_table = WebhookTable(database, settings.webhook)
+    job_table = JobTable(database, changed=notifier.notify, ended=webhook_table.add)
     memory_bytes = settings.adapter_memory_mib << 20
     adapters = AdapterStore.of(database, directory, job_table, memory_bytes=memory_bytes)
-    return _Stored(directory, database, DatasetTable(database), job_table, adapters)
+    return _Stored(directory, database, DatasetTable(database), job_table, adapters, webhook_table)
 
 
 def _runner(settings: Settings, stored: _Stored, metrics: Metrics) -> Runner:
@@ -124,6 +129,13 @@ def _device(
         timeout_s=settings.prompt_timeout_s,
     )
     return Device(load, runner, limits=limits, training_share=settings.training_share, failed=failed)
+
+
+def _webhooks(settings: Settings, stored: _Stored) -> WebhookSender:
+    secret = settings.webhook_secret
+    return WebhookSender(
+        stored.webhook_table, stored.job_table.events, None if secret is None else secret.get_secret_value()
+    )
 
 
 def _quota(settings: Settings, database: Database) -> Quota:

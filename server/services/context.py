@@ -10,6 +10,7 @@ from server.errors import NotReadyError
 from server.jobs.event_feeds import EventFeeds
 from server.jobs.notifier import EventNotifier
 from server.jobs.runner import Runner
+from server.jobs.webhooks import WebhookSender
 from server.metrics import Metrics
 from server.services.dataset_service import DatasetService
 from server.services.inspection import Inspection
@@ -52,6 +53,7 @@ class Context:
     device: Device
     quota: Quota
     metrics: Metrics
+    webhooks: WebhookSender
     inspection_cache: InspectionCache[Inspection] = field(default_factory=InspectionCache)
     submit_throttle: SubmitThrottle = field(default_factory=SubmitThrottle)
     failure: Exception | None = None

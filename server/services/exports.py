@@ -20,7 +20,7 @@ from steerzo_edge.errors import BaseModelError, BusyError, ConflictError
 from steerzo_edge.estimate.anatomy import anatomy
 from steerzo_edge.estimate.free import free_bytes
 from steerzo_edge.export.apart import export_apart
-from steerzo_edge.export.forms import WHOLE_MODELS, Form
+from steerzo_edge.export.forms import DIRECTORIES, WHOLE_MODELS, Form
 from steerzo_edge.model.base import Base
 from steerzo_edge.model.merged import PROMPTS
 
@@ -136,7 +136,7 @@ def _written(
         export_apart(
             form,
             adapter,
-            made if form == "merged" else made / f"{row.id}.gguf",
+            made if form in DIRECTORIES else made / f"{row.id}.gguf",
             base.name,
             revision=server.settings.model.revision,
             memory_bytes=SLACK * needed.memory_bytes + SLACK_BYTES,

@@ -10,6 +10,8 @@ from server.services.context import Context
 from server.services.datasets import keep_benchmark, keep_rows
 from server.services.inspection import Inspection, inspect, spec_of
 from server.services.request_bodies import BenchmarkRows, JobBody, Rows
+from server.services.tracker_checks import check_trackers
+from server.services.webhook_checks import check_webhook
 from server.store.jobs import same_request
 from server.store.rows import JobRow
 from steerzo_edge.data.examples import Dataset
@@ -34,24 +36,28 @@ def accept(
         openai: Stored in the job's spec for the routes under /v1.
 
     Raises:
-        InputError: If settings or rows cannot be used.
+        InputError: If settings or rows cannot be used, or the webhook's address is not allowed.
         NotFoundError: If there is no such dataset or profile.
         ConflictError: If another base is loaded, the name is taken, or the key was used for a different request.
         BusyError: If too many jobs wait already.
     """
     # json.dumps gives ASCII: half a surrogate pair, which is refused further down, cannot be encoded in UTF-8.
-    request = sha256(json.dumps([body.model_dump(mode="json"), openai]).encode()).hexdigest()
+    # A body without a webhook has the hash that it had before there were webhooks.
+    unset = {"webhook"} if body.webhook is None else None
+    request = sha256(json.dumps([body.model_dump(mode="json", exclude=unset), openai]).encode()).hexdigest()
     if idempotency_key is not None:
         made = server.job_table.of_key(idempotency_key)
         if made is not None:
             return same_request(made, {"request": request})
     check_base(server, body)
+    check_webhook(body.webhook, server.settings.webhook_prefixes)
     if server.job_table.count("queued") >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     profile = profile_of(server, body)
     ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
     spec = spec_of(body, profile, *ids)
     found = inspected(server, body, profile, spec, lambda: _read(server, ids, body.task))
+    spec |= {} if body.webhook is None else {"webhook": body.webhook}
     spec |= {"request": request} | ({} if openai is None else {"openai": dict(openai)})
     with server.dataset_table.holding(*ids):
         job = server.job_table.add(
@@ -72,7 +78,8 @@ def profile_of(server: Context, body: JobBody) -> Profile:
     """The resolved profile of a job, with the base that this server has loaded.
 
     Raises:
-        InputError: If the profile cannot be used.
+        InputError: If the profile cannot be used, or names a tracker that the operator does not allow.
+        ConflictError: If the client of a tracker is not installed.
         NotFoundError: If no profile has this name.
     """
     if isinstance(body.profile, str):
@@ -81,6 +88,7 @@ def profile_of(server: Context, body: JobBody) -> Profile:
         profile = load_profile(body.profile, body.overrides)
     else:
         profile = resolve(body.profile, body.overrides)
+    check_trackers(profile.trackers, server.settings.trackers)
     return profile.model_copy(update={"model": server.settings.model})
 
 

@@ -77,6 +77,12 @@ class JobBody(Config):
     )
     name: Name | None = Field(None, description="Name of the job and its adapter.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
+    webhook: str | None = Field(
+        None,
+        min_length=8,
+        max_length=2000,
+        description="Address to which the job's end is reported; only where the operator allows it.",
+    )
     priority: int = Field(0, ge=-100, le=100, description="Higher ones run first; among equals, the older.")
 
 

@@ -70,6 +70,12 @@ STEPS: Final[tuple[str, ...]] = (
     UPDATE jobs SET spec = json_set(spec, '$.profile', json(current_names(json_extract(spec, '$.profile'))))
       WHERE json_type(spec, '$.profile') = 'object';
     """,
+    """
+    CREATE TABLE webhooks (
+      id TEXT PRIMARY KEY, job TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL,
+      attempts INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL
+    );
+    """,
 )
 
 

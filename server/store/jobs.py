@@ -23,6 +23,7 @@ class JobTable:
     Args:
         database: The database that holds the table.
         changed: Called with a job's id after each change of it or its events, from the thread that wrote it.
+        ended: Called in the transaction that ends a job, with its connection and the job.
         now: Seconds since the epoch.
 
     Attributes:
@@ -34,11 +35,13 @@ class JobTable:
         database: Database,
         *,
         changed: Callable[[str], None] = lambda job: None,
+        ended: Callable[[sqlite3.Connection, JobRow], None] = lambda db, job: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self.events = EventTable(database, changed=changed, now=now)
         self._now = now
+        self._ended = ended
 
     def add(
         self,
@@ -279,6 +282,8 @@ class JobTable:
         if state in FINAL or state == "paused":
             db.execute("UPDATE jobs SET requested = NULL, attempts = 0, not_before = 0 WHERE id = ?", (id,))
         self.events.insert(db, id, "state", None, {"state": state} | ({"error": dict(error)} if error else {}))
+        if state in FINAL:
+            self._ended(db, self.get(id))
 
 
 def same_request(job: JobRow, spec: Mapping[str, Any]) -> JobRow:

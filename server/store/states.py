@@ -25,7 +25,7 @@ NEXT: Final[dict[State, frozenset[State]]] = {
 }
 FINAL: Final[frozenset[State]] = frozenset({"succeeded", "failed", "cancelled"})
 # A running job reaches the requested state at the end of its present step, a waiting job at once.
-STATE_REQUESTED: Final[dict[Requested, State]] = {"pause": "paused", "cancel": "cancelled"}
+STATE_REQUESTED: Final[dict[Requested, Literal["paused", "cancelled"]]] = {"pause": "paused", "cancel": "cancelled"}
 HINT: Final[dict[State, str]] = {
     "succeeded": "It has ended; POST /jobs makes another.",
     "failed": "POST /jobs/{id}/resume continues it from its last step.",

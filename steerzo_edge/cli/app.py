@@ -10,6 +10,7 @@ from steerzo_edge import __version__
 from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import AsJson, plain_errors
 from steerzo_edge.cli.profiles import Set, profiles_app
+from steerzo_edge.cli.push import push
 
 app = typer.Typer(
     help="Fine-tune quantized language models with forward passes only, and serve them from the same base.",
@@ -20,6 +21,7 @@ app.add_typer(profiles_app, name="profiles")
 data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(base_app, name="base")
+app.command()(push)
 
 Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
 
@@ -52,7 +54,9 @@ def _main(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Option(help="Training rows: JSON lines, JSON, CSV or Parquet.")],
+    dataset: Annotated[
+        Path, typer.Option(help="Training rows: JSON lines, JSON, CSV, Parquet, or hub:owner/name.")
+    ],
     out: Annotated[Path, typer.Option(help="Directory of the run; a run that it holds is continued.")],
     profile: Annotated[str, typer.Option(help="A profile's name or a .yaml file.")] = "cpu-demo",
     base: Annotated[str | None, typer.Option(help="Hub id or path of the base, instead of the profile's.")] = None,
@@ -133,7 +137,7 @@ def export(
     adapter: Annotated[Path, typer.Argument(help="A PEFT adapter directory.")],
     out: Annotated[Path, typer.Option(help="Directory or file of the result; must not exist.")],
     format: Annotated[
-        str, typer.Option(help="peft, merged (a 16-bit checkpoint), gguf (the same for llama.cpp) or gguf-lora.")
+        str, typer.Option(help="peft, merged (a 16-bit checkpoint), gguf (for llama.cpp), gguf-lora or ollama.")
     ] = "merged",
     base: Annotated[
         str | None, typer.Option(help='Hub id, path, or "bundled"; by default the base that the adapter names.')
@@ -141,13 +145,26 @@ def export(
     revision: Annotated[
         str | None, typer.Option("--base-revision", "--revision", help="Commit, tag or branch of a hub model.")
     ] = None,
+    system: Annotated[str | None, typer.Option(help="With ollama: the system message.")] = None,
+    num_ctx: Annotated[int | None, typer.Option(min=1, help="With ollama: tokens of the context.")] = None,
+    parent: Annotated[
+        str | None, typer.Option("--from", help="With ollama: the base there; the adapter alone is written.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter in another format; the result is checked before it is kept."""
     from steerzo_edge.cli.export import export_command
 
     with plain_errors():
-        export_command(adapter=adapter, format=format, out=out, base=base, revision=revision, as_json=as_json)
+        export_command(
+            adapter=adapter,
+            format=format,
+            out=out,
+            base=base,
+            revision=revision,
+            ollama={"system": system, "context_tokens": num_ctx, "parent": parent},
+            as_json=as_json,
+        )
 
 
 @app.command()

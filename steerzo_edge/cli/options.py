@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from steerzo_edge.data.examples import Dataset
+from steerzo_edge.data.hub_rows import hub_rows, is_hub_dataset
 from steerzo_edge.data.mapping import parsed_map
 from steerzo_edge.data.reading import read_dataset
 from steerzo_edge.data.task import Task
@@ -63,10 +64,10 @@ def parsed_task(template: str | None, options: Path | None) -> Task | None:
 def read_file(
     path: Path, task: Task | None, benchmark: str | None, format: str | None = None, map: str | None = None
 ) -> Dataset:
-    """Reads the rows of a file.
+    """Reads the rows of a file, or of a dataset on the hub.
 
     Args:
-        path: The file.
+        path: The file, or a name as `steerzo_edge/data/hub_rows.py` has them.
         task: Prompt template and option words, for labelled rows.
         benchmark: The benchmark task that published the file.
         format: The format; None finds it by the fields.
@@ -74,12 +75,16 @@ def read_file(
 
     Raises:
         InputError: If there is no such file, or its rows cannot be used.
+        ConflictError: If the package for datasets of the hub is missing.
     """
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}", hint="Check the path.")
     names = None if map is None else parsed_map(map)
-    data = path.read_bytes()
-    return read_dataset(data, name=path.name, task=task, benchmark=benchmark, format=format, names=names)
+    if is_hub_dataset(str(path)):
+        data, name = hub_rows(str(path)), f"{path.name}.jsonl"
+    elif path.is_file():
+        data, name = path.read_bytes(), path.name
+    else:
+        raise InputError(f"there is no file {str(path)!r}", hint="Check the path.")
+    return read_dataset(data, name=name, task=task, benchmark=benchmark, format=format, names=names)
 
 
 def check_adapter_directory(path: Path) -> None:

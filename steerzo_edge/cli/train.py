@@ -8,13 +8,14 @@ from pathlib import Path
 import typer
 
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
-from steerzo_edge.cli.output import display, sentence
+from steerzo_edge.cli.output import Display, display, sentence
 from steerzo_edge.cli.packed_cache import loaded_base, user_cache
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.remarks import ignored_sentence
 from steerzo_edge.data.statistics import warning_of, warnings_of
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
+from steerzo_edge.run_tracking import tracking_of
 from steerzo_edge.settings.profile import load_profile, searches
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ def train_command(
 ) -> None:
     """Reads all input first, so that bad input is reported before the base is loaded; then runs."""
     chosen = load_profile(profile, parsed_settings(settings) | base_settings(base, revision))
+    for tracker in chosen.trackers:
+        tracker.check_installed()
     task = parsed_task(template, options)
     train = read_file(dataset, task, benchmark, format, map)
     held_out = None if validation is None else read_file(validation, task, benchmark, format, map)
@@ -59,13 +62,35 @@ def train_command(
         first_pass=run.first_pass,
         searches=searches(run.profile),
     )
-    with shown:
-        try:
-            for record in run.records():
-                shown.show(record.kind, record.as_dict())
-        finally:
-            run.close()
-    _conclude(run.finish(), as_json)
+    _conclude(_finished(run, out.resolve().name, shown), as_json)
+
+
+def _finished(run: Run, name: str, shown: Display) -> Result:
+    """Runs to the end; waits for the trackers last."""
+    tracking = tracking_of(run, name, report=_report)
+    try:
+        with shown:
+            try:
+                for record in run.records():
+                    shown.show(record.kind, record.as_dict())
+                    tracking.add(record)
+            finally:
+                run.close()
+        result = run.finish()
+        tracking.close("succeeded", result.after)
+    except KeyboardInterrupt:
+        tracking.close("paused")
+        raise
+    except BaseException:
+        tracking.close("failed")
+        raise
+    finally:
+        tracking.join()
+    return result
+
+
+def _report(kind: str, reason: str) -> None:
+    log.warning("tracker %s is left out from here on: %s", kind, reason)
 
 
 def _remarks(run: Run, files: Sequence[tuple[Path | None, Dataset | None]]) -> Iterator[str]:

@@ -5,20 +5,23 @@ from typing import Final, Literal, get_args
 
 from steerzo_edge.export.gguf_adapter import export_gguf_adapter
 from steerzo_edge.export.gguf_model import export_gguf
+from steerzo_edge.export.ollama import export_ollama
 from steerzo_edge.export.peft_directory import export_peft
 from steerzo_edge.model.merged import Agreement, export_merged
 
-Form = Literal["peft", "merged", "gguf", "gguf-lora"]
+Form = Literal["peft", "merged", "gguf", "gguf-lora", "ollama"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
 # For these forms the base is loaded again, in 16 bits.
-WHOLE_MODELS: Final = frozenset({"merged", "gguf"})
+WHOLE_MODELS: Final = frozenset({"merged", "gguf", "ollama"})
+# These are directories; the others are a file.
+DIRECTORIES: Final = frozenset({"peft", "merged", "ollama"})
 
 
 def export(form: Form, adapter: Path, out: Path, name: str, *, revision: str | None = None) -> Agreement | None:
     """Writes an adapter in one of the forms.
 
     Args:
-        form: "peft" and "merged" make a directory, "gguf" and "gguf-lora" a file.
+        form: "peft", "merged" and "ollama" make a directory, "gguf" and "gguf-lora" a file.
         adapter: A PEFT directory.
         out: Path of the export; must not exist, or be an empty directory.
         name: The base, as `load_base` takes it.
@@ -38,5 +41,7 @@ def export(form: Form, adapter: Path, out: Path, name: str, *, revision: str | N
         return export_merged(adapter, out, name, revision=revision)
     if form == "gguf":
         return export_gguf(adapter, out, name, revision=revision)
+    if form == "ollama":
+        return export_ollama(adapter, out, name, revision=revision).agreement
     (export_peft if form == "peft" else export_gguf_adapter)(adapter, out, name, revision=revision)
     return None

@@ -27,6 +27,7 @@ from steerzo_edge.settings.sections import (
     SubsetConfig,
     WatchConfig,
 )
+from steerzo_edge.settings.trackers import TrackerConfig
 from steerzo_edge.zo.strategies.all_losses import AllLossesConfig
 
 _HERE = Path(__file__).parent.parent
@@ -50,6 +51,9 @@ class Profile(Config):
     steps: int = Field(1000, ge=1, le=10_000_000, description="Length of the run.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Evaluations during the run.")
     watch: WatchConfig = Field(default_factory=WatchConfig, description="What happens when a run fails.")
+    trackers: tuple[TrackerConfig, ...] = Field(
+        (), max_length=8, description="Where the run's numbers are sent too: TensorBoard, MLflow, Weights & Biases."
+    )
 
     @model_validator(mode="after")
     def _exact_gradients_are_possible(self) -> Self:
@@ -59,6 +63,10 @@ class Profile(Config):
                 kind = self.method.kind
                 raise PydanticCustomError("not_exact", "method {kind}: {reason}", {"kind": kind, "reason": reason})
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to continue: all settings but the trackers, as JSON-ready values."""
+        return self.model_dump(mode="json", exclude={"trackers"})
 
 
 def profile_names() -> list[str]:

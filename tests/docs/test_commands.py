@@ -40,6 +40,8 @@ UNRUN = {
         "pip install": "changes the environment it runs in",
         "docker build": "needs an engine for containers; `tests/image`",
     },
+    "docs/data.md": {"pip install": "installs a package and fetches rows; `tests/unit/test_hub_rows.py`"},
+    "docs/jobs.md": {"STEERZO_WEBHOOK": "needs a receiver; `tests/server/test_webhooks.py` has one"},
     "docs/models.md": {"pip install": "installs packages"},
     "docs/openai.md": {"lm-eval run": "needs lm-eval, which is installed apart; `tests/lm_eval` runs it"},
     "docs/results/bits_per_byte.md": {"": "needs other models; `tests/unit/pretraining` parses the command"},
@@ -57,6 +59,7 @@ UNRUN = {
     "docs/results/survival.md": {"": "minutes; `tests/server/test_survival.py` has a few of its kills"},
     "docs/results/tasks.md": {"": "an hour"},
     "docs/security.md": {"": "`docs/deploy.md` has the same commands, and they are run there"},
+    "docs/trackers.md": {"": "needs packages that are installed apart; `tests/trackers` runs the same"},
     "docs/serving.md": {"steerzo serve": "the second line fetches a base; `docs/first-job.md` starts a server"},
 }
 # Training without a server ends earlier here than on the page; no later line reads how well it went.
