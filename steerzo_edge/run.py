@@ -29,7 +29,7 @@ from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
-from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
+from steerzo_edge.run_data import Data, fingerprint_as_read, remarks_of_run, rows_of_run
 from steerzo_edge.run_journal import header_of_run, opened
 from steerzo_edge.run_method import settled
 from steerzo_edge.settings.profile import Profile
@@ -80,6 +80,9 @@ class Run:
         snapshot_every: Steps between snapshots; with exact gradients `method.snapshot_every` counts if it is less.
         data: `train` and `validation` as `tokenized` made them for this base, profile and seed; made here if None.
 
+    Attributes:
+        remarks: Sentences on the rows: fields that are not used, and rows that are probably mistakes.
+
     Raises:
         JournalError: If the directory belongs to a run of another base, data, profile or machine.
         InputError: If data and profile do not fit the base.
@@ -102,6 +105,7 @@ class Run:
                 base.tokenizer, base.context_length, profile, train, validation, seed
             )
         self.directory = directory
+        self.remarks = remarks_of_run(train, validation, data)
         self._base = base
         self.profile, self._choice = settled(profile, base, data, directory)
         profile = self.profile

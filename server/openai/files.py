@@ -97,4 +97,11 @@ def delete_file(file_id: str, server: Server) -> FileDeleted:
 
 def _file_object(row: DatasetRow) -> FileObject:
     facts: dict[str, Any] = row.facts
-    return FileObject(id=row.id, bytes=facts["bytes"], created_at=int(row.created), filename=row.name)
+    return FileObject(
+        id=row.id,
+        bytes=facts["bytes"],
+        created_at=int(row.created),
+        filename=row.name,
+        ignored=facts.get("ignored", {}),  # datasets of older versions have no such facts
+        warnings=facts.get("warnings", []),
+    )

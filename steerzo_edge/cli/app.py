@@ -155,6 +155,7 @@ def evaluate(
     dataset: Annotated[Path, typer.Option(help="Rows to evaluate on: JSON lines, JSON, CSV or Parquet.")],
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     template: Annotated[
         str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
     ] = None,
@@ -178,6 +179,7 @@ def evaluate(
             dataset=dataset,
             benchmark=task,
             format=format,
+            map=map,
             template=template,
             options=options,
             adapter=adapter,
@@ -206,6 +208,7 @@ def estimate_(
     options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     set_: Set = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Load the base and time one of its layers for the seconds.")
@@ -233,6 +236,7 @@ def estimate_(
             options=options,
             benchmark=task,
             format=format,
+            map=map,
             settings=set_ or [],
             probe=probe,
             curve=CurveWish(seconds, loss, picture) if curve or picture else None,
