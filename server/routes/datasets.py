@@ -13,7 +13,7 @@ from server.routes.replies import DatasetReply, DatasetsReply, PreviewReply
 from server.services.context import Context
 from server.services.datasets import dataset_reply, keep_rows, keep_upload
 from server.services.request_bodies import RowsBody
-from server.services.uploads import media_type, received
+from server.services.uploads import check_media_type, received
 from server.store.datasets import DatasetRow
 from steerzo_edge.data.kinds import KINDS
 from steerzo_edge.data.preview import preview
@@ -59,17 +59,13 @@ async def upload(
     if the rows have the fields of its released files; `format` names the format if the fields fit several; `map`
     names fields differently (prompt=question,completion=answer). Repeating an upload returns the stored dataset.
     """
-    kind = media_type(request)
+    kind = check_media_type(request, "multipart/form-data", "application/json")
     if kind == "multipart/form-data":
         row = await _file(request, server, map)
-    elif kind == "application/json":
+    else:
         body = await run_in_threadpool(_rows_body, await _bytes(request, server.settings.max_body_bytes))
         row = await run_in_threadpool(
             keep_rows, server, body.rows, body.name, body.task, body.format, body.map or map
-        )
-    else:
-        raise InputError(
-            f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data or application/json."
         )
     response.headers["Location"] = f"/datasets/{row.id}"
     return dataset_reply(row)
