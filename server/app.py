@@ -26,6 +26,7 @@ from server.routes import (
     monitoring,
     page,
     profiles,
+    sweeps,
     system,
 )
 from server.routes.openapi import describe
@@ -39,7 +40,7 @@ from steerzo_edge import __version__
 
 JOIN_S = 5.0
 ROUTES = (
-    *(datasets, example, estimate, jobs, adapters, generate, profiles, openai_routes),
+    *(datasets, example, estimate, jobs, sweeps, adapters, generate, profiles, openai_routes),
     *(health, monitoring, system, docs, page),
 )
 

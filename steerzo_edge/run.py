@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.estimate import advice_for
@@ -138,6 +140,11 @@ class Run:
         return (entry.record for entry in self._journal.entries)
 
     @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return self._base.device
+
+    @property
     def size(self) -> int:
         """d, the number of trained parameters."""
         return self._parts.blocks.noise.size
@@ -170,6 +177,10 @@ class Run:
             self._settled = self.progress.step
             yield record
             self._settled = None
+
+    def end_early(self) -> None:
+        """Ends the run after its last finished step, or the first: `records` then gives a last evaluation."""
+        self.progress.ends_at = max(1, self.progress.step)
 
     def patches(self) -> Patches:
         """The adapter at the last finished step, ready to be made active.

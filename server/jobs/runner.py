@@ -26,6 +26,7 @@ from server.store.jobs import JobTable
 from server.store.rows import JobRow
 from server.store.states import STATE_REQUESTED, State
 from server.system_errors import known_error_of
+from steerzo_edge.curve.peak import peak_bytes, reset_peak
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import NotFoundError, SteerzoError
@@ -34,6 +35,7 @@ from steerzo_edge.model.patches import Patches
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.sweep.ceiling import records_within
 
 log = logging.getLogger(__name__)
 PAUSE_S = 1.0
@@ -179,10 +181,11 @@ class Runner:
             else:
                 self._advise(job, run)
             yield
+            reset_peak(run.device)
             outcome = self._outcome(job)
             if outcome is None:
                 outcome = yield from self._recorded(job, run)
-            self._job_table.change_state(job.id, outcome, result=_result(run.finish()))
+            self._job_table.change_state(job.id, outcome, result=_result(run.finish(), peak_bytes(run.device)))
             self._metrics.job_ended(job.id, outcome)
         finally:
             run.close()
@@ -191,7 +194,7 @@ class Runner:
     def _recorded(self, job: JobRow, run: Run) -> Generator[None, None, State]:
         """Stores records until the run ends, or a pause or cancel is requested; returns the job's next state."""
         tried_before = job.attempts > 0
-        for record in run.records():
+        for record in records_within(run, job.spec.get("most_seconds")):
             self._job_table.events.add_records(job.id, [record])
             self._metrics.recorded(job.id, record)
             if tried_before:
@@ -283,8 +286,9 @@ class Runner:
         self._job_table.events.add_log(job.id, f"{error}; attempt {again.attempts + 1} in {delay_s:g} s")
 
 
-def _result(result: Result) -> dict[str, Any]:
+def _result(result: Result, peak_bytes: int | None = None) -> dict[str, Any]:
     return {
+        "peak_bytes": peak_bytes,
         "sha256": result.sha256,
         "step": result.step,
         "forwards": result.forwards,

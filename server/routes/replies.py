@@ -163,6 +163,7 @@ class JobReply(Reply):
     profile: dict[str, Any]
     seed: int
     task: dict[str, Any] | None
+    sweep: str | None = Field(None, description="The sweep that it is part of.")
 
 
 class JobsReply(Reply):

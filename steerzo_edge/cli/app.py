@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from steerzo_edge import __version__
+from steerzo_edge.cli.arguments import AllowControlTokens, BenchmarkTask, FieldMap, FormatName, Revision
 from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import AsJson, plain_errors
 from steerzo_edge.cli.profiles import Set, profiles_app
+from steerzo_edge.cli.sweep_options import sweep
 
 app = typer.Typer(
     help="Fine-tune quantized language models with forward passes only, and serve them from the same base.",
@@ -20,21 +22,7 @@ app.add_typer(profiles_app, name="profiles")
 data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(base_app, name="base")
-
-Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
-
-BenchmarkTask = Annotated[
-    str | None, typer.Option("--task", help="The benchmark task that published the rows: rte, ...")
-]
-FormatName = Annotated[
-    str | None,
-    typer.Option("--format", help="The format of the rows, if their fields do not decide it: plain, ..."),
-]
-
-FieldMap = Annotated[str | None, typer.Option("--map", help="Other names for fields: prompt=question,...")]
-AllowControlTokens = Annotated[
-    bool, typer.Option("--allow-control-tokens", help="Read control tokens in texts as such, not as text.")
-]
+app.command()(sweep)
 
 
 def _version(requested: bool) -> None:
