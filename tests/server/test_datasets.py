@@ -247,11 +247,11 @@ def test_the_fields_of_a_file_are_chosen_before_it_is_uploaded(http: TestClient)
     before = http.get("/datasets").json()
     found = look()
     assert (found["columns"], found["format"], found["rows"]) == (["question", "answer", "by"], None, [])
-    assert "no known format" in found["problem"]
+    assert "4 of 4 rows cannot be used" in found["problem"]
     assert found["formats"]["completion"] == ["prompt", "completion"]
     chosen = look(map="prompt=question,completion=answer")
     assert (chosen["format"], chosen["problem"], len(chosen["rows"])) == ("completion", None, 3)
-    assert [segment["text"] for segment in chosen["rows"][0]["segments"] if segment["target"]][0].startswith(
+    assert next(segment["text"] for segment in chosen["rows"][0]["segments"] if segment["target"]).startswith(
         "Here."
     )
     assert "names a field a second time" in look(map="prompt=question,completion=question")["problem"]
