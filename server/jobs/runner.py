@@ -185,7 +185,11 @@ class Runner:
             outcome = self._outcome(job)
             if outcome is None:
                 outcome = yield from self._recorded(job, run)
-            self._job_table.change_state(job.id, outcome, result=_result(run.finish(), peak_bytes(run.device)))
+            self._job_table.change_state(
+                job.id,
+                outcome,
+                result=_result(run.finish(), peak_bytes(run.device) if "sweep" in job.spec else None),
+            )
             self._metrics.job_ended(job.id, outcome)
         finally:
             run.close()
@@ -287,8 +291,8 @@ class Runner:
 
 
 def _result(result: Result, peak_bytes: int | None = None) -> dict[str, Any]:
-    return {
-        "peak_bytes": peak_bytes,
+    peak = {} if peak_bytes is None else {"peak_bytes": peak_bytes}
+    return peak | {
         "sha256": result.sha256,
         "step": result.step,
         "forwards": result.forwards,
