@@ -291,8 +291,7 @@ class Runner:
 
 
 def _result(result: Result, peak_bytes: int | None = None) -> dict[str, Any]:
-    peak = {} if peak_bytes is None else {"peak_bytes": peak_bytes}
-    return peak | {
+    return ({} if peak_bytes is None else {"peak_bytes": peak_bytes}) | {
         "sha256": result.sha256,
         "step": result.step,
         "forwards": result.forwards,
