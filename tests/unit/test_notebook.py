@@ -6,7 +6,9 @@ shows the last expression of a cell as Jupyter would.
 
 import ast
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from steerzo_edge.errors import InputError
 from steerzo_edge.notebook import History, follow, train
 from tests.conftest import Loader
 from tests.docs.blocks import ROOT
-from tests.forked import forks
 from tests.unit.runs import STEPS, open_run
 
 NOTEBOOK = ROOT / "examples" / "fine_tune.ipynb"
@@ -48,9 +49,9 @@ json.dump({"shown": shown, "outputs": outputs}, open("said.json", "w"))
 
 def test_the_example_notebook_runs(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    command = tmp_path / "notebook"
-    forks().command(command, PROGRAM)
-    done = subprocess.run([command, NOTEBOOK], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROGRAM, str(NOTEBOOK)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said = json.loads((tmp_path / "said.json").read_text())
     rows, _, history, plot, answer = said["outputs"]
