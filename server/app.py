@@ -26,6 +26,7 @@ from server.routes import (
     monitoring,
     page,
     profiles,
+    sweeps,
     system,
 )
 from server.routes.openapi import describe
@@ -41,7 +42,7 @@ JOIN_S = 5.0
 TRACKERS_S = 2.0
 WEBHOOKS_S = 1.0
 ROUTES = (
-    *(datasets, example, estimate, jobs, adapters, generate, profiles, openai_routes),
+    *(datasets, example, estimate, jobs, sweeps, adapters, generate, profiles, openai_routes),
     *(health, monitoring, system, docs, page),
 )
 

@@ -13,10 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from server.errors import SlowBodyError, TooLargeError, problem_of, status_of
+from server.errors import MediaTypeError, SlowBodyError, TooLargeError, problem_of, status_of
 from server.openai_errors import error_object, is_openai, status_under_v1
 from server.system_errors import known_error_of
-from steerzo_edge.config import fault_of
+from steerzo_edge.config import fault_of, faults_of
 from steerzo_edge.errors import BusyError, CapacityError, InputError, SteerzoError, StorageError
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,13 @@ async def _steerzo_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [fault_of(detail) for detail in error.errors()]
+    if isinstance(error.body, bytes):  # FastAPI reads a body as JSON only if the header says that it is
+        return respond(
+            MediaTypeError(request.headers.get("content-type", ""), "application/json"), request.url.path
+        )
+    details = error.errors()
+    faults = [fault_of(detail) for detail in details if detail["loc"][0] != "body"]
+    faults += faults_of([detail for detail in details if detail["loc"][0] == "body"], {"body": error.body})
     return respond(InputError("; ".join(map(str, faults)), faults=faults), request.url.path)
 
 

@@ -3,14 +3,18 @@
 A misspelt key is an error that names the nearest key; all faults of a document are reported at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from steerzo_edge.errors import Fault, InputError
+
+Place = tuple[int | str, ...]
+# How the names of pydantic's errors end that say of a value that it is not of this type at all.
+_OTHER_TYPE = ("_type", "_parsing", "literal_error", "string_pattern_mismatch")
 
 
 class Config(BaseModel):
@@ -46,9 +50,72 @@ class Config(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as found:
-            faults = [fault_of(detail) for detail in found.errors(include_url=False)]
+            faults = faults_of(found.errors(include_url=False), data)
             listed = "; ".join(str(fault) for fault in faults)
             raise error(f"{where}: {listed}", faults=faults) from None
+
+
+def faults_of(details: Sequence[ErrorDetails], data: Any) -> list[Fault]:
+    """The errors of a document as faults, one for each place.
+
+    Where a value may have one of several forms (a union), pydantic lists what is wrong with it as each of them,
+    under names of its own. Only the form that the value comes nearest to is kept: one that has the value's type. If
+    no form has its type, one fault says which types there are.
+
+    Args:
+        details: What pydantic found.
+        data: The document.
+    """
+    return [fault_of(detail) for detail in _one_form(details, data, 0)]
+
+
+def _one_form(details: Sequence[ErrorDetails], data: Any, known: int) -> list[ErrorDetails]:
+    """The errors without those of other forms; `known` names of forms in their paths have been looked at."""
+    places: dict[Place, dict[str, list[ErrorDetails]]] = {}
+    for detail in details:
+        place, form = _form(detail, data, known)
+        places.setdefault(place, {}).setdefault(form, []).append(detail)
+    found: list[ErrorDetails] = []
+    for place, forms in places.items():
+        if len(forms) == 1:
+            (form, errors), *_ = forms.items()
+            found += _one_form(errors, data, known + 1) if form else errors
+            continue
+        fitting = [errors for errors in forms.values() if not any(_other_type(one, place) for one in errors)]
+        if fitting:
+            nearest = min(fitting, key=len)
+            without = [{**one, "loc": (*place, *one["loc"][len(place) + 1 :])} for one in nearest]
+            found += _one_form(cast(list[ErrorDetails], without), data, known)
+        else:
+            reasons = dict.fromkeys(one["msg"] for errors in forms.values() for one in errors)
+            first = next(iter(forms.values()))[0]
+            found.append(cast(ErrorDetails, {**first, "loc": place, "msg": "; or: ".join(reasons)}))
+    return found
+
+
+def _form(detail: ErrorDetails, data: Any, known: int) -> tuple[Place, str]:
+    """The place of the value that an error is about, and the form as which it was read; "" if it has only one.
+
+    Names of forms are the parts of an error's path that are not in the document.
+    """
+    inside = data
+    last = len(detail["loc"]) - 1
+    for index, part in enumerate(detail["loc"]):
+        members = dict(enumerate(inside)) if isinstance(inside, list | tuple) else inside
+        if isinstance(members, Mapping) and part in members:
+            inside = members[part]
+        elif detail["type"] == "missing" and index == last:
+            break
+        elif known:
+            known -= 1
+        else:
+            return detail["loc"][:index], str(part)
+    return detail["loc"], ""
+
+
+def _other_type(detail: ErrorDetails, place: Place) -> bool:
+    """Whether an error says that the value itself has another type than a form of it needs."""
+    return len(detail["loc"]) == len(place) + 1 and detail["type"].endswith(_OTHER_TYPE)
 
 
 def fault_of(detail: ErrorDetails) -> Fault:
@@ -62,7 +129,17 @@ def fault_of(detail: ErrorDetails) -> Fault:
         return Fault(".".join(path[:-1]) or "top level", path[-1], "nothing", "this key is required")
     found = repr(detail["input"])
     shown = found if len(found) <= 80 else found[:77] + "..."
-    return Fault(".".join(path) or "top level", path[-1] if path else "", shown, detail["msg"])
+    fix = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "union_tag_invalid":
+        fix += _nearest_tag(context)
+    return Fault(".".join(path) or "top level", path[-1] if path else "", shown, fix)
+
+
+def _nearest_tag(context: Mapping[str, Any]) -> str:
+    """A question after the misspelt name of a kind: "; did you mean 'greedy'?"."""
+    tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+    near = get_close_matches(str(context["tag"]), tags, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _fix(key: str, known: list[str]) -> str:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from steerzo_edge.assemble import assemble
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.estimate import advice_for
@@ -29,7 +31,7 @@ from steerzo_edge.model.frozen_file import load_frozen, save_frozen
 from steerzo_edge.model.patches import Patches
 from steerzo_edge.model.subset import Copies
 from steerzo_edge.records import EvalRecord, Record, StepRecord, WatchRecord
-from steerzo_edge.run_data import Data, fingerprint_as_read, rows_of_run
+from steerzo_edge.run_data import Data, fingerprint_as_read, remarks_of_run, rows_of_run
 from steerzo_edge.run_journal import header_of_run, opened
 from steerzo_edge.run_method import settled
 from steerzo_edge.settings.profile import Profile
@@ -80,6 +82,9 @@ class Run:
         snapshot_every: Steps between snapshots; with exact gradients `method.snapshot_every` counts if it is less.
         data: `train` and `validation` as `tokenized` made them for this base, profile and seed; made here if None.
 
+    Attributes:
+        remarks: Sentences on the rows: fields that are not used, and rows that are probably mistakes.
+
     Raises:
         JournalError: If the directory belongs to a run of another base, data, profile or machine.
         InputError: If data and profile do not fit the base.
@@ -102,6 +107,7 @@ class Run:
                 base.tokenizer, base.context_length, profile, train, validation, seed
             )
         self.directory = directory
+        self.remarks = remarks_of_run(train, validation, data)
         self._base = base
         self.profile, self._choice = settled(profile, base, data, directory)
         profile = self.profile
@@ -143,6 +149,11 @@ class Run:
         return len(self._journal.entries)
 
     @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return self._base.device
+
+    @property
     def size(self) -> int:
         """d, the number of trained parameters."""
         return self._parts.blocks.noise.size
@@ -175,6 +186,10 @@ class Run:
             self._settled = self.progress.step
             yield record
             self._settled = None
+
+    def end_early(self) -> None:
+        """Ends the run after its last finished step, or the first: `records` then gives a last evaluation."""
+        self.progress.ends_at = max(1, self.progress.step)
 
     def patches(self) -> Patches:
         """The adapter at the last finished step, ready to be made active.

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.kinds import tokenize
-from steerzo_edge.data.statistics import rows_as_text
+from steerzo_edge.data.statistics import remarks_of, rows_as_text
 from steerzo_edge.data.tokenization import Tokenized
 from steerzo_edge.errors import DatasetError
 from steerzo_edge.seeds import derive_seed
@@ -115,6 +115,20 @@ def tokenized(
     assert train_rows is not None
     as_text = tuple(0 if rows is None else rows_as_text(rows, tokenizer) for rows in (train, validation))
     return Data(train_rows, judged, (as_text[0], as_text[1]))
+
+
+def remarks_of_run(train: Dataset, validation: Dataset | None, data: Data) -> tuple[str, ...]:
+    """What is to be told of the rows of a run before it begins: fields that are not used, and warnings.
+
+    Args:
+        train: Rows to learn from.
+        validation: Rows to evaluate on; what was set aside from the training rows says nothing of its own.
+        data: Both as token ids.
+    """
+    found = [f"training rows: {one}" for one in remarks_of(train, data.as_text[0], data.train)]
+    if validation is not None and validation.remarks is not train.remarks:
+        found += [f"validation rows: {one}" for one in remarks_of(validation, data.as_text[1], data.validation)]
+    return tuple(found)
 
 
 def rows_of_run(

@@ -27,6 +27,7 @@ from server.store.jobs import JobTable
 from server.store.rows import JobRow
 from server.store.states import STATE_REQUESTED
 from server.system_errors import known_error_of
+from steerzo_edge.curve.peak import peak_bytes, reset_peak
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import NotFoundError, SteerzoError
@@ -37,6 +38,7 @@ from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, resolve
 from steerzo_edge.trackers.tracker import EndState
 from steerzo_edge.trackers.tracking import Tracking
+from steerzo_edge.sweep.ceiling import records_within
 
 log = logging.getLogger(__name__)
 PAUSE_S = 1.0
@@ -193,18 +195,20 @@ class Runner:
             else:
                 self._advise(job, run)
             yield
+            reset_peak(run.device)
             outcome = self._outcome(job)
             if outcome is None:
                 outcome = yield from self._recorded(job, run, tracking)
             result = run.finish()
-            self._job_table.change_state(job.id, outcome, result=stored_result(result))
+            peak = peak_bytes(run.device) if "sweep" in job.spec else None
+            self._job_table.change_state(job.id, outcome, result=stored_result(result, peak))
             self._metrics.job_ended(job.id, outcome)
             tracking.close(outcome, result.after)
 
     def _recorded(self, job: JobRow, run: Run, tracking: Tracking) -> Generator[None, None, EndState]:
         """Stores records until the run ends, or a pause or cancel is requested; returns the job's next state."""
         tried_before = job.attempts > 0
-        for record in run.records():
+        for record in records_within(run, job.spec.get("most_seconds")):
             self._job_table.events.add_records(job.id, [record])
             self._metrics.recorded(job.id, record)
             tracking.add(record)

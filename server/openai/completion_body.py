@@ -63,7 +63,11 @@ class CompletionBody(SamplingBody):
             fresh_seed: Seed of each prompt's first answer, if the body gives none.
         """
         samplings = self.samplings(self.length, fresh_seed, self.logprobs)
-        return [GenerationRequest(prompt, sampling, adapter) for prompt in prompts for sampling in samplings]
+        return [
+            GenerationRequest(prompt, sampling, adapter, length_name="max_tokens")
+            for prompt in prompts
+            for sampling in samplings
+        ]
 
     @model_validator(mode="after")
     def _something_to_answer(self) -> "CompletionBody":

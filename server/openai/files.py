@@ -13,9 +13,8 @@ from server.dependencies import Server
 from server.openai.schemas import FileDeleted, FileObject, Page
 from server.openai_errors import UnsupportedError
 from server.services.datasets import keep_upload
-from server.services.uploads import media_type, received
+from server.services.uploads import check_media_type, received
 from server.store.datasets import DatasetRow
-from steerzo_edge.errors import InputError
 
 router = APIRouter(prefix="/files")
 PURPOSE = "fine-tune"
@@ -39,9 +38,7 @@ _BODY = {
 @router.post("", openapi_extra={"requestBody": _BODY})
 async def upload_file(request: Request, server: Server) -> FileObject:
     """Uploads a file of rows; every row is checked before the file is stored as a dataset."""
-    kind = media_type(request)
-    if kind != "multipart/form-data":
-        raise InputError(f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data.")
+    check_media_type(request, "multipart/form-data")
     async with received(request, server.directory.incoming()) as form:
         purpose = form.fields.get("purpose")
         if purpose != PURPOSE:
@@ -97,4 +94,11 @@ def delete_file(file_id: str, server: Server) -> FileDeleted:
 
 def _file_object(row: DatasetRow) -> FileObject:
     facts: dict[str, Any] = row.facts
-    return FileObject(id=row.id, bytes=facts["bytes"], created_at=int(row.created), filename=row.name)
+    return FileObject(
+        id=row.id,
+        bytes=facts["bytes"],
+        created_at=int(row.created),
+        filename=row.name,
+        ignored=facts.get("ignored", {}),  # datasets of older versions have no such facts
+        warnings=facts.get("warnings", []),
+    )

@@ -29,6 +29,7 @@ class ModelNotFoundError(NotFoundError):
 
 
 @router.get("/models")
+@router.get("/models/", include_in_schema=False)
 def list_models(server: Server) -> Page[ModelObject]:
     """The base, and every adapter on it, newest first."""
     jobs = {job.id: job for job in server.job_table.rows()}

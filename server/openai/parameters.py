@@ -236,4 +236,8 @@ class ChatBody(SamplingBody):
         length = self.max_completion_tokens or self.max_tokens
         turns = [message.turn() for message in self.messages]
         samplings = self.samplings(length or 1, fresh_seed, self.likeliest)
-        return [GenerationRequest(turns, sampling, adapter, fill_context=length is None) for sampling in samplings]
+        name = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
+        return [
+            GenerationRequest(turns, sampling, adapter, fill_context=length is None, length_name=name)
+            for sampling in samplings
+        ]

@@ -58,6 +58,8 @@ class FileObject(Config):
     status: Literal["processed"] = Field("processed", description="Rows are checked before a file is stored.")
     expires_at: None = None
     status_details: None = None
+    ignored: dict[str, int] = Field(description="Fields of the rows that are not used, and in how many rows.")
+    warnings: list[str] = Field(description="Sentences on rows that are probably mistakes.")
 
 
 class FileDeleted(Config):

@@ -10,8 +10,7 @@ from server.routes.replies import AdapterReply, AdaptersReply, binary
 from server.services.adapters import adapter_reply, keep_adapter, remove_adapter
 from server.services.downloads import adapter_download
 from server.services.request_bodies import NameBody
-from server.services.uploads import media_type, received
-from steerzo_edge.errors import InputError
+from server.services.uploads import check_media_type, received
 from steerzo_edge.export.forms import Form
 
 router = APIRouter(tags=["adapters"])
@@ -56,9 +55,7 @@ async def upload_adapter(request: Request, response: Response, server: Server) -
 
     It is checked against the loaded base before it is stored; the answer lists everything that is wrong with it.
     """
-    kind = media_type(request)
-    if kind != "multipart/form-data":
-        raise InputError(f"Content-Type is {kind or 'missing'!r}", hint=_HINT)
+    check_media_type(request, "multipart/form-data", hint=_HINT)
     async with received(request, server.directory.incoming(), hint=_HINT) as form:
         row = await run_in_threadpool(keep_adapter, server, form)
     response.headers["Location"] = f"/adapters/{row.id}"

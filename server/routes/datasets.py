@@ -9,11 +9,12 @@ from starlette.concurrency import run_in_threadpool
 
 from server.dependencies import Server
 from server.errors import TooLargeError
-from server.routes.replies import DatasetReply, DatasetsReply, PreviewReply
+from server.routes.replies import DatasetReply, DatasetsReply, FieldChoicesReply, PreviewReply
 from server.services.context import Context
 from server.services.datasets import dataset_reply, keep_rows, keep_upload
+from server.services.field_choices import looked_at
 from server.services.request_bodies import RowsBody
-from server.services.uploads import media_type, received
+from server.services.uploads import check_media_type, received
 from server.store.datasets import DatasetRow
 from steerzo_edge.data.kinds import KINDS
 from steerzo_edge.data.preview import preview
@@ -21,6 +22,17 @@ from steerzo_edge.data.task import Task
 from steerzo_edge.errors import InputError, TaskError
 
 router = APIRouter(tags=["datasets"])
+_FORM_FIELDS = {
+    "file": {"type": "string", "format": "binary"},
+    "format": {"type": "string", "description": "The format of the rows, such as plain."},
+    "map": {"type": "string", "description": "Other names for fields: prompt=question."},
+}
+_LOOK = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": _FORM_FIELDS}}
+    },
+}
 _BODY = {
     "required": True,
     "content": {
@@ -29,11 +41,9 @@ _BODY = {
                 "type": "object",
                 "required": ["file"],
                 "properties": {
-                    "file": {"type": "string", "format": "binary"},
+                    **_FORM_FIELDS,
                     "name": {"type": "string"},
                     "task": {"type": "string", "description": "The benchmark task whose released file this is."},
-                    "format": {"type": "string", "description": "The format of the rows, such as plain."},
-                    "map": {"type": "string", "description": "Other names for fields: prompt=question."},
                 },
             }
         },
@@ -59,20 +69,27 @@ async def upload(
     if the rows have the fields of its released files; `format` names the format if the fields fit several; `map`
     names fields differently (prompt=question,completion=answer). Repeating an upload returns the stored dataset.
     """
-    kind = media_type(request)
+    kind = check_media_type(request, "multipart/form-data", "application/json")
     if kind == "multipart/form-data":
         row = await _file(request, server, map)
-    elif kind == "application/json":
+    else:
         body = await run_in_threadpool(_rows_body, await _bytes(request, server.settings.max_body_bytes))
         row = await run_in_threadpool(
             keep_rows, server, body.rows, body.name, body.task, body.format, body.map or map
         )
-    else:
-        raise InputError(
-            f"Content-Type is {kind or 'missing'!r}", hint="Send multipart/form-data or application/json."
-        )
     response.headers["Location"] = f"/datasets/{row.id}"
     return dataset_reply(row)
+
+
+@router.post(
+    "/datasets/preview", openapi_extra={"requestBody": _LOOK}, responses={200: {"model": FieldChoicesReply}}
+)
+async def look_at_fields(request: Request, server: Server) -> dict[str, Any]:
+    """The fields of a file or of its first lines, and its first rows as they are trained on; stores nothing."""
+    check_media_type(request, "multipart/form-data")
+    async with received(request, server.directory.incoming()) as form:
+        format, map = (form.fields.get(key) or None for key in ("format", "map"))
+        return await run_in_threadpool(looked_at, server, form.file, format, map)
 
 
 @router.get("/datasets", responses={200: {"model": DatasetsReply}})

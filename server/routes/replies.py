@@ -137,6 +137,16 @@ class PreviewReply(Reply):
     rows: list[dict[str, Any]]
 
 
+class FieldChoicesReply(Reply):
+    """The fields of a file, and its first rows as they would be trained on."""
+
+    columns: list[str] = Field(description="Fields of its first rows.")
+    formats: dict[str, list[str]] = Field(description="The fields that each format needs.")
+    format: str | None
+    rows: list[dict[str, Any]]
+    problem: str | None = Field(description="Why there are no rows.")
+
+
 class JobReply(Reply):
     """A job."""
 
@@ -163,6 +173,7 @@ class JobReply(Reply):
     profile: dict[str, Any]
     seed: int
     task: dict[str, Any] | None
+    sweep: str | None = Field(None, description="The sweep that it is part of.")
 
 
 class JobsReply(Reply):

@@ -40,12 +40,14 @@ class GenerationRequest:
         adapter: The id or name of a job or an adapter, "latest", or None for the base alone.
         fill_context: Whether the answer may fill what the prompt leaves of the context, 4096 tokens at most,
             instead of being limited by the sampling's `max_new_tokens`.
+        length_name: The name of the parameter that gave `max_new_tokens`, for errors.
     """
 
     prompt: Prompt
     sampling: Sampling
     adapter: str | None = None
     fill_context: bool = False
+    length_name: str = "max_new_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,9 @@ async def _encoded(server: Context, wanted: Sequence[GenerationRequest]) -> list
         key = id(one.prompt), one.adapter
         if key not in prompts:
             least = 1 if one.fill_context else sampling.max_new_tokens
-            encode = partial(encode_prompt, base, one.prompt, least, tokenizer=tokenizer)
+            encode = partial(
+                encode_prompt, base, one.prompt, least, tokenizer=tokenizer, length_name=one.length_name
+            )
             prompts[key] = _Prompt(server, await run_in_threadpool(encode), one.adapter)
         if one.fill_context:
             room = base.context_length - len(prompts[key].tokens)

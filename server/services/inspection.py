@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from server.services.request_bodies import JobBody
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.remarks import ignored_sentence
-from steerzo_edge.data.statistics import warning_of, warnings_of
+from steerzo_edge.data.statistics import remarks_of, warning_of
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import Work, work_of
 from steerzo_edge.model.base import Base
@@ -97,6 +96,5 @@ def _warnings(rows: Sequence[Dataset | None], data: Data) -> tuple[str, ...]:
     parts = zip(("dataset", "validation"), rows, data.as_text, (data.train, data.validation), strict=True)
     for name, file, as_text, learned in parts:
         if file is not None:
-            ignored = [ignored_sentence(file.remarks.ignored)] if file.remarks.ignored else []
-            found += [f"{name}: {sentence}" for sentence in (*ignored, *warnings_of(file, as_text, learned))]
+            found += [f"{name}: {sentence}" for sentence in remarks_of(file, as_text, learned)]
     return tuple(found)

@@ -50,6 +50,7 @@ def job_reply(server: Context, job: JobRow) -> dict[str, Any]:
         "profile": job.spec["profile"],
         "seed": job.spec["seed"],
         "task": job.spec["task"],
+        "sweep": (job.spec.get("sweep") or {}).get("id"),
     }
 
 

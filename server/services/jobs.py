@@ -53,10 +53,8 @@ def accept(
     check_webhook(body.webhook, server.settings.webhook_prefixes)
     if server.job_table.count("queued") >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
-    profile = profile_of(server, body)
-    ids = [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
-    spec = spec_of(body, profile, *ids)
-    found = inspected(server, body, profile, spec, lambda: _read(server, ids, body.task))
+    ids = stored_rows(server, body)
+    spec, warnings = accepted_spec(server, body, profile_of(server, body), ids)
     spec |= {} if body.webhook is None else {"webhook": body.webhook}
     spec |= {"request": request} | ({} if openai is None else {"openai": dict(openai)})
     with server.dataset_table.holding(*ids):
@@ -68,10 +66,38 @@ def accept(
             priority=body.priority,
             max_waiting=server.settings.max_waiting_jobs,
         )
-    for warning in found.warnings:
+    for warning in warnings:
         server.job_table.events.add_log(job.id, warning)
     server.device.wake()
     return job
+
+
+def stored_rows(server: Context, body: JobBody) -> list[str | None]:
+    """The ids of a job's training and validation rows, which are stored as datasets if they came in the body.
+
+    Raises:
+        InputError: If rows cannot be used.
+        NotFoundError: If there is no such dataset.
+    """
+    return [_dataset_id(server, rows) for rows in (body.dataset, body.validation)]
+
+
+def accepted_spec(
+    server: Context, body: JobBody, profile: Profile, ids: Sequence[str | None]
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """The spec of a job whose rows and settings fit each other and the base, and the warnings about its rows.
+
+    Args:
+        server: The server's parts.
+        body: The request.
+        profile: The job's profile.
+        ids: Of `stored_rows`.
+
+    Raises:
+        InputError: If settings or rows cannot be used.
+    """
+    spec = spec_of(body, profile, *ids)
+    return spec, inspected(server, body, profile, spec, lambda: _read(server, ids, body.task)).warnings
 
 
 def profile_of(server: Context, body: JobBody) -> Profile:
@@ -136,5 +162,5 @@ def _dataset_id(server: Context, rows: Rows | None) -> str | None:
     return keep_benchmark(server, rows).id if isinstance(rows, BenchmarkRows) else rows
 
 
-def _read(server: Context, ids: list[str | None], task: Task | None) -> list[Dataset | None]:
+def _read(server: Context, ids: Sequence[str | None], task: Task | None) -> list[Dataset | None]:
     return [None if id is None else server.directory.read(server.dataset_table.get(id), task) for id in ids]

@@ -14,7 +14,9 @@ from server.store.directory import OUTGOING, PACKED
 # Adding up thousands of files takes milliseconds, so a burst of uploads shares one result.
 FRESH_S: Final = 2.0
 # Paths of POST requests that store data. Their bodies become files and rows of about the same size.
-STORING_PATHS: Final = frozenset({"/datasets", "/adapters", "/jobs", "/v1/files", "/v1/fine_tuning/jobs"})
+STORING_PATHS: Final = frozenset(
+    {"/datasets", "/adapters", "/jobs", "/sweeps", "/v1/files", "/v1/fine_tuning/jobs"}
+)
 
 
 class Quota:

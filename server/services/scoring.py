@@ -51,19 +51,19 @@ class EchoedPrompt:
     answers: tuple[tuple[FinishedAnswer, Logprobs], ...] = ()
 
 
-async def echoed_prompts(server: Context, prompts: Sequence[Prompt], max_new_tokens: int) -> list[EchoedPrompt]:
+async def echoed_prompts(server: Context, prompts: Sequence[Prompt], max_tokens: int) -> list[EchoedPrompt]:
     """Prompts as they are echoed, without log-probabilities.
 
     Args:
         server: The server's parts.
         prompts: Texts, or their tokens.
-        max_new_tokens: Tokens that the answer needs.
+        max_tokens: Tokens that the answer needs.
 
     Raises:
         InputError: If a prompt cannot be used.
     """
     return await run_in_threadpool(
-        lambda: [_echoed(server.device.base, server.tokenizer, prompt, max_new_tokens) for prompt in prompts]
+        lambda: [_echoed(server.device.base, server.tokenizer, prompt, max_tokens) for prompt in prompts]
     )
 
 
@@ -180,8 +180,8 @@ class _Listener:
         )
 
 
-def _echoed(base: Base, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_new_tokens: int) -> EchoedPrompt:
-    tokens = encode_prompt(base, prompt, max_new_tokens, tokenizer=tokenizer)
+def _echoed(base: Base, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_tokens: int) -> EchoedPrompt:
+    tokens = encode_prompt(base, prompt, max_tokens, tokenizer=tokenizer, length_name="max_tokens")
     if isinstance(prompt, str):
         return EchoedPrompt(tokens, prompt)
     assert isinstance(prompt, TokenIds)

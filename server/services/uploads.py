@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from server.errors import MediaTypeError
 from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.errors import InputError
 
@@ -83,9 +84,21 @@ async def received(request: Request, path: Path, *, hint: str = _HINT) -> AsyncI
         path.unlink(missing_ok=True)
 
 
-def media_type(request: Request) -> str:
-    """The media type of a request's body, without parameters; "" if the header is missing."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def check_media_type(request: Request, *accepted: str, hint: str | None = None) -> str:
+    """The media type of a request's body, which must be one of those that are accepted.
+
+    Args:
+        request: The request.
+        accepted: Media types, such as "multipart/form-data".
+        hint: Of the error; None says what to send.
+
+    Raises:
+        MediaTypeError: If the header is missing or names another type.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in accepted:
+        raise MediaTypeError(kind, *accepted, hint=hint)
+    return kind
 
 
 class _Parts:

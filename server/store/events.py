@@ -80,6 +80,13 @@ class EventTable:
         query = "SELECT * FROM events WHERE job = ? AND (? IS NULL OR seq < ?) ORDER BY seq DESC LIMIT ?"
         return [event_of(row) for row in self._database.rows(query, job, before, before, limit)]
 
+    def seconds(self, job: str) -> float:
+        """Seconds that a job's steps and its search for settings took; prompts answered meanwhile do not count."""
+        query = (
+            "SELECT COALESCE(SUM(json_extract(data, '$.seconds')), 0) FROM events WHERE job = ? AND kind IN (?, ?)"
+        )
+        return float(self._database.rows(query, job, "step", "tune")[0][0])
+
     def of_step(self, job: str, step: int) -> Event | None:
         """The event of one step; None if the step has not been made."""
         query = "SELECT * FROM events WHERE job = ? AND kind = 'step' AND step = ?"

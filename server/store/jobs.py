@@ -5,16 +5,16 @@ Each change of state adds an event in the same transaction (`events.py`).
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from itertools import count
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from server.store.adapters import add_adapter_of_job, name_taken, taken_names
+from server.store.adapters import add_adapter_of_job
 from server.store.database import Database, dumped
 from server.store.events import EventTable
+from server.store.new_jobs import NewJob, insert_jobs
 from server.store.rows import JobRow, job_of
 from server.store.states import FINAL, STATE_REQUESTED, Requested, State, check_transition
-from steerzo_edge.errors import BusyError, ConflictError, NotFoundError
+from steerzo_edge.errors import ConflictError, NotFoundError
 
 
 class JobTable:
@@ -72,24 +72,29 @@ class JobTable:
                 found = db.execute("SELECT * FROM jobs WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
                 if found is not None:
                     return same_request(job_of(found), spec)
-            waiting = db.execute("SELECT COUNT(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
-            if max_waiting is not None and waiting >= max_waiting:
-                raise BusyError(f"{max_waiting} jobs are waiting already")
-            number = db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM jobs").fetchone()[0]
-            taken = taken_names(self._database, db)
-            if name is None:
-                # A user may have given the name job-7 to an earlier job.
-                name = next(free for more in count(number) if (free := f"job-{more}") not in taken)
-            if name in taken:
-                raise name_taken(name)
-            db.execute(
-                "INSERT INTO jobs (id, number, name, state, created, spec, idempotency_key, priority)"
-                " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
-                (id, number, name, self._now(), dumped(spec), idempotency_key, priority),
-            )
-            self.events.insert(db, id, "state", None, {"state": "queued"})
+            new = NewJob(id, name, spec, idempotency_key, priority)
+            insert_jobs(self._database, db, self.events, [new], now=self._now(), max_waiting=max_waiting)
         self.events.changed(id)
         return self.get(id)
+
+    def add_all(self, jobs: Sequence[NewJob], *, max_waiting: int | None = None) -> list[JobRow]:
+        """Puts several jobs into the queue, all or none of them.
+
+        Raises:
+            ConflictError: If a name is taken.
+            BusyError: If more than `max_waiting` jobs would wait.
+        """
+        with self._database.writing() as db:
+            insert_jobs(self._database, db, self.events, jobs, now=self._now(), max_waiting=max_waiting)
+        for job in jobs:
+            self.events.changed(job.id)
+        return [self.get(job.id) for job in jobs]
+
+    def of_sweep(self, sweep: str | None = None) -> list[JobRow]:
+        """The jobs of one sweep, or of all, oldest first."""
+        id = "json_extract(spec, '$.sweep.id')"
+        query = f"SELECT * FROM jobs WHERE {id} = COALESCE(?, {id}) ORDER BY number"
+        return [job_of(row) for row in self._database.rows(query, sweep)]
 
     def get(self, id_or_name: str) -> JobRow:
         """One job, by id or by name.

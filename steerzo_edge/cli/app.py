@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from steerzo_edge import __version__
+from steerzo_edge.cli.arguments import AllowControlTokens, BenchmarkTask, FieldMap, FormatName, Revision
 from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import AsJson, plain_errors
 from steerzo_edge.cli.profiles import Set, profiles_app
 from steerzo_edge.cli.push import push
+from steerzo_edge.cli.sweep_options import sweep
 
 app = typer.Typer(
     help="Fine-tune quantized language models with forward passes only, and serve them from the same base.",
@@ -22,21 +24,7 @@ data_app = typer.Typer(help="Files with training rows.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(base_app, name="base")
 app.command()(push)
-
-Revision = Annotated[str | None, typer.Option("--base-revision", help="Commit, tag or branch of a hub model.")]
-
-BenchmarkTask = Annotated[
-    str | None, typer.Option("--task", help="The benchmark task that published the rows: rte, ...")
-]
-FormatName = Annotated[
-    str | None,
-    typer.Option("--format", help="The format of the rows, if their fields do not decide it: plain, ..."),
-]
-
-FieldMap = Annotated[str | None, typer.Option("--map", help="Other names for fields: prompt=question,...")]
-AllowControlTokens = Annotated[
-    bool, typer.Option("--allow-control-tokens", help="Read control tokens in texts as such, not as text.")
-]
+app.command()(sweep)
 
 
 def _version(requested: bool) -> None:
@@ -172,6 +160,7 @@ def evaluate(
     dataset: Annotated[Path, typer.Option(help="Rows to evaluate on: JSON lines, JSON, CSV or Parquet.")],
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     template: Annotated[
         str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
     ] = None,
@@ -195,6 +184,7 @@ def evaluate(
             dataset=dataset,
             benchmark=task,
             format=format,
+            map=map,
             template=template,
             options=options,
             adapter=adapter,
@@ -223,6 +213,7 @@ def estimate_(
     options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
+    map: FieldMap = None,
     set_: Set = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Load the base and time one of its layers for the seconds.")
@@ -250,6 +241,7 @@ def estimate_(
             options=options,
             benchmark=task,
             format=format,
+            map=map,
             settings=set_ or [],
             probe=probe,
             curve=CurveWish(seconds, loss, picture) if curve or picture else None,

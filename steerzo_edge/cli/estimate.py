@@ -17,6 +17,7 @@ from transformers import PretrainedConfig
 from steerzo_edge.cli.estimate_curve import CurveWish, curve_command
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.packed_cache import loaded_base, user_cache
+from steerzo_edge.cli.remarks import FileOfRows, remarks_of
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
@@ -55,6 +56,7 @@ def estimate_command(
     options: Path | None,
     benchmark: str | None,
     format: str | None,
+    map: str | None,
     settings: Sequence[str],
     probe: bool,
     curve: CurveWish | None,
@@ -67,9 +69,13 @@ def estimate_command(
         raise InputError(
             "--task, --template and --options describe how rows are read", hint="Give a --dataset too."
         )
-    data = None if dataset is None else read_file(dataset, task, benchmark, format)
+    data = None if dataset is None else read_file(dataset, task, benchmark, format, map)
+    remarks = [] if dataset is None or data is None else _remarks(chosen, dataset, data)
+    if not as_json:
+        for line in remarks:
+            typer.echo(line)
     if curve is not None:
-        curve_command(chosen, data, curve, as_json=as_json)
+        curve_command(chosen, data, curve, remarks, as_json=as_json)
         return
     config = load_config(chosen.model.id, chosen.model.revision)
     work = _work(chosen, config, data)
@@ -89,7 +95,7 @@ def estimate_command(
     ways = ways_of(chosen, body, work, speed, device=device.type, free=free)
     if as_json:
         spent: dict[str, object] = {"seconds": round(seconds, 1), "source": "layer" if probe else "product"}
-        others = {"free": free, "tokens": work.tokens, **spent, "advice": words}
+        others = {"free": free, "tokens": work.tokens, **spent, "advice": words, "warnings": remarks}
         typer.echo(json.dumps({**_document(found, effort, ways, free), **others}))
         return
     rows = "of this dataset" if dataset else "as long as the profile allows"
@@ -101,6 +107,11 @@ def estimate_command(
     typer.echo(f"(from the measured time of {source}).")
     Console(width=100).print(_side_by_side(ways))
     typer.echo(words)
+
+
+def _remarks(profile: Profile, path: Path, rows: Dataset) -> list[str]:
+    tokenizer = load_tokenizer(profile.model.id, profile.model.revision)
+    return remarks_of([FileOfRows.read_by(tokenizer, path, rows)])
 
 
 def _document(found: MemoryEstimate, effort: Effort, ways: list[Way], free: int) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """`steerzo estimate --curve`: memory and seconds to a loss of each way to run the job, by a short probe."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,16 @@ class CurveWish:
     picture: Path | None
 
 
-def curve_command(profile: Profile, rows: Dataset | None, wish: CurveWish, *, as_json: bool) -> None:
+def curve_command(
+    profile: Profile, rows: Dataset | None, wish: CurveWish, remarks: Sequence[str], *, as_json: bool
+) -> None:
     """Measures the ways, prints them as a table or as JSON, and draws them.
 
     Args:
         profile: The settings.
         rows: Of the dataset; some are set aside to evaluate on.
         wish: What is asked.
+        remarks: Sentences on the rows, for the JSON.
         as_json: Print JSON instead of a table.
 
     Raises:
@@ -72,7 +76,7 @@ def curve_command(profile: Profile, rows: Dataset | None, wish: CurveWish, *, as
     if wish.picture is not None:
         draw(curve, wish.picture)
     if as_json:
-        typer.echo(json.dumps(_document(curve)))
+        typer.echo(json.dumps(_document(curve) | {"warnings": list(remarks)}))
         return
     Console(width=110).print(_table(curve))
     for note in notes(curve):

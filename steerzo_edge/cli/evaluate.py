@@ -11,6 +11,7 @@ from rich.table import Table
 
 from steerzo_edge.cli.options import check_adapter_directory, parsed_task, read_file
 from steerzo_edge.cli.packed_cache import loaded_base, user_cache
+from steerzo_edge.cli.remarks import FileOfRows, remarks_of
 from steerzo_edge.errors import InputError
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.objectives.shots import Setting, in_context, labels_of, measured, thinned
@@ -22,6 +23,7 @@ def evaluate_command(
     dataset: Path,
     benchmark: str | None,
     format: str | None,
+    map: str | None,
     template: str | None,
     options: Path | None,
     adapter: Path | None,
@@ -42,9 +44,14 @@ def evaluate_command(
         check_adapter_directory(adapter)
     model = ModelConfig.parse({"id": base, "revision": revision, "quantization": quantization}, where="options")
     task = parsed_task(template, options)
-    rows = read_file(dataset, task, benchmark, format)
-    pool = None if demonstrations is None else read_file(demonstrations, task, benchmark, format)
+    rows = read_file(dataset, task, benchmark, format, map)
+    pool = None if demonstrations is None else read_file(demonstrations, task, benchmark, format, map)
     loaded = loaded_base(model, user_cache(), allow_control_tokens=allow_control_tokens)
+    files = [(dataset, rows)] + ([] if demonstrations is None or pool is None else [(demonstrations, pool)])
+    remarks = remarks_of(FileOfRows.read_by(loaded.tokenizer, path, read) for path, read in files)
+    if not as_json:
+        for line in remarks:
+            typer.echo(line)
     patches = None if adapter is None else load_adapter(adapter, loaded)
     rows, room = thinned(rows, examples, seed), loaded.context_length
     settings = [Setting(rows, 0, labels_of(rows, pool))]
@@ -53,7 +60,7 @@ def evaluate_command(
     found = [measured(loaded, setting, room, patches) for setting in settings]
     if as_json:
         for result in found:
-            typer.echo(json.dumps(result))
+            typer.echo(json.dumps(result | {"warnings": remarks}))
     else:
         _show(found, f"{dataset.name}{f' as {benchmark}' if benchmark else ''}")
 

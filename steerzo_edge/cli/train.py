@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -10,9 +10,8 @@ import typer
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.output import Display, display, sentence
 from steerzo_edge.cli.packed_cache import loaded_base, user_cache
-from steerzo_edge.data.examples import Dataset
-from steerzo_edge.data.remarks import ignored_sentence
-from steerzo_edge.data.statistics import warning_of, warnings_of
+from steerzo_edge.cli.remarks import FileOfRows, remarks_of
+from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
 from steerzo_edge.run_tracking import tracking_of
@@ -48,7 +47,15 @@ def train_command(
     held_out = None if validation is None else read_file(validation, task, benchmark, format, map)
     loaded = loaded_base(chosen.model, user_cache(), allow_control_tokens=allow_control_tokens)
     run = Run(out, loaded, chosen, train, held_out, seed=seed)
-    for line in _remarks(run, [(dataset, train), (validation, held_out)]):
+    files = zip(
+        (dataset, validation),
+        (train, held_out),
+        run.data.as_text,
+        (run.data.train, run.data.validation),
+        strict=True,
+    )
+    given = [FileOfRows(path, rows, as_text, data) for path, rows, as_text, data in files if path and rows]
+    for line in remarks_of(given):
         typer.echo(json.dumps({"event": "log", "message": line}) if as_json else line)
     if not as_json:
         _introduce(run, len(train), out)
@@ -91,19 +98,6 @@ def _finished(run: Run, name: str, shown: Display) -> Result:
 
 def _report(kind: str, reason: str) -> None:
     log.warning("tracker %s is left out from here on: %s", kind, reason)
-
-
-def _remarks(run: Run, files: Sequence[tuple[Path | None, Dataset | None]]) -> Iterator[str]:
-    """Sentences on fields of the rows that are not used, and on rows that are probably mistakes."""
-    for (path, rows), as_text, data in zip(
-        files, run.data.as_text, (run.data.train, run.data.validation), strict=True
-    ):
-        if path is None or rows is None:
-            continue
-        if rows.remarks.ignored:
-            yield f"{path.name}: {ignored_sentence(rows.remarks.ignored)}"
-        for warning in warnings_of(rows, as_text, data):
-            yield f"{path.name}: warning: {warning}"
 
 
 def _introduce(run: Run, rows: int, out: Path) -> None:

@@ -26,7 +26,7 @@ class RemarksSoFar:
     def add(self, row: Fields) -> None:
         """Counts what a row that has been read leaves unread; a file may have more names than are kept apart."""
         others = False
-        for name in row.unread:
+        for name in sorted(row.unread):
             if name in self._ignored or len(self._ignored) < MOST_NAMES:
                 self._ignored[name] += 1
             else:

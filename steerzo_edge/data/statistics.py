@@ -9,6 +9,7 @@ from steerzo_edge.data.control_tokens import are_read, control_tokens
 from steerzo_edge.data.counting import token_facts
 from steerzo_edge.data.examples import Dataset, Labelled
 from steerzo_edge.data.kinds import KINDS, tokenize
+from steerzo_edge.data.remarks import ignored_sentence
 from steerzo_edge.data.tokenization import Targets, Tokenized
 
 
@@ -78,6 +79,18 @@ def warnings_of(dataset: Dataset, as_text: int = 0, data: Tokenized | None = Non
             "earlier turns differently once others follow"
         )
     return found
+
+
+def remarks_of(dataset: Dataset, as_text: int = 0, data: Tokenized | None = None) -> list[str]:
+    """What is to be told of a dataset before its rows are used: fields that are not used, then the warnings.
+
+    Args:
+        dataset: The rows.
+        as_text: As in `warnings_of`.
+        data: As in `warnings_of`.
+    """
+    ignored = dataset.remarks.ignored
+    return [*([ignored_sentence(ignored)] if ignored else []), *warnings_of(dataset, as_text, data)]
 
 
 def _texts(dataset: Dataset, index: int) -> list[str]:

@@ -77,6 +77,7 @@ def encode_prompt(
     max_new_tokens: int,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    length_name: str = "max_new_tokens",
 ) -> tuple[int, ...]:
     """Encodes a prompt and checks it against the context. Any thread may call it with its own tokenizer.
 
@@ -85,6 +86,7 @@ def encode_prompt(
         prompt: A text to continue, its tokens, or the turns of a conversation.
         max_new_tokens: Tokens that the answer needs.
         tokenizer: A copy of the base's; by default the base's own.
+        length_name: What the caller calls `max_new_tokens`, for the error.
 
     Raises:
         InputError: If the prompt is empty, does not fit the chat template, or has a token that the base lacks.
@@ -96,9 +98,11 @@ def encode_prompt(
     if not tokens:
         raise InputError("the prompt is empty", hint="Send at least one character.")
     if len(tokens) + max_new_tokens > base.context_length:
+        length = f" and {length_name} is {max_new_tokens}" if max_new_tokens else ""
         raise PromptTooLongError(
-            f"the prompt has {len(tokens)} tokens and max_new_tokens is {max_new_tokens}; "
-            f"the context of {base.name!r} holds {base.context_length}"
+            f"the prompt has {len(tokens)} tokens{length}; "
+            f"the context of {base.name!r} holds {base.context_length}",
+            hint=f"Shorten the prompt or lower {length_name}." if length else "Shorten the prompt.",
         )
     return tokens
 

@@ -20,7 +20,7 @@ def evaluated(parts: Parts, progress: Progress, clock: Clock) -> EvalRecord | No
     """An evaluation, if one is due."""
     if parts.evaluate is None or _judged(progress.evaluations, progress.step):
         return None
-    if progress.step % parts.evaluate_every and progress.step != parts.steps:
+    if progress.step % parts.evaluate_every and progress.step != progress.last_step(parts.steps):
         return None
     found = parts.evaluate()
     best = progress.improves(found)
@@ -31,7 +31,11 @@ def evaluated(parts: Parts, progress: Progress, clock: Clock) -> EvalRecord | No
 
 def watched(parts: Parts, progress: Progress, clock: Clock) -> WatchRecord | None:
     """The watcher's verdict on the evaluation that has just been made."""
-    if parts.watcher is None or progress.step >= parts.steps or _judged(progress.verdicts, progress.step):
+    if (
+        parts.watcher is None
+        or progress.step >= progress.last_step(parts.steps)
+        or _judged(progress.verdicts, progress.step)
+    ):
         return None
     if progress.skipped >= PATIENCE:
         return parts.watcher.rescue(progress.step, progress.evaluations, progress.verdicts, progress.skipped)

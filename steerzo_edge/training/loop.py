@@ -63,7 +63,7 @@ def finetune(
                 rewind(record.back_to)
             parts.oracle.follow(entry)
             yield record
-        if progress.step >= parts.steps or _ended(parts, progress):
+        if progress.step >= progress.last_step(parts.steps) or _ended(parts, progress):
             return
         if progress.skipped >= PATIENCE:
             raise DivergedError(f"step {progress.step}: {PATIENCE} steps in a row had no finite loss")

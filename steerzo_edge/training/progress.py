@@ -26,6 +26,7 @@ class Progress:
         best: The best evaluation so far.
         stale: Evaluations since then.
         skipped: Steps skipped in a row.
+        ends_at: Finished steps at which the run ends before its full length; None runs to the end.
     """
 
     step: int = 0
@@ -39,6 +40,11 @@ class Progress:
     best: EvalRecord | None = None
     stale: int = 0
     skipped: int = 0
+    ends_at: int | None = None
+
+    def last_step(self, steps: int) -> int:
+        """The number of finished steps at which a run of `steps` steps ends."""
+        return steps if self.ends_at is None else min(steps, self.ends_at)
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> "Progress":

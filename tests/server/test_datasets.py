@@ -235,3 +235,24 @@ def test_fields_with_other_names_are_mapped_and_stay_mapped(http: TestClient, co
     other = upload(http, "faq.jsonl", lines(rows), map="completion=question,prompt=answer")
     assert other["id"] != by_field["id"]
     problem(http.post("/datasets?map=x", files={"file": ("faq.jsonl", lines(rows))}), 422, "invalid-input")
+
+
+def test_the_fields_of_a_file_are_chosen_before_it_is_uploaded(http: TestClient) -> None:
+    def look(**fields: str) -> dict[str, Any]:
+        data = b"question;answer;by\n" + b"Where?;Here.;Ann\n" * 4
+        answer = http.post("/datasets/preview", files={"file": ("faq.csv", data)}, data=fields)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    before = http.get("/datasets").json()
+    found = look()
+    assert (found["columns"], found["format"], found["rows"]) == (["question", "answer", "by"], None, [])
+    assert "4 of 4 rows cannot be used" in found["problem"]
+    assert found["formats"]["completion"] == ["prompt", "completion"]
+    chosen = look(map="prompt=question,completion=answer")
+    assert (chosen["format"], chosen["problem"], len(chosen["rows"])) == ("completion", None, 3)
+    assert next(segment["text"] for segment in chosen["rows"][0]["segments"] if segment["target"]).startswith(
+        "Here."
+    )
+    assert "names a field a second time" in look(map="prompt=question,completion=question")["problem"]
+    assert http.get("/datasets").json() == before

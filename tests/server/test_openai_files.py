@@ -77,3 +77,10 @@ def test_files_that_cannot_be_used(
     found = refusal(error)
     assert found["param"] == param
     assert all(word in found["message"] for word in says), found
+
+
+def test_a_file_names_its_fields_that_are_not_used(openai: OpenAI) -> None:
+    rows = b'{"text": "a", "label": "x", "note": "n"}\n'
+    file = openai.files.create(file=("noted.jsonl", rows), purpose="fine-tune")
+    assert (file.model_extra or {})["ignored"] == {"note": 1}
+    assert "the only row has the label 'x'" in (file.model_extra or {})["warnings"][0]

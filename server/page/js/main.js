@@ -15,7 +15,9 @@ import { showJob } from "./views/job.js";
 import { showJobs } from "./views/jobs.js";
 import { showPlayground } from "./views/playground.js";
 import { showStart } from "./views/start.js";
+import { showSweep } from "./views/sweep.js";
 import { showSystem } from "./views/system.js";
+import { showTry } from "./views/try.js";
 
 const POLL_MS = 4000;
 const VIEWS = [
@@ -29,13 +31,15 @@ const ROUTES = [
   [/^\/start$/, showStart],
   [/^\/jobs\/([^/]+)$/, showJob],
   [/^\/compare$/, showCompare],
+  [/^\/try$/, showTry],
+  [/^\/sweeps\/([^/]+)$/, showSweep],
   [/^\/data$/, showData],
   [/^\/data\/([^/]+)$/, showDataset],
   [/^\/playground$/, showPlayground],
   [/^\/system$/, showSystem],
 ];
 // Views that the navigation shows as part of "Jobs".
-const UNDER_JOBS = ["start", "compare"];
+const UNDER_JOBS = ["start", "compare", "try", "sweeps"];
 
 const count = h("span", { class: "count", hidden: true });
 const links = VIEWS.map(([name, text]) =>

@@ -3,6 +3,8 @@
 import { Problem, credentials, documentOf } from "./api.js";
 import { askForKey, key } from "./key.js";
 
+const FIRST_BYTES = 256 << 10;
+
 /**
  * Uploads a dataset.
  * @param {File} file
@@ -19,6 +21,33 @@ export async function upload(file, fields, progress) {
     if (response.status !== 401) throw new Problem(document);
     await askForKey(tried);
   }
+}
+
+/**
+ * The fields of a file, and its first rows as they would be trained on; only its first lines are sent if it is text.
+ * @param {File} file
+ * @param {Object<string, string>} fields `format`, `map`; empty ones are left out.
+ * @returns {Promise<Object>}
+ */
+export async function look(file, fields) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);
+  form.append("file", await beginning(file), file.name);
+  for (;;) {
+    const tried = key();
+    const response = await fetch("/datasets/preview", { method: "POST", body: form, headers: credentials() });
+    const document = await documentOf(response);
+    if (response.ok) return document;
+    if (response.status !== 401) throw new Problem(document);
+    await askForKey(tried);
+  }
+}
+
+async function beginning(file) {
+  if (file.size <= FIRST_BYTES || !/\.(jsonl|csv|tsv)$/i.test(file.name)) return file;
+  const bytes = new Uint8Array(await file.slice(0, FIRST_BYTES).arrayBuffer());
+  const end = bytes.lastIndexOf(10);
+  return end < 0 ? file : file.slice(0, end + 1);
 }
 
 function sent(file, fields, progress) {

@@ -62,10 +62,10 @@ def _count(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 
 
 def _warn(dataset: Dataset) -> list[str]:
-    """Whether there is anything to choose between."""
+    """Whether there is anything to choose between, and whether labels that look alike are meant to differ."""
     labels = dataset.labels
     if len(labels) > 1:
-        return []
+        return _alike(labels)
     count = (
         f"the only row has the label {labels[0]!r}"
         if len(dataset) == 1
@@ -74,6 +74,19 @@ def _warn(dataset: Dataset) -> list[str]:
     if dataset.task is not None and dataset.task.options is not None:
         return [f"{count}, so the model only learns to answer with it"]
     return [f"{count}, so there is nothing to choose between: add rows of other labels, or name the options"]
+
+
+def _alike(labels: Sequence[str]) -> list[str]:
+    """A sentence for labels that differ in nothing but the blanks inside them."""
+    first: dict[str, str] = {}
+    found = []
+    for label in labels:
+        other = first.setdefault("".join(label.split()), label)
+        if other != label:
+            found.append(
+                f"the labels {shown(other)} and {shown(label)} differ only in blanks; they are two classes"
+            )
+    return found
 
 
 def _too_long(dataset: Dataset, options: Mapping[str, Tokens], max_tokens: int) -> DatasetError:

@@ -7,6 +7,7 @@ import { announce, showMessage } from "../messages.js";
 import { upload } from "../upload.js";
 import { FORMATS } from "../words.js";
 import { field, select } from "./field.js";
+import { fieldChoices } from "./fieldchoices.js";
 import { problemBox, meter, setMeter } from "./pieces.js";
 
 const ENDINGS = ".jsonl,.json,.csv,.tsv,.parquet,.gz,.zst";
@@ -36,37 +37,48 @@ export function uploader({ done }) {
     select([["", "detected from the fields"], ...Object.keys(FORMATS).map((name) => [name, name])], ""),
     { hint: "Set this only if the format is not detected correctly." },
   );
-  const map = field(
-    "Other names for fields",
-    h("input", { type: "text", placeholder: "prompt=question,completion=answer", autocomplete: "off" }),
-    { hint: "Set this if the fields of the file have other names than those of a format." },
-  );
   const bar = meter(0, "Upload");
   const progress = h("p", { role: "status" });
   const problems = h("div");
+  const choices = h("div");
+  const picker = h("input", {
+    type: "file",
+    accept: ENDINGS,
+    class: "visually-hidden",
+    tabindex: -1,
+    "aria-label": "File whose fields are chosen",
+    onChange: () => picker.files[0] && (replace(problems), choose(picker.files[0])),
+  });
+  const other = h(
+    "button",
+    { class: "button", type: "button", onClick: () => picker.click() },
+    "Choose a file and its fields",
+  );
   const area = h(
     "div",
     { class: "drop" },
-    h("div", { class: "row" }, button, h("span", { class: "muted" }, "or drop it here")),
+    h("div", { class: "row" }, button, h("span", { class: "muted" }, "or drop it here"), other),
     h(
       "p",
       { class: "small" },
       "JSON lines, JSON, CSV, TSV or Parquet, also packed with gzip or zstd. The format of the rows is detected from the names of the fields.",
     ),
     input,
+    picker,
     bar,
     progress,
-    h("details", { class: "small" }, h("summary", {}, "Choose the format yourself"), format.element, map.element),
+    h("details", { class: "small" }, h("summary", {}, "Choose the format yourself"), format.element),
   );
   bar.hidden = true;
 
-  async function send(file) {
+  async function send(file, fields = { format: format.control.value }) {
     input.value = "";
     button.disabled = true;
     bar.hidden = false;
     replace(problems);
+    replace(choices);
     try {
-      const dataset = await upload(file, { format: format.control.value, map: map.control.value.trim() }, (share) => {
+      const dataset = await upload(file, fields, (share) => {
         setMeter(bar, share);
         progress.textContent = share < 1 ? `Sending ${file.name}: ${percent(share)}` : "Checking every row…";
       });
@@ -74,12 +86,18 @@ export function uploader({ done }) {
       done(dataset);
     } catch (problem) {
       replace(problems, problemBox(problem));
+      if (problem.code === "invalid-dataset") choose(file);
       announce(problem.message);
     } finally {
       button.disabled = false;
       bar.hidden = true;
       progress.textContent = "";
     }
+  }
+
+  function choose(file) {
+    picker.value = "";
+    replace(choices, fieldChoices(file, { use: (fields) => send(file, fields) }));
   }
 
   const over = (is) => (event) => {
@@ -93,7 +111,7 @@ export function uploader({ done }) {
     const file = event.dataTransfer.files[0];
     if (file && !button.disabled) send(file);
   });
-  return h("div", { class: "stack uploader" }, area, problems);
+  return h("div", { class: "stack uploader" }, area, problems, choices);
 }
 
 /** What was found in an uploaded file, in a sentence or two. */

@@ -47,6 +47,8 @@ async function live(place, signal, first, methods, wantedAxis) {
   const actions = actionsOf(job, { changed: pollNow, deleted: () => (location.hash = "#/jobs"), words: true });
   const tryIt = h("a", { class: "button main", href: `#/playground?adapter=${job.id}` }, "Try it");
   const compare = h("a", { class: "button", href: `#/compare?jobs=${job.id}` }, "Compare");
+  const several = h("a", { class: "button", href: `#/try?job=${job.id}` }, "Try several settings");
+  const sweep = job.sweep && h("a", { class: "button", href: `#/sweeps/${job.sweep}` }, "Its sweep");
   const axes = segments(
     "Draw over",
     AXIS_CHOICES,
@@ -60,7 +62,7 @@ async function live(place, signal, first, methods, wantedAxis) {
 
   replace(
     place,
-    head(job.name, { trail: ["#/jobs", "Jobs"], about: [state], actions: [tryIt, compare, actions.element] }),
+    head(job.name, { trail: ["#/jobs", "Jobs"], about: [state], actions: [tryIt, sweep, several, compare, actions.element] }),
     h(
       "div",
       { class: "stack" },

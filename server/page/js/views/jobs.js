@@ -121,7 +121,8 @@ function makeRow(first, choose, again) {
     "aria-label": `Compare ${first.name}`,
     onChange: () => choose(first.id, pick.checked),
   });
-  const about = h("p", { class: "small muted" }, `${first.profile.name} · ${moment(first.created)}`);
+  const sweep = first.sweep && [" · ", h("a", { href: `#/sweeps/${first.sweep}` }, "sweep")];
+  const about = h("p", { class: "small muted" }, `${first.profile.name} · ${moment(first.created)}`, sweep);
   const element = h(
     "tr",
     { class: "choose", data: { job: first.id } },
