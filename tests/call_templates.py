@@ -40,7 +40,8 @@ TEMPLATES = {
     "Granite 3": _TOOLS
     + _TURNS
     % (
-        "{% if m.tool_calls %}<|tool_call|>{{ m.tool_calls | map(attribute='function') | list | tojson }}{% endif %}"
+        "{% if m.tool_calls %}<|tool_call|>"
+        "{{ m.tool_calls | map(attribute='function') | list | tojson }}{% endif %}"
     ),
     "Llama 3": LLAMA_TEMPLATE,
 }

@@ -1,7 +1,8 @@
 """Tells in which form a base writes calls of tools, and makes grammars that force calls of this form.
 
 The form is told from what the base's own chat template writes: for a made-up call in an assistant's turn, or, where
-the template writes no calls, from the example that it shows to the model. A form is the base's if it reads this call.
+the template writes no calls, from the example that it shows to the model. A form is the base's if it reads this
+call.
 """
 
 import json

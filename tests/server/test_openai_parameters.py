@@ -8,8 +8,8 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.fine_tuning import job_create_params
 
+from server.openai.chat_body import ChatBody
 from server.openai.completion_body import CompletionBody
-from server.openai.parameters import ChatBody
 from server.openai.tuning import TuningBody
 from tests.server.openai_chat import said
 

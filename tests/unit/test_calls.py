@@ -66,17 +66,25 @@ CASES: list[tuple[CallForm, str, list[Part]]] = [
     (HERMES, "<tool_call>nothing</tool_call>", ["nothing"]),
     (HERMES, "a</tool_call>b", ["ab"]),
     (HERMES, f"<tool_call>[{FIRST}, {SECOND}]</tool_call>", [ADD, SUM]),
-    (HERMES, '<tool_call>{"name": "add", "arguments": {"a": NaN}}</tool_call>', ['{"name": "add", "arguments": {"a": NaN}}']),
+    (
+        HERMES,
+        '<tool_call>{"name": "add", "arguments": {"a": NaN}}</tool_call>',
+        ['{"name": "add", "arguments": {"a": NaN}}'],
+    ),
     (MISTRAL, f"[TOOL_CALLS] [{FIRST}, {SECOND}]", [ADD, SUM]),
     (MISTRAL, f"I will.[TOOL_CALLS][{FIRST}] ", ["I will.", ADD]),
     (MISTRAL, "a [list] of [TOOL", ["a [list] of [TOOL"]),
     (GRANITE, f"<|tool_call|>[{FIRST}]", [ADD]),
     (LLAMA, one("add", "parameters", a=1), [ADD]),
-    (LLAMA, f"<|python_tag|>{one('add', 'parameters', a=1)}; {one('sum', 'parameters', b='</tool_call> ]')}", [ADD, SUM]),
+    (
+        LLAMA,
+        f"<|python_tag|>{one('add', 'parameters', a=1)}; {one('sum', 'parameters', b='</tool_call> ]')}",
+        [ADD, SUM],
+    ),
     (LLAMA, f"{one('add', 'parameters', a=1)} is what I call", [f"{one('add', 'parameters', a=1)} is what I call"]),
     (LLAMA, "{no JSON} at all", ["{no JSON} at all"]),
     (LLAMA, "Call {this}.", ["Call {this}."]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
