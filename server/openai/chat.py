@@ -11,9 +11,10 @@ from server.openai.chat_body import ChatBody
 from server.openai.chat_chunks import ChatChunks, chat_logprobs
 from server.openai.models import adapter_of
 from server.openai.schemas import ChatChoice, ChatCompletion, ChatMessage, FunctionCall, ToolCall
-from server.openai.tool_use import ToolUse, answer_of, new_call_id, tool_use
+from server.openai.tool_use import ToolUse, new_call_id, parts_of, tool_use
 from server.services.generation import streamed_answers, whole_answers
 from server.services.sampling_checks import check_sampling
+from steerzo_edge.decoding.calls import Call
 from steerzo_edge.decoding.generate import Generation
 from steerzo_edge.decoding.spelling import Spelling
 
@@ -45,7 +46,9 @@ async def create_chat_completion(body: ChatBody, request: Request, server: Serve
 
 
 def _choice(index: int, made: Generation, use: ToolUse | None, spelling: Spelling | None) -> ChatChoice:
-    text, calls = answer_of(use, made.text)
+    parts = parts_of(use, made.text)
+    text = "".join(part for part in parts if isinstance(part, str))
+    calls = [part for part in parts if isinstance(part, Call)]
     found = [
         ToolCall(id=new_call_id(), function=FunctionCall(name=call.name, arguments=call.arguments))
         for call in calls

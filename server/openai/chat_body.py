@@ -94,7 +94,14 @@ class ChatBody(SamplingBody):
     def tool_request(self) -> ToolRequest:
         """What the body says of tools."""
         is_parallel = self.parallel_tool_calls is not False
-        return ToolRequest(self.tools or [], self.tool_choice, is_parallel, self.form, "response_format")
+        return ToolRequest(
+            self.tools or [],
+            self.tool_choice,
+            is_parallel,
+            self.form,
+            form_field="response_format",
+            function_field="tools.{}.function",
+        )
 
     def generation_requests(
         self, chat: Chat, adapter: str | None, fresh_seed: int, use: ToolUse | None

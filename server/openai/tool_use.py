@@ -21,7 +21,7 @@ from steerzo_edge.decoding.call_forms import (
     hidden_markers,
     marker_tokens,
 )
-from steerzo_edge.decoding.calls import Call, CallForm, CallReader
+from steerzo_edge.decoding.calls import CallForm, CallReader, Part
 from steerzo_edge.decoding.grammar import Form, matcher_of
 from steerzo_edge.decoding.sampling import Sampling
 from steerzo_edge.errors import FormError, InputError
@@ -68,6 +68,7 @@ class ToolRequest:
         is_parallel: Whether an answer may have several calls.
         form: What the text of answers must look like; None for any text.
         form_field: The field that the form is from.
+        function_field: The field that describes a function; its place in `tools` is put in place of `{}`.
     """
 
     tools: Sequence[ToolBody]
@@ -75,6 +76,7 @@ class ToolRequest:
     is_parallel: bool
     form: Form | None
     form_field: str
+    function_field: str
 
 
 def new_call_id() -> str:
@@ -82,19 +84,17 @@ def new_call_id() -> str:
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(ID_LENGTH))
 
 
-def answer_of(use: ToolUse | None, text: str) -> tuple[str, list[Call]]:
-    """A whole answer as its text and its calls.
+def parts_of(use: ToolUse | None, text: str) -> list[Part]:
+    """The texts and calls of a whole answer, in their order.
 
     Args:
         use: How the answer may call tools; None if it may not.
         text: The answer as it was generated.
     """
     if use is None:
-        return text, []
+        return [text] if text else []
     reader = use.reader()
-    parts = [*reader.put(text), *reader.end()]
-    text = "".join(part for part in parts if isinstance(part, str))
-    return text, [part for part in parts if isinstance(part, Call)]
+    return [*reader.put(text), *reader.end()]
 
 
 def tool_use(server: Context, chat: Chat, wanted: ToolRequest) -> ToolUse | None:
@@ -165,7 +165,7 @@ def _form(server: Context, call_form: CallForm, wanted: ToolRequest) -> Form | N
     form = checked_calls(call_form, tokens, _schemas(server, wanted, places))
     if form is None:
         fix = 'with this base it needs tool_choice: "required", or the name of a function; or leave it out'
-        raise UnsupportedError(f"tools.{strict[0]}.function.strict", True, fix)
+        raise UnsupportedError(f"{wanted.function_field.format(strict[0])}.strict", True, fix)
     return form
 
 
@@ -174,7 +174,7 @@ def _schemas(server: Context, wanted: ToolRequest, places: Sequence[int]) -> lis
     found = []
     for place in places:
         function = wanted.tools[place].function
-        field = f"tools.{place}.function.parameters"
+        field = f"{wanted.function_field.format(place)}.parameters"
         schema = {"type": "object", **function.parameters} if function.parameters else _NO_ARGUMENTS
         if schema["type"] != "object":
             raise UnsupportedError(field, schema["type"], 'the type of arguments must be "object"')

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import BadRequestError, OpenAI
+from openai import OpenAI
 
 from tests.server.process import ServerProcess
-from tests.server.tool_base import ASKED, CITY, NOW, is_city, tool_base
+from tests.server.tool_base import ASKED, CITY, NOW, tool_base
 
 FORCED: dict[str, Any] = {"tools": [CITY, NOW], "max_tokens": 200, "temperature": 1, "seed": 3}
 NAMED = {"type": "function", "function": {"name": "city"}}
