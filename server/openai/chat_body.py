@@ -9,7 +9,7 @@ from server.openai.formats import ResponseFormat
 from server.openai.messages import ChatMessageBody
 from server.openai.parameters import Count, Metadata, SamplingBody, Tag, refused
 from server.openai.tool_use import ToolRequest, ToolUse
-from server.openai.tools import ToolBody, ToolChoice, written_tools
+from server.openai.tools import ONLY_FUNCTIONS, ToolBody, ToolChoice, written_tools
 from server.services.generation import GenerationRequest
 from steerzo_edge.data.examples import Chat
 from steerzo_edge.decoding.grammar import Form
@@ -32,7 +32,9 @@ class ChatBody(SamplingBody):
     prompt_cache_key: Tag | None = Field(None, description="Ignored.")
     prompt_cache_retention: Tag | None = Field(None, description="Ignored.")
     prompt_cache_options: dict[str, Any] | None = Field(None, description="Ignored.")
-    tools: list[ToolBody] | None = Field(None, max_length=128, description="Functions that answers may call.")
+    tools: list[Annotated[ToolBody, ONLY_FUNCTIONS]] | None = Field(
+        None, max_length=128, description="Functions that answers may call."
+    )
     tool_choice: ToolChoice | None = Field(
         None, description="Whether an answer may or must call a function, or one of this name."
     )

@@ -7,9 +7,10 @@ from pydantic import Tag as Case
 
 from server.openai.formats import JsonObjectFormat, NamedSchema, TextFormat
 from server.openai.parameters import Count, Metadata, ModelName, Tag, Text, refused
-from server.openai.response_items import InputItem, turns_of
+from server.openai.response_items import Input, turns_of
 from server.openai.tool_use import ToolRequest, ToolUse
 from server.openai.tools import (
+    ONLY_FUNCTIONS,
     Choice,
     FunctionBody,
     FunctionChoice,
@@ -88,9 +89,7 @@ class ResponseBody(Config):
     """A text or a conversation to answer."""
 
     model: ModelName
-    input: Text | Annotated[list[InputItem], Field(min_length=1, max_length=10_000)] = Field(
-        description="A user's message, or the messages, calls and results so far."
-    )
+    input: Input = Field(description="A user's message, or the messages, calls and results so far.")
     instructions: Text | None = Field(None, description="A message of the system, before the others.")
     max_output_tokens: Count | None = Field(
         None, description="Most tokens generated; by default the rest of the context, 4096 at most."
@@ -100,7 +99,9 @@ class ResponseBody(Config):
         1.0, gt=0, le=1, description="Choose from the smallest set of tokens with this total probability."
     )
     text: TextOptions | None = Field(None, description="What the text of answers must look like.")
-    tools: list[FunctionTool] | None = Field(None, max_length=128, description="Functions that answers may call.")
+    tools: list[Annotated[FunctionTool, ONLY_FUNCTIONS]] | None = Field(
+        None, max_length=128, description="Functions that answers may call."
+    )
     tool_choice: (
         Annotated[
             Annotated[Choice, Case("a word")] | Annotated[ChosenFunction, Case("a function")], Discriminator(_kind)

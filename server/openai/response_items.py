@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -62,20 +62,33 @@ class InputResult(Config):
     status: _Ignored = None
 
 
-def _kind(value: Any) -> str:
-    """The type of an item; one without a type is a message."""
-    return str(value.get("type") or "message") if isinstance(value, dict) else "message"
+_TAGS: Final = {"message": "a message", "function_call": "a call", "function_call_output": "a result"}
+_TEXT, _ITEMS = "a text", "a list of items"
+
+
+def _item_kind(value: Any) -> str | None:
+    """Which kind of item a value is; one without a type is a message."""
+    return _TAGS.get(str(value.get("type") or "message")) if isinstance(value, dict) else "a message"
+
+
+def _input_kind(value: Any) -> str:
+    """Whether the input is a text or items, so that an error speaks of that alone."""
+    return _ITEMS if isinstance(value, list) else _TEXT
 
 
 InputItem = Annotated[
-    Annotated[InputMessage, Tag("message")]
-    | Annotated[InputCall, Tag("function_call")]
-    | Annotated[InputResult, Tag("function_call_output")],
+    Annotated[InputMessage, Tag("a message")]
+    | Annotated[InputCall, Tag("a call")]
+    | Annotated[InputResult, Tag("a result")],
     Discriminator(
-        _kind,
+        _item_kind,
         custom_error_type="item",
         custom_error_message="must be a message, a function_call or a function_call_output",
     ),
+]
+Input = Annotated[
+    Annotated[Text, Tag(_TEXT)] | Annotated[list[InputItem], Field(min_length=1, max_length=10_000), Tag(_ITEMS)],
+    Discriminator(_input_kind),
 ]
 
 

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from server.openai.parameters import Text
 from steerzo_edge.config import Config
@@ -22,6 +23,16 @@ class FunctionBody(Config):
         None, description="The JSON schema of its arguments, an object; without one it has no arguments."
     )
     strict: bool | None = Field(None, description="Whether the arguments of every call must have the schema.")
+
+
+def _is_function(value: Any) -> Any:
+    """Refuses other tools before their fields are looked at, which would be unknown."""
+    if isinstance(value, dict) and value.get("type", "function") != "function":
+        raise PydanticCustomError("tool", "only functions are supported: the type must be `function`")
+    return value
+
+
+ONLY_FUNCTIONS: Final = BeforeValidator(_is_function)
 
 
 class ToolBody(Config):

@@ -1,9 +1,11 @@
-"""A tiny base whose chat template writes tools and calls, in Hermes' form; `<tool_call>` is one of its control tokens."""
+"""A tiny base whose template writes tools and calls, in the form of Hermes; `<tool_call>` is its control token."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
+
+from openai import OpenAI
 
 from tests.call_templates import HERMES_TEMPLATE
 
@@ -14,8 +16,8 @@ CITY: dict[str, Any] = {
         "description": "Finds a city.",
         "parameters": {
             "type": "object",
-            "properties": {"name": {"enum": ["Rome", "Oslo"]}, "big": {"type": "boolean"}},
-            "required": ["name", "big"],
+            "properties": {"big": {"type": "boolean"}},
+            "required": ["big"],
             "additionalProperties": False,
         },
     },
@@ -38,4 +40,13 @@ def tool_base(tiny: Path, path: Path) -> Path:
 def is_city(arguments: str) -> bool:
     """Whether arguments have the schema of `CITY`."""
     found = json.loads(arguments)
-    return set(found) == {"name", "big"} and found["name"] in ("Rome", "Oslo") and isinstance(found["big"], bool)
+    return set(found) == {"big"} and isinstance(found["big"], bool)
+
+
+UNIQUE = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+
+
+def asked(client: OpenAI, **parameters: Any) -> Any:
+    """What a model answers that may call tools."""
+    body = {"messages": ASKED, "tools": [CITY, NOW], "max_tokens": 160, "temperature": 1, "seed": 3, **parameters}
+    return client.chat.completions.create(model="base", **body)
