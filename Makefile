@@ -5,6 +5,7 @@
 # make lint         formatting, lint rules, types, import directions
 # make bench        step time against the plain reference loop
 # make lm-eval      install the evaluation harness lm-eval into .lm-eval, which a test runs
+# make clients      install langchain-openai and llm into .clients, which a test runs
 # make real-base    fetch a real small model (98 MB, Apache-2.0) into .real, which tests marked `real` use
 # make image        the container image; on x86-64 give TORCH_INDEX_URL to have it without CUDA
 # make image-test   builds it and runs the main job in it
@@ -15,12 +16,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 LM_EVAL := .lm-eval/.ready
+CLIENTS := .clients/.ready
 
 IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
 DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
 
-.PHONY: demo demo-real test test-times lint bench lm-eval real-base image image-test clean
+.PHONY: demo demo-real test test-times lint bench lm-eval clients real-base image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
@@ -35,7 +37,7 @@ PYTEST = pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 # Measuring takes about a fifth longer, on Python 3.11. The floor is `fail_under` in pyproject.toml. A process that a
 # test kills may leave a torn file, at which combining fails after all others: the report decides.
-test: $(READY) $(LM_EVAL)
+test: $(READY) $(LM_EVAL) $(CLIENTS)
 ifdef COVERAGE
 	$(BIN)/coverage erase
 	$(ONE_THREAD) $(BIN)/coverage run -m $(PYTEST)
@@ -45,7 +47,7 @@ else
 	$(ONE_THREAD) $(BIN)/python -m $(PYTEST)
 endif
 
-test-times: $(READY) $(LM_EVAL)
+test-times: $(READY) $(LM_EVAL) $(CLIENTS)
 	$(ONE_THREAD) $(BIN)/python -m $(PYTEST) -p tests.times --times docs/results/test_times.md
 
 lint: $(READY)
@@ -58,6 +60,12 @@ lm-eval: $(LM_EVAL)
 
 $(LM_EVAL): $(READY) tests/lm_eval/requirements.txt
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target .lm-eval -r tests/lm_eval/requirements.txt
+	touch $@
+
+clients: $(CLIENTS)
+
+$(CLIENTS): $(READY) tests/clients/requirements.txt
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target .clients -r tests/clients/requirements.txt
 	touch $@
 
 bench: $(READY)

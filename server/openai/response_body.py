@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field
 from pydantic import Tag as Case
 
 from server.openai.formats import JsonObjectFormat, NamedSchema, TextFormat
-from server.openai.parameters import Count, Metadata, ModelName, Tag, Text, refused
+from server.openai.parameters import SEEDS, Count, Metadata, ModelName, Tag, Text, refused
 from server.openai.response_items import Input, turns_of
 from server.openai.tool_use import ToolRequest, ToolUse
 from server.openai.tools import (
@@ -98,6 +98,9 @@ class ResponseBody(Config):
     top_p: float | None = Field(
         1.0, gt=0, le=1, description="Choose from the smallest set of tokens with this total probability."
     )
+    seed: int | None = Field(
+        None, ge=-SEEDS, lt=SEEDS, description="The same seed gives the same answer; random by default."
+    )
     text: TextOptions | None = Field(None, description="What the text of answers must look like.")
     tools: list[Annotated[FunctionTool, ONLY_FUNCTIONS]] | None = Field(
         None, max_length=128, description="Functions that answers may call."
@@ -164,19 +167,20 @@ class ResponseBody(Config):
         )
 
     def generation_request(
-        self, chat: Chat, adapter: str | None, seed: int, use: ToolUse | None
+        self, chat: Chat, adapter: str | None, fresh_seed: int, use: ToolUse | None
     ) -> GenerationRequest:
         """The request for the answer.
 
         Args:
             chat: The body's conversation.
             adapter: The id of the job or adapter that answers; None is the base.
-            seed: Of the sampling.
+            fresh_seed: Seed of the sampling, if the body gives none.
             use: How the answer may call tools; None if it may not.
         """
         length = self.max_output_tokens
         temperature = 1.0 if self.temperature is None else self.temperature
         top_p = 1.0 if self.top_p is None else self.top_p
+        seed = fresh_seed if self.seed is None else self.seed
         sampling = Sampling(length or 1, temperature, top_p, seed=seed, form=self.form)
         sampling = sampling if use is None else use.applied(sampling)
         return GenerationRequest(chat, sampling, adapter, fill_context=length is None)

@@ -25,15 +25,16 @@ def test_a_response_is_the_chat_completion(tools: OpenAI) -> None:
     )
     made = tools.responses.create(**INPUT, instructions="Hi", metadata={"a": "b"})
     assert made.output_text == chat.choices[0].message.content
-    assert (made.status, made.incomplete_details and made.incomplete_details.reason) == (
-        "incomplete",
-        "max_output_tokens",
-    )
+    assert (made.status, made.incomplete_details) == ("completed", None)
     assert made.metadata == {"a": "b"}
     assert made.usage is not None
-    assert (made.usage.input_tokens, made.usage.output_tokens) == (chat.usage.prompt_tokens, 12)
+    assert (made.usage.input_tokens, made.usage.output_tokens) == (chat.usage.prompt_tokens, len("Yes") + 1)
     raw = tools.responses.with_raw_response.create(**INPUT).http_response.json()
     assert raw["store"] is False
+    cut = tools.responses.create(**{**INPUT, "max_output_tokens": 2})
+    assert (cut.output_text, cut.status) == ("Ye", "incomplete")
+    assert cut.incomplete_details is not None
+    assert cut.incomplete_details.reason == "max_output_tokens"
 
 
 def test_a_streamed_response_is_told_in_events(tools: OpenAI) -> None:
@@ -43,14 +44,14 @@ def test_a_streamed_response_is_told_in_events(tools: OpenAI) -> None:
     assert [event.sequence_number for event in events if hasattr(event, "sequence_number")][:3] == [0, 1, 2]
     kinds = [event.type.removeprefix("response.") for event in events]
     before = ["created", "in_progress", "output_item.added", "content_part.added"]
-    after = ["output_text.done", "content_part.done", "output_item.done", "incomplete"]
+    after = ["output_text.done", "content_part.done", "output_item.done", "completed"]
     assert kinds[:4] == before
     assert kinds[-4:] == after
     assert set(kinds[4:-4]) == {"output_text.delta"}
     texts = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert "".join(texts) == whole.output_text
     last = events[-1]
-    assert last.type == "response.incomplete"
+    assert last.type == "response.completed"
     assert (last.response.output_text, last.response.usage) == (whole.output_text, whole.usage)
 
 
