@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.openai.parameters import Tag, Text, refused
@@ -58,18 +58,27 @@ class ChatMessageBody(Config):
     role: Literal["system", "developer", "user", "assistant", "tool"] = Field(
         description="`developer` is treated as `system`."
     )
-    content: Text | list[TextPart] | None = Field(
-        None, description="The text, whole or in parts; only beside tool_calls it may be left out."
-    )
     name: Tag | None = Field(None, description="Ignored.")
     refusal: Annotated[None, refused("refusals are not supported; send the text as content", "")] = None
     annotations: Annotated[None, refused("annotations are not supported", [])] = None
     audio: Annotated[None, refused("audio is not supported")] = None
     tool_calls: list[ToolCallBody] | None = Field(None, max_length=128, description="Calls of an earlier answer.")
+    content: Text | list[TextPart] | None = Field(
+        None, description="The text, whole or in parts; only beside tool_calls it may be left out."
+    )
     tool_call_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None, description="The call whose result a message of the role `tool` is."
     )
     function_call: Annotated[None, refused("function_call is not supported; send tool_calls instead")] = None
+
+    @field_validator("content")
+    @classmethod
+    def _something_is_said(
+        cls, value: str | list[TextPart] | None, info: ValidationInfo
+    ) -> str | list[TextPart] | None:
+        if value is None and not info.data.get("tool_calls"):
+            raise PydanticCustomError("content", "a message without tool_calls must have content")
+        return value
 
     @model_validator(mode="after")
     def _fields_fit_the_role(self) -> "ChatMessageBody":
@@ -77,8 +86,6 @@ class ChatMessageBody(Config):
             raise PydanticCustomError("calls", "only messages of the assistant have tool_calls")
         if (self.tool_call_id is None) == (self.role == "tool"):
             raise PydanticCustomError("result", "messages of the role tool have a tool_call_id, others have none")
-        if self.content is None and not self.tool_calls:
-            raise PydanticCustomError("content", "a message without tool_calls must have content")
         return self
 
     def turn(self) -> Message:

@@ -10,10 +10,12 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
 
-@tool
 def city(big: bool) -> str:
     """Finds a city."""
     return "Rome" if big else "Bern"
+
+
+CITY = tool(city)
 
 
 def used(url: str) -> dict[str, Any]:
@@ -21,15 +23,15 @@ def used(url: str) -> dict[str, Any]:
     chat = ChatOpenAI(model="base", base_url=url, api_key="none", max_retries=0)
     asked = HumanMessage("Which city?")
     plain = chat.invoke([asked])
-    calling = chat.bind_tools([city])
+    calling = chat.bind_tools([CITY])
     called = calling.invoke([asked])
     (call,) = called.tool_calls
-    result = ToolMessage(city.invoke(call["args"]), tool_call_id=call["id"])
+    result = ToolMessage(CITY.invoke(call["args"]), tool_call_id=call["id"])
     streamed = None
     for chunk in calling.stream([asked]):
         streamed = chunk if streamed is None else streamed + chunk
     assert streamed is not None
-    forced = chat.bind_tools([city], tool_choice="city").invoke([asked])
+    forced = chat.bind_tools([CITY], tool_choice="city").invoke([asked])
     responses = ChatOpenAI(
         model="base", base_url=url, api_key="none", max_retries=0, use_responses_api=True, output_version="v1"
     )
@@ -43,7 +45,7 @@ def used(url: str) -> dict[str, Any]:
         "streamed_call": [streamed.content, [[one["name"], one["args"]] for one in streamed.tool_calls]],
         "forced": [list(one["args"]) for one in forced.tool_calls],
         "response": responses.invoke([asked]).text,
-        "response_call": [one["args"] for one in responses.bind_tools([city]).invoke([asked]).tool_calls],
+        "response_call": [one["args"] for one in responses.bind_tools([CITY]).invoke([asked]).tool_calls],
     }
 
 

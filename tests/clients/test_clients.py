@@ -1,4 +1,4 @@
-"""Clients that others wrote, langchain-openai and llm, in processes of their own, against a server that calls tools."""
+"""The clients langchain-openai and llm, in processes of their own, against a server that calls tools."""
 
 import json
 import os
