@@ -6,7 +6,8 @@
 # make lint         formatting, lint rules, types, import directions
 # make bench        step time against the plain reference loop
 # make lm-eval      install the evaluation harness lm-eval into .lm-eval, which a test runs
-# make trackers    install the clients of TensorBoard, MLflow and Weights & Biases into .trackers, which tests run
+# make trackers     install the clients of TensorBoard, MLflow and Weights & Biases into .trackers, which tests run
+# make clients      install langchain-openai and llm into .clients, which a test runs
 # make real-base    fetch a real small model (98 MB, Apache-2.0) into .real, which tests marked `real` use
 # make image        the container image; on x86-64 give TORCH_INDEX_URL to have it without CUDA
 # make image-test   builds it and runs the main job in it
@@ -18,12 +19,13 @@ READY := $(VENV)/.ready
 
 LM_EVAL := .lm-eval/.ready
 TRACKERS := .trackers/.ready
+CLIENTS := .clients/.ready
 
 IMAGE ?= steerzo-edge
 # Engines without a bridge, as on some build machines, share the host's network.
 DOCKER_NETWORK = $(shell docker network inspect bridge >/dev/null 2>&1 || echo --network=host)
 
-.PHONY: demo demo-real test test-all test-times lint bench lm-eval real-base image image-test clean
+.PHONY: demo demo-real test test-all test-times lint bench lm-eval trackers clients real-base image image-test clean
 
 demo: $(READY)
 	$(BIN)/steerzo demo
@@ -41,13 +43,13 @@ test: $(READY)
 
 # Measuring branches takes about a fifth longer, on Python 3.11. The floor is `fail_under` in pyproject.toml. A process
 # that a test kills may leave a torn file, at which combining fails after all others: the report decides.
-test-all: $(READY) $(LM_EVAL) $(TRACKERS)
+test-all: $(READY) $(LM_EVAL) $(TRACKERS) $(CLIENTS)
 	$(BIN)/coverage erase
 	$(ONE_THREAD) $(BIN)/coverage run -m $(PYTEST)
 	-$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-times: $(READY) $(LM_EVAL) $(TRACKERS)
+test-times: $(READY) $(LM_EVAL) $(TRACKERS) $(CLIENTS)
 	$(ONE_THREAD) $(BIN)/python -m $(PYTEST) -p tests.times --times docs/results/test_times.md
 
 lint: $(READY)
@@ -66,6 +68,12 @@ trackers: $(TRACKERS)
 
 $(TRACKERS): $(READY) tests/trackers/requirements.txt
 	$(BIN)/python -m pip install -q --no-deps --upgrade --target .trackers -r tests/trackers/requirements.txt
+	touch $@
+
+clients: $(CLIENTS)
+
+$(CLIENTS): $(READY) tests/clients/requirements.txt
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target .clients -r tests/clients/requirements.txt
 	touch $@
 
 bench: $(READY)

@@ -36,9 +36,9 @@ from steerzo_edge.model.patches import Patches
 from steerzo_edge.run import Run
 from steerzo_edge.run_data import Data, rows_of_run
 from steerzo_edge.settings.profile import Profile, resolve
+from steerzo_edge.sweep.ceiling import records_within
 from steerzo_edge.trackers.tracker import EndState
 from steerzo_edge.trackers.tracking import Tracking
-from steerzo_edge.sweep.ceiling import records_within
 
 log = logging.getLogger(__name__)
 PAUSE_S = 1.0

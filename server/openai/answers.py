@@ -13,6 +13,7 @@ from fastapi.sse import format_sse_event
 from server.errors import problem_of
 from server.openai.schemas import TokenUsage
 from server.openai_errors import error_object
+from steerzo_edge.decoding.calls import Call
 from steerzo_edge.decoding.generate import FinishReason, Generation
 from steerzo_edge.errors import SteerzoError
 
@@ -60,9 +61,15 @@ def usage_of(made: Sequence[Sequence[Generation]]) -> TokenUsage:
     return TokenUsage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
 
 
-def finish_of(reason: FinishReason) -> Literal["stop", "length"]:
+def text_finish_of(reason: FinishReason) -> Literal["stop", "length"]:
     """Why an answer ended, in OpenAI's terms; a timeout counts as "length"."""
     return "stop" if reason == "stop" else "length"
+
+
+def finish_of(reason: FinishReason, calls: Sequence[Call]) -> Literal["stop", "length", "tool_calls"]:
+    """Why an answer ended that may have calls of tools; see `text_finish_of`."""
+    finish = text_finish_of(reason)
+    return "tool_calls" if calls and finish == "stop" else finish
 
 
 async def events(chunks: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:

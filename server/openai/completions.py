@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from server.dependencies import Server
-from server.openai.answers import STREAM, Envelope, events, finish_of, fresh_seed, usage_of
+from server.openai.answers import STREAM, Envelope, events, fresh_seed, text_finish_of, usage_of
 from server.openai.completion_body import CompletionBody
 from server.openai.models import adapter_of
 from server.openai.parameters import MOST_ANSWERS
@@ -128,7 +128,7 @@ def _completion(
             text = echo.text + text
             if logprobs is not None and echo.logprobs is not None:
                 logprobs = logprobs.after(echo.logprobs, len(echo.text))
-        finish = finish_of(answer.made.finish_reason)
+        finish = text_finish_of(answer.made.finish_reason)
         choices.append(CompletionChoice(index=index, text=text, finish_reason=finish, logprobs=logprobs))
     usage = usage_of(shape.grouped([answer.made for answer, _ in answers]))
     whole = TextCompletion(id=envelope.id, created=envelope.created, model=body.model, choices=choices, usage=usage)
@@ -162,7 +162,7 @@ async def _chunks(pieces: Pieces, envelope: Envelope, shape: _Shape) -> AsyncIte
                 yield envelope.chunk(CHUNK, [_choice(index, piece.text, logprobs=logprobs)])
                 continue
             made[index] = piece.made
-            yield envelope.chunk(CHUNK, [_choice(index, "", finish_of(piece.made.finish_reason))])
+            yield envelope.chunk(CHUNK, [_choice(index, "", text_finish_of(piece.made.finish_reason))])
     if shape.with_usage:
         yield envelope.chunk(CHUNK, [], usage_of(shape.grouped([made[index] for index in sorted(made)])))
 

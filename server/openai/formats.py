@@ -41,6 +41,11 @@ class NamedSchema(Config):
     schema_: dict[str, Any] = Field(alias="schema", description="The schema.")
     strict: bool | None = Field(None, description="Ignored: answers always have the schema.")
 
+    @property
+    def schema_form(self) -> Form:
+        """The form of JSON that has the schema."""
+        return Form("json-schema", json.dumps(self.schema_))
+
 
 class JsonSchemaFormat(Config):
     """JSON of a schema."""
@@ -51,7 +56,7 @@ class JsonSchemaFormat(Config):
     @property
     def form(self) -> Form | None:
         """The form that answers must have."""
-        return Form("json-schema", json.dumps(self.json_schema.schema_))
+        return self.json_schema.schema_form
 
 
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]

@@ -1,20 +1,17 @@
-"""The request bodies of chat and text completions: parameters that are honoured, ignored, or refused.
+"""What request bodies of chat and text completions share: parameters that are honoured, ignored, or refused.
 
 Every parameter of the `openai` client has a field here. A parameter that would change the answer but is not
 supported may be omitted, null, or have its neutral value; other values are refused with a message.
 """
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from server.openai.formats import ResponseFormat
-from server.services.generation import GenerationRequest
 from server.services.request_bodies import LogitBias, Penalty
 from steerzo_edge.config import Config
-from steerzo_edge.data.examples import Message
 from steerzo_edge.decoding.generate import Sampling
 from steerzo_edge.decoding.grammar import Form
 
@@ -45,9 +42,6 @@ def refused(fix: str, *harmless: Any) -> BeforeValidator:
             raise PydanticCustomError("refused", "{fix}", {"fix": fix})
 
     return BeforeValidator(check)
-
-
-_TOOLS = refused("tools and functions are not supported; leave it out", [], "none")
 
 
 class StreamOptions(Config):
@@ -131,113 +125,3 @@ class SamplingBody(Config):
     def form(self) -> Form | None:
         """The form that answers must have."""
         return None
-
-
-class TextPart(Config):
-    """A piece of a message."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class ChatMessageBody(Config):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"] = Field(
-        description="`developer` is treated as `system`."
-    )
-    content: Text | list[TextPart] = Field(description="The text, whole or in parts.")
-    name: Tag | None = Field(None, description="Ignored.")
-    refusal: Annotated[None, refused("refusals are not supported; send the text as content", "")] = None
-    annotations: Annotated[None, refused("annotations are not supported", [])] = None
-    audio: Annotated[None, refused("audio is not supported")] = None
-    tool_calls: Annotated[None, _TOOLS] = None
-    function_call: Annotated[None, _TOOLS] = None
-
-    def turn(self) -> Message:
-        """The message for the chat template."""
-        parts = self.content if isinstance(self.content, list) else [TextPart(type="text", text=self.content)]
-        role: Literal["system", "user", "assistant"] = "system" if self.role == "developer" else self.role
-        return Message(role, "".join(part.text for part in parts))
-
-
-class ChatBody(SamplingBody):
-    """A conversation to answer."""
-
-    messages: list[ChatMessageBody] = Field(min_length=1, max_length=10_000, description="The turns so far.")
-    max_tokens: Count | None = Field(
-        None, description="Most tokens generated; the older name of max_completion_tokens."
-    )
-    max_completion_tokens: Count | None = Field(
-        None, description="Most tokens generated; by default the rest of the context, 4096 at most."
-    )
-    store: bool | None = Field(None, description="Ignored: prompts are never stored.")
-    metadata: Metadata | None = Field(None, description="Ignored.")
-    service_tier: Tag | None = Field(None, description="Ignored.")
-    safety_identifier: Tag | None = Field(None, description="Ignored.")
-    prompt_cache_key: Tag | None = Field(None, description="Ignored.")
-    prompt_cache_retention: Tag | None = Field(None, description="Ignored.")
-    prompt_cache_options: dict[str, Any] | None = Field(None, description="Ignored.")
-    parallel_tool_calls: bool | None = Field(None, description="Ignored: there are no tools.")
-    tools: Annotated[None, _TOOLS] = None
-    tool_choice: Annotated[None, refused("tools are not supported; leave it out", "none", "auto")] = None
-    functions: Annotated[None, _TOOLS] = None
-    function_call: Annotated[None, refused("functions are not supported; leave it out", "none", "auto")] = None
-    logprobs: bool | None = Field(False, description="Return each token's log-probability.")
-    top_logprobs: int | None = Field(
-        None, ge=0, le=20, description="Also return those of so many of the likeliest tokens; only with `logprobs`."
-    )
-    response_format: ResponseFormat | None = Field(
-        None, description="What answers must look like: JSON, or JSON of a schema."
-    )
-    modalities: Annotated[None, refused("answers are text", ["text"])] = None
-    audio: Annotated[None, refused("answers are text; leave it out")] = None
-    prediction: Annotated[None, refused("predicted outputs are not supported; leave it out")] = None
-    reasoning_effort: Annotated[None, refused("reasoning effort is not supported; leave it out", "none")] = None
-    verbosity: Annotated[
-        None, refused("verbosity is not supported; describe the length in a message", "medium")
-    ] = None
-    web_search_options: Annotated[None, refused("web search is not supported: the server is offline")] = None
-    moderation: Annotated[None, refused("moderation is not supported; leave it out")] = None
-
-    @property
-    def form(self) -> Form | None:
-        """See `SamplingBody`."""
-        return None if self.response_format is None else self.response_format.form
-
-    @field_validator("top_logprobs")
-    @classmethod
-    def _with_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value and not info.data.get("logprobs"):
-            raise PydanticCustomError("no_logprobs", "top_logprobs requires logprobs: true")
-        return value
-
-    @property
-    def likeliest(self) -> int | None:
-        """How many likeliest tokens get log-probabilities; None if no log-probabilities are requested."""
-        return self.top_logprobs or 0 if self.logprobs else None
-
-    @model_validator(mode="after")
-    def _one_length(self) -> "ChatBody":
-        lengths = {length for length in (self.max_tokens, self.max_completion_tokens) if length is not None}
-        if len(lengths) > 1:
-            raise PydanticCustomError(
-                "two_lengths", "max_tokens and max_completion_tokens differ; send one of them"
-            )
-        return self
-
-    def generation_requests(self, adapter: str | None, fresh_seed: int) -> list[GenerationRequest]:
-        """A request for each answer.
-
-        Args:
-            adapter: The id of the job or adapter that answers; None is the base.
-            fresh_seed: Seed of the first answer, if the body gives none.
-        """
-        length = self.max_completion_tokens or self.max_tokens
-        turns = [message.turn() for message in self.messages]
-        samplings = self.samplings(length or 1, fresh_seed, self.likeliest)
-        name = "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
-        return [
-            GenerationRequest(turns, sampling, adapter, fill_context=length is None, length_name=name)
-            for sampling in samplings
-        ]

@@ -185,12 +185,28 @@ class TextCompletion(Config):
     usage: TokenUsage
 
 
+class FunctionCall(Config):
+    """A function, and what it is called with."""
+
+    name: str
+    arguments: str = Field(description="A JSON object, as text.")
+
+
+class ToolCall(Config):
+    """A call of a function."""
+
+    id: str = Field(description="The `tool_call_id` of the message with its result.")
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class ChatMessage(Config):
     """The assistant's turn."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None = Field(description="The text; null if there are calls only.")
     refusal: None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(Config):
@@ -198,7 +214,7 @@ class ChatChoice(Config):
 
     index: int
     message: ChatMessage
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     logprobs: ChatLogprobs | None = None
 
 

@@ -35,7 +35,7 @@ class GenerationRequest:
     """A request for one answer.
 
     Args:
-        prompt: A text to continue, its tokens, or the turns of a conversation.
+        prompt: A text to continue, its tokens, or the turns of a conversation, perhaps with tools.
         sampling: How tokens are chosen.
         adapter: The id or name of a job or an adapter, "latest", or None for the base alone.
         fill_context: Whether the answer may fill what the prompt leaves of the context, 4096 tokens at most,

@@ -23,6 +23,46 @@ def conversation_runs(example: Example, tokenizer: PreTrainedTokenizerBase) -> R
     return _Conversation(example, tokenizer).runs()
 
 
+def check_nothing_is_left_out(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Sequence[object]
+) -> None:
+    """Checks that the chat template writes all of a conversation that is not the assistant's own text.
+
+    Args:
+        tokenizer: Of the base.
+        messages: The turns.
+        tools: The tools that the assistant may call, as chat templates take them.
+
+    Raises:
+        InputError: If the text is the same without the tools, a call, or the text of a turn that is read; or if the
+            template rejects the conversation.
+    """
+    text = chat_text(tokenizer, messages, answer_next=False, tools=tools)
+    if tools and chat_text(tokenizer, messages, answer_next=False) == text:
+        raise InputError("the base's chat template leaves out the tools")
+    for index, message in enumerate(messages):
+        changed, what = None, ""
+        if message.role == "assistant" and message.details:
+            changed, what = replace(message, details=""), "calls of tools"
+        elif message.role != "assistant" and message.content.strip() not in text:
+            changed = replace(message, content=f"{message.content} changed")
+            what = f"what the {message.role} says"
+        if changed is not None:
+            others = (*messages[:index], changed, *messages[index + 1 :])
+            if _text_or_none(tokenizer, others, tools) == text:
+                raise InputError(f"the base's chat template leaves out {what}")
+
+
+def _text_or_none(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Sequence[object]
+) -> str | None:
+    """A conversation's text; None if the template refuses it, so that it does look at what was changed."""
+    try:
+        return chat_text(tokenizer, messages, answer_next=False, tools=tools)
+    except InputError:
+        return None
+
+
 class _Conversation:
     def __init__(self, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> None:
         end = max(index for index, one in enumerate(chat.messages) if one.role == "assistant" and one.learned)
@@ -31,7 +71,7 @@ class _Conversation:
         self._tokenizer = tokenizer
 
     def runs(self) -> Runs:
-        self._check_nothing_is_left_out()
+        check_nothing_is_left_out(self._tokenizer, self._messages, self._tools)
         runs: list[tuple[Tokens, bool]] = []
         written = ""
         for index, message in enumerate(self._messages):
@@ -78,32 +118,8 @@ class _Conversation:
             )
         return after[: after.index(content)]
 
-    def _check_nothing_is_left_out(self) -> None:
-        """Raises InputError if the text is the same without tools, a call, or the text of a turn that is read."""
-        text = self._text(self._messages)
-        if self._tools and self._text(self._messages, tools=()) == text:
-            raise InputError("the base's chat template leaves out the tools")
-        for index, message in enumerate(self._messages):
-            if message.role == "assistant" and message.details:
-                self._check_matters(text, index, replace(message, details=""), "calls of tools")
-            elif message.role != "assistant" and message.content.strip() not in text:
-                changed = replace(message, content=f"{message.content} changed")
-                self._check_matters(text, index, changed, f"what the {message.role} says")
-
-    def _check_matters(self, text: str, index: int, changed: Message, what: str) -> None:
-        messages = (*self._messages[:index], changed, *self._messages[index + 1 :])
-        try:
-            other = self._text(messages)
-        except InputError:
-            return  # so the template does look at it
-        if other == text:
-            raise InputError(f"the base's chat template leaves out {what}")
-
-    def _text(
-        self, messages: Sequence[Message], *, answer_next: bool = False, tools: Sequence[object] | None = None
-    ) -> str:
-        offered = self._tools if tools is None else tools
-        return chat_text(self._tokenizer, messages, answer_next=answer_next, tools=offered)
+    def _text(self, messages: Sequence[Message], *, answer_next: bool = False) -> str:
+        return chat_text(self._tokenizer, messages, answer_next=answer_next, tools=self._tools)
 
     def _tokens(self, text: str) -> Tokens:
         return template_tokens(self._tokenizer, text)

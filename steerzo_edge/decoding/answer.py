@@ -50,7 +50,7 @@ class PartialAnswer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int], sampling: Sampling) -> None:
         self.reason: FinishReason | None = None
         self.tokens: list[int] = []
-        self._reader = Text(tokenizer)
+        self._reader = Text(tokenizer, sampling.shown_tokens)
         self._ends = ends
         self._sampling = sampling
         self._text = ""

@@ -1,11 +1,12 @@
 """Generates text with the base and any adapter for one prompt, streamed: batched decoding with one row."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from steerzo_edge.data.examples import Message
+from steerzo_edge.data.examples import Chat, Message
 from steerzo_edge.data.tokens import Tokens, chat_text, prompt_tokens, template_tokens
 from steerzo_edge.decoding.answer import FinishReason, Generation
 from steerzo_edge.decoding.decoder import Decoder, Request
@@ -28,7 +29,7 @@ class TokenIds:
     ids: Tokens
 
 
-Prompt = str | TokenIds | Sequence[Message]
+Prompt = str | TokenIds | Sequence[Message] | Chat
 
 
 def generate(
@@ -44,7 +45,7 @@ def generate(
 
     Args:
         base: The frozen model.
-        prompt: A text to continue, its tokens, or the turns of a conversation.
+        prompt: A text to continue, its tokens, or the turns of a conversation, perhaps with tools.
         adapter: Patches of one version; None is the bare base.
         sampling: How tokens are chosen.
         on_text: Called with each piece of the answer as soon as it can no longer change.
@@ -83,7 +84,7 @@ def encode_prompt(
 
     Args:
         base: The base whose context must hold prompt and answer.
-        prompt: A text to continue, its tokens, or the turns of a conversation.
+        prompt: A text to continue, its tokens, or the turns of a conversation, perhaps with tools.
         max_new_tokens: Tokens that the answer needs.
         tokenizer: A copy of the base's; by default the base's own.
         length_name: What the caller calls `max_new_tokens`, for the error.
@@ -107,14 +108,20 @@ def encode_prompt(
     return tokens
 
 
-def _encoded(base: Base, prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Tokens:
-    text = prompt if isinstance(prompt, str) else chat_text(tokenizer, prompt, answer_next=True)
+def _encoded(base: Base, prompt: str | Sequence[Message] | Chat, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    text = prompt if isinstance(prompt, str) else _conversation_text(prompt, tokenizer)
     if len(text) > base.context_length * base.longest_token:
         raise PromptTooLongError(
             f"the prompt has {len(text):,} characters; "
             f"the context of {base.name!r} holds {base.context_length} tokens"
         )
     return prompt_tokens(tokenizer, text) if isinstance(prompt, str) else template_tokens(tokenizer, text)
+
+
+def _conversation_text(prompt: Sequence[Message] | Chat, tokenizer: PreTrainedTokenizerBase) -> str:
+    chat = prompt if isinstance(prompt, Chat) else Chat(tuple(prompt))
+    tools = json.loads(chat.tools) if chat.tools else ()
+    return chat_text(tokenizer, chat.messages, answer_next=True, tools=tools)
 
 
 def _known(base: Base, ids: Tokens) -> Tokens:

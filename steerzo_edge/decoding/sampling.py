@@ -54,6 +54,7 @@ class Sampling:
         frequency_penalty: Subtracted for each time that the answer has the token.
         logit_bias: Pairs of a token and what is added to its logit.
         form: What the answer must look like; None for any text.
+        shown_tokens: Control tokens whose names are part of the answer's text, which others are not.
     """
 
     max_new_tokens: int = 128
@@ -68,6 +69,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     form: Form | None = None
+    shown_tokens: tuple[int, ...] = ()
 
 
 GREEDY: Final = Sampling()

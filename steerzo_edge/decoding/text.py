@@ -12,6 +12,7 @@ the longer text, so never within a character. Bytes that are not valid UTF-8 bec
 may differ from that in a decoding of all tokens.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from transformers import PreTrainedTokenizerBase
@@ -28,16 +29,20 @@ class Text:
 
     Args:
         tokenizer: Of the base.
+        shown: Control tokens whose names are part of the text; all others have no text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, shown: Collection[int] = ()) -> None:
         self._tokenizer = tokenizer
+        self._shown = shown
         self._tail: list[int] = []
         self._known = 0
         self._waiting = 0
 
     def put(self, token: int) -> str:
         """Takes the next token; returns the new text that can no longer change, perhaps empty."""
+        if token in self._shown:
+            return self.end() + self._begin_after(token)
         self._tail.append(token)
         text = self._decoded(self._tail)
         certain = len(text)
@@ -59,6 +64,11 @@ class Text:
         new = self._decoded(self._tail)[self._known :]
         self._known += len(new)
         return new
+
+    def _begin_after(self, token: int) -> str:
+        """Begins a new text after a control token; returns the token's name."""
+        self._tail, self._known, self._waiting = [], 0, 0
+        return str(self._tokenizer.convert_ids_to_tokens(token))
 
     def _shorten(self, text: str) -> None:
         """Cuts the tail to a few tokens of context at a valid place; when it is too long, at any place."""

@@ -20,7 +20,7 @@ ROWS = {
     )
 }
 # Their fields are the client's own; `docs/openai.md` has those that are honoured.
-AS_SENT = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions")}
+AS_SENT = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/v1/responses")}
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from steerzo_edge.settings.sections import ModelConfig
 from tests.conftest import Loader, labelled_rows
 from tests.peft_directory import lora_files, zip_of
 from tests.server.process import ServerProcess
+from tests.server.tool_base import tool_base
 
 TASK = {"template": "{text} => ", "options": {"ok": "y", "no": "n"}}
 PROFILE = {
@@ -103,6 +104,21 @@ def context(http: TestClient) -> Context:
 @pytest.fixture(scope="module")
 def openai(server: ServerProcess) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none asked for", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tool_server(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose base calls tools."""
+    path = tmp_path_factory.mktemp("tools")
+    with ServerProcess(tool_base(tiny_path, path / "base"), path / "data") as process:
+        process.start()
+        yield process
+
+
+@pytest.fixture(scope="module")
+def tools(tool_server: ServerProcess) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"http://127.0.0.1:{tool_server.port}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 

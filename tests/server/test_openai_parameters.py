@@ -8,8 +8,8 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.fine_tuning import job_create_params
 
+from server.openai.chat_body import ChatBody
 from server.openai.completion_body import CompletionBody
-from server.openai.parameters import ChatBody
 from server.openai.tuning import TuningBody
 from tests.server.openai_chat import said
 
@@ -91,7 +91,7 @@ def test_prompts_that_are_neither_text_nor_tokens_are_refused(openai: OpenAI, pr
 
 def test_messages_that_cannot_be_used(openai: OpenAI) -> None:
     for turn, param in (
-        ({"role": "tool", "tool_call_id": "x", "content": "y"}, "messages.0"),
+        ({"role": "tool", "content": "y"}, "messages.0"),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]},
             "messages.0.content",

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from server.app import create_app
 from server.errors import NotReadyError, TooLargeError, UnauthorizedError, problem_of
+from server.openai.chat_body import ChatBody
 from server.openai.completion_body import CompletionBody
-from server.openai.parameters import ChatBody
 from server.openai.tuning import TuningBody
 from server.openai_errors import error_object, is_openai, param_of
 from server.problems import respond

@@ -1,0 +1,185 @@
+"""Reads calls of tools from an answer, while it is being written.
+
+    Hermes, Qwen    some text <tool_call>{"name": "f", "arguments": {...}}</tool_call>
+    Mistral         some text [TOOL_CALLS][{"name": "f", "arguments": {...}}]
+    Granite 3       <|tool_call|>[{"name": "f", "arguments": {...}}]
+    Llama 3         {"name": "f", "parameters": {...}} as the whole answer, perhaps after <|python_tag|>
+
+What is not a whole call of one of the tools stays text, without the markers.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class CallForm:
+    """How a model writes calls.
+
+    Args:
+        name: Whose form it is.
+        opening: The marker before a call.
+        closing: The marker after a call; "" if the form has none.
+        arguments: The field with the arguments.
+        is_list: Whether a JSON list of calls follows the opening, instead of one call.
+        may_be_bare: Whether an answer that is a call from beginning to end needs no opening.
+        gap: Blanks that the template writes between a call and its markers.
+    """
+
+    name: str
+    opening: str
+    closing: str = ""
+    arguments: str = "arguments"
+    is_list: bool = False
+    may_be_bare: bool = False
+    gap: str = ""
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """The markers, which are never a part of text."""
+        return (self.opening, self.closing) if self.closing else (self.opening,)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool.
+
+    Args:
+        name: The function's name.
+        arguments: A JSON object.
+    """
+
+    name: str
+    arguments: str
+
+
+Part = str | Call
+
+
+class CallReader:
+    """Reads one answer; text before and after calls is returned as soon as it cannot be a part of a call.
+
+    Args:
+        form: How the model writes calls.
+        names: The tools' names; a call of anything else is text.
+        only_first: Whether calls after the first one are left out.
+    """
+
+    def __init__(self, form: CallForm, names: Collection[str], *, only_first: bool = False) -> None:
+        self._form = form
+        self._names = names
+        self._only_first = only_first
+        self._held = ""
+        self._is_inside = False
+        self._is_bare = form.may_be_bare
+        self._calls = 0
+
+    def put(self, text: str) -> list[Part]:
+        """Takes the next piece of the answer; returns texts and calls in their order."""
+        self._held += text
+        return list(self._parts(is_end=False))
+
+    def end(self) -> list[Part]:
+        """Ends the answer; returns what is left of it."""
+        return list(self._parts(is_end=True))
+
+    def _parts(self, *, is_end: bool) -> Iterator[Part]:
+        while True:
+            before = self._held, self._is_inside
+            yield from self._inside(is_end) if self._is_inside else self._outside(is_end)
+            if (self._held, self._is_inside) == before:
+                return
+
+    def _outside(self, is_end: bool) -> Iterator[Part]:
+        if self._is_bare and self._held.strip():
+            self._is_bare = self._is_inside = self._held.lstrip().startswith("{")
+            if self._is_inside:
+                return
+        marks = [(place, mark) for mark in self._form.markers if (place := self._held.find(mark)) >= 0]
+        if marks:
+            place, mark = min(marks)
+            text, self._held = self._held[:place].rstrip(), self._held[place + len(mark) :]
+            self._is_inside, self._is_bare = mark == self._form.opening, False
+        elif is_end:
+            text, self._held = self._held.rstrip() if self._calls else self._held, ""
+        else:
+            certain = self._certain_length()
+            text, self._held = self._held[:certain], self._held[certain:]
+        if text:
+            yield text
+
+    def _certain_length(self) -> int:
+        """Characters that are neither the beginning of a marker nor blanks, which a marker may follow."""
+        lengths = [
+            size
+            for mark in self._form.markers
+            for size in range(min(len(mark) - 1, len(self._held)), 0, -1)
+            if self._held.endswith(mark[:size])
+        ]
+        return len(self._held[: len(self._held) - max(lengths, default=0)].rstrip())
+
+    def _inside(self, is_end: bool) -> Iterator[Part]:
+        if not (is_end or self._may_be_whole()):
+            return
+        found = self._calls_of(self._held, is_end)
+        if found is not None:
+            calls, self._held = found
+            self._is_inside = self._is_bare = False
+            self._calls += len(calls)
+            yield from calls[: max(0, 1 - (self._calls - len(calls)))] if self._only_first else calls
+        elif is_end:
+            text, self._held, self._is_inside = self._held, "", False
+            for mark in self._form.markers:
+                text = text.replace(mark, "")
+            if text.strip():
+                yield text.strip()
+
+    def _may_be_whole(self) -> bool:
+        """Whether it is worth trying to read what is held; all of it is read again at each try."""
+        if self._form.may_be_bare:
+            return False
+        return (self._form.closing or ("]" if self._form.is_list else "}")) in self._held
+
+    def _calls_of(self, text: str, is_end: bool) -> tuple[list[Call], str] | None:
+        """The calls that a text begins with, and what follows them; None if it does not begin with a whole call."""
+        values: list[Any] = []
+        rest = ";" + text
+        while rest.startswith(";") and (self._form.may_be_bare or not values):
+            try:
+                value, end = _DECODER.raw_decode(rest := rest[1:].lstrip())
+            except (ValueError, RecursionError):
+                return None
+            values += value if isinstance(value, list) else [value]
+            rest = rest[end:].lstrip()
+        calls = [_call(value, self._names) for value in values]
+        whole = [call for call in calls if call is not None]
+        if not whole or len(whole) < len(calls):
+            return None
+        closing = self._form.closing
+        if rest.startswith(closing) and not (self._form.may_be_bare and rest):
+            return whole, rest[len(closing) :]
+        return (whole, "") if is_end and not rest else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _call(value: Any, names: Collection[str]) -> Call | None:
+    """The call that a JSON value stands for, if it does."""
+    if not isinstance(value, dict):
+        return None
+    name, arguments = value.get("name"), value.get("arguments", value.get("parameters"))
+    if isinstance(arguments, str):
+        try:
+            arguments = _DECODER.decode(arguments)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(name, str) or name not in names or not isinstance(arguments, dict):
+        return None
+    return Call(name, json.dumps(arguments))
