@@ -14,6 +14,8 @@ from tests.server.process import ServerProcess
 
 __all__ = ["tool_server"]
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 INSTALLED = ROOT / ".clients"
