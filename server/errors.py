@@ -26,19 +26,17 @@ class TooLargeError(InputError):
     hint = "Split the data, or raise the server's limit (max_upload_bytes, max_body_bytes)."
 
 
-class MediaTypeError(InputError):
-    """A body whose Content-Type is missing, or names a type that the route does not read.
+def media_type_error(found: str, *accepted: str, hint: str | None = None) -> InputError:
+    """The error of a body whose Content-Type is missing, or names a type that the route does not read.
 
     Args:
         found: The media type of the request; "" if the header is missing.
         accepted: Media types that the route reads.
         hint: What to do next; None says what to send.
     """
-
-    def __init__(self, found: str, *accepted: str, hint: str | None = None) -> None:
-        is_what = f"is {found!r}" if found else "is missing"
-        send = f"Send the body with the header Content-Type: {' or '.join(accepted)}."
-        super().__init__(f"the header Content-Type {is_what}", hint=hint or send)
+    is_what = f"is {found!r}" if found else "is missing"
+    send = f"Send the body with the header Content-Type: {' or '.join(accepted)}."
+    return InputError(f"the header Content-Type {is_what}", hint=hint or send)
 
 
 class UnauthorizedError(SteerzoError):

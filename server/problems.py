@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from server.errors import MediaTypeError, SlowBodyError, TooLargeError, problem_of, status_of
+from server.errors import SlowBodyError, TooLargeError, media_type_error, problem_of, status_of
 from server.openai_errors import error_object, is_openai, status_under_v1
 from server.system_errors import known_error_of
 from steerzo_edge.config import fault_of, faults_of
@@ -65,7 +65,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if isinstance(error.body, bytes):  # FastAPI reads a body as JSON only if the header says that it is
         return respond(
-            MediaTypeError(request.headers.get("content-type", ""), "application/json"), request.url.path
+            media_type_error(request.headers.get("content-type", ""), "application/json"), request.url.path
         )
     details = error.errors()
     faults = [fault_of(detail) for detail in details if detail["loc"][0] != "body"]

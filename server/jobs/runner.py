@@ -199,8 +199,7 @@ class Runner:
             outcome = self._outcome(job)
             if outcome is None:
                 outcome = yield from self._recorded(job, run, tracking)
-            result = run.finish()
-            peak = peak_bytes(run.device) if "sweep" in job.spec else None
+            result, peak = run.finish(), peak_bytes(run.device) if "sweep" in job.spec else None
             self._job_table.change_state(job.id, outcome, result=stored_result(result, peak))
             self._metrics.job_ended(job.id, outcome)
             tracking.close(outcome, result.after)

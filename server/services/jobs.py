@@ -12,7 +12,7 @@ from server.services.inspection import Inspection, inspect, spec_of
 from server.services.request_bodies import BenchmarkRows, JobBody, Rows
 from server.services.tracker_checks import check_trackers
 from server.services.webhook_checks import check_webhook
-from server.store.jobs import same_request
+from server.store.new_jobs import same_request
 from server.store.rows import JobRow
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
@@ -55,7 +55,6 @@ def accept(
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
     ids = stored_rows(server, body)
     spec, warnings = accepted_spec(server, body, profile_of(server, body), ids)
-    spec |= {} if body.webhook is None else {"webhook": body.webhook}
     spec |= {"request": request} | ({} if openai is None else {"openai": dict(openai)})
     with server.dataset_table.holding(*ids):
         job = server.job_table.add(
@@ -97,6 +96,7 @@ def accepted_spec(
         InputError: If settings or rows cannot be used.
     """
     spec = spec_of(body, profile, *ids)
+    spec |= {} if body.webhook is None else {"webhook": body.webhook}
     return spec, inspected(server, body, profile, spec, lambda: _read(server, ids, body.task)).warnings
 
 

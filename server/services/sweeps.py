@@ -14,8 +14,8 @@ from server.services.context import Context
 from server.services.estimates import estimated
 from server.services.jobs import accepted_spec, check_base, profile_of, stored_rows
 from server.services.sweep_body import SweepBody
-from server.store.jobs import same_request
-from server.store.new_jobs import NewJob
+from server.services.webhook_checks import check_webhook
+from server.store.new_jobs import NewJob, same_request
 from server.store.rows import JobRow
 from steerzo_edge.errors import ConflictError, NotFoundError
 from steerzo_edge.settings.profile import Profile
@@ -35,7 +35,7 @@ def start_sweep(server: Context, body: SweepBody, idempotency_key: str | None = 
         The sweep's id.
 
     Raises:
-        InputError: If settings or rows cannot be used; no job is queued.
+        InputError: If settings or rows cannot be used, or the webhook's address is not allowed; no job is queued.
         NotFoundError: If there is no such dataset or profile.
         ConflictError: If a name is taken, or the key was used for a different request.
         BusyError: If there is no room for all jobs in the queue.
@@ -45,6 +45,7 @@ def start_sweep(server: Context, body: SweepBody, idempotency_key: str | None = 
     if made is not None:
         return str(same_request(made, {"request": request}).spec["sweep"]["id"])
     check_base(server, body)
+    check_webhook(body.webhook, server.settings.webhook_prefixes)
     trials = _trials(server, body)
     id = new_id("sweep")
     name = body.name or id.replace("_", "-")[:12]

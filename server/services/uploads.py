@@ -17,7 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from server.errors import MediaTypeError
+from server.errors import media_type_error
 from server.system_errors import disk_errors_as_storage_errors
 from steerzo_edge.errors import InputError
 
@@ -93,11 +93,11 @@ def check_media_type(request: Request, *accepted: str, hint: str | None = None) 
         hint: Of the error; None says what to send.
 
     Raises:
-        MediaTypeError: If the header is missing or names another type.
+        InputError: If the header is missing or names another type.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in accepted:
-        raise MediaTypeError(kind, *accepted, hint=hint)
+        raise media_type_error(kind, *accepted, hint=hint)
     return kind
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from server.store.adapters import add_adapter_of_job
 from server.store.database import Database, dumped
 from server.store.events import EventTable
-from server.store.new_jobs import NewJob, insert_jobs
+from server.store.new_jobs import NewJob, insert_jobs, same_request
 from server.store.rows import JobRow, job_of
 from server.store.states import FINAL, STATE_REQUESTED, Requested, State, check_transition
 from steerzo_edge.errors import ConflictError, NotFoundError
@@ -289,17 +289,3 @@ class JobTable:
         self.events.insert(db, id, "state", None, {"state": state} | ({"error": dict(error)} if error else {}))
         if state in FINAL:
             self._ended(db, self.get(id))
-
-
-def same_request(job: JobRow, spec: Mapping[str, Any]) -> JobRow:
-    """The job, if it was made by an identical request.
-
-    Raises:
-        ConflictError: If the idempotency key was used for a different request.
-    """
-    if job.spec.get("request") != spec.get("request"):
-        raise ConflictError(
-            f"the idempotency key was used for job {job.id}, which was a different request",
-            hint="Send a new key for a new request.",
-        )
-    return job

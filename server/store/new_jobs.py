@@ -9,7 +9,8 @@ from typing import Any
 from server.store.adapters import name_taken, taken_names
 from server.store.database import Database, dumped
 from server.store.events import EventTable
-from steerzo_edge.errors import BusyError
+from server.store.rows import JobRow
+from steerzo_edge.errors import BusyError, ConflictError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,17 @@ def insert_jobs(
             (job.id, number, name, now, dumped(job.spec), job.idempotency_key, job.priority),
         )
         events.insert(db, job.id, "state", None, {"state": "queued"})
+
+
+def same_request(job: JobRow, spec: Mapping[str, Any]) -> JobRow:
+    """The job, if it was made by an identical request.
+
+    Raises:
+        ConflictError: If the idempotency key was used for a different request.
+    """
+    if job.spec.get("request") != spec.get("request"):
+        raise ConflictError(
+            f"the idempotency key was used for job {job.id}, which was a different request",
+            hint="Send a new key for a new request.",
+        )
+    return job

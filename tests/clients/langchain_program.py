@@ -31,7 +31,7 @@ def used(url: str) -> dict[str, Any]:
     for chunk in calling.stream([asked]):
         streamed = chunk if streamed is None else streamed + chunk
     assert streamed is not None
-    forced = chat.bind_tools([CITY], tool_choice="city").invoke([asked])
+    forced = chat.bind_tools([CITY], tool_choice="city", strict=True).invoke([asked])
     responses = ChatOpenAI(
         model="base", base_url=url, api_key="none", max_retries=0, use_responses_api=True, output_version="v1"
     )

@@ -145,7 +145,6 @@ def loads_with_variables(
     return done.stdout.splitlines()
 
 
-@pytest.mark.long
 def test_what_the_hub_says(hub: str, tmp_path: Path) -> None:
     newest, second, packed, no_file, no_revision, nobody, gated = loads(
         hub,
