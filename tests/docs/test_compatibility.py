@@ -24,5 +24,5 @@ def test_a_line_names_what_is_honoured_what_is_refused_and_a_test(line: list[str
 
 
 def test_every_format_and_every_client_of_today_has_a_line() -> None:
-    names = {word for line in LINES for word in re.findall(r"`([\w-]+)`", line[0])}
-    assert names == {*FIELDS, "openai", "lm-eval", "curl"}
+    names = {word for line in LINES for word in re.findall(r"`([\w -]+)`", line[0])}
+    assert names == {*FIELDS, "openai", "lm-eval", "curl", "langchain-openai", "llm", "steerzo push"}
