@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from steerzo_edge.config import Config
@@ -54,6 +54,14 @@ class Profile(Config):
     trackers: tuple[TrackerConfig, ...] = Field(
         (), max_length=8, description="Where the run's numbers are sent too: TensorBoard, MLflow, Weights & Biases."
     )
+
+    @field_validator("trackers")
+    @classmethod
+    def _trackers_differ(cls, value: tuple[TrackerConfig, ...]) -> tuple[TrackerConfig, ...]:
+        for place, config in enumerate(value):
+            if config in value[:place]:
+                raise PydanticCustomError("twice", "two trackers are the same: {kind}", {"kind": config.kind})
+        return value
 
     @model_validator(mode="after")
     def _exact_gradients_are_possible(self) -> Self:

@@ -32,6 +32,11 @@ DIRECTORY = "trackers"
 Report = Callable[[str, str], None]
 
 
+def _nothing(begin: int, end: int) -> Sequence[Record]:
+    """No records."""
+    return ()
+
+
 class Delivery:
     """One tracker of one run.
 
@@ -91,7 +96,7 @@ class Delivery:
         """Waits until the thread has ended; a tracker that takes longer is reported and left out."""
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._leave_out(f"it did not take everything within {timeout_s:g} s")
+            self._leave_out("it did not take everything in the time that a run waits for it at its end")
 
     @property
     def is_alive(self) -> bool:
@@ -113,6 +118,7 @@ class Delivery:
         records: Sequence[Record] = ()
         if sent < self._total:
             sent, records = self._resent(sent)
+        self._recorded = _nothing  # it may hold the whole run, which ends before its trackers
         first_step = records[0].step if known_as is not None and records else None
         tracker = self._config.open(replace(self._run, known_as=known_as, first_step=first_step))
         try:

@@ -1,5 +1,6 @@
 """All trackers of a run."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from steerzo_edge.records import EvalRecord, Record
@@ -34,7 +35,7 @@ class Tracking:
         earlier: Mapping[str, Delivery] = {} if after is None else after._deliveries
         self._deliveries: dict[str, Delivery] = {
             config.key: Delivery(config, run, recorded, total, report, earlier.get(config.key))
-            for config in trackers
+            for config in {config.key: config for config in trackers}.values()
         }
 
     def add(self, record: Record) -> None:
@@ -58,6 +59,7 @@ class Tracking:
         return not any(delivery.is_alive for delivery in self._deliveries.values())
 
     def join(self, timeout_s: float = JOIN_S) -> None:
-        """Waits for the trackers; those that take longer are reported and left out."""
+        """Waits for all trackers together; those that take longer are reported and left out."""
+        until = time.monotonic() + timeout_s
         for delivery in self._deliveries.values():
-            delivery.join(timeout_s)
+            delivery.join(max(0.0, until - time.monotonic()))

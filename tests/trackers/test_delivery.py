@@ -159,7 +159,7 @@ def test_a_client_that_takes_too_long_at_the_end_is_reported(
     tracking.add(step(0))
     tracking.close("succeeded")
     tracking.join(0.05)
-    assert told == ["notebook: it did not take everything within 0.05 s"]
+    assert told == ["notebook: it did not take everything in the time that a run waits for it at its end"]
     release.set()
     tracking.join(10)
 
@@ -214,6 +214,13 @@ def test_a_job_over_http_chooses_no_place_and_no_kind_that_is_not_allowed() -> N
     assert [fault.field for fault in raised.value.faults] == ["kind", "uri"]
     with pytest.raises(ConflictError, match="no_such_client"):
         check_trackers([NotebookConfig()], ["notebook"])
+
+
+def test_the_same_tracker_twice_is_refused() -> None:
+    same = {"kind": "tensorboard", "directory": "a"}
+    assert len(resolve({"trackers": [same, {**same, "directory": "b"}]}).trackers) == 2
+    with pytest.raises(ProfileError, match="trackers: two trackers are the same: tensorboard"):
+        resolve({"trackers": [same, same]})
 
 
 def test_trackers_are_settings_of_a_profile_but_not_of_the_run() -> None:
