@@ -219,7 +219,7 @@ def test_a_job_over_http_chooses_no_place_and_no_kind_that_is_not_allowed() -> N
 def test_the_same_tracker_twice_is_refused() -> None:
     same = {"kind": "tensorboard", "directory": "a"}
     assert len(resolve({"trackers": [same, {**same, "directory": "b"}]}).trackers) == 2
-    with pytest.raises(ProfileError, match="trackers: two trackers are the same: tensorboard"):
+    with pytest.raises(ProfileError, match="two trackers are the same: tensorboard"):
         resolve({"trackers": [same, same]})
 
 
