@@ -2,7 +2,8 @@
 
 For an unexpected error the log shows files, lines and functions, but not the message, because a message may quote a
 row or a prompt. Errors of the operating system and the database quote no data, so their messages are logged. Users
-see all messages, in the answer or in the job; the setting `log_messages` logs them too.
+see all messages, in the answer or in the job; the setting `log_messages` logs them too. What a record is given as
+`extra={PRIVATE: text}` is also logged only then.
 """
 
 import json
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 REQUEST: Final[ContextVar[str | None]] = ContextVar("request", default=None)
+PRIVATE: Final = "private"
 HARMLESS: Final = (OSError, MemoryError, sqlite3.Error)
 _JOB: Final = re.compile(r"\bjob_[0-9a-f]{16}\b")
 _Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -35,6 +37,9 @@ def configure(format: Literal["text", "json"], level: str, *, messages: bool = F
     logging.basicConfig(level=level.upper(), handlers=[line], force=True)
     # At lower levels this logger writes parts of forms.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    # These write whole addresses, and those of webhooks may hold secrets.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class TextLines(logging.Formatter):
@@ -51,9 +56,15 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One record on one line, followed by the frames of its error."""
         text = super().format(record)
+        private = self.private_of(record)
         about = " ".join(f"{name}={value}" for name, value in _about(record).items())
         first, *frames = text.split("\n")
+        first = f"{first}: {' '.join(private.split())}" if private else first
         return "\n".join([f"{first} [{about}]" if about else first, *frames])
+
+    def private_of(self, record: logging.LogRecord) -> str:
+        """What a record says only if messages are logged."""
+        return str(getattr(record, PRIVATE, "")) if self._messages else ""
 
     def formatException(self, ei: _Raised) -> str:
         """An error's class and its frames."""
@@ -71,6 +82,8 @@ class JsonLines(TextLines):
             "logger": record.name,
             "message": record.getMessage(),
         } | _about(record)
+        if private := self.private_of(record):
+            fields[PRIVATE] = private
         if record.exc_info and record.exc_info[1] is not None:
             fields["error"] = self.formatException(record.exc_info)
         return json.dumps(fields, default=str)

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from server.base_paths import is_allowed_base
 from server.data_dir import DEFAULT
+from server.services.webhook_checks import is_address
 from steerzo_edge.config import Config
 from steerzo_edge.model.packed.cache import MOST_BYTES
 from steerzo_edge.model.weights.expanded_copies import DEFAULT_BYTES as EXPANDED_BYTES
@@ -160,6 +161,14 @@ class Settings(Config):
     @classmethod
     def _separated_by_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("webhook", "webhook_prefixes")
+    @classmethod
+    def _can_be_reached(cls, value: Any) -> Any:
+        for url in (value,) if isinstance(value, str) else value or ():
+            if not is_address(url):
+                raise PydanticCustomError("address", "must be an http or https address such as https://host/path")
+        return value
 
     @model_validator(mode="after")
     def _base_is_allowed(self) -> Self:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from server.logs import PRIVATE
 from server.store.events import EventTable
 from server.store.rows import JobRow
 from steerzo_edge.run import Run
@@ -49,9 +50,9 @@ class JobTrackers:
             tracking.close()
             tracking.join(max(0.0, until - time.monotonic()))
 
-    def _report(self, job: str, kind: str, reason: str) -> None:
-        # Clients may read the events, and the reason may quote an address with a password: only the log has it.
-        log.warning("job %s: tracker %s is left out from here on: %s", job, kind, reason)
+    def _report(self, job: str, kind: str, reason: str, message: str) -> None:
+        # Clients may read the events, and an error's message may quote an address with a password.
+        log.warning("job %s: tracker %s is left out from here on: %s", job, kind, reason, extra={PRIVATE: message})
         try:
             self._events.add_log(job, f"tracker {kind} is left out from here on; the server's log says why")
         except sqlite3.Error:  # the job was deleted, or the disk is full

@@ -9,14 +9,17 @@ import binascii
 import hashlib
 import hmac
 import logging
+import math
 import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
 
+from server.jobs.posts import Post, new_client
 from server.store.events import EventTable
 from server.store.webhooks import Message, WebhookTable
 from steerzo_edge import __version__
@@ -26,8 +29,22 @@ TIMEOUT_S = 10.0
 # Before the second, third, ... attempt.
 DELAYS_S = (5.0, 30.0, 120.0, 600.0)
 RETRY_TABLE_S = 10.0
+LEAST_WAIT_S = 0.01
+AT_ONCE = 20
 GONE = 410
 _PREFIX = "whsec_"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What is to be written about a message: attempts that were made, and when the next is due; None for never."""
+
+    attempts: int
+    due: float | None
+
+    def is_due(self, now: float) -> bool:
+        """Whether the next attempt is due."""
+        return self.due is not None and self.due <= now
 
 
 class WebhookSender:
@@ -38,7 +55,7 @@ class WebhookSender:
         events: Where the outcome of every attempt is noted, in the job's events.
         secret: The operator's; None sends messages without a signature.
         delays_s: Seconds before each further attempt.
-        timeout_s: Seconds that a receiver may take for each part of an exchange.
+        timeout_s: Seconds that an attempt may take.
     """
 
     def __init__(
@@ -55,6 +72,7 @@ class WebhookSender:
         self._key = None if secret is None else key_of(secret)
         self._delays_s = delays_s
         self._timeout_s = timeout_s
+        self._unwritten: dict[str, _Outcome] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
@@ -71,42 +89,77 @@ class WebhookSender:
             self._thread.join(timeout_s)
 
     def _work(self) -> None:
-        with httpx.Client(timeout=self._timeout_s, follow_redirects=False) as client:
+        with new_client(self._timeout_s) as client:
             while not self._closing.is_set():
                 self._table.added.clear()
                 try:
-                    for message in self._table.due():
-                        if self._closing.is_set():
-                            return
-                        self._attempt(client, message)
-                    wait_s = self._table.next_in_s()
-                except sqlite3.Error as error:  # a full disk, or a database that was closed
-                    log.warning("webhooks: the database cannot be read or written: %s", error)
+                    wait_s = self._round(client)
+                except sqlite3.Error as error:  # a database that was closed
+                    log.warning("webhooks: the database cannot be read: %s", error)
                     wait_s = RETRY_TABLE_S
-                self._table.added.wait(wait_s)
+                except Exception as error:
+                    # The message might hold an address, whose path may be secret.
+                    log.error("webhooks: unexpected %s", type(error).__name__)
+                    wait_s = RETRY_TABLE_S
+                self._table.added.wait(0 if self._closing.is_set() else wait_s)
 
-    def _attempt(self, client: httpx.Client, message: Message) -> None:
-        number, place = message.attempts + 1, _place(message.url)
-        outcome, status = self._post(client, message)
+    def _round(self, client: httpx.Client) -> float | None:
+        """Tries the messages that are due; returns in how many seconds to go on, None if no message waits."""
+        self._write()
+        is_idle = True
+        # Those with an unwritten outcome are still due in the table; they must not hide the others.
+        for message in self._table.due(AT_ONCE + len(self._unwritten)):
+            if self._closing.is_set():
+                break
+            outcome = self._unwritten.get(message.id)
+            if outcome is None or outcome.is_due(self._table.now()):
+                self._attempt(client, message, 1 + (message.attempts if outcome is None else outcome.attempts))
+                is_idle = False
+        if not is_idle:
+            return 0.0
+        if not self._unwritten:
+            return self._table.next_in_s()
+        next_due = [outcome.due for outcome in self._unwritten.values() if outcome.due is not None]
+        return min(RETRY_TABLE_S, max(LEAST_WAIT_S, min(next_due, default=math.inf) - self._table.now()))
+
+    def _attempt(self, client: httpx.Client, message: Message, number: int) -> None:
+        place = _place(message.url)
+        said, status = self._post(client, message)
+        due: float | None = None
         if status is not None and 200 <= status < 300:
-            self._table.remove(message.id)
-            self._tell(message, f"webhook: {place} was told, attempt {number} ({outcome})")
+            told = f"was told, attempt {number} ({said})"
         elif status == GONE or number > len(self._delays_s):
-            self._table.remove(message.id)
-            self._tell(message, f"webhook: {place} was not told, given up after attempt {number} ({outcome})")
+            told = f"was not told, given up after attempt {number} ({said})"
         else:
             delay_s = self._delays_s[number - 1]
-            self._table.postpone(message.id, delay_s)
-            self._tell(message, f"webhook: {place} was not told ({outcome}); attempt {number + 1} in {delay_s:g} s")
+            due = self._table.now() + delay_s
+            told = f"was not told ({said}); attempt {number + 1} in {delay_s:g} s"
+        self._unwritten[message.id] = _Outcome(number, due)
+        self._write()
+        self._tell(message, f"webhook: {place} {told}")
+
+    def _write(self) -> None:
+        """Writes outcomes; those that cannot be written stay known, so that no message is sent again for that."""
+        for id, outcome in list(self._unwritten.items()):
+            try:
+                if outcome.due is None:
+                    self._table.remove(id)
+                else:
+                    self._table.postpone(id, outcome.attempts, outcome.due)
+            except sqlite3.Error as error:  # a full disk
+                log.warning("webhooks: the database cannot be written: %s", error)
+                return
+            del self._unwritten[id]
 
     def _post(self, client: httpx.Client, message: Message) -> tuple[str, int | None]:
         """The outcome in words, and the status of the answer."""
-        body = message.body.encode()
         try:
-            # The answer's body is not read: it may be endless.
-            with client.stream("POST", message.url, content=body, headers=self._headers(message, body)) as answer:
-                return f"status {answer.status_code}", answer.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            body = message.body.encode()
+            status = Post(client, message.url, body, self._headers(message, body)).status(self._timeout_s)
+            return f"status {status}", status
+        except TimeoutError:
+            return f"no answer within {self._timeout_s:g} s", None
+        except Exception as error:  # its message may hold the address
             return type(error).__name__, None
 
     def _headers(self, message: Message, body: bytes) -> dict[str, str]:
@@ -125,8 +178,8 @@ class WebhookSender:
         log.info("job %s: %s", message.job, outcome)
         try:
             self._events.add_log(message.job, outcome)
-        except sqlite3.IntegrityError:  # the job was deleted meanwhile
-            log.debug("job %s is gone", message.job)
+        except sqlite3.Error:  # the job was deleted meanwhile, or the disk is full
+            log.debug("job %s: no event could be written", message.job)
 
 
 def key_of(secret: str) -> bytes:
@@ -154,5 +207,8 @@ def signature(key: bytes, id: str, timestamp: str, body: bytes) -> str:
 
 def _place(url: str) -> str:
     """Scheme and host: the path may hold a receiver's secret, and clients read the events."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
     return f"{parts.scheme}://{parts.hostname}"

@@ -6,6 +6,8 @@ Without this check, anyone who may post a job could have the server send request
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
+import httpx
+
 from steerzo_edge.errors import InputError
 
 _PORTS = {"http": 80, "https": 443}
@@ -28,6 +30,16 @@ def check_webhook(url: str | None, prefixes: Iterable[str]) -> None:
         )
 
 
+def is_address(url: str) -> bool:
+    """Whether an address can be sent to: http or https, with a host, and well formed."""
+    try:
+        parts, known = urlsplit(url), httpx.URL(url)
+        is_whole = bool(parts.hostname and known.host) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        return False
+    return is_whole and parts.scheme in _PORTS and url.isprintable() and " " not in url
+
+
 def is_below(url: str, prefix: str) -> bool:
     """Whether an address begins with a prefix: same scheme, host and port, and a path at or below the prefix's."""
     try:
@@ -37,9 +49,12 @@ def is_below(url: str, prefix: str) -> bool:
     except ValueError:
         return False
     strange = "@" in asked.netloc or "\\" in url or not url.isascii() or not url.isprintable() or " " in url
-    # A receiver might read "..", encoded once or twice, as the directory above.
-    segments = unquote(unquote(asked.path)).split("/")
-    if ports[0] != ports[1] or strange or "." in segments or ".." in segments:
+    # A receiver might read "..", encoded once or twice, as the directory above; also with a parameter ("..;x"), or
+    # between backslashes.
+    decoded = unquote(unquote(asked.path))
+    strange = strange or "\\" in decoded or ";" in decoded
+    climbs = any(segment == "." or segment.startswith("..") for segment in decoded.split("/"))
+    if ports[0] != ports[1] or strange or climbs:
         return False
     path = allowed.path.rstrip("/")
     return asked.path == path or asked.path.startswith(f"{path}/") or (not path and not asked.path)

@@ -46,23 +46,24 @@ class WebhookTable:
         now: Seconds since the epoch.
 
     Attributes:
+        now: Seconds since the epoch.
         added: Set when a message was added.
     """
 
     def __init__(self, database: Database, url: str | None = None, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._url = url
-        self._now = now
+        self.now = now
         self.added = threading.Event()
 
     def add(self, db: sqlite3.Connection, job: JobRow) -> None:
         """Adds a message for each address that a job's end is reported to, in the transaction that ends it."""
         for url in dict.fromkeys(filter(None, (self._url, job.spec.get("webhook")))):
             id = new_id("msg")
-            body = json.dumps(message_of(job, self._now()))
+            body = json.dumps(message_of(job, self.now()))
             db.execute(
                 "INSERT INTO webhooks (id, job, url, body, due) VALUES (?, ?, ?, ?, ?)",
-                (id, job.id, url, body, self._now()),
+                (id, job.id, url, body, self.now()),
             )
             self.added.set()
 
@@ -71,24 +72,23 @@ class WebhookTable:
         query = "SELECT * FROM webhooks WHERE due <= ? ORDER BY due LIMIT ?"
         return [
             Message(row["id"], row["job"], row["url"], row["body"], row["attempts"])
-            for row in self._database.rows(query, self._now(), limit)
+            for row in self._database.rows(query, self.now(), limit)
         ]
 
     def next_in_s(self) -> float | None:
         """Seconds until the next attempt; None if no message waits."""
         due: float | None = self._database.rows("SELECT MIN(due) FROM webhooks")[0][0]
-        return None if due is None else max(0.0, due - self._now())
+        return None if due is None else max(0.0, due - self.now())
 
     def make_due(self) -> None:
         """Makes the next attempt of every message due now."""
         with self._database.writing() as db:
-            db.execute("UPDATE webhooks SET due = MIN(due, ?)", (self._now(),))
+            db.execute("UPDATE webhooks SET due = MIN(due, ?)", (self.now(),))
 
-    def postpone(self, id: str, in_s: float) -> None:
-        """Counts a failed attempt; the next one is due in so many seconds."""
+    def postpone(self, id: str, attempts: int, due: float) -> None:
+        """Notes how many attempts have failed, and when the next is due, in seconds since the epoch."""
         with self._database.writing() as db:
-            update = "UPDATE webhooks SET attempts = attempts + 1, due = ? WHERE id = ?"
-            db.execute(update, (self._now() + in_s, id))
+            db.execute("UPDATE webhooks SET attempts = ?, due = ? WHERE id = ?", (attempts, due, id))
 
     def remove(self, id: str) -> None:
         """Removes a message that was delivered, or given up."""

@@ -96,8 +96,8 @@ def _finished(run: Run, name: str, shown: Display) -> Result:
     return result
 
 
-def _report(kind: str, reason: str) -> None:
-    log.warning("tracker %s is left out from here on: %s", kind, reason)
+def _report(kind: str, reason: str, message: str) -> None:
+    log.warning("tracker %s is left out from here on: %s", kind, f"{reason}: {message}" if message else reason)
 
 
 def _introduce(run: Run, rows: int, out: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,8 +29,9 @@ MOST_AT_ONCE = 500
 EVERY_S = 2.0
 DIRECTORY = "trackers"
 
-# Given the kind of a tracker that is left out, and the reason.
-Report = Callable[[str, str], None]
+# Given the kind of a tracker that is left out, the reason, and the message of a client's error (else ""), which may
+# quote an address with a password.
+Report = Callable[[str, str, str], None]
 
 
 def _nothing(begin: int, end: int) -> Sequence[Record]:
@@ -110,8 +112,9 @@ class Delivery:
                 self._after = None
             self._deliver()
         except Exception as error:  # whatever a client raises
-            log.debug("tracker %s", self._config.kind, exc_info=True)
-            self._leave_out(f"{type(error).__name__}: {error}")
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.debug("tracker %s: %s\n%s", self._config.kind, type(error).__name__, frames)
+            self._leave_out(type(error).__name__, str(error))
 
     def _deliver(self) -> None:
         known_as, sent = self._noted()
@@ -177,9 +180,9 @@ class Delivery:
         self._file.parent.mkdir(exist_ok=True)
         write_json(self._file, {"known_as": tracker.known_as, "sent": sent})
 
-    def _leave_out(self, reason: str) -> None:
+    def _leave_out(self, reason: str, message: str = "") -> None:
         with self._lock:
             if self._is_left_out:
                 return
             self._is_left_out = True
-        self._report(self._config.kind, reason)
+        self._report(self._config.kind, reason, message)

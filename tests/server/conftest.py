@@ -19,6 +19,7 @@ from tests.conftest import Loader, labelled_rows
 from tests.peft_directory import lora_files, zip_of
 from tests.server.process import ServerProcess
 from tests.server.tool_base import tool_base
+from tests.server.webhook_desk import desks, receiver  # noqa: F401 - fixtures
 
 TASK = {"template": "{text} => ", "options": {"ok": "y", "no": "n"}}
 PROFILE = {

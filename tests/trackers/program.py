@@ -44,7 +44,7 @@ def track(directory: Path, recorded: int, added: list[Record], *, ends: bool) ->
         TrackedRun("a run", directory, {"steps": "8", "method.kind": "two-point"}),
         recorded=lambda first, last: RECORDS[first:last],
         total=recorded,
-        report=lambda kind, reason: told.append(f"{kind}: {reason}"),
+        report=lambda kind, reason, message: told.append(f"{kind}: {reason}: {message}"),
     )
     for record in added:
         tracking.add(record)

@@ -79,7 +79,7 @@ def tracking_of(
         TrackedRun("run", directory, {}),
         recorded=lambda first, last: records[first:last],
         total=len(records),
-        report=lambda kind, reason: told.append(f"{kind}: {reason}"),
+        report=lambda kind, reason, message: told.append(": ".join(filter(None, (kind, reason, message)))),
         after=after,
     )
 

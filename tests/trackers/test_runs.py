@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from server.logs import JsonLines, TextLines
 from steerzo_edge.run import Run
 from steerzo_edge.settings.profile import resolve
 from steerzo_edge.trackers.tracker import TrackedRun
@@ -83,7 +84,7 @@ def test_a_job_is_tracked_through_pauses(tmp_path: Path, tiny: Loader, notebooks
 
 
 def test_a_tracker_that_cannot_be_opened_is_an_event_of_the_job_and_no_more(
-    tmp_path: Path, tiny: Loader, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Loader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(config: WandbConfig, run: TrackedRun) -> Notebook:
         raise ConnectionError("http://user:password@tracker/")
@@ -99,6 +100,11 @@ def test_a_tracker_that_cannot_be_opened_is_an_event_of_the_job_and_no_more(
         "tracker wandb is left out from here on; the server's log says why"
     ]
     assert not [message for message in told if "password" in message]
+    (record,) = [record for record in caplog.records if "left out" in record.getMessage()]
+    for lines in (TextLines, JsonLines):
+        assert "ConnectionError" in lines().format(record)
+        assert "password" not in lines().format(record)
+        assert "http://user:password@tracker/" in lines(messages=True).format(record)
 
 
 def test_the_bits_of_a_run_do_not_depend_on_its_trackers(
