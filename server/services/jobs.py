@@ -53,8 +53,9 @@ def accept(
     check_webhook(body.webhook, server.settings.webhook_prefixes)
     if server.job_table.count("queued") >= server.settings.max_waiting_jobs:
         raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
+    profile = profile_of(server, body)  # first: rows of a refused job are not stored
     ids = stored_rows(server, body)
-    spec, warnings = accepted_spec(server, body, profile_of(server, body), ids)
+    spec, warnings = accepted_spec(server, body, profile, ids)
     spec |= {"request": request} | ({} if openai is None else {"openai": dict(openai)})
     with server.dataset_table.holding(*ids):
         job = server.job_table.add(

@@ -59,7 +59,9 @@ def start_sweep(server: Context, body: SweepBody, idempotency_key: str | None = 
         jobs.append(NewJob(new_id("job"), f"{name}-{trial.number}", spec, key, body.priority))
         warnings[jobs[-1].id] = found
     with server.dataset_table.holding(*rows):
-        server.job_table.add_all(jobs, max_waiting=server.settings.max_waiting_jobs)
+        added = server.job_table.add_all(jobs, max_waiting=server.settings.max_waiting_jobs)
+    if added[0].id != jobs[0].id:  # the same request came a second time meanwhile
+        return str(added[0].spec["sweep"]["id"])
     for job, sentences in warnings.items():
         for sentence in sentences:
             server.job_table.events.add_log(job, sentence)

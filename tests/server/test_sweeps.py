@@ -85,6 +85,27 @@ def test_a_sweep_is_cancelled_as_a_whole_and_made_once(http: TestClient) -> None
     assert http.post(f"/sweeps/{sweep['id']}/cancel").status_code == 409
 
 
+def test_a_request_that_comes_twice_at_once_makes_one_sweep(
+    http: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Idempotency-Key": "twice"}
+    sweep = http.post("/sweeps", json=body(name="twice"), headers=headers).json()
+    # The second request looked before the first one had written.
+    monkeypatch.setattr(context.job_table, "of_key", lambda key: None)
+    again = http.post("/sweeps", json=body(name="twice"), headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, sweep["id"]), again.text
+    assert http.post("/sweeps", json=body(name="other"), headers=headers).status_code == 409
+    assert [job.name for job in context.job_table.page(before=None, limit=2)] == ["twice-2", "twice-1"]
+    ended(http, sweep["id"])
+
+
+def test_rows_of_a_job_with_wrong_settings_are_not_stored(http: TestClient) -> None:
+    before = http.get("/datasets").json()
+    job = {"dataset": labelled_rows(21).rows(), "task": TASK, "profile": PROFILE, "overrides": {"method.poool": 3}}
+    assert http.post("/jobs", json=job).status_code == 422
+    assert http.get("/datasets").json() == before
+
+
 @pytest.mark.parametrize(
     ("more", "status", "says"),
     [
