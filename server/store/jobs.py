@@ -94,11 +94,16 @@ class JobTable:
             self.events.changed(job.id)
         return [self.get(job.id) for job in jobs]
 
-    def of_sweep(self, sweep: str | None = None) -> list[JobRow]:
-        """The jobs of one sweep, or of all, oldest first."""
-        id = "json_extract(spec, '$.sweep.id')"
-        query = f"SELECT * FROM jobs WHERE {id} = COALESCE(?, {id}) ORDER BY number"
+    def of_sweep(self, sweep: str) -> list[JobRow]:
+        """The jobs of one sweep, oldest first."""
+        query = "SELECT * FROM jobs WHERE json_extract(spec, '$.sweep.id') = ? ORDER BY number"
         return [job_of(row) for row in self._database.rows(query, sweep)]
+
+    def sweeps(self, limit: int) -> list[str]:
+        """The ids of the newest sweeps, newest first."""
+        found = "SELECT json_extract(spec, '$.sweep.id') AS sweep, MAX(number) AS newest FROM jobs GROUP BY sweep"
+        query = f"SELECT sweep FROM ({found}) WHERE sweep IS NOT NULL ORDER BY newest DESC LIMIT ?"
+        return [str(row[0]) for row in self._database.rows(query, limit)]
 
     def get(self, id_or_name: str) -> JobRow:
         """One job, by id or by name.
