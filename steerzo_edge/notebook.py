@@ -23,6 +23,7 @@ from steerzo_edge.cli.output import display as text_display
 from steerzo_edge.cli.output import sentence
 from steerzo_edge.errors import InputError
 from steerzo_edge.run import Result, Run
+from steerzo_edge.run_tracking import sent, tracked
 from steerzo_edge.settings.profile import searches
 
 # Seconds between two updates of the bar.
@@ -117,15 +118,17 @@ def train(run: Run) -> History:
 
     Returns:
         Its records, those from before an interruption included, and the `result`.
+
+    Raises:
+        ConflictError: If the client of one of the profile's trackers is not installed.
     """
     history = History(run.profile.steps, run.remarks)
     history.events += [(record.kind, record.as_dict()) for record in run.recorded]
-    try:
-        new = ((record.kind, record.as_dict()) for record in run.records())
+    with tracked(run, run.directory.resolve().name) as tracking:
+        new = ((record.kind, record.as_dict()) for record in sent(run.records(), tracking))
         _shown(history, new, searching=searches(run.profile))
-    finally:
-        run.close()
-    history.result = run.finish()
+        history.result = run.finish()
+        tracking.close("succeeded", history.result.after)
     return history
 
 

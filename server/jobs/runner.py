@@ -27,7 +27,7 @@ from server.store.jobs import JobTable
 from server.store.rows import JobRow
 from server.store.states import STATE_REQUESTED
 from server.system_errors import known_error_of
-from steerzo_edge.curve.peak import peak_bytes, reset_peak
+from steerzo_edge.curve.peak import reset_peak
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import NotFoundError, SteerzoError
@@ -199,8 +199,8 @@ class Runner:
             outcome = self._outcome(job)
             if outcome is None:
                 outcome = yield from self._recorded(job, run, tracking)
-            result, peak = run.finish(), peak_bytes(run.device) if "sweep" in job.spec else None
-            self._job_table.change_state(job.id, outcome, result=stored_result(result, peak))
+            result, swept = run.finish(), run if "sweep" in job.spec else None
+            self._job_table.change_state(job.id, outcome, result=stored_result(result, swept))
             self._metrics.job_ended(job.id, outcome)
             tracking.close(outcome, result.after)
 

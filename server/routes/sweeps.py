@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from server.dependencies import Server, throttled
 from server.routes.replies import Reply
@@ -28,7 +28,7 @@ class SweepReply(Reply):
 
 
 class SweepsReply(Reply):
-    """All sweeps, newest first."""
+    """The newest sweeps, newest first."""
 
     sweeps: list[SweepReply]
 
@@ -62,9 +62,9 @@ def plan_sweep(body: SweepBody, server: Server) -> dict[str, Any]:
 
 
 @router.get("/sweeps", responses={200: {"model": SweepsReply}})
-def list_sweeps(server: Server) -> dict[str, Any]:
-    """All sweeps, newest first."""
-    return {"sweeps": [sweep_reply(server, id) for id in sweep_ids(server)]}
+def list_sweeps(server: Server, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> dict[str, Any]:
+    """The newest sweeps, newest first."""
+    return {"sweeps": [sweep_reply(server, id) for id in sweep_ids(server, limit)]}
 
 
 @router.get("/sweeps/{sweep_id}", responses={200: {"model": SweepReply}})

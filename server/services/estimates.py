@@ -43,12 +43,13 @@ FEWEST_STEPS = 5  # a job with fewer steps is not used
 JOBS = 20  # newest jobs that are searched for one on this base
 
 
-def estimated(server: Context, body: JobBody) -> dict[str, Any]:
+def estimated(server: Context, body: JobBody, keys: Sequence[str | None] | None = None) -> dict[str, Any]:
     """The estimate of a job, JSON-ready.
 
     Args:
         server: The server's parts.
         body: The job, as it would be submitted.
+        keys: The result of `keys_of_rows`, where several jobs have the same rows.
 
     Raises:
         InputError: As `jobs.accept`.
@@ -60,8 +61,9 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
     if server.survey is None:
         raise NotReadyError(f"the sizes of base {server.device.base.name!r} are not known", hint="See the log.")
     profile = profile_of(server, body)
+    train, validation = keys_of_rows(server, body) if keys is None else keys
+    spec = spec_of(body, profile, train, validation)
     both = (body.dataset, body.validation)
-    spec = spec_of(body, profile, *(_key(server, rows) for rows in both))
     found = inspected(server, body, profile, spec, lambda: [_read(server, rows, body.task) for rows in both])
     device = server.device.base.device
     choice = chosen(profile, server.survey.body, found.work, device=device.type)
@@ -101,6 +103,15 @@ def estimated(server: Context, body: JobBody) -> dict[str, Any]:
             exact=profile.method.needs_gradients,
         ),
     }
+
+
+def keys_of_rows(server: Context, body: JobBody) -> list[str | None]:
+    """Stand-ins for a job's training and validation rows.
+
+    Raises:
+        NotFoundError: If there is no such dataset.
+    """
+    return [_key(server, rows) for rows in (body.dataset, body.validation)]
 
 
 def _key(server: Context, rows: Rows | None) -> str | None:

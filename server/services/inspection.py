@@ -3,7 +3,8 @@
 The result is small and is cached, so that an estimate and the job that follows it tokenize the rows once.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class Inspection:
 
 
 def spec_of(body: JobBody, profile: Profile, dataset: str | None, validation: str | None) -> dict[str, Any]:
-    """The resolved request for a job: everything that an inspection depends on.
+    """The resolved request for a job.
 
     Args:
         body: The request.
@@ -55,16 +56,36 @@ def spec_of(body: JobBody, profile: Profile, dataset: str | None, validation: st
     }
 
 
+def inspection_key(spec: Mapping[str, Any]) -> str:
+    """Everything that an inspection depends on; jobs of a sweep that read their rows alike have it in common.
+
+    Args:
+        spec: Of `spec_of`.
+    """
+    read = {name: spec["profile"][name] for name in ("batch", "evaluate", "objective")}
+    return json.dumps(read | {name: spec[name] for name in ("dataset", "validation", "task", "seed")})
+
+
+def check_layers(base: Base, profile: Profile) -> None:
+    """Refuses a profile that trains or needs layers that the base does not have.
+
+    Raises:
+        InputError: If it does.
+    """
+    layers = {layer_index(name) for name in profile.subset.chosen(base)}
+    profile.method.exact_layers_of(len(layers))
+
+
 def inspect(
     base: Base, tokenizer: PreTrainedTokenizerBase, body: JobBody, profile: Profile, rows: Sequence[Dataset | None]
 ) -> Inspection:
-    """Tokenizes rows, and checks that settings and rows fit each other and the base.
+    """Tokenizes rows, and checks that they fit the settings; `inspection_key` names those that are read here.
 
     Args:
         base: The loaded base; only its sizes are read.
         tokenizer: A tokenizer of this thread's own.
         body: The request.
-        profile: The job's profile.
+        profile: The job's profile, of which only batch, evaluate and objective are read.
         rows: Training rows, and validation rows or None.
 
     Raises:
@@ -77,8 +98,6 @@ def inspect(
         raise InputError(f"a task needs text/label rows; the dataset is {train.format}")
     if validation is None:
         train, validation = split(train, profile, body.seed)
-    layers = {layer_index(name) for name in profile.subset.chosen(base)}
-    profile.method.exact_layers_of(len(layers))
     data = tokenized(tokenizer, base.context_length, profile, train, validation, body.seed)
     overlap = warning_of(train, validation)
     both = [part for part in (data.train, data.validation) if part is not None]

@@ -8,7 +8,7 @@ from typing import Any
 from server.ids import new_id
 from server.services.context import Context
 from server.services.datasets import keep_benchmark, keep_rows
-from server.services.inspection import Inspection, inspect, spec_of
+from server.services.inspection import Inspection, check_layers, inspect, inspection_key, spec_of
 from server.services.request_bodies import BenchmarkRows, JobBody, Rows
 from server.services.tracker_checks import check_trackers
 from server.services.webhook_checks import check_webhook
@@ -51,10 +51,10 @@ def accept(
             return same_request(made, {"request": request})
     check_base(server, body)
     check_webhook(body.webhook, server.settings.webhook_prefixes)
-    if server.job_table.count("queued") >= server.settings.max_waiting_jobs:
-        raise BusyError(f"{server.settings.max_waiting_jobs} jobs are waiting already")
+    check_room(server, 1)
+    profile = profile_of(server, body)  # first: rows of a refused job are not stored
     ids = stored_rows(server, body)
-    spec, warnings = accepted_spec(server, body, profile_of(server, body), ids)
+    spec, warnings = accepted_spec(server, body, profile, ids)
     spec |= {"request": request} | ({} if openai is None else {"openai": dict(openai)})
     with server.dataset_table.holding(*ids):
         job = server.job_table.add(
@@ -69,6 +69,17 @@ def accept(
         server.job_table.events.add_log(job.id, warning)
     server.device.wake()
     return job
+
+
+def check_room(server: Context, jobs: int) -> None:
+    """Refuses jobs that the queue has no room for, before their rows are read; the queue itself checks it again.
+
+    Raises:
+        BusyError: If more would wait than may.
+    """
+    waiting, most = server.job_table.count("queued"), server.settings.max_waiting_jobs
+    if waiting + jobs > most:
+        raise BusyError(f"{waiting} jobs are waiting already, at most {most} may wait")
 
 
 def stored_rows(server: Context, body: JobBody) -> list[str | None]:
@@ -153,7 +164,9 @@ def inspected(
         InputError: If rows or settings cannot be used.
     """
     base, tokenizer = server.device.base, server.tokenizer
-    return server.inspection_cache.once(json.dumps(spec), lambda: inspect(base, tokenizer, body, profile, read()))
+    check_layers(base, profile)
+    key = inspection_key(spec)
+    return server.inspection_cache.once(key, lambda: inspect(base, tokenizer, body, profile, read()))
 
 
 def _dataset_id(server: Context, rows: Rows | None) -> str | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from server.ids import new_id
 from server.services.context import Context
-from server.services.estimates import estimated
-from server.services.jobs import accepted_spec, check_base, profile_of, stored_rows
+from server.services.estimates import estimated, keys_of_rows
+from server.services.jobs import accepted_spec, check_base, check_room, profile_of, stored_rows
 from server.services.sweep_body import SweepBody
 from server.services.webhook_checks import check_webhook
 from server.store.new_jobs import NewJob, same_request
@@ -47,6 +47,7 @@ def start_sweep(server: Context, body: SweepBody, idempotency_key: str | None = 
     check_base(server, body)
     check_webhook(body.webhook, server.settings.webhook_prefixes)
     trials = _trials(server, body)
+    check_room(server, len(trials))
     id = new_id("sweep")
     name = body.name or id.replace("_", "-")[:12]
     rows = stored_rows(server, body)
@@ -59,7 +60,9 @@ def start_sweep(server: Context, body: SweepBody, idempotency_key: str | None = 
         jobs.append(NewJob(new_id("job"), f"{name}-{trial.number}", spec, key, body.priority))
         warnings[jobs[-1].id] = found
     with server.dataset_table.holding(*rows):
-        server.job_table.add_all(jobs, max_waiting=server.settings.max_waiting_jobs)
+        added = server.job_table.add_all(jobs, max_waiting=server.settings.max_waiting_jobs)
+    if added[0].id != jobs[0].id:  # the same request came a second time meanwhile
+        return str(added[0].spec["sweep"]["id"])
     for job, sentences in warnings.items():
         for sentence in sentences:
             server.job_table.events.add_log(job, sentence)
@@ -74,10 +77,10 @@ def planned_sweep(server: Context, body: SweepBody) -> dict[str, Any]:
         InputError: As `start_sweep`.
         NotReadyError: If the base is still loading.
     """
-    runs = []
+    runs, keys = [], keys_of_rows(server, body)
     for trial in _trials(server, body):
         job = body.job().model_copy(update={"profile": trial.profile.model_dump(mode="json"), "overrides": {}})
-        found = estimated(server, job)
+        found = estimated(server, job, keys)
         seconds = found["seconds"] if trial.most_seconds is None else min(found["seconds"], trial.most_seconds)
         needs = {"seconds": seconds, "bytes": found["memory"]["total"], "fits": found["fits"]}
         runs.append({"settings": trial.changes, **needs})
@@ -99,10 +102,9 @@ def sweep_reply(server: Context, id: str) -> dict[str, Any]:
     return {**label, "ended": done, "state": "ended" if done == len(jobs) else "running", **table}
 
 
-def sweep_ids(server: Context) -> list[str]:
-    """The ids of all sweeps, newest first."""
-    found = dict.fromkeys(str(job.spec["sweep"]["id"]) for job in server.job_table.of_sweep())
-    return list(found)[::-1]
+def sweep_ids(server: Context, limit: int) -> list[str]:
+    """The ids of the newest sweeps, newest first."""
+    return server.job_table.sweeps(limit)
 
 
 def cancel_sweep(server: Context, id: str) -> None:
@@ -139,6 +141,8 @@ def _outcome(server: Context, job: JobRow) -> Outcome:
     last = next(iter(events.last(job.id, "step", 1)), None)
     evaluation = next(iter(events.last(job.id, "eval", 1)), None)
     result = job.result or {}
+    # The result of a job that goes on, or that failed later, is one of an earlier part.
+    seconds = result.get("seconds") if job.is_final and job.state != "failed" else None
     row = server.adapters.table.of_job(job.id)
     outcome = Outcome(
         job.id,
@@ -147,7 +151,7 @@ def _outcome(server: Context, job: JobRow) -> Outcome:
         0 if last is None else last.data["step"] + 1,
         job.spec["profile"]["steps"],
         evaluation=result.get("after") or (None if evaluation is None else evaluation.data),
-        seconds=events.seconds(job.id),
+        seconds=events.seconds(job.id) if seconds is None else seconds,
         peak_bytes=result.get("peak_bytes"),
         adapter=None if row is None else row.name,
         error=None if job.error is None else job.error["detail"],

@@ -11,7 +11,7 @@ from typing import Any
 from server.store.adapters import add_adapter_of_job
 from server.store.database import Database, dumped
 from server.store.events import EventTable
-from server.store.new_jobs import NewJob, insert_jobs, same_request
+from server.store.new_jobs import NewJob, insert_jobs, made_before
 from server.store.rows import JobRow, job_of
 from server.store.states import FINAL, STATE_REQUESTED, Requested, State, check_transition
 from steerzo_edge.errors import ConflictError, NotFoundError
@@ -68,33 +68,42 @@ class JobTable:
             BusyError: If too many jobs wait already.
         """
         with self._database.writing() as db:
-            if idempotency_key is not None:
-                found = db.execute("SELECT * FROM jobs WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
-                if found is not None:
-                    return same_request(job_of(found), spec)
             new = NewJob(id, name, spec, idempotency_key, priority)
+            made = made_before(db, [new])
+            if made is not None:
+                return made
             insert_jobs(self._database, db, self.events, [new], now=self._now(), max_waiting=max_waiting)
         self.events.changed(id)
         return self.get(id)
 
     def add_all(self, jobs: Sequence[NewJob], *, max_waiting: int | None = None) -> list[JobRow]:
-        """Puts several jobs into the queue, all or none of them.
+        """Puts the jobs of a sweep into the queue, all or none of them.
+
+        If a sweep was made with the same idempotency key, its jobs are returned and none is added.
 
         Raises:
-            ConflictError: If a name is taken.
+            ConflictError: If a name is taken, or the key was used for a different request.
             BusyError: If more than `max_waiting` jobs would wait.
         """
         with self._database.writing() as db:
+            made = made_before(db, jobs)
+            if made is not None:
+                return self.of_sweep(made.spec["sweep"]["id"])
             insert_jobs(self._database, db, self.events, jobs, now=self._now(), max_waiting=max_waiting)
         for job in jobs:
             self.events.changed(job.id)
         return [self.get(job.id) for job in jobs]
 
-    def of_sweep(self, sweep: str | None = None) -> list[JobRow]:
-        """The jobs of one sweep, or of all, oldest first."""
-        id = "json_extract(spec, '$.sweep.id')"
-        query = f"SELECT * FROM jobs WHERE {id} = COALESCE(?, {id}) ORDER BY number"
+    def of_sweep(self, sweep: str) -> list[JobRow]:
+        """The jobs of one sweep, oldest first."""
+        query = "SELECT * FROM jobs WHERE json_extract(spec, '$.sweep.id') = ? ORDER BY number"
         return [job_of(row) for row in self._database.rows(query, sweep)]
+
+    def sweeps(self, limit: int) -> list[str]:
+        """The ids of the newest sweeps, newest first."""
+        found = "SELECT json_extract(spec, '$.sweep.id') AS sweep, MAX(number) AS newest FROM jobs GROUP BY sweep"
+        query = f"SELECT sweep FROM ({found}) WHERE sweep IS NOT NULL ORDER BY newest DESC LIMIT ?"
+        return [str(row[0]) for row in self._database.rows(query, limit)]
 
     def get(self, id_or_name: str) -> JobRow:
         """One job, by id or by name.

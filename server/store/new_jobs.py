@@ -9,7 +9,7 @@ from typing import Any
 from server.store.adapters import name_taken, taken_names
 from server.store.database import Database, dumped
 from server.store.events import EventTable
-from server.store.rows import JobRow
+from server.store.rows import JobRow, job_of
 from steerzo_edge.errors import BusyError, ConflictError
 
 
@@ -71,6 +71,25 @@ def insert_jobs(
             (job.id, number, name, now, dumped(job.spec), job.idempotency_key, job.priority),
         )
         events.insert(db, job.id, "state", None, {"state": "queued"})
+
+
+def made_before(db: sqlite3.Connection, jobs: Sequence[NewJob]) -> JobRow | None:
+    """The job that was made with the idempotency key of one of these jobs; None if there is none.
+
+    Args:
+        db: The connection, in the transaction that adds the jobs: a second request cannot come between.
+        jobs: The jobs that are to be added.
+
+    Raises:
+        ConflictError: If the key was used for a different request.
+    """
+    for job in jobs:
+        if job.idempotency_key is not None:
+            query = "SELECT * FROM jobs WHERE idempotency_key = ?"
+            found = db.execute(query, (job.idempotency_key,)).fetchone()
+            if found is not None:
+                return same_request(job_of(found), job.spec)
+    return None
 
 
 def same_request(job: JobRow, spec: Mapping[str, Any]) -> JobRow:

@@ -90,6 +90,8 @@ def sweep_command(
 ) -> None:
     """Checks all runs, says what they need, runs those that have not ended, and prints the table."""
     trials = wish.trials()
+    for tracker in (one for trial in trials for one in trial.profile.trackers):
+        tracker.check_installed()
     task = parsed_task(rows.template, rows.options)
     train = read_file(rows.dataset, task, rows.benchmark, rows.format, rows.map)
     judged = None

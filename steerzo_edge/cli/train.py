@@ -14,7 +14,7 @@ from steerzo_edge.cli.remarks import FileOfRows, remarks_of
 from steerzo_edge.data.statistics import warning_of
 from steerzo_edge.run import Result, Run
 from steerzo_edge.run_data import split
-from steerzo_edge.run_tracking import tracking_of
+from steerzo_edge.run_tracking import sent, tracked
 from steerzo_edge.settings.profile import load_profile, searches
 
 log = logging.getLogger(__name__)
@@ -74,30 +74,13 @@ def train_command(
 
 def _finished(run: Run, name: str, shown: Display) -> Result:
     """Runs to the end; waits for the trackers last."""
-    tracking = tracking_of(run, name, report=_report)
-    try:
+    with tracked(run, name) as tracking:
         with shown:
-            try:
-                for record in run.records():
-                    shown.show(record.kind, record.as_dict())
-                    tracking.add(record)
-            finally:
-                run.close()
+            for record in sent(run.records(), tracking):
+                shown.show(record.kind, record.as_dict())
         result = run.finish()
         tracking.close("succeeded", result.after)
-    except KeyboardInterrupt:
-        tracking.close("paused")
-        raise
-    except BaseException:
-        tracking.close("failed")
-        raise
-    finally:
-        tracking.join()
     return result
-
-
-def _report(kind: str, reason: str, message: str) -> None:
-    log.warning("tracker %s is left out from here on: %s", kind, f"{reason}: {message}" if message else reason)
 
 
 def _introduce(run: Run, rows: int, out: Path) -> None:

@@ -12,12 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from steerzo_edge.curve.peak import peak_bytes, reset_peak
 from steerzo_edge.data.examples import Dataset
-from steerzo_edge.errors import ConflictError, SteerzoError
+from steerzo_edge.errors import CapacityError, ConflictError, SteerzoError
 from steerzo_edge.model.base import Base
 from steerzo_edge.records import Record, StepRecord
 from steerzo_edge.run import Run
+from steerzo_edge.run_tracking import sent, tracked
 from steerzo_edge.storage.files import write_bytes, write_json
 from steerzo_edge.sweep.ceiling import records_within, seconds_of
 from steerzo_edge.sweep.outcomes import Outcome, csv_of, table_of
@@ -25,6 +28,8 @@ from steerzo_edge.sweep.trials import Trial
 
 OUTCOME = "outcome.json"
 TABLE = "table.csv"
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+NO_MEMORY = "the device's memory does not suffice"
 Show = Callable[[Trial, Run, Iterator[Record]], None]
 
 
@@ -66,8 +71,9 @@ class LocalSweep:
                 continue
             try:
                 found[index] = self._made(trial, show)
-            except SteerzoError as error:
-                found[index] = replace(self._known(trial), state="failed", error=str(error))
+            except (SteerzoError, *OUT_OF_MEMORY) as error:
+                known = error if isinstance(error, SteerzoError) else CapacityError(NO_MEMORY)
+                found[index] = replace(self._known(trial), state="failed", error=str(known))
             self._write(found)
             yield list(found)
 
@@ -83,11 +89,10 @@ class LocalSweep:
         directory = self.directory / trial.key
         reset_peak(self.base.device)
         run = Run(directory, self.base, trial.profile, self.train, self.validation, seed=self.seed)
-        try:
-            show(trial, run, records_within(run, trial.most_seconds))
-        finally:
-            run.close()
-        result = run.finish()
+        with tracked(run, trial.key) as tracking:
+            show(trial, run, sent(records_within(run, trial.most_seconds), tracking))
+            result = run.finish()
+            tracking.close("succeeded", result.after)
         steps = [record for record in run.recorded if isinstance(record, StepRecord)]
         outcome = Outcome(
             trial.key,
@@ -122,8 +127,7 @@ class LocalSweep:
         """What a run's outcome depends on, in one hash."""
         rows = (self.train, self.validation)
         learned = [None if one is None else one.fingerprint for one in rows]
-        profile = trial.profile.model_dump(mode="json")
-        parts = [profile, trial.most_seconds, self.seed, self.base.fingerprint, learned]
+        parts = [trial.profile.identity(), trial.most_seconds, self.seed, self.base.fingerprint, learned]
         return sha256(json.dumps(parts).encode()).hexdigest()
 
     def _write(self, outcomes: Sequence[Outcome]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from steerzo_edge.errors import InputError
+from steerzo_edge.errors import ConflictError, InputError
 from steerzo_edge.notebook import History, follow, train
 from tests.conftest import Loader
 from tests.docs.blocks import ROOT
@@ -91,6 +91,14 @@ def test_outside_of_a_notebook_the_progress_is_text(
     assert "<progress" in history._repr_html_()
     with pytest.raises(InputError, match="matplotlib"):
         history.plot()
+
+
+def test_a_tracker_that_is_not_installed_is_refused_by_name(
+    tmp_path: Path, tiny: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steerzo_edge.trackers.tracker.find_spec", lambda name: None)
+    with pytest.raises(ConflictError, match="tracker wandb needs the package"):
+        train(open_run(tmp_path / "run", tiny("none"), trackers=[{"kind": "wandb"}]))
 
 
 def test_a_jobs_events_become_a_history(capsys: pytest.CaptureFixture[str]) -> None:

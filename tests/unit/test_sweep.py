@@ -2,21 +2,26 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from steerzo_edge.errors import ProfileError
-from steerzo_edge.records import StepRecord
+from steerzo_edge.records import Record, StepRecord
 from steerzo_edge.run import Run
 from steerzo_edge.sweep.ceiling import records_within
 from steerzo_edge.sweep.grid import combinations, crossed, parsed_values, settings_of_file
+from steerzo_edge.sweep.local import LocalSweep
 from steerzo_edge.sweep.outcomes import Outcome, cells_of, csv_of, table_of
-from steerzo_edge.sweep.trials import differing
+from steerzo_edge.sweep.trials import Trial, differing, trials_of
+from steerzo_edge.trackers.wandb import WandbConfig
 from tests.conftest import Loader, labelled_rows
+from tests.trackers.test_delivery import Notebook
 from tests.unit.commands import steerzo
-from tests.unit.runs import open_run
+from tests.unit.runs import open_run, profile
 
 SETS = ("steps=4", "evaluate.every=2", "batch.max_tokens=64", "subset.rank=2", "subset.last_layers=2")
 RATES = "0.001,0.02"
@@ -134,6 +139,43 @@ def test_a_run_that_fails_does_not_end_the_sweep(rows: Path, tmp_path: Path, tin
     assert [run["state"] for run in result["runs"]] == ["succeeded", "failed"]
     assert result["runs"][1]["run"] == first
     assert result["runs"][1]["error"]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), MemoryError()])
+def test_a_run_that_does_not_fit_the_memory_is_a_failed_one(tmp_path: Path, tiny: Loader, error: Exception) -> None:
+    trials = trials_of(lambda changes: profile(**changes), [{"steps": 1}, {"steps": 2}])
+    sweep = LocalSweep(tmp_path, tiny("none"), trials, labelled_rows(), None, 1)
+
+    def show(trial: Trial, run: Run, records: Iterator[Record]) -> None:
+        for _ in records:
+            if trial.number == 1:
+                raise error
+
+    *_, found = sweep.run(show)
+    assert [one.state for one in found] == ["failed", "succeeded"]
+    assert "memory does not suffice" in (found[0].error or "")
+
+
+def test_runs_are_sent_to_their_trackers(tmp_path: Path, tiny: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Notebook, "opened", [])
+    monkeypatch.setattr(WandbConfig, "check_installed", lambda self: None)
+    monkeypatch.setattr(WandbConfig, "open", lambda self, run: Notebook(run, None, None))
+    monkeypatch.setattr("steerzo_edge.trackers.delivery.EVERY_S", 0.02)
+    trackers = {"trackers": [{"kind": "wandb"}]}
+
+    def sweep(**more: object) -> LocalSweep:
+        trials = trials_of(lambda changes: profile(**changes, **more), [{"steps": 2}])
+        return LocalSweep(tmp_path, tiny("none"), trials, labelled_rows(), None, 1)
+
+    assert [one[0].state for one in sweep(**trackers).run(lambda trial, run, records: list(records))] == [
+        "succeeded"
+    ]
+    (notebook,) = Notebook.opened
+    assert notebook.ended is not None
+    assert notebook.ended[0] == "succeeded"
+    assert [point.step for point in notebook.points if "train/loss" in point.numbers] == [0, 1]
+    # Without its trackers it is the same run.
+    assert sweep().known()[0].state == "succeeded"
 
 
 def test_a_ceiling_in_seconds_ends_with_an_evaluation(tmp_path: Path, tiny: Loader) -> None:
