@@ -167,9 +167,10 @@ def test_runs_are_sent_to_their_trackers(tmp_path: Path, tiny: Loader, monkeypat
         trials = trials_of(lambda changes: profile(**changes, **more), [{"steps": 2}])
         return LocalSweep(tmp_path, tiny("none"), trials, labelled_rows(), None, 1)
 
-    assert [one[0].state for one in sweep(**trackers).run(lambda trial, run, records: list(records))] == [
-        "succeeded"
-    ]
+    def show(trial: Trial, run: Run, records: Iterator[Record]) -> None:
+        assert list(records)
+
+    assert [one[0].state for one in sweep(**trackers).run(show)] == ["succeeded"]
     (notebook,) = Notebook.opened
     assert notebook.ended is not None
     assert notebook.ended[0] == "succeeded"

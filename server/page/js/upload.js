@@ -46,8 +46,19 @@ export async function look(file, fields) {
 async function beginning(file) {
   if (file.size <= FIRST_BYTES || !/\.(jsonl|csv|tsv)$/i.test(file.name)) return file;
   const bytes = new Uint8Array(await file.slice(0, FIRST_BYTES).arrayBuffer());
-  const end = bytes.lastIndexOf(10);
+  const end = /\.jsonl$/i.test(file.name) ? bytes.lastIndexOf(10) : endOfRows(bytes);
   return end < 0 ? file : file.slice(0, end + 1);
+}
+
+/** The last newline of CSV that is not inside a quoted cell: the count of quotes before it is even. */
+function endOfRows(bytes) {
+  let end = -1;
+  let quoted = false;
+  for (let place = 0; place < bytes.length; place++) {
+    if (bytes[place] === 34) quoted = !quoted;
+    else if (bytes[place] === 10 && !quoted) end = place;
+  }
+  return end;
 }
 
 function sent(file, fields, progress) {
