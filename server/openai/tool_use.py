@@ -10,7 +10,7 @@ from typing import Final
 from server.openai.tools import FunctionChoice, ToolBody, ToolChoice
 from server.openai_errors import UnsupportedError
 from server.services.context import Context
-from steerzo_edge.data.conversation import check_nothing_is_left_out
+from steerzo_edge.data.conversation import what_is_left_out
 from steerzo_edge.data.examples import Chat
 from steerzo_edge.decoding.call_forms import (
     FORMS,
@@ -24,7 +24,7 @@ from steerzo_edge.decoding.call_forms import (
 from steerzo_edge.decoding.calls import CallForm, CallReader, Part
 from steerzo_edge.decoding.grammar import Form, matcher_of
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.errors import FormError, InputError
+from steerzo_edge.errors import Fault, FormError, InputError
 
 # Chat templates of Mistral's models refuse other ids.
 ID_LENGTH: Final = 9
@@ -141,10 +141,14 @@ def _check_template(server: Context, chat: Chat) -> None:
     if not (chat.tools or any(message.details for message in chat.messages)):
         return
     try:
-        check_nothing_is_left_out(server.tokenizer, chat.messages, json.loads(chat.tools or "[]"))
+        left_out = what_is_left_out(server.tokenizer, chat.messages, json.loads(chat.tools or "[]"))
     except InputError as error:
+        fault = Fault("messages", "", f"{len(chat.messages)} messages", str(error))
+        raise InputError(str(error), faults=error.faults or (fault,), hint=error.hint) from None
+    if left_out is not None:
         field, found = ("tools", chat.tools) if chat.tools else ("messages", "tool_calls")
-        raise UnsupportedError(field, found, f"{error}; leave them out, or use another base") from None
+        fix = f"the base's chat template leaves out {left_out}; leave them out, or use another base"
+        raise UnsupportedError(field, found, fix)
 
 
 def _form(server: Context, call_form: CallForm, wanted: ToolRequest) -> Form | None:
