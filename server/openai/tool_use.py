@@ -166,18 +166,26 @@ def _form(server: Context, call_form: CallForm, wanted: ToolRequest) -> Form | N
     strict = [place for place in places if wanted.tools[place].function.strict]
     if not strict:
         return None
-    form = checked_calls(call_form, tokens, _schemas(server, wanted, places))
+    form = checked_calls(call_form, tokens, _schemas(server, wanted, places, only_strict=True))
     if form is None:
         fix = 'with this base it needs tool_choice: "required", or the name of a function; or leave it out'
         raise UnsupportedError(f"{wanted.function_field.format(strict[0])}.strict", True, fix)
     return form
 
 
-def _schemas(server: Context, wanted: ToolRequest, places: Sequence[int]) -> list[CallSchema]:
-    """The schemas of some of the tools, each compiled once to see that it can be kept to."""
+def _schemas(
+    server: Context, wanted: ToolRequest, places: Sequence[int], *, only_strict: bool = False
+) -> list[CallSchema]:
+    """The schemas of some of the tools, each compiled once to see that it can be kept to.
+
+    With `only_strict` the arguments of tools that are not strict may be any object.
+    """
     found = []
     for place in places:
         function = wanted.tools[place].function
+        if only_strict and not function.strict:
+            found.append(CallSchema(function.name, {"type": "object"}))
+            continue
         field = f"{wanted.function_field.format(place)}.parameters"
         schema = {"type": "object", **function.parameters} if function.parameters else _NO_ARGUMENTS
         if schema["type"] != "object":
