@@ -37,6 +37,7 @@ class CalledFunction(Config):
 
     name: FunctionName
     arguments: Arguments = Field(description="A JSON object, as text.")
+    parsed_arguments: Any = Field(None, description="Ignored: the openai client adds it.")
 
 
 class ToolCallBody(Config):
@@ -45,6 +46,7 @@ class ToolCallBody(Config):
     id: Annotated[str, Field(min_length=1, max_length=200)]
     type: Literal["function"]
     function: CalledFunction
+    index: int | None = Field(None, description="Ignored: the openai client adds it.")
 
     @property
     def written(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class ChatMessageBody(Config):
         description="`developer` is treated as `system`."
     )
     name: Tag | None = Field(None, description="Ignored.")
+    parsed: Any = Field(None, description="Ignored: the openai client adds it.")
     refusal: Annotated[None, refused("refusals are not supported; send the text as content", "")] = None
     annotations: Annotated[None, refused("annotations are not supported", [])] = None
     audio: Annotated[None, refused("audio is not supported")] = None

@@ -95,6 +95,8 @@ Input = Annotated[
 def turns_of(written: str | Sequence[InputMessage | InputCall | InputResult]) -> list[Message]:
     """The turns of a conversation. A call belongs to the assistant's turn before it, with its other calls.
 
+    So does what the assistant says after a call: the result must follow the turn of its call.
+
     Args:
         written: A user's message, or items.
     """
@@ -108,6 +110,10 @@ def turns_of(written: str | Sequence[InputMessage | InputCall | InputResult]) ->
             turns[-1][1].append(written_call(item.call_id, item.name, item.arguments))
         elif isinstance(item, InputResult):
             turns.append((tool_result(item.call_id, _text(item.output)), []))
+        elif item.role == "assistant" and turns and turns[-1][1]:
+            turn, calls = turns[-1]
+            said = "\n\n".join(text for text in (turn.content, _text(item.content)) if text)
+            turns[-1] = (replace(turn, content=said), calls)
         else:
             role: Role = "system" if item.role == "developer" else item.role
             turns.append((Message(role, _text(item.content)), []))

@@ -10,7 +10,7 @@ from typing import Final
 from server.openai.tools import FunctionChoice, ToolBody, ToolChoice
 from server.openai_errors import UnsupportedError
 from server.services.context import Context
-from steerzo_edge.data.conversation import check_nothing_is_left_out
+from steerzo_edge.data.conversation import what_is_left_out
 from steerzo_edge.data.examples import Chat
 from steerzo_edge.decoding.call_forms import (
     FORMS,
@@ -24,7 +24,7 @@ from steerzo_edge.decoding.call_forms import (
 from steerzo_edge.decoding.calls import CallForm, CallReader, Part
 from steerzo_edge.decoding.grammar import Form, matcher_of
 from steerzo_edge.decoding.sampling import Sampling
-from steerzo_edge.errors import FormError, InputError
+from steerzo_edge.errors import Fault, FormError, InputError
 
 # Chat templates of Mistral's models refuse other ids.
 ID_LENGTH: Final = 9
@@ -141,10 +141,14 @@ def _check_template(server: Context, chat: Chat) -> None:
     if not (chat.tools or any(message.details for message in chat.messages)):
         return
     try:
-        check_nothing_is_left_out(server.tokenizer, chat.messages, json.loads(chat.tools or "[]"))
+        left_out = what_is_left_out(server.tokenizer, chat.messages, json.loads(chat.tools or "[]"))
     except InputError as error:
+        fault = Fault("messages", "", f"{len(chat.messages)} messages", str(error))
+        raise InputError(str(error), faults=error.faults or (fault,), hint=error.hint) from None
+    if left_out is not None:
         field, found = ("tools", chat.tools) if chat.tools else ("messages", "tool_calls")
-        raise UnsupportedError(field, found, f"{error}; leave them out, or use another base") from None
+        fix = f"the base's chat template leaves out {left_out}; leave them out, or use another base"
+        raise UnsupportedError(field, found, fix)
 
 
 def _form(server: Context, call_form: CallForm, wanted: ToolRequest) -> Form | None:
@@ -162,18 +166,26 @@ def _form(server: Context, call_form: CallForm, wanted: ToolRequest) -> Form | N
     strict = [place for place in places if wanted.tools[place].function.strict]
     if not strict:
         return None
-    form = checked_calls(call_form, tokens, _schemas(server, wanted, places))
+    form = checked_calls(call_form, tokens, _schemas(server, wanted, places, only_strict=True))
     if form is None:
         fix = 'with this base it needs tool_choice: "required", or the name of a function; or leave it out'
         raise UnsupportedError(f"{wanted.function_field.format(strict[0])}.strict", True, fix)
     return form
 
 
-def _schemas(server: Context, wanted: ToolRequest, places: Sequence[int]) -> list[CallSchema]:
-    """The schemas of some of the tools, each compiled once to see that it can be kept to."""
+def _schemas(
+    server: Context, wanted: ToolRequest, places: Sequence[int], *, only_strict: bool = False
+) -> list[CallSchema]:
+    """The schemas of some of the tools, each compiled once to see that it can be kept to.
+
+    With `only_strict` the arguments of tools that are not strict may be any object.
+    """
     found = []
     for place in places:
         function = wanted.tools[place].function
+        if only_strict and not function.strict:
+            found.append(CallSchema(function.name, {"type": "object"}))
+            continue
         field = f"{wanted.function_field.format(place)}.parameters"
         schema = {"type": "object", **function.parameters} if function.parameters else _NO_ARGUMENTS
         if schema["type"] != "object":

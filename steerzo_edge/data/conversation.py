@@ -1,16 +1,25 @@
 """A conversation as what is read and what is learned, in the base's own chat template."""
 
 import json
+import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from transformers import PreTrainedTokenizerBase
 
-from steerzo_edge.data.control_tokens import control_tokens
+from steerzo_edge.data.control_tokens import control_tokens, unmarked
 from steerzo_edge.data.examples import Chat, Example, Message
 from steerzo_edge.data.fitting import Runs
 from steerzo_edge.data.tokens import Tokens, answer_tokens, chat_text, end_tokens, template_tokens
 from steerzo_edge.errors import InputError
+
+# Digits alone, which templates leave as they are; no text has them by chance or by intention.
+_SECRET: Final = str(secrets.randbelow(9 * 10**15) + 10**15)
+# Turns that are looked at one by one; others than the first few are written as these are.
+_MOST_ALONE: Final = 50
+_NUMBER: Final = re.compile(_SECRET + "[0-9]{6,}")
 
 
 def conversation_runs(example: Example, tokenizer: PreTrainedTokenizerBase) -> Runs:
@@ -34,23 +43,79 @@ def check_nothing_is_left_out(
         tools: The tools that the assistant may call, as chat templates take them.
 
     Raises:
-        InputError: If the text is the same without the tools, a call, or the text of a turn that is read; or if the
-            template rejects the conversation.
+        InputError: If a part is left out, as `what_is_left_out` says; or if the template rejects the conversation.
+    """
+    what = what_is_left_out(tokenizer, messages, tools)
+    if what is not None:
+        raise InputError(f"the base's chat template leaves out {what}")
+
+
+def what_is_left_out(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Sequence[object]
+) -> str | None:
+    """What the chat template does not write of a conversation: its text is the same without it. None for nothing.
+
+    Looked at are the tools, each turn with calls, and each text that is read. One more rendering, in which all
+    doubtful turns have numbers, shows most of them. Turns whose numbers are missing there are looked at one by one,
+    up to a limit, as each needs the whole conversation again.
+
+    Args:
+        tokenizer: Of the base.
+        messages: The turns.
+        tools: The tools that the assistant may call, as chat templates take them.
+
+    Raises:
+        InputError: If the template rejects the conversation.
     """
     text = chat_text(tokenizer, messages, answer_next=False, tools=tools)
     if tools and chat_text(tokenizer, messages, answer_next=False) == text:
-        raise InputError("the base's chat template leaves out the tools")
+        return "the tools"
+    written = unmarked(text)
+    doubtful = _doubtful(messages, written)
+    if not doubtful:
+        return None
+    numbered = [_numbered(one, index) if index in doubtful else one for index, one in enumerate(messages)]
+    found = set(_NUMBER.findall(unmarked(_text_or_none(tokenizer, numbered, tools) or "")))
+    for index in [index for index in sorted(doubtful) if _number(index) not in found][:_MOST_ALONE]:
+        message = messages[index]
+        is_call = message.role == "assistant"
+        if not is_call and message.content.strip() in written:
+            continue
+        changed = replace(message, details="") if is_call else _numbered(message, index)
+        if _text_or_none(tokenizer, (*messages[:index], changed, *messages[index + 1 :]), tools) == text:
+            return "calls of tools" if is_call else f"what the {message.role} says"
+    return None
+
+
+def _doubtful(messages: Sequence[Message], written: str) -> set[int]:
+    """The turns with calls, and those that are read and not found in the text in their order.
+
+    After one that is not found all others are doubtful: to look for each in a long text would take long.
+    """
+    doubtful, place = set(), 0
     for index, message in enumerate(messages):
-        changed, what = None, ""
-        if message.role == "assistant" and message.details:
-            changed, what = replace(message, details=""), "calls of tools"
-        elif message.role != "assistant" and message.content.strip() not in text:
-            changed = replace(message, content=f"{message.content} changed")
-            what = f"what the {message.role} says"
-        if changed is not None:
-            others = (*messages[:index], changed, *messages[index + 1 :])
-            if _text_or_none(tokenizer, others, tools) == text:
-                raise InputError(f"the base's chat template leaves out {what}")
+        if message.role == "assistant":
+            is_doubtful = bool(message.details)
+        else:
+            place = written.find(message.content.strip(), place) if place >= 0 else place
+            is_doubtful = place < 0
+        if is_doubtful:
+            doubtful.add(index)
+    return doubtful
+
+
+def _number(index: int) -> str:
+    return f"{_SECRET}{index:06}"
+
+
+def _numbered(message: Message, index: int) -> Message:
+    """A turn with a number in its text, or in the names of the functions it calls."""
+    if message.role != "assistant":
+        return replace(message, content=f"{message.content} {_number(index)}")
+    details = json.loads(message.details)
+    for call in details.get("tool_calls", []):
+        call["function"]["name"] = f"f{_number(index)}"
+    return replace(message, details=json.dumps(details, ensure_ascii=False))
 
 
 def _text_or_none(

@@ -8,6 +8,7 @@ from openai.types.responses import response_create_params
 from pydantic import BaseModel
 
 from server.openai.response_body import ResponseBody
+from server.openai.response_items import InputCall, InputMessage, InputResult, turns_of
 from tests.server.tool_base import ASKED, CITY, UNIQUE, asked, is_city
 
 
@@ -59,6 +60,23 @@ def test_a_response_has_the_form_of_a_class(tools: OpenAI) -> None:
     made = tools.responses.parse(model="base", input="Which?", text_format=City, max_output_tokens=60)
     assert made.status == "completed"
     assert isinstance(made.output_parsed, City)
+
+
+def test_a_result_follows_its_call_also_if_the_assistant_says_more() -> None:
+    def said(text: str) -> InputMessage:
+        return InputMessage(role="assistant", content=text)
+
+    call = InputCall(type="function_call", call_id="call00001", name="city", arguments="{}")
+    result = InputResult(type="function_call_output", call_id="call00001", output="found")
+    user = InputMessage(role="user", content="Which?")
+    turns = turns_of([user, said("So"), call, said("Wait."), call, result, said("Fin")])
+    assert [(turn.role, turn.content) for turn in turns] == [
+        ("user", "Which?"),
+        ("assistant", "So\n\nWait."),
+        ("tool", "found"),
+        ("assistant", "Fin"),
+    ]
+    assert len(turns[1].turn()["tool_calls"]) == 2
 
 
 def test_functions_are_called_in_responses_too(tools: OpenAI) -> None:

@@ -97,6 +97,20 @@ def test_a_conversation_with_a_call_goes_on(tools: OpenAI) -> None:
     assert asked(tools, messages=[*ASKED, first, result]).choices[0].message.content == "Fin"
 
 
+def test_messages_that_the_client_has_parsed_go_on(tools: OpenAI) -> None:
+    strict: dict[str, Any] = {"type": "function", "function": {**CITY["function"], "strict": True}}
+    wanted: dict[str, Any] = {"model": "base", "tools": [strict], "max_tokens": 160, "seed": 3}
+    parsed = tools.chat.completions.parse(messages=ASKED, **wanted).choices[0].message
+    with tools.chat.completions.stream(messages=ASKED, **wanted) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    for message in (parsed, streamed):
+        assert message.tool_calls
+        assert message.tool_calls[0].function.parsed_arguments is not None
+        result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "found"}
+        then: list[Any] = [*ASKED, message, result]
+        assert tools.chat.completions.create(messages=then, **wanted).choices[0].message.content == "Fin"
+
+
 def test_an_answer_cut_within_a_call_has_no_marker(tools: OpenAI) -> None:
     (choice,) = asked(tools, max_tokens=20, tool_choice=NAMED).choices
     assert choice.finish_reason == "length"
@@ -125,6 +139,16 @@ def test_strict_arguments_are_kept_to_in_free_answers(tools: OpenAI) -> None:
     assert is_city(call.function.arguments)
     (choice,) = asked(tools, tools=[CITY], logit_bias={str(WHOLE_CALL): -100}).choices
     assert choice.message.tool_calls is None
+
+
+def test_tools_that_are_not_strict_are_not_checked_beside_one_that_is(tools: OpenAI) -> None:
+    strict = {"type": "function", "function": {**NOW["function"], "strict": True}}
+    described = {**CITY["function"], "parameters": {**CITY["function"]["parameters"], **UNIQUE}}
+    other = {"type": "function", "function": described}
+    # A schema that cannot be kept to is refused only where it must be kept to.
+    assert asked(tools, tools=[strict, other]).choices[0].message.content == "So"
+    with pytest.raises(BadRequestError, match="uniqueItems"):
+        asked(tools, tools=[strict, other], tool_choice="required")
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
@@ -171,6 +195,16 @@ def test_what_cannot_be_honoured_is_refused_by_name(
     body: Any = error.value.body
     assert str(body["param"]).startswith(param), body
     assert told in body["message"]
+
+
+def test_a_refusal_of_the_template_keeps_its_hint(tools: OpenAI) -> None:
+    refused = [{"role": "user", "content": "REFUSED"}]
+    with pytest.raises(BadRequestError) as error:
+        asked(tools, messages=refused)
+    body: Any = error.value.body
+    assert body["param"] == "messages"
+    assert "refuses these messages: no" in body["message"]
+    assert "leave" not in body["message"]
 
 
 def test_a_base_whose_template_leaves_out_tools_refuses_them(openai: OpenAI) -> None:

@@ -49,6 +49,8 @@ def tool_base(tiny: Path, path: Path) -> Path:
         "<|assistant|>{% endif %}",
         "<|assistant|>{% if messages[-1].role == 'tool' %}{{ '\n' }}{% elif not tools %} {% endif %}{% endif %}",
     )
+    refusing = "{% if messages[-1].content == 'REFUSED' %}{{ raise_exception('no') }}{% endif %}"
+    tokenizer.chat_template = refusing + tokenizer.chat_template
     tokenizer.save_pretrained(path)
     config = json.loads((path / "config.json").read_text())
     config |= {"max_position_embeddings": 2048, "vocab_size": len(tokenizer)}

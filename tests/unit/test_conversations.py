@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 
+from steerzo_edge.data import conversation
+from steerzo_edge.data.conversation import what_is_left_out
+from steerzo_edge.data.examples import Message
 from steerzo_edge.data.kinds import tokenize
 from steerzo_edge.data.reading import read_rows
 from steerzo_edge.data.statistics import statistics
 from steerzo_edge.data.tokenization import Targets
+from steerzo_edge.data.tokens import chat_text
 from steerzo_edge.errors import DatasetError
 from tests.conftest import byte_tokenizer
 
@@ -81,6 +85,42 @@ def test_what_the_template_leaves_out_or_refuses_is_an_error_of_the_row(
     with pytest.raises(DatasetError, match=told) as caught:
         tokenize(read_rows(rows), tokenizer, 500)
     assert "line 2" in {fault.where for fault in caught.value.faults}
+
+
+def test_many_calls_are_checked_by_a_few_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = WITH_TOOLS
+    render = chat_text
+    made: list[int] = []
+
+    def counted(*given: Any, **named: Any) -> str:
+        made.append(1)
+        return render(*given, **named)
+
+    monkeypatch.setattr(conversation, "chat_text", counted)
+    called = Message("assistant", "", details=json.dumps({"tool_calls": [CALL, CALL]}))
+    turns = [Message("user", "Why?"), *[called, Message("tool", "<|end|> 2")] * 100]
+    assert what_is_left_out(tokenizer, turns, [TOOL]) is None
+    assert len(made) == 3
+    # Only what the tools say last is written: the first of the others is the first that is found.
+    tokenizer.chat_template = WITH_TOOLS.replace("{{ m.content }}", "{% if loop.last %}{{ m.content }}{% endif %}")
+    made.clear()
+    assert what_is_left_out(tokenizer, turns, [TOOL]) == "what the user says"
+    assert len(made) == 4
+    refusing = "{% if c.function.name != 'add' %}{{ raise_exception('unknown') }}{% endif %}[{{ c"
+    tokenizer.chat_template = WITH_TOOLS.replace("[{{ c", refusing)
+    made.clear()
+    assert what_is_left_out(tokenizer, turns, [TOOL]) is None
+    assert 3 < len(made) < 60
+
+
+def test_a_template_may_refuse_other_calls_and_write_one_of_several() -> None:
+    tokenizer = byte_tokenizer()
+    named = "{% if c.function.name != 'add' %}{{ raise_exception('unknown') }}{% endif %}"
+    called = Message("assistant", "", details=json.dumps({"tool_calls": [CALL, CALL]}))
+    for old, new in (("[{{ c", f"{named}[{{{{ c"), ("m.tool_calls or []", "(m.tool_calls or [])[:1]")):
+        tokenizer.chat_template = WITH_TOOLS.replace(old, new)
+        assert what_is_left_out(tokenizer, [Message("user", "Why?"), called], [TOOL]) is None
 
 
 STRICT = (
