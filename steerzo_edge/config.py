@@ -3,6 +3,7 @@
 A misspelt key is an error that names the nearest key; all faults of a document are reported at once.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Self, cast
@@ -13,6 +14,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from steerzo_edge.errors import Fault, InputError
 
 Place = tuple[int | str, ...]
+# Errors that are read of those whose paths differ in places of lists only: each item of a long list may have some.
+MOST_ALIKE = 100
 # How the names of pydantic's errors end that say of a value that it is not of this type at all.
 _OTHER_TYPE = ("_type", "_parsing", "literal_error", "string_pattern_mismatch")
 
@@ -62,11 +65,30 @@ def faults_of(details: Sequence[ErrorDetails], data: Any) -> list[Fault]:
     under names of its own. Only the form that the value comes nearest to is kept: one that has the value's type. If
     no form has its type, one fault says which types there are.
 
+    Of many errors that differ only in the place in a list, the first ones are told, and that there are more.
+
     Args:
         details: What pydantic found.
         data: The document.
     """
-    return [fault_of(detail) for detail in _one_form(details, data, 0)]
+    few = _few(details)
+    faults = [fault_of(detail) for detail in _one_form(few, data, 0)]
+    if len(few) < len(details):
+        fix = f"of errors that differ only in their place in a list, the first {MOST_ALIKE} are listed"
+        faults.append(Fault("the same lists", "", "more errors", fix))
+    return faults
+
+
+def _few(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """The errors without those that come after many alike; every form that a value may have keeps some."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    found: list[ErrorDetails] = []
+    for detail in details:
+        kind = (detail["type"], *(part for part in detail["loc"] if isinstance(part, str)))
+        counts[kind] += 1
+        if counts[kind] <= MOST_ALIKE:
+            found.append(detail)
+    return found
 
 
 def _one_form(details: Sequence[ErrorDetails], data: Any, known: int) -> list[ErrorDetails]:
@@ -101,9 +123,8 @@ def _form(detail: ErrorDetails, data: Any, known: int) -> tuple[Place, str]:
     inside = data
     last = len(detail["loc"]) - 1
     for index, part in enumerate(detail["loc"]):
-        members = dict(enumerate(inside)) if isinstance(inside, list | tuple) else inside
-        if isinstance(members, Mapping) and part in members:
-            inside = members[part]
+        if _has(inside, part):
+            inside = inside[part]
         elif detail["type"] == "missing" and index == last:
             break
         elif known:
@@ -111,6 +132,13 @@ def _form(detail: ErrorDetails, data: Any, known: int) -> tuple[Place, str]:
         else:
             return detail["loc"][:index], str(part)
     return detail["loc"], ""
+
+
+def _has(value: Any, part: int | str) -> bool:
+    """Whether a value of a document has such an item; a list may be long, so it is not searched."""
+    if isinstance(value, list | tuple):
+        return isinstance(part, int) and part < len(value)
+    return isinstance(value, Mapping) and part in value
 
 
 def _other_type(detail: ErrorDetails, place: Place) -> bool:

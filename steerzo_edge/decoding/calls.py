@@ -5,7 +5,8 @@
     Granite 3       <|tool_call|>[{"name": "f", "arguments": {...}}]
     Llama 3         {"name": "f", "parameters": {...}} as the whole answer, perhaps after <|python_tag|>
 
-What is not a whole call of one of the tools stays text, without the markers.
+What is not a whole call of one of the tools stays text, without the markers; so does a list of calls if one of them
+is not. Calls after it are read.
 """
 
 import json
@@ -72,12 +73,14 @@ class CallReader:
         self._names = names
         self._only_first = only_first
         self._held = ""
+        self._piece = ""
         self._is_inside = False
         self._is_bare = form.may_be_bare
         self._calls = 0
 
     def put(self, text: str) -> list[Part]:
         """Takes the next piece of the answer; returns texts and calls in their order."""
+        self._piece = text
         self._held += text
         return list(self._parts(is_end=False))
 
@@ -121,52 +124,77 @@ class CallReader:
         return len(self._held[: len(self._held) - max(lengths, default=0)].rstrip())
 
     def _inside(self, is_end: bool) -> Iterator[Part]:
-        if not (is_end or self._may_be_whole()):
+        begun = self._held.lstrip()
+        if not is_end and (not begun or (begun.startswith(("{", "[")) and not self._may_be_whole())):
+            return  # anything else cannot become a call
+        found = self._values()
+        if found is None and not is_end:
             return
-        found = self._calls_of(self._held, is_end)
-        if found is not None:
-            calls, self._held = found
-            self._is_inside = self._is_bare = False
-            self._calls += len(calls)
-            yield from calls[: max(0, 1 - (self._calls - len(calls)))] if self._only_first else calls
-        elif is_end:
-            text, self._held, self._is_inside = self._held, "", False
-            for mark in self._form.markers:
-                text = text.replace(mark, "")
-            if text.strip():
-                yield text.strip()
+        values, end = found or ([], 0)
+        rest = self._held[end:].lstrip()
+        calls = [call for value in values if (call := _call(value, self._names)) is not None]
+        if calls and len(calls) == len(values):
+            if self._is_ended(rest, is_end):
+                self._held, self._is_inside, self._is_bare = rest.removeprefix(self._form.closing), False, False
+                self._calls += len(calls)
+                yield from calls[: max(0, 1 - (self._calls - len(calls)))] if self._only_first else calls
+                return
+            if not is_end and any(mark.startswith(rest) for mark in self._form.markers):
+                return
+        # Not a call: its JSON is text as it stands, markers in its strings too; whatever follows is read as usual.
+        text, self._held, self._is_inside, self._is_bare = self._held[:end], self._held[end:], False, False
+        for mark in self._form.markers:
+            text = text.replace(mark, "")
+        if text.strip():
+            yield text.strip()
 
     def _may_be_whole(self) -> bool:
         """Whether it is worth trying to read what is held; all of it is read again at each try."""
         if self._form.may_be_bare:
             return False
-        return (self._form.closing or ("]" if self._form.is_list else "}")) in self._held
+        last = () if self._form.closing else ("]" if self._form.is_list else "}",)
+        return any(mark[-1] in self._piece and mark in self._held for mark in (*self._form.markers, *last))
 
-    def _calls_of(self, text: str, is_end: bool) -> tuple[list[Call], str] | None:
-        """The calls that a text begins with, and what follows them; None if it does not begin with a whole call."""
+    def _values(self) -> tuple[list[Any], int] | None:
+        """The JSON values that what is held begins with, and where they end; lists are taken apart.
+
+        No values, and 0, stand for what is not JSON; None for what is the beginning of JSON.
+        """
         values: list[Any] = []
-        rest = ";" + text
-        while rest.startswith(";") and (self._form.may_be_bare or not values):
+        text = self._held
+        start = _after_blanks(text, 0)
+        while text.startswith(("{", "["), start):
             try:
-                value, end = _DECODER.raw_decode(rest := rest[1:].lstrip())
+                value, end = _DECODER.raw_decode(text, start)
+            except json.JSONDecodeError as error:
+                is_cut = len(text[error.pos :].strip()) <= _LONGEST_WORD
+                return None if is_cut or error.msg.startswith("Unterminated string") else ([], 0)
             except (ValueError, RecursionError):
-                return None
+                return [], 0
             values += value if isinstance(value, list) else [value]
-            rest = rest[end:].lstrip()
-        calls = [_call(value, self._names) for value in values]
-        whole = [call for call in calls if call is not None]
-        if not whole or len(whole) < len(calls):
-            return None
-        closing = self._form.closing
-        if rest.startswith(closing) and not (self._form.may_be_bare and rest):
-            return whole, rest[len(closing) :]
-        return (whole, "") if is_end and not rest else None
+            start = _after_blanks(text, end)
+            if not (self._form.may_be_bare and text.startswith(";", start)):
+                return values, end
+            start = _after_blanks(text, start + 1)
+        return [], 0
+
+    def _is_ended(self, rest: str, is_end: bool) -> bool:
+        """Whether what follows calls ends them: a marker, or the end of the answer."""
+        if self._form.may_be_bare:
+            return is_end and not rest
+        return not self._form.closing or rest.startswith(self._form.markers) or (is_end and not rest)
+
+
+def _after_blanks(text: str, place: int) -> int:
+    return len(text) - len(text[place:].lstrip())
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
+# A text that is cut inside a word or a number is not JSON from the word's beginning on.
+_LONGEST_WORD: Final = len("-Infinity")
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -182,4 +210,7 @@ def _call(value: Any, names: Collection[str]) -> Call | None:
             return None
     if not isinstance(name, str) or name not in names or not isinstance(arguments, dict):
         return None
-    return Call(name, json.dumps(arguments))
+    try:
+        return Call(name, json.dumps(arguments, allow_nan=False))
+    except (ValueError, RecursionError):  # 1e999 is read as infinity, for which JSON has no number
+        return None

@@ -88,8 +88,8 @@ def _from_markers(render: Render) -> Translation | None:
     }
     text = _composed(**parts)  # type: ignore[arg-type]
     written = [part for value in parts.values() for part in ([value] if isinstance(value, str) else value)]
-    # These could not be written into a Modelfile.
-    if any("{{" in part or "}}" in part for part in written) or '"""' in text:
+    # These could not be written into a Modelfile. A brace before an action would be taken for the action's own.
+    if any("{{" in part or "}}" in part or part.endswith("{") for part in written) or '"""' in text:
         return None
     return Translation(text, after_answer.strip())
 

@@ -119,7 +119,8 @@ def chat_translation(tokenizer: PreTrainedTokenizerBase) -> Translation | None:
         assert isinstance(text, str)
         return text.removeprefix(first) if first else text
 
-    return translated(render)
+    found = translated(render)
+    return None if found is None or _lost(found.text) else found
 
 
 def modelfile(
@@ -141,7 +142,7 @@ def modelfile(
         raise InputError(f"num_ctx is {wanted}, but the base's context has {context} tokens")
     lines = ["FROM ./model.gguf"]
     if options.parent is not None:
-        if not options.parent or any(letter.isspace() for letter in options.parent):
+        if not options.parent or " " in options.parent or not options.parent.isprintable():
             raise InputError(f"{options.parent!r} is not a name of a model in Ollama")
         lines = [f"FROM {options.parent}", "ADAPTER ./adapter.gguf"]
     if tokenizer.chat_template is None:
@@ -151,10 +152,20 @@ def modelfile(
     if options.system is not None:
         if '"""' in options.system:
             raise InputError('a system message for Ollama cannot contain """')
+        if lost := _lost(options.system):
+            shown = ", ".join(f"U+{ord(letter):04X}" for letter in lost)
+            raise InputError(
+                f"a system message for Ollama cannot contain {shown}: Ollama leaves such characters out"
+            )
         lines.append(f'SYSTEM """{options.system}"""')
     lines.append(f"PARAMETER num_ctx {wanted or min(context, MOST_CONTEXT)}")
     lines += [f'PARAMETER stop "{text}"' for text in _stops(tokenizer, translation)]
     return "\n".join(lines) + "\n"
+
+
+def _lost(text: str) -> list[str]:
+    """The characters that Ollama leaves out of a Modelfile: all but printable ones, blanks and newlines."""
+    return [letter for letter in dict.fromkeys(text) if not letter.isprintable() and letter not in "\t\r\n"]
 
 
 def _stops(tokenizer: PreTrainedTokenizerBase, translation: Translation | None) -> Sequence[str]:

@@ -76,7 +76,7 @@ def push(
     settings = read_config(adapter)
     if base is not None:
         settings = {**settings, "base_model_name_or_path": base, "revision": None}
-    named = _base_name(settings)
+    named = _base_name(settings, is_given=base is not None)
     _check_name(repository)
     api = HfApi(endpoint=endpoint, library_name="steerzo-edge")
     with TemporaryDirectory() as temporary:
@@ -170,8 +170,12 @@ def _metric(record: EvalRecord | None, name: str) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _base_name(settings: dict[str, Any]) -> str | None:
+def _base_name(settings: dict[str, Any], *, is_given: bool) -> str | None:
     """The base's id on the hub; None for the bundled one.
+
+    Args:
+        settings: The adapter's configuration.
+        is_given: Whether its owner gave this name just now; else a path of this machine may look the same.
 
     Raises:
         InputError: If it is a path of this machine, which would be of no use to others.
@@ -181,7 +185,7 @@ def _base_name(settings: dict[str, Any]) -> str | None:
         return None
     try:
         validate_repo_id(str(named))
-        is_id = isinstance(named, str) and not Path(named).exists()
+        is_id = isinstance(named, str) and (is_given or not Path(named).exists())
     except HFValidationError:
         is_id = False
     if not is_id:

@@ -55,6 +55,9 @@ def one(name: str, key: str = "arguments", **arguments: Any) -> str:
 
 
 FIRST, SECOND = one("add", a=1), one("sum", b="</tool_call> ]")
+OTHER = one("other", a=1)
+UNQUOTED = '{"name": "add, "arguments": {}}'
+ENDLESS = '{"name": "add", "arguments": {"a": 1e999}}'
 CASES: list[tuple[CallForm, str, list[Part]]] = [
     (HERMES, "Hello <world>. ", ["Hello <world>. "]),
     (HERMES, f"<tool_call>\n{FIRST}\n</tool_call>", [ADD]),
@@ -84,6 +87,22 @@ CASES: list[tuple[CallForm, str, list[Part]]] = [
     (LLAMA, f"{one('add', 'parameters', a=1)} is what I call", [f"{one('add', 'parameters', a=1)} is what I call"]),
     (LLAMA, "{no JSON} at all", ["{no JSON} at all"]),
     (LLAMA, "Call {this}.", ["Call {this}."]),
+    # What cannot be read stays text, and the answer goes on after it.
+    (HERMES, f"<tool_call>{OTHER}</tool_call><tool_call>{FIRST}</tool_call> bye", [OTHER, ADD, " bye"]),
+    (HERMES, f"Write <tool_call> first. <tool_call>{FIRST}</tool_call>", ["Write first.", ADD]),
+    (HERMES, f"<tool_call>{FIRST}<tool_call>{SECOND}</tool_call>", [ADD, SUM]),
+    (HERMES, f"<tool_call>{FIRST[:-1]}\n<tool_call>{SECOND}</tool_call>", [FIRST[:-1], SUM]),
+    (HERMES, f"<tool_call>{{broken</tool_call> and <tool_call>{FIRST}</tool_call>", ["{broken and", ADD]),
+    (HERMES, f"<tool_call>{UNQUOTED}</tool_call><tool_call>{FIRST}</tool_call>", [UNQUOTED, ADD]),
+    (
+        HERMES,
+        f'<tool_call>{OTHER[:-2]}, "b": "<tool_call>{{}}"}}}}</tool_call>.',
+        [f'{OTHER[:-2]}, "b": "{{}}"}}}}.'],
+    ),
+    (HERMES, f"<tool_call>{ENDLESS}</tool_call>", [ENDLESS]),
+    (MISTRAL, f"[TOOL_CALLS][{FIRST}, {OTHER}] so[TOOL_CALLS][{FIRST}]", [f"[{FIRST}, {OTHER}] so", ADD]),
+    (MISTRAL, f"[TOOL_CALLS][{FIRST}[TOOL_CALLS][{SECOND}]", [f"[{FIRST}", SUM]),
+    (GRANITE, f"<|tool_call|>none <|tool_call|>[{FIRST}]", ["none", ADD]),
 ]
 
 
@@ -106,6 +125,26 @@ def test_text_is_not_held_back_longer_than_it_may_be_a_marker() -> None:
     assert reader.put("a < ") == ["a <"]
     assert reader.put("b <tool") == [" b"]
     assert reader.put("box> c") == [" <toolbox> c"]
+
+
+def test_a_block_that_is_not_a_call_does_not_hold_the_answer_back() -> None:
+    reader = CallReader(HERMES, {"add"})
+    assert reader.put("Write <tool_call> first") == ["Write", " first"]
+    assert reader.put(f" <tool_call>{OTHER}</tool_call> then") == [OTHER, " then"]
+
+
+def test_a_list_is_read_again_only_where_it_may_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+    values = CallReader._values
+
+    def counted(self: CallReader) -> Any:
+        tries.append(self._held)
+        return values(self)
+
+    monkeypatch.setattr(CallReader, "_values", counted)
+    long = one("sum", b="]" + "x" * 500)
+    assert read(MISTRAL, f"[TOOL_CALLS][{long}]", 1) == [Call("sum", json.dumps(json.loads(long)["arguments"]))]
+    assert len(tries) == 2
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -44,6 +44,8 @@ MISTRAL = (
 SHOUTED = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | upper }}<|end|>{% endfor %}"
 COUNTED = "{% for m in messages %}<{{ loop.index }} {{ m.role }}>{{ m.content }}<|end|>{% endfor %}"
 BRACES = CHATML.replace("You are helpful.", "Write {{ '{{' }}.")
+BRACE = ZEPHYR.replace("|>\n{{ m.content }}", "|>{{ '{' }}{{ m.content }}")
+BLANK = ZEPHYR.replace("|>\n{{ m.content }}", "|>\u3000{{ m.content }}")
 DATED = CHATML.replace("You are helpful.", "Today is {{ strftime_now('%d %b %Y') }}.")
 
 
@@ -74,7 +76,7 @@ def test_the_bundled_base_has_a_template() -> None:
     assert found.text.endswith("{{ end }}<|assistant|>\n")
 
 
-@pytest.mark.parametrize("template", [MISTRAL, SHOUTED, COUNTED, BRACES, DATED, None])
+@pytest.mark.parametrize("template", [MISTRAL, SHOUTED, COUNTED, BRACES, BRACE, BLANK, DATED, None])
 def test_a_template_that_cannot_be_translated_is_left_out(template: str | None) -> None:
     assert chat_translation(tokenizer_with(template)) is None
 
@@ -136,6 +138,10 @@ def test_a_modelfile_has_everything_that_was_asked_for() -> None:
     ):
         with pytest.raises(InputError):
             modelfile(tokenizer, None, 256, wrong)
+    for letter, shown in (("\u00a0", "U\\+00A0"), ("\u3000", "U\\+3000"), ("\u200d", "U\\+200D")):
+        with pytest.raises(InputError, match=shown):
+            modelfile(tokenizer, None, 256, OllamaOptions(system=f"Be{letter}brief."))
+    assert "Größe\t1\n" in modelfile(tokenizer, None, 256, OllamaOptions(system="Größe\t1\n"))
 
 
 def test_the_directory_is_whole_or_absent(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import sqlite3
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from server import problems
+from server.openai.completion_body import CompletionBody
+from steerzo_edge.config import Config
+from steerzo_edge.errors import InputError
 
 
 def _locked() -> Exception:
@@ -34,6 +38,42 @@ def test_an_unexpected_error_is_500_and_shows_no_path(make: Callable[[], Excepti
     answer = _failing(make).get("/x")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
     assert "secret" not in answer.text
+
+
+def test_many_bad_items_are_told_at_once() -> None:
+    app = FastAPI()
+    problems.install(app)
+
+    @app.post("/v1/completions")
+    def complete(body: CompletionBody) -> None:
+        pass
+
+    client = TestClient(app)
+    times = []
+    for items in (2, 20_000):
+        begun = time.process_time()
+        answer = client.post("/v1/completions", json={"model": "base", "prompt": [-1] * items})
+        times.append(time.process_time() - begun)
+        assert answer.status_code == 400
+        assert "prompt.1" in answer.text
+        assert "greater than or equal to 0" in answer.text
+    assert times[1] < 2, times  # minutes, if each error copied the list
+
+
+def test_of_errors_alike_the_first_are_listed() -> None:
+    class Rows(Config):
+        rows: list[int]
+        other: int
+
+    with pytest.raises(InputError) as caught:
+        Rows.parse({"rows": ["a"] * 5000, "other": "b"}, where="rows")
+    faults = caught.value.faults
+    assert [fault.where for fault in faults] == [
+        *(f"rows.{place}" for place in range(100)),
+        "other",
+        "the same lists",
+    ]
+    assert "the first 100 are listed" in str(caught.value)
 
 
 def _failing(make: Callable[[], Exception]) -> TestClient:

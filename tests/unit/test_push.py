@@ -125,6 +125,15 @@ def test_a_repository_that_is_public_is_not_written_to_unless_asked_for(hub: Hub
     assert hub.files
 
 
+def test_a_base_that_was_named_may_have_a_folder_of_its_name(
+    hub: Hub, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org" / "base-1b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    push(adapter, "me/intents", base="org/base-1b", endpoint=hub.url)
+    assert json.loads(hub.files[CONFIG])["base_model_name_or_path"] == "org/base-1b"
+
+
 def test_what_cannot_be_pushed_is_refused_in_words(
     hub: Hub, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
