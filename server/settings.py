@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from server.base_paths import is_allowed_base
 from server.data_dir import DEFAULT
-from server.services.webhook_checks import is_address
+from server.webhook_addresses import is_address
 from steerzo_edge.config import Config
 from steerzo_edge.model.packed.cache import MOST_BYTES
 from steerzo_edge.model.weights.expanded_copies import DEFAULT_BYTES as EXPANDED_BYTES

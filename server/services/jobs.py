@@ -11,9 +11,9 @@ from server.services.datasets import keep_benchmark, keep_rows
 from server.services.inspection import Inspection, check_layers, inspect, inspection_key, spec_of
 from server.services.request_bodies import BenchmarkRows, JobBody, Rows
 from server.services.tracker_checks import check_trackers
-from server.services.webhook_checks import check_webhook
 from server.store.new_jobs import same_request
 from server.store.rows import JobRow
+from server.webhook_addresses import check_webhook
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.data.task import Task
 from steerzo_edge.errors import BusyError, ConflictError, InputError

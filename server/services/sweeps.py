@@ -14,9 +14,9 @@ from server.services.context import Context
 from server.services.estimates import estimated, keys_of_rows
 from server.services.jobs import accepted_spec, check_base, check_room, profile_of, stored_rows
 from server.services.sweep_body import SweepBody
-from server.services.webhook_checks import check_webhook
 from server.store.new_jobs import NewJob, same_request
 from server.store.rows import JobRow
+from server.webhook_addresses import check_webhook
 from steerzo_edge.errors import ConflictError, NotFoundError
 from steerzo_edge.settings.profile import Profile
 from steerzo_edge.sweep.outcomes import Outcome, table_of

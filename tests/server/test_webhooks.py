@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from server.services.webhook_checks import check_webhook, is_below
+from server.webhook_addresses import check_webhook, is_below
 from steerzo_edge.errors import InputError
 from tests.server.conftest import PROFILE, TASK
 from tests.server.process import ServerProcess, finished
