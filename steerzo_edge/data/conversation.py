@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from transformers import PreTrainedTokenizerBase
@@ -76,11 +77,15 @@ def what_is_left_out(
         return None
     numbered = [_numbered(one, index) if index in doubtful else one for index, one in enumerate(messages)]
     found = set(_NUMBER.findall(unmarked(_text_or_none(tokenizer, numbered, tools) or "")))
-    for index in [index for index in sorted(doubtful) if _number(index) not in found][:_MOST_ALONE]:
+    alone = (
+        index
+        for index in sorted(doubtful)
+        if _number(index) not in found
+        and (messages[index].role == "assistant" or messages[index].content.strip() not in written)
+    )
+    for index in islice(alone, _MOST_ALONE):
         message = messages[index]
         is_call = message.role == "assistant"
-        if not is_call and message.content.strip() in written:
-            continue
         changed = replace(message, details="") if is_call else _numbered(message, index)
         if _text_or_none(tokenizer, (*messages[:index], changed, *messages[index + 1 :]), tools) == text:
             return "calls of tools" if is_call else f"what the {message.role} says"
