@@ -125,8 +125,12 @@ class CallReader:
 
     def _inside(self, is_end: bool) -> Iterator[Part]:
         begun = self._held.lstrip()
-        if not is_end and (not begun or (begun.startswith(("{", "[")) and not self._may_be_whole())):
-            return  # anything else cannot become a call
+        if begun.startswith(("{", "[")):
+            self._held = begun
+            if not (is_end or self._may_be_whole()):
+                return
+        elif not (is_end or begun):
+            return
         found = self._values()
         if found is None and not is_end:
             return

@@ -100,6 +100,7 @@ CASES: list[tuple[CallForm, str, list[Part]]] = [
         [f'{OTHER[:-2]}, "b": "{{}}"}}}}.'],
     ),
     (HERMES, f"<tool_call>{ENDLESS}</tool_call>", [ENDLESS]),
+    (HERMES, f"<tool_call>\n{FIRST[:-1]}", [FIRST[:-1]]),
     (MISTRAL, f"[TOOL_CALLS][{FIRST}, {OTHER}] so[TOOL_CALLS][{FIRST}]", [f"[{FIRST}, {OTHER}] so", ADD]),
     (MISTRAL, f"[TOOL_CALLS][{FIRST}[TOOL_CALLS][{SECOND}]", [f"[{FIRST}", SUM]),
     (GRANITE, f"<|tool_call|>none <|tool_call|>[{FIRST}]", ["none", ADD]),
