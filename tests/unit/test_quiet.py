@@ -16,9 +16,10 @@ from tests.gguf_file import gguf_of
 from tests.server.process import ServerProcess
 
 PROMPT = ["--max-new-tokens", "2", "--json"]
+TWO_RATES = ["--set", "rule.learning_rate=0.01,0.1"]
 ROWS = [{"text": f"{word} {index}", "label": word} for index in range(6) for word in ("good", "bad")]
-# They need a server, or a person; what a server prints has a test of its own.
-ELSEWHERE = {"serve", "demo", "chat", "jobs", "keys"}
+# They need a server, a hub, or a person; what a server prints has a test of its own.
+ELSEWHERE = {"serve", "demo", "chat", "jobs", "keys", "push"}
 PROGRAM = """
 import json, sys
 from server.commands.app import app
@@ -78,6 +79,7 @@ def test_every_command(tmp_path: Path) -> None:
         ["estimate", "--dataset", rows, "--base", base, *chosen],
         ["train", "--dataset", rows, "--base", base, "--out", str(run), *chosen],
         ["train", "--dataset", rows, "--base", base, "--out", str(run), *chosen],
+        ["sweep", "--dataset", rows, "--base", base, "--out", str(tmp_path / "sweep"), *chosen, *TWO_RATES],
         ["evaluate", "--dataset", rows, "--base", base, *adapter],
         ["generate", "good", "--base", base, *adapter, *PROMPT],
         ["base", "pack", base, "--to", str(tmp_path / "x.packed")],
