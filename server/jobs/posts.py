@@ -26,7 +26,7 @@ def new_client(timeout_s: float) -> httpx.Client:
 
 
 class Post:
-    """A POST whose answer's status is all that is read of it.
+    """A POST; of its answer only the status is read.
 
     Args:
         client: Of `new_client`.

@@ -70,7 +70,7 @@ class ChatMessageBody(Config):
         None, description="The text, whole or in parts; only beside tool_calls it may be left out."
     )
     tool_call_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="The call whose result a message of the role `tool` is."
+        None, description="The id of the call that a message of the role `tool` answers."
     )
     function_call: Annotated[None, refused("function_call is not supported; send tool_calls instead")] = None
 

@@ -10,13 +10,16 @@ from server.openai.parameters import SEEDS, Count, Metadata, ModelName, Tag, Tex
 from server.openai.response_items import Input, turns_of
 from server.openai.tool_use import ToolRequest, ToolUse
 from server.openai.tools import (
+    FUNCTION,
     ONLY_FUNCTIONS,
+    WORD,
     Choice,
     FunctionBody,
     FunctionChoice,
     FunctionName,
     NamedFunction,
     ToolBody,
+    kind_of_choice,
     written_tools,
 )
 from server.services.generation import GenerationRequest
@@ -48,10 +51,6 @@ class ChosenFunction(Config):
     def as_chat(self) -> FunctionChoice:
         """The choice as chat completions have it."""
         return FunctionChoice(type="function", function=NamedFunction(name=self.name))
-
-
-def _kind(value: Any) -> str:
-    return "a word" if isinstance(value, str) else "a function"
 
 
 class SchemaFormat(NamedSchema):
@@ -107,7 +106,7 @@ class ResponseBody(Config):
     )
     tool_choice: (
         Annotated[
-            Annotated[Choice, Case("a word")] | Annotated[ChosenFunction, Case("a function")], Discriminator(_kind)
+            Annotated[Choice, Case(WORD)] | Annotated[ChosenFunction, Case(FUNCTION)], Discriminator(kind_of_choice)
         ]
         | None
     ) = Field(None, description="Whether an answer may or must call a function, or one of this name.")

@@ -11,7 +11,8 @@ from server.openai.parameters import Text
 from steerzo_edge.config import Config
 
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-_WORD, _FUNCTION = "a word", "a function"
+WORD: Final = "a word"
+FUNCTION: Final = "a function"
 
 
 class FunctionBody(Config):
@@ -55,14 +56,14 @@ class FunctionChoice(Config):
     function: NamedFunction
 
 
-def _kind(value: Any) -> str:
+def kind_of_choice(value: Any) -> str:
     """Whether a choice is a word or a function, so that an error speaks of that alone."""
-    return _WORD if isinstance(value, str) else _FUNCTION
+    return WORD if isinstance(value, str) else FUNCTION
 
 
 Choice = Literal["none", "auto", "required"]
 ToolChoice = Annotated[
-    Annotated[Choice, Tag(_WORD)] | Annotated[FunctionChoice, Tag(_FUNCTION)], Discriminator(_kind)
+    Annotated[Choice, Tag(WORD)] | Annotated[FunctionChoice, Tag(FUNCTION)], Discriminator(kind_of_choice)
 ]
 
 

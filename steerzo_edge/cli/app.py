@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from steerzo_edge import __version__
-from steerzo_edge.cli.arguments import AllowControlTokens, BenchmarkTask, FieldMap, FormatName, Revision
+from steerzo_edge.cli.arguments import (
+    AllowControlTokens,
+    BenchmarkTask,
+    FieldMap,
+    FormatName,
+    OptionWords,
+    Revision,
+    Template,
+)
 from steerzo_edge.cli.base import base_app
 from steerzo_edge.cli.output import AsJson, plain_errors
 from steerzo_edge.cli.profiles import Set, profiles_app
@@ -50,10 +58,8 @@ def train(
     base: Annotated[str | None, typer.Option(help="Hub id or path of the base, instead of the profile's.")] = None,
     base_revision: Revision = None,
     validation: Annotated[Path | None, typer.Option(help="Rows to evaluate on.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
-    ] = None,
-    options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
+    template: Template = None,
+    options: OptionWords = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
     map: FieldMap = None,
@@ -161,10 +167,8 @@ def evaluate(
     task: BenchmarkTask = None,
     format: FormatName = None,
     map: FieldMap = None,
-    template: Annotated[
-        str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
-    ] = None,
-    options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
+    template: Template = None,
+    options: OptionWords = None,
     adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter directory.")] = None,
     base: Annotated[str, typer.Option(help='Hub id, path, or "bundled".')] = "bundled",
     base_revision: Revision = None,
@@ -207,10 +211,8 @@ def estimate_(
         Path | None, typer.Option(help="JSON lines, JSON, CSV or Parquet; their real lengths are used.")
     ] = None,
     base: Annotated[str | None, typer.Option(help="Hub id or path of the base, instead of the profile's.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
-    ] = None,
-    options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
+    template: Template = None,
+    options: OptionWords = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
     map: FieldMap = None,

@@ -12,12 +12,12 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from steerzo_edge.cli.estimate_curve import CurveWish, curve_command
 from steerzo_edge.cli.options import base_settings, parsed_settings, parsed_task, read_file
 from steerzo_edge.cli.packed_cache import loaded_base, user_cache
-from steerzo_edge.cli.remarks import FileOfRows, remarks_of
+from steerzo_edge.cli.remarks import FileOfRows, print_remarks, remarks_of
 from steerzo_edge.data.examples import Dataset
 from steerzo_edge.errors import InputError
 from steerzo_edge.estimate import (
@@ -70,15 +70,14 @@ def estimate_command(
             "--task, --template and --options describe how rows are read", hint="Give a --dataset too."
         )
     data = None if dataset is None else read_file(dataset, task, benchmark, format, map)
-    remarks = [] if dataset is None or data is None else _remarks(chosen, dataset, data)
-    if not as_json:
-        for line in remarks:
-            typer.echo(line)
+    tokenizer = None if data is None else load_tokenizer(chosen.model.id, chosen.model.revision)
+    remarks = _remarks(dataset, data, tokenizer)
+    print_remarks(remarks, as_json=as_json)
     if curve is not None:
         curve_command(chosen, data, curve, remarks, as_json=as_json)
         return
     config = load_config(chosen.model.id, chosen.model.revision)
-    work = _work(chosen, config, data)
+    work = _work(chosen, config, data, tokenizer)
     device = torch.device(default_device())
     body = anatomy(config)
     choice = choose(chosen, body, work, device=device.type)
@@ -109,8 +108,9 @@ def estimate_command(
     typer.echo(words)
 
 
-def _remarks(profile: Profile, path: Path, rows: Dataset) -> list[str]:
-    tokenizer = load_tokenizer(profile.model.id, profile.model.revision)
+def _remarks(path: Path | None, rows: Dataset | None, tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
+    if path is None or rows is None or tokenizer is None:
+        return []
     return remarks_of([FileOfRows.read_by(tokenizer, path, rows)])
 
 
@@ -153,11 +153,12 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
-def _work(profile: Profile, config: PretrainedConfig, rows: Dataset | None) -> Work:
+def _work(
+    profile: Profile, config: PretrainedConfig, rows: Dataset | None, tokenizer: PreTrainedTokenizerBase | None
+) -> Work:
     context = context_of(config)
-    if rows is None:
+    if rows is None or tokenizer is None:
         return work_of(profile, context)
-    tokenizer = load_tokenizer(profile.model.id, profile.model.revision)
     return work_of(profile, context, tokenized(tokenizer, context, profile, rows, None, 0).train)
 
 

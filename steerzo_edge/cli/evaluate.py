@@ -11,7 +11,7 @@ from rich.table import Table
 
 from steerzo_edge.cli.options import check_adapter_directory, parsed_task, read_file
 from steerzo_edge.cli.packed_cache import loaded_base, user_cache
-from steerzo_edge.cli.remarks import FileOfRows, remarks_of
+from steerzo_edge.cli.remarks import FileOfRows, print_remarks, remarks_of
 from steerzo_edge.errors import InputError
 from steerzo_edge.model.adapter_file import load_adapter
 from steerzo_edge.objectives.shots import Setting, in_context, labels_of, measured, thinned
@@ -49,9 +49,7 @@ def evaluate_command(
     loaded = loaded_base(model, user_cache(), allow_control_tokens=allow_control_tokens)
     files = [(dataset, rows)] + ([] if demonstrations is None or pool is None else [(demonstrations, pool)])
     remarks = remarks_of(FileOfRows.read_by(loaded.tokenizer, path, read) for path, read in files)
-    if not as_json:
-        for line in remarks:
-            typer.echo(line)
+    print_remarks(remarks, as_json=as_json)
     patches = None if adapter is None else load_adapter(adapter, loaded)
     rows, room = thinned(rows, examples, seed), loaded.context_length
     settings = [Setting(rows, 0, labels_of(rows, pool))]

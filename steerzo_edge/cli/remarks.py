@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from transformers import PreTrainedTokenizerBase
 
 from steerzo_edge.data.examples import Dataset
@@ -47,3 +48,9 @@ class FileOfRows:
 def remarks_of(files: Iterable[FileOfRows]) -> list[str]:
     """The remarks on all files, in their order."""
     return [line for file in files for line in file.remarks()]
+
+
+def print_remarks(remarks: Iterable[str], *, as_json: bool) -> None:
+    """Prints the remarks, unless the command prints JSON, which has them in its `warnings`."""
+    for line in () if as_json else remarks:
+        typer.echo(line)

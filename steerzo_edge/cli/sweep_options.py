@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from steerzo_edge.cli.arguments import BenchmarkTask, FieldMap, FormatName, Revision
+from steerzo_edge.cli.arguments import BenchmarkTask, FieldMap, FormatName, OptionWords, Revision, Template
 from steerzo_edge.cli.output import AsJson, plain_errors
 
 
@@ -25,10 +25,8 @@ def sweep(
         float | None, typer.Option(min=0.001, help="Seconds of training after which each run ends.")
     ] = None,
     validation: Annotated[Path | None, typer.Option(help="Rows to evaluate on.")] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Prompt for labelled rows; {text} is the row's text.")
-    ] = None,
-    options: Annotated[Path | None, typer.Option(help="JSON file: the option word of each label.")] = None,
+    template: Template = None,
+    options: OptionWords = None,
     task: BenchmarkTask = None,
     format: FormatName = None,
     map: FieldMap = None,

@@ -12,15 +12,8 @@ const FIRST_BYTES = 256 << 10;
  * @param {(share: number) => void} progress Called with the share of bytes sent; 1 while the server checks the rows.
  * @returns {Promise<Object>} The dataset.
  */
-export async function upload(file, fields, progress) {
-  for (;;) {
-    const tried = key();
-    const response = await sent(file, fields, progress);
-    const document = await documentOf(response);
-    if (response.status < 300) return document;
-    if (response.status !== 401) throw new Problem(document);
-    await askForKey(tried);
-  }
+export function upload(file, fields, progress) {
+  return answered(() => sent(file, fields, progress));
 }
 
 /**
@@ -33,11 +26,16 @@ export async function look(file, fields) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);
   form.append("file", await beginning(file), file.name);
+  return answered(() => fetch("/datasets/preview", { method: "POST", body: form, headers: credentials() }));
+}
+
+/** The document of the answer; without a valid key one is asked for, and the request is sent again. */
+async function answered(send) {
   for (;;) {
     const tried = key();
-    const response = await fetch("/datasets/preview", { method: "POST", body: form, headers: credentials() });
+    const response = await send();
     const document = await documentOf(response);
-    if (response.ok) return document;
+    if (response.status < 300) return document;
     if (response.status !== 401) throw new Problem(document);
     await askForKey(tried);
   }
